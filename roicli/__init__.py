@@ -1,0 +1,31 @@
+"""Regions of CNN feature maps, pooled from files or arrays: RoIAlign with the numbers of torchvision."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from roicli.engine import roi_align as roi_align
+    from roicli.errors import RoicliError as RoicliError
+
+__version__ = "0.1.0"
+
+# Where each public name lives; loaded at first use, so that `import roicli` costs nothing.
+_HOMES = {"RoicliError": "errors", "roi_align": "engine"}
+
+__all__ = ["RoicliError", "__version__", "roi_align"]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from its module (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f"roicli.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

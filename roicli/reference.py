@@ -1,0 +1,95 @@
+"""The definition of RoIAlign, transcribed as plain loops from torchvision's C++: the oracle of the tests.
+
+Slow on purpose, and sharing no code with `sampling`, so that a mistake there cannot hide here. Follows
+torchvision/csrc/ops/cpu/roi_align_kernel.cpp, order of operations included. The one deliberate second copy.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roicli.spec import PoolSpec
+
+
+def roi_align_reference(features: NDArray[Any], rois: NDArray[Any], spec: PoolSpec) -> NDArray[Any]:
+    """RoIAlign, one sample at a time.
+
+    Parameters
+    ----------
+    features : (N, C, H, W) float32 or float64
+        Feature maps; everything is computed in their dtype.
+    rois : (K, 5)
+        Batch index, then x1, y1, x2, y2 in image pixels.
+    spec : PoolSpec
+        All settings; the mean over bins is taken last.
+
+    Returns
+    -------
+    (K, C, PH, PW), or (K, C) where the bins are averaged away
+
+    Examples
+    --------
+    >>> ramp = np.arange(4, dtype=np.float32).reshape(1, 1, 1, 4)
+    >>> roi_align_reference(ramp, np.array([[0, 0, 0, 4, 1]]), PoolSpec((1, 2), aligned=True)).tolist()
+    [[[[0.5, 2.5]]]]
+    """
+    real = features.dtype.type
+    channels = features.shape[1]
+    bins_y, bins_x = spec.output_size
+    offset = real(0.5) if spec.aligned else real(0)
+    scale = real(spec.spatial_scale)
+    pooled = np.zeros((len(rois), channels, bins_y, bins_x), dtype=real)
+    for k, (batch, *box) in enumerate(rois):
+        x1, y1, x2, y2 = (real(side) * scale - offset for side in box)
+        roi_width, roi_height = x2 - x1, y2 - y1
+        if not spec.aligned:
+            roi_width, roi_height = max(roi_width, real(1)), max(roi_height, real(1))
+        bin_height, bin_width = roi_height / real(bins_y), roi_width / real(bins_x)
+        grid_y = spec.sampling_ratio if spec.sampling_ratio > 0 else max(math.ceil(bin_height), 0)
+        grid_x = spec.sampling_ratio if spec.sampling_ratio > 0 else max(math.ceil(bin_width), 0)
+        for c in range(channels):
+            plane = features[int(batch), c]
+            for ph in range(bins_y):
+                for pw in range(bins_x):
+                    values = []
+                    for iy in range(grid_y):
+                        y = y1 + real(ph) * bin_height + real(iy + 0.5) * bin_height / real(grid_y)
+                        for ix in range(grid_x):
+                            x = x1 + real(pw) * bin_width + real(ix + 0.5) * bin_width / real(grid_x)
+                            values.append(_bilinear(plane, y, x))
+                    if spec.mode == "max":
+                        pooled[k, c, ph, pw] = np.max(values) if values else 0
+                    else:
+                        pooled[k, c, ph, pw] = sum(values, real(0)) / real(max(grid_y * grid_x, 1))
+    return pooled.mean(axis=(2, 3)) if spec.reduce == "mean" else pooled
+
+
+def _bilinear(plane: NDArray[Any], y: Any, x: Any) -> Any:
+    height, width = plane.shape
+    real = plane.dtype.type
+    if y < -1 or y > height or x < -1 or x > width:
+        return real(0)
+    y, x = max(y, real(0)), max(x, real(0))
+    y_low, x_low = int(y), int(x)
+    if y_low >= height - 1:
+        y_high = y_low = height - 1
+        y = real(y_low)
+    else:
+        y_high = y_low + 1
+    if x_low >= width - 1:
+        x_high = x_low = width - 1
+        x = real(x_low)
+    else:
+        x_high = x_low + 1
+    ly, lx = y - real(y_low), x - real(x_low)
+    hy, hx = real(1) - ly, real(1) - lx
+    return (
+        hy * hx * plane[y_low, x_low]
+        + hy * lx * plane[y_low, x_high]
+        + ly * hx * plane[y_high, x_low]
+        + ly * lx * plane[y_high, x_high]
+    )

@@ -1,0 +1,286 @@
+"""All coordinate arithmetic of RoIAlign: where samples lie, which cells they read, with which weights.
+
+The half-pixel shift, the one-pixel minimum, the adaptive count and the edge rule stand here and nowhere else. Every
+operation keeps the order of torchvision's `roi_align_common.h` and `roi_align_kernel.cpp`, in the dtype of the
+computation, because `ceil` and the edge tests turn on the last bit.
+
+RoIAlign treats y and x apart, so everything here concerns *one axis* of K RoIs. Coordinates are in feature cells:
+coordinate 0 is the centre of the first cell, `length - 1` that of the last.
+
+The edge rule, on an axis of four cells (0 1 2 3):
+
+========== ======================================= ===========================
+coordinate what happens                            cells read (weights)
+========== ======================================= ===========================
+-1.2       out of range: counts as zero            none
+-1.0, -0.4 clamped to 0                            0 (1), 1 (0)
+1.25       between two cells                       1 (.75), 2 (.25)
+3.0, 4.0   clamped to the last cell                3 (1), 3 (0)
+4.1        out of range: counts as zero            none
+========== ======================================= ===========================
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roicli.errors import BoxError
+from roicli.spec import PoolSpec
+
+FloatArray = NDArray[np.floating[Any]]
+IntArray = NDArray[np.intp]
+
+# torchvision keeps the adaptive count in a C int; beyond it its own arithmetic overflows.
+_MAX_COUNT = 2**31
+
+
+@dataclass(frozen=True)
+class Bins:
+    """The bins of K RoIs along one axis, in feature cells.
+
+    Attributes
+    ----------
+    start : (K,)
+        Where the first bin begins, half-pixel shift included.
+    size : (K,)
+        Extent of one bin; negative for an inverted box, whose bins run backwards.
+    count : (K,) intp
+        Sample points of one bin, in range or not; 0 for an empty or inverted box with adaptive sampling.
+    number : int
+        How many bins there are (P).
+    length : int
+        Cells of the feature map along this axis (L).
+    """
+
+    start: FloatArray
+    size: FloatArray
+    count: IntArray
+    number: int
+    length: int
+
+
+def make_bins(low: FloatArray, high: FloatArray, number: int, length: int, spec: PoolSpec) -> Bins:
+    """Place the bins of K boxes along one axis.
+
+    Parameters
+    ----------
+    low, high : (K,) float32 or float64
+        x1 and x2 (or y1 and y2) in image pixels, finite, already in the dtype of the computation.
+    number : int
+        Bins along this axis.
+    length : int
+        Cells of the feature map along this axis.
+    spec : PoolSpec
+        Gives the spatial scale, the shift and the sampling ratio.
+
+    Raises
+    ------
+    BoxError
+        A box so large that its coordinates or its number of samples cannot be held.
+    """
+    dtype = low.dtype.type
+    scale, offset = dtype(spec.spatial_scale), dtype(0.5 if spec.aligned else 0.0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        start = low * scale - offset
+        extent = (high * scale - offset) - start
+        if not spec.aligned:
+            extent = np.maximum(extent, dtype(1))
+        size = extent / dtype(number)
+        count = np.ceil(size) if spec.adaptive else np.full_like(size, spec.sampling_ratio)
+    broken = ~(np.isfinite(size) & (count < _MAX_COUNT))
+    if broken.any():
+        row = int(broken.argmax())
+        raise BoxError(
+            f"box {row} spans {low[row]:g} to {high[row]:g} image pixels, too large to sample at spatial scale "
+            f"{spec.spatial_scale:g}",
+            "check the coordinates of this box and the spatial scale",
+        )
+    return Bins(start, size, np.maximum(count, 0).astype(np.intp), number, length)
+
+
+@dataclass(frozen=True)
+class SampleGrid:
+    """The sample points of K RoIs along one axis that lie in range, in order of RoI, bin and sample.
+
+    Attributes
+    ----------
+    bins : Bins
+        What was sampled.
+    bin_index : (T,) intp
+        Flat bin of each sample: ``roi * bins.number + bin``.
+    low, high : (T,) intp
+        The two cells that each sample reads.
+    fraction : (T,)
+        Weight of `high`; that of `low` is ``1 - fraction``.
+    """
+
+    bins: Bins
+    bin_index: IntArray
+    low: IntArray
+    high: IntArray
+    fraction: FloatArray
+
+    def splits(self) -> IntArray:
+        """Where each flat bin's samples begin in the arrays, (K * P + 1,)."""
+        per_bin = np.bincount(self.bin_index, minlength=len(self.bins.start) * self.bins.number)
+        return np.concatenate([[0], np.cumsum(per_bin)])
+
+
+def sample_grid(bins: Bins) -> SampleGrid:
+    """Sample every bin and apply the edge rule (see the table in the module's docstring).
+
+    Only samples that can be in range are ever made, so a box far larger than the map costs no more than the map.
+    """
+    first, stop = _candidates(bins)
+    per_bin = (stop - first).ravel()
+    bin_index = np.repeat(np.arange(per_bin.size), per_bin)
+    sample = np.arange(bin_index.size) - np.repeat(np.cumsum(per_bin) - per_bin - first.ravel(), per_bin)
+    coordinate = sample_coordinates(bins, bin_index, sample)
+    inside = (coordinate >= -1) & (coordinate <= bins.length)
+    low, high, fraction = neighbours(coordinate[inside], bins.length)
+    return SampleGrid(bins, bin_index[inside], low, high, fraction)
+
+
+def sample_coordinates(bins: Bins, bin_index: IntArray, sample: IntArray) -> FloatArray:
+    """Coordinate of sample `sample` of flat bin `bin_index`, before the edge rule, in feature cells."""
+    roi, bin_of_roi = np.divmod(bin_index, bins.number)
+    dtype = bins.start.dtype
+    size = bins.size[roi]
+    step = (sample.astype(dtype) + dtype.type(0.5)) * size / bins.count[roi].astype(dtype)
+    return bins.start[roi] + bin_of_roi.astype(dtype) * size + step
+
+
+def neighbours(coordinate: FloatArray, length: int) -> tuple[IntArray, IntArray, FloatArray]:
+    """Find the two cells that in-range coordinates lie between, and the weight of the second.
+
+    Examples
+    --------
+    >>> low, high, fraction = neighbours(np.array([-0.4, 1.25, 3.0, 4.0]), 4)
+    >>> low.tolist(), high.tolist(), fraction.tolist()
+    ([0, 1, 3, 3], [1, 2, 3, 3], [0.0, 0.25, 0.0, 0.0])
+    """
+    coordinate = np.maximum(coordinate, 0)
+    low = np.minimum(coordinate.astype(np.intp), length - 1)
+    high = np.minimum(low + 1, length - 1)
+    fraction = np.where(low == length - 1, 0, coordinate - low.astype(coordinate.dtype))
+    return low, high, fraction.astype(coordinate.dtype, copy=False)
+
+
+def _candidates(bins: Bins) -> tuple[IntArray, IntArray]:
+    """Range of sample numbers of every bin, (K, P) each, outside of which no sample can be in range.
+
+    Estimated in float64 with a margin for the rounding of the computation's dtype; the exact test follows.
+    """
+    start, size = bins.start.astype(np.float64)[:, None], bins.size.astype(np.float64)[:, None]
+    count = bins.count[:, None]
+    base = start + np.arange(bins.number) * size
+    reach = np.maximum(np.abs(start), np.abs(start + bins.number * size)) + 1
+    with np.errstate(divide="ignore", invalid="ignore"):
+        step = size / count
+        margin = 8 * float(np.finfo(bins.start.dtype).eps) * reach / np.abs(step) + 2
+        ends = np.stack([(-1 - base) / step, (bins.length - base) / step])
+        # A bin of no extent has all its samples at one place: NaN or infinite ends leave its range whole.
+        first = np.where(np.isfinite(margin), np.floor(ends.min(axis=0) - margin), 0)
+        stop = np.where(np.isfinite(margin), np.ceil(ends.max(axis=0) + margin), np.inf)
+    first = np.clip(first, 0, count).astype(np.intp)
+    return first, np.maximum(np.clip(stop, 0, count).astype(np.intp), first)
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Which cells of one axis each of K RoIs reads.
+
+    Attributes
+    ----------
+    read : (K, L) bool
+        True where a sample reads the cell, with whatever weight.
+    first, stop : (K,) intp
+        The window: the smallest range of cells that holds all that are read; empty if none is.
+    """
+
+    read: NDArray[np.bool_]
+    first: IntArray
+    stop: IntArray
+
+
+def cells_read(grid: SampleGrid) -> Cells:
+    """Mark the cells that each RoI reads along this axis."""
+    bins = grid.bins
+    read = np.zeros((len(bins.start), bins.length), dtype=np.bool_)
+    roi = grid.bin_index // bins.number
+    read[roi, grid.low] = True
+    read[roi, grid.high] = True
+    some = read.any(axis=1)
+    first = np.where(some, read.argmax(axis=1), 0)
+    stop = np.where(some, bins.length - read[:, ::-1].argmax(axis=1), 0)
+    return Cells(read, first, stop)
+
+
+@dataclass(frozen=True)
+class AxisWeights:
+    """One small matrix a RoI: the weights with which its bins take the cells of this axis.
+
+    ``pooled[c] = rows.matrix(k) @ F[c][rows.cells(k)][:, columns.cells(k)] @ columns.matrix(k).T``
+
+    Attributes
+    ----------
+    bins : int
+        Rows of every matrix (P, or 1 where the bins are averaged).
+    cell_splits : (K + 1,) list of int
+        Where the cells of each RoI begin in `cell`; a matrix has as many columns as its RoI has cells.
+    cell : (sum of cells,) intp
+        The cells, ascending.
+    weight : (bins * sum of cells,)
+        The matrices, one after the other.
+    """
+
+    bins: int
+    cell_splits: list[int]
+    cell: IntArray
+    weight: FloatArray
+
+    def matrix(self, roi: int) -> FloatArray:
+        """Weights of one RoI, (bins, cells)."""
+        first, stop = self.cell_splits[roi], self.cell_splits[roi + 1]
+        return self.weight[self.bins * first : self.bins * stop].reshape(self.bins, stop - first)
+
+    def cells(self, roi: int) -> IntArray:
+        """Cells that the columns of `matrix` stand for, (cells,)."""
+        return self.cell[self.cell_splits[roi] : self.cell_splits[roi + 1]]
+
+
+def axis_weights(grid: SampleGrid, cells: Cells, whole_window: NDArray[np.bool_], *, mean: bool = False) -> AxisWeights:
+    """Sum the samples' bilinear weights into one matrix a RoI.
+
+    Parameters
+    ----------
+    grid : SampleGrid
+        The samples of K RoIs.
+    cells : Cells
+        Those that `grid` reads.
+    whole_window : (K,) bool
+        True: the matrix has a column for every cell of the RoI's window; False: only for those that are read.
+    mean : bool
+        Average the bins too: one row a RoI.
+    """
+    bins, rois = grid.bins, len(cells.first)
+    index = np.arange(bins.length)
+    window = (index >= cells.first[:, None]) & (index < cells.stop[:, None])
+    chosen = np.where(whole_window[:, None], window, cells.read)
+    column = np.cumsum(chosen, axis=1) - 1
+    width = chosen.sum(axis=1)
+    splits = np.concatenate([[0], np.cumsum(width)])
+
+    roi, bin_of_roi = np.divmod(grid.bin_index, bins.number)
+    number = 1 if mean else bins.number
+    row = splits[roi] * number + (0 if mean else bin_of_roi * width[roi])
+    share = 1 / (bins.count[roi] * (bins.number if mean else 1))
+    fraction = grid.fraction.astype(np.float64)
+    place = np.concatenate([row + column[roi, grid.low], row + column[roi, grid.high]])
+    value = np.concatenate([(1 - fraction) * share, fraction * share])
+    weight = np.bincount(place, weights=value, minlength=number * int(splits[rois]))
+    return AxisWeights(number, splits.tolist(), np.nonzero(chosen)[1], weight.astype(bins.start.dtype))

@@ -1,0 +1,47 @@
+"""What several test files share."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import settings
+
+settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=150)
+settings.load_profile("repeatable")
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+class Golden:
+    """One case computed by torchvision: arrays and the parameters that gave them."""
+
+    def __init__(self, path: Path) -> None:
+        with np.load(path) as arrays:
+            self.features, self.rois, self.expected = arrays["input"], arrays["rois"], arrays["expected"]
+            meta = json.loads(str(arrays["meta"]))
+        self.output_size = tuple(meta["output_size"])
+        self.settings = {name: meta[name] for name in ("spatial_scale", "sampling_ratio", "aligned")}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give every test with a `golden_align` argument one case for each file golden/align_*.npz."""
+    if "golden_align" in metafunc.fixturenames:
+        paths = sorted(GOLDEN.glob("align_*.npz"))
+        metafunc.parametrize("golden_align", paths, ids=[path.stem for path in paths], indirect=True)
+
+
+@pytest.fixture
+def golden_align(request: pytest.FixtureRequest) -> Golden:
+    return Golden(request.param)
+
+
+@pytest.fixture
+def tutorial() -> tuple[np.ndarray, np.ndarray]:
+    """Feature map and RoI of the well-known walk through torchvision's code."""
+    feature_map = np.zeros((1, 7, 7), np.float32)
+    feature_map[0, 0] = [0.5663671, 0.2577112, 0.20066682, 0.0127351, 0.07388048, 0.38410962, 0.2822853]
+    feature_map[0, 1, [0, -1]] = 0.3358975, 0.07561569
+    feature_map[0, 2, [0, -1]] = 0.23596162, 0.04612046
+    feature_map[0, 5, 5], feature_map[0, 6, 5] = 0.18630868, 0.00289604
+    return feature_map, np.array([[2.2821481227874756, 0.3001725673675537, 4.599632263183594, 5.58889102935791]])
