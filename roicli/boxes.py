@@ -102,4 +102,31 @@ class BoxTable:
         """Return the rows at `index` in words for a message, the first `limit` of them: ``"lines 2, 7 and 9 more"``."""
         shown = ", ".join(str(row) for row in self.rows[index[:limit]])
         more = f" and {len(index) - limit} more" if len(index) > limit else ""
-        return f"{self.row_word}{'s' if len(index) > 1 else ''} {shown}{more}"
+        plural = "" if len(index) == 1 else "es" if self.row_word.endswith("x") else "s"
+        return f"{self.row_word}{plural} {shown}{more}"
+
+
+def find_bad_boxes(boxes: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Find boxes that nobody means.
+
+    Parameters
+    ----------
+    boxes : (K, 4) float64
+        xyxy.
+
+    Returns
+    -------
+    unusable : (n,) intp
+        Rows with a number that is NaN, infinite or beyond 1e9: no grid of samples can be laid over them.
+    inverted : (m,) intp
+        Other rows with x2 < x1 or y2 < y1. Boxes of no extent are not among them.
+
+    Examples
+    --------
+    >>> unusable, inverted = find_bad_boxes(np.array([[0, 0, 1, np.nan], [0, 0, 0, 0], [5, 0, 1, 1]]))
+    >>> unusable.tolist(), inverted.tolist()
+    ([0], [2])
+    """
+    usable = (np.abs(boxes) <= 1e9).all(axis=1)
+    inverted = (boxes[:, 2] < boxes[:, 0]) | (boxes[:, 3] < boxes[:, 1])
+    return np.flatnonzero(~usable), np.flatnonzero(usable & inverted)

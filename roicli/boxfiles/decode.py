@@ -1,0 +1,59 @@
+"""JSON texts into values, and msgspec's complaints into ours: every one says where and what to do."""
+
+from __future__ import annotations
+
+import re
+from mmap import mmap
+from pathlib import Path
+from typing import TypeVar
+
+from msgspec import DecodeError, Raw, ValidationError
+from msgspec.json import Decoder
+
+from roicli.errors import BoxError
+
+_T = TypeVar("_T")
+
+_BOX_HINT = "A box is four numbers, or five with the batch index first, or an object with image_id and bbox."
+NO_BOX_HINT = (
+    "Captions, panoptic and image_info files of COCO hold no boxes: use instances_*.json, person_keypoints_*.json or "
+    "results with a bbox."
+)
+
+
+def parse(decoder: Decoder[_T], data: mmap | bytes, path: Path, line: int = 1) -> _T:
+    """Decode a document whose first line is `line` of its file; faults of syntax are told by line and column."""
+    try:
+        return decoder.decode(data)
+    except ValidationError as error:
+        raise _refusal(error, str(path)) from error
+    except DecodeError as error:
+        fault = re.fullmatch(r"JSON is malformed: (.*) \(byte (\d+)\)", str(error))
+        reason, offset = (fault[1], int(fault[2])) if fault else ("the text ends too early", len(data[:].rstrip()))
+        before = data[:offset]
+        line_start = before.rfind(b"\n") + 1
+        line_end = data.find(b"\n", offset)
+        # What is not JSON may not be UTF-8 either, and then that is the thing to say: UnicodeDecodeError.
+        data[line_start : line_end if line_end >= 0 else len(data)].decode()
+        hint = "Look for a missing bracket, quote or comma there."
+        if re.match(rb"nan|inf", data[offset : offset + 3], re.IGNORECASE):
+            hint = "JSON has no NaN and no Infinity: leave such boxes out, or use CSV or .npy."
+        column = len(before[line_start:].decode()) + 1
+        line += before.count(b"\n")
+        raise BoxError(f"{path}, line {line}, column {column}: malformed JSON, {reason}", hint) from error
+
+
+def fields(decoder: Decoder[_T], raw: Raw, where: str) -> _T:
+    """Decode one value of a document that has been parsed; faults are told by `where` it stands."""
+    try:
+        return decoder.decode(raw)
+    except DecodeError as error:
+        raise _refusal(error, where) from error
+
+
+def _refusal(error: DecodeError, where: str) -> BoxError:
+    """Put msgspec's "Expected `float`, got `str` - at `$.bbox[3]`" into a sentence of ours."""
+    reason, _, place = str(error).replace("`", "").partition(" - at $")
+    place = place.removeprefix(".")
+    hint = NO_BOX_HINT if reason.endswith("required field bbox") else _BOX_HINT
+    return BoxError(f"{where}{place and ' ' + place}: {reason[:1].lower()}{reason[1:]}", hint)

@@ -1,0 +1,50 @@
+"""Boxes in an .npy array: (K, 4), or (K, 5) with the batch index first."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from numpy.lib import format as npy
+
+from roicli.boxes import BoxFormat, BoxTable
+from roicli.boxfiles.table import FOUR_NUMBERS, assumed_xyxy, table_of
+from roicli.errors import BoxError, FileError
+
+# Version 3 differs from 2 in the names of fields only, and records are not boxes.
+_READ_HEADER = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+
+
+def read_npy(path: Path, box_format: BoxFormat | None) -> tuple[BoxTable, tuple[str, ...]]:
+    """Read a (K, 4) or (K, 5) array of real numbers; see `read_boxes`."""
+    with path.open("rb") as file:
+        shape, fortran_order, dtype = _header(path, file)
+        if dtype.hasobject:
+            raise BoxError(f"{path}: holds pickled objects, which are never loaded", "Save a plain array of numbers.")
+        if dtype.kind not in "iuf":
+            raise BoxError(f"{path}: dtype {dtype} is not real numbers", "Save the boxes as float64 or float32.")
+        if len(shape) != 2 or shape[0] < 0 or shape[1] not in (4, 5):
+            raise BoxError(f"{path}: shape {shape} is not (K, 4) or (K, 5)", FOUR_NUMBERS)
+        # A header may claim any shape: hold it against the file before anything is allocated.
+        promised, present = math.prod(shape) * dtype.itemsize, path.stat().st_size - file.tell()
+        if present < promised:
+            raise FileError(f"{path}: truncated, {present:,} of {promised:,} bytes are there", "Copy the file again.")
+        values = np.fromfile(file, dtype, math.prod(shape))
+    # What float64 cannot hold becomes infinite or NaN, and such boxes are listed by row later on.
+    with np.errstate(over="ignore", invalid="ignore"):
+        numbers = values.reshape(shape, order="F" if fortran_order else "C").astype(np.float64, copy=False)
+    table = BoxTable(boxes=numbers, image_index=None, image_ids=None, rows=np.arange(len(numbers)), source=str(path))
+    notes = (assumed_xyxy(str(path)),) if box_format is None and len(numbers) else ()
+    return table_of(numbers, table, box_format or BoxFormat.XYXY), notes
+
+
+def _header(path: Path, file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
+    """Shape, Fortran order and dtype; numpy's parser may warn and raise nearly anything over a broken header."""
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            return _READ_HEADER[npy.read_magic(file)](file)
+    except Exception as error:
+        raise FileError(f"{path}: not an .npy file, or its header is damaged", "Save it with numpy.save.") from error
