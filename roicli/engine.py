@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from roicli.errors import BoxError, FeatureError, UsageError
 from roicli.kernels.pointwise import pool_pointwise
 from roicli.kernels.separable import pool_separable
-from roicli.sampling import Bins, FloatArray, IntArray, SampleGrid, axis_weights, cells_read, make_bins, sample_grid
+from roicli.sampling import Bins, FloatArray, IntArray, axis_weights, cells_read, make_bins, sample_grid
 from roicli.spec import Mode, PoolSpec
 
 # Measured: above this share of unread cells in a window, gathering the cells that are read is cheaper.
@@ -139,23 +139,19 @@ def feature_batch(features: ArrayLike) -> NDArray[Any]:
     return maps
 
 
-def channels_last(feature_map: NDArray[Any], out: FloatArray | None = None) -> FloatArray:
+def channels_last(feature_map: NDArray[Any]) -> FloatArray:
     """Lay one map out for the kernels: (C, H, W) of any dtype and strides to contiguous (H, W, C).
 
-    Returns the map itself, transposed, where it lies in memory like that already; a copy otherwise, made into the
-    flat buffer `out` where one is given that is large enough and of the dtype of the computation.
+    Returns the map itself, transposed, where it lies in memory like that already; a copy otherwise.
     """
     dtype = compute_dtype(feature_map.dtype)
     view = feature_map.transpose(1, 2, 0)
     if view.flags.c_contiguous and view.dtype == dtype:
         return view
-    target = np.empty(view.size, dtype) if out is None else out[: view.size]
-    copy = target.reshape(view.shape)
-    np.copyto(copy, view, casting="unsafe")
-    return copy
+    return np.ascontiguousarray(view, dtype)
 
 
-def pool_boxes(feature_map: FloatArray, boxes: NDArray[Any], spec: PoolSpec, out: FloatArray) -> None:
+def pool_boxes(feature_map: FloatArray, boxes: NDArray[Any], spec: PoolSpec, out: FloatArray) -> int:
     """Pool K boxes of one map.
 
     Parameters
@@ -168,6 +164,11 @@ def pool_boxes(feature_map: FloatArray, boxes: NDArray[Any], spec: PoolSpec, out
         What to compute.
     out : (K, C, PH, PW), or (K, C) where the bins are averaged away
         Contiguous, of the dtype of the map. A RoI's numbers do not depend on which others are pooled beside it.
+
+    Returns
+    -------
+    int
+        How many RoIs have a number that is not finite, because they read a NaN or infinite cell.
     """
     height, width, channels = feature_map.shape
     boxes = boxes.astype(feature_map.dtype)
@@ -176,50 +177,58 @@ def pool_boxes(feature_map: FloatArray, boxes: NDArray[Any], spec: PoolSpec, out
         bins * max(length, spec.sampling_ratio) for bins, length in zip(spec.output_size, (height, width), strict=True)
     )
     step = max(1, _CHUNK_VALUES // per_roi)
+    not_finite = 0
     with np.errstate(invalid="ignore", over="ignore"):
         for first in range(0, len(boxes), step):
             part = slice(first, first + step)
             x1, y1, x2, y2 = boxes[part].T
             rows = make_bins(y1, y2, spec.output_size[0], height, spec)
             columns = make_bins(x1, x2, spec.output_size[1], width, spec)
-            _pool_bins(feature_map, rows, columns, spec, out[part])
+            not_finite += _pool_bins(feature_map, rows, columns, spec, out[part])
+    return not_finite
 
 
-def _pool_bins(feature_map: FloatArray, rows: Bins, columns: Bins, spec: PoolSpec, out: FloatArray) -> None:
-    grid_y, grid_x = sample_grid(rows), sample_grid(columns)
+def _pool_bins(feature_map: FloatArray, rows: Bins, columns: Bins, spec: PoolSpec, out: FloatArray) -> int:
     if spec.mode == "max":
-        _pool_samples(feature_map, grid_y, grid_x, spec, out)
-        return
+        _pool_samples(feature_map, rows, columns, spec, out)
+        return len(_not_finite(out))
+    _pool_weights(feature_map, rows, columns, spec, out)
+    # A non-finite cell has spread over the block of each RoI whose window holds it: pool these again, exactly.
+    spoilt = _not_finite(out)
+    if not len(spoilt):
+        return 0
+    again = np.empty((len(spoilt), *out.shape[1:]), out.dtype)
+    _pool_samples(feature_map, rows.take(spoilt), columns.take(spoilt), spec, again)
+    out[spoilt] = again
+    return len(_not_finite(again))
+
+
+def _pool_weights(feature_map: FloatArray, rows: Bins, columns: Bins, spec: PoolSpec, out: FloatArray) -> None:
+    """Contract with one weight matrix an axis: averages."""
+    grid_y, grid_x = sample_grid(rows), sample_grid(columns)
     cells_y, cells_x = cells_read(grid_y), cells_read(grid_x)
     window = (cells_y.stop - cells_y.first) * (cells_x.stop - cells_x.first)
     whole = window <= _SPARSE * cells_y.read.sum(axis=1) * cells_x.read.sum(axis=1)
     mean = spec.reduce == "mean"
-    weights_y, weights_x = (
-        axis_weights(grid, cells, whole, mean=mean) for grid, cells in ((grid_y, cells_y), (grid_x, cells_x))
-    )
+    weights_y = axis_weights(grid_y, cells_y, whole, mean=mean)
+    weights_x = axis_weights(grid_x, cells_x, whole, mean=mean)
     pool_separable(feature_map, weights_y, weights_x, out)
-    # A non-finite cell has spread to its RoI's whole block, so the sums of the blocks, just written, tell all of them.
-    spoilt = np.flatnonzero(~np.isfinite(out.reshape(len(out), -1).sum(axis=1)))
-    if len(spoilt):
-        redone = np.empty((len(spoilt), *out.shape[1:]), out.dtype)
-        again_y, again_x = (sample_grid(_take(bins, spoilt)) for bins in (rows, columns))
-        _pool_samples(feature_map, again_y, again_x, spec, redone)
-        out[spoilt] = redone
 
 
-def _pool_samples(
-    feature_map: FloatArray, rows: SampleGrid, columns: SampleGrid, spec: PoolSpec, out: FloatArray
-) -> None:
-    if spec.reduce == "none":
-        pool_pointwise(feature_map, rows, columns, spec.mode, out)
-        return
-    blocks = np.empty((len(out), feature_map.shape[2], *spec.output_size), out.dtype)
-    pool_pointwise(feature_map, rows, columns, spec.mode, blocks)
-    np.mean(blocks, axis=(2, 3), keepdims=True, out=out)
+def _pool_samples(feature_map: FloatArray, rows: Bins, columns: Bins, spec: PoolSpec, out: FloatArray) -> None:
+    """Interpolate every sample: maxima, and averages of RoIs with cells that are not finite."""
+    mean = spec.reduce == "mean"
+    blocks = np.empty((*out.shape[:2], *spec.output_size), out.dtype) if mean else out
+    pool_pointwise(feature_map, sample_grid(rows), sample_grid(columns), spec.mode, blocks)
+    if mean:
+        np.mean(blocks, axis=(2, 3), keepdims=True, out=out)
 
 
-def _take(bins: Bins, rois: IntArray) -> Bins:
-    return Bins(bins.start[rois], bins.size[rois], bins.count[rois], bins.number, bins.length)
+def _not_finite(blocks: FloatArray) -> IntArray:
+    """RoIs with a NaN or an infinity; the sums tell it for all values at the price of reading them once."""
+    flat = blocks.reshape(len(blocks), -1)
+    suspects = np.flatnonzero(~np.isfinite(flat.sum(axis=1)))
+    return suspects[~np.isfinite(flat[suspects]).all(axis=1)]
 
 
 def _split_boxes(boxes: Any, images: int, dtype: np.dtype[Any]) -> tuple[IntArray, FloatArray]:

@@ -62,6 +62,10 @@ class Bins:
     number: int
     length: int
 
+    def take(self, rois: IntArray) -> Bins:
+        """Return the bins of some of the RoIs."""
+        return Bins(self.start[rois], self.size[rois], self.count[rois], self.number, self.length)
+
 
 def make_bins(low: FloatArray, high: FloatArray, number: int, length: int, spec: PoolSpec) -> Bins:
     """Place the bins of K boxes along one axis.
@@ -93,11 +97,11 @@ def make_bins(low: FloatArray, high: FloatArray, number: int, length: int, spec:
         count = np.ceil(size) if spec.adaptive else np.full_like(size, spec.sampling_ratio)
     broken = ~(np.isfinite(size) & (count < _MAX_COUNT))
     if broken.any():
-        row = int(broken.argmax())
+        first = int(broken.argmax())
         raise BoxError(
-            f"box {row} spans {low[row]:g} to {high[row]:g} image pixels, too large to sample at spatial scale "
+            f"a box that spans {low[first]:g} to {high[first]:g} image pixels is too large to sample at spatial scale "
             f"{spec.spatial_scale:g}",
-            "check the coordinates of this box and the spatial scale",
+            "check the coordinates of the boxes and the spatial scale",
         )
     return Bins(start, size, np.maximum(count, 0).astype(np.intp), number, length)
 

@@ -78,7 +78,7 @@ def test_refused_features(features, error):
         ([[0, 1, 2, 3, np.nan]], r"box 0 is not finite in float32: \[1.0, 2.0, 3.0, nan\]"),
         ([[0, 1, 2, 3, 4], [0, -np.inf, 2, 3, 4]], "box 1 is not finite"),
         ([[0, 0, 0, 1e39, 1]], "box 0 is not finite in float32"),
-        ([[0, 0, 0, 3e38, 1]], "box 0 spans 0 to 3e.38 image pixels, too large to sample"),
+        ([[0, 0, 0, 3e38, 1]], "a box that spans 0 to 3e.38 image pixels is too large to sample"),
         ([[2, 0, 0, 1, 1]], "box 0 has batch index 2, which names none of 2 maps"),
         ([[0, 0, 0, 1, 1], [-1, 0, 0, 1, 1]], "box 1 has batch index -1"),
         ([[0.5, 0, 0, 1, 1]], "box 0 has batch index 0.5"),

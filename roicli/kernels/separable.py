@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from roicli.sampling import AxisWeights, FloatArray
@@ -28,7 +30,7 @@ def pool_separable(feature_map: FloatArray, rows: AxisWeights, columns: AxisWeig
     height, width, channels = feature_map.shape
     lines = feature_map.reshape(height, width * channels)
     flat = feature_map.reshape(height * width, channels)
-    widest = max((b - a for a, b in zip(columns.cell_splits, columns.cell_splits[1:], strict=False)), default=0)
+    widest = max((stop - first for first, stop in pairwise(columns.cell_splits)), default=0)
     scratch = np.empty(rows.bins * widest * channels, dtype=feature_map.dtype)
     for roi, block in enumerate(out):
         y, x = rows.cells(roi), columns.cells(roi)

@@ -1,0 +1,93 @@
+"""`roicli align`."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from roicli.cli.options import input_options, memory, pool_options, stacked
+
+run_options = stacked(
+    click.option(
+        "--workers", type=click.IntRange(1, 1024), metavar="N", help="Work so many at once.  [default: cores]"
+    ),
+    click.option("--batch-size", type=click.IntRange(1), metavar="N", help="Pool and write so many boxes at once."),
+    click.option(
+        "--max-memory", type=memory, metavar="SIZE", help="Memory that all workers together may take, such as 2GiB."
+    ),
+)
+
+
+@click.command(short_help="Pool the boxes of a file from feature maps in files.")
+@click.argument("features")
+@click.argument("boxes", type=click.Path(path_type=Path))
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), required=True, help="File to write: .npy, .npz, .h5 or .hdf5."
+)
+@pool_options
+@click.option(
+    "--reduce",
+    type=click.Choice(["none", "mean"]),
+    default="none",
+    show_default=True,
+    help="mean: average the bins too, one vector a box.",
+)
+@input_options
+@click.option(
+    "--bad-boxes",
+    type=click.Choice(["error", "skip", "zero", "keep"]),
+    default="error",
+    show_default=True,
+    help="NaN and inverted boxes: stop, leave them out, write zeros, or pool inverted ones as torchvision does.",
+)
+@click.option(
+    "--index", type=click.Path(path_type=Path), metavar="FILE.csv", help="Write whose features each row is, as a CSV."
+)
+@click.option(
+    "--out-dtype", type=click.Choice(["float16", "float32"]), help="[default: float32, or float64 as the maps]"
+)
+@click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
+@run_options
+@click.option("--quiet", is_flag=True, help="Say nothing but errors.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report of the run as JSON.")
+def align(
+    features: str, boxes: Path, size: tuple[int, int], quiet: bool, as_json: bool, workers: int | None, **options: Any
+) -> None:
+    """Pool the boxes in BOXES from the feature maps in FEATURES.
+
+    FEATURES is a .npy, .npz or HDF5 file, a folder of .npy files named by image id, or a quoted pattern of them.
+    BOXES is a JSON, JSON Lines, CSV or .npy file. Row i of the output is box i of BOXES.
+
+    \b
+    Examples:
+      roicli align feats.h5 boxes.json -o pooled.npy --size 7 --aligned
+      roicli align 'feats/*.h5' instances.json -o pooled.h5 --spatial-scale 1/16
+      roicli align map.npy boxes.csv -o means.npy --reduce mean --index rows.csv
+    """
+    from roicli.cli.render import Display, show_report
+    from roicli.jobs import AlignJob
+    from roicli.jobs import align as run_job
+    from roicli.spec import PoolSpec
+
+    spec = PoolSpec(
+        output_size=size,
+        **{name: options.pop(name) for name in ("spatial_scale", "sampling_ratio", "aligned", "mode", "reduce")},
+    )
+    job = AlignJob(features, boxes, spec=spec, workers=workers or usable_cores(), **options)
+    with Display(quiet=quiet) as display:
+        report = run_job(job, display)
+    if as_json:
+        click.echo(json.dumps(report.as_dict()))
+    if not quiet:
+        show_report(report)
+
+
+def usable_cores() -> int:
+    """Count the cores that this process may use, which a container or a batch system may have limited."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

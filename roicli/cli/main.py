@@ -1,0 +1,85 @@
+"""The `roicli` command: the group, and the one place where an error becomes a message and an exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from importlib import import_module
+from types import FrameType
+from typing import Any, NoReturn
+
+import click
+
+from roicli import __version__
+from roicli.errors import RoicliError
+
+# Workers are ours; a BLAS that starts threads at its import would only cost memory. Must be set before NumPy loads.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+_COMMANDS = {"align": "Pool the boxes of a file from feature maps in files."}
+_UNEXPECTED = 70  # EX_SOFTWARE: a mistake of ours, not of the input
+
+
+class Roicli(click.Group):
+    """Loads a command when it is called, so that none pays for the imports of another."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names of all commands."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Load one command."""
+        if cmd_name not in _COMMANDS:
+            return None
+        command = getattr(import_module(f"roicli.cli.{cmd_name}"), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without loading them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; whatever it raises ends in one message and an exit code."""
+        signal.signal(signal.SIGTERM, _terminate)
+        try:
+            return super().invoke(ctx)
+        except RoicliError as error:
+            _fail(f"error: {error.message}" + (f"\nhint: {error.hint}" if error.hint else ""), error.exit_code)
+        except (click.ClickException, click.exceptions.Exit, BrokenPipeError):
+            raise
+        except KeyboardInterrupt:
+            _fail("interrupted: nothing was written", 128 + signal.SIGINT)
+        except Exception as error:
+            if ctx.params["debug"]:
+                raise
+            _fail(
+                f"error: unexpected {type(error).__name__}: {error}\nhint: see where with roicli --debug", _UNEXPECTED
+            )
+
+
+@click.group(cls=Roicli, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="roicli %(version)s")
+@click.option("--debug", is_flag=True, help="Show the traceback of an unexpected failure.")
+def main(debug: bool) -> None:
+    """Pool regions of CNN feature maps that lie in files.
+
+    RoIAlign with the numbers of torchvision, without a deep-learning framework.
+
+    \b
+    Examples:
+      roicli align feats.h5 boxes.json -o pooled.npy --size 7 --aligned
+      roicli align 'feats/*.npy' boxes.csv -o pooled.h5 --spatial-scale 1/16
+    """
+
+
+def _fail(message: str, exit_code: int) -> NoReturn:
+    click.echo(message, err=True)
+    sys.exit(exit_code)
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    """End in order at SIGTERM: workers are stopped and the temporary file is removed on the way out."""
+    sys.exit(128 + number)

@@ -1,0 +1,131 @@
+"""Options that several commands share, and the strings that they turn into values."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from fractions import Fraction
+from functools import reduce
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from roicli.boxes import BoxFormat
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+
+
+def output_size(text: str) -> tuple[int, int]:
+    """Read `7`, or height x width as in `7x5`."""
+    found = re.fullmatch(r"(\d{1,6})(?:[xX,](\d{1,6}))?", text.strip())
+    if not found:
+        raise click.BadParameter(f"{text!r} is no size; give 7, or height x width such as 7x5.")
+    return int(found[1]), int(found[2] or found[1])
+
+
+def scale(text: str) -> float:
+    """Read a positive number, or a fraction such as `1/16`."""
+    try:
+        number = float(Fraction(text.strip()))
+    except (ValueError, ZeroDivisionError, OverflowError):
+        number = 0.0
+    if not number > 0:
+        raise click.BadParameter(f"{text!r} is no positive number or fraction, such as 0.0625 or 1/16.")
+    return number
+
+
+def sampling_ratio(text: str) -> int:
+    """Read a number of samples, or `auto`; -1 stands for adaptive."""
+    if text.strip().lower() in ("auto", "0", "-1"):
+        return -1
+    if not re.fullmatch(r"\d{1,9}", text.strip()):
+        raise click.BadParameter(f"{text!r} is no sampling ratio; give a whole number, or auto.")
+    return int(text)
+
+
+def memory(text: str) -> int:
+    """Read bytes with a unit, `2GiB` or `500M`; units are powers of 1024."""
+    found = re.fullmatch(r"(\d{1,15}(?:\.\d{1,9})?)\s*([kmgt]?)(?:i?b)?", text.strip().lower())
+    if not found:
+        raise click.BadParameter(f"{text!r} is no amount of memory, such as 2GiB or 500MiB.")
+    return int(float(found[1]) * _UNITS[found[2]])
+
+
+def _box_format(ctx: click.Context, param: click.Parameter, value: str | None) -> BoxFormat | None:
+    from roicli.boxes import BoxFormat
+
+    return BoxFormat(value) if value else None
+
+
+def stacked(*options: Callable[[Any], Any]) -> Callable[[Command], Command]:
+    """Make one decorator of several options, shown by --help in this order."""
+
+    def decorate(command: Command) -> Command:
+        return reduce(lambda decorated, option: option(decorated), reversed(options), command)
+
+    return decorate
+
+
+# What is read, and how.
+input_options = stacked(
+    click.option("--dataset", metavar="PATH", help="Dataset or group of an HDF5 file that holds the maps."),
+    click.option(
+        "--layout",
+        type=click.Choice(["chw", "hwc"]),
+        default="chw",
+        show_default=True,
+        help="How a map is stored: channels first or last.",
+    ),
+    click.option(
+        "--box-format",
+        type=click.Choice(["xyxy", "xywh", "cxcywh"]),
+        callback=_box_format,
+        help="The four numbers of a box.  [default: xywh in COCO files, else as CSV columns say, else xyxy]",
+    ),
+    click.option(
+        "--normalized", is_flag=True, help="Boxes are in 0..1 of the image; the spatial scale does not apply."
+    ),
+)
+
+# What changes numbers.
+pool_options = stacked(
+    click.option(
+        "--size",
+        type=output_size,
+        metavar="N|HxW",
+        default="7",
+        show_default=True,
+        help="Bins of a pooled block, height x width.",
+    ),
+    click.option(
+        "--aligned/--no-aligned",
+        default=False,
+        show_default=True,
+        help="Shift boxes by half a cell, as detectron2 does.",
+    ),
+    click.option(
+        "--sampling-ratio",
+        type=sampling_ratio,
+        metavar="N|auto",
+        default="auto",
+        show_default=True,
+        help="Samples per bin and axis; auto takes one per cell.",
+    ),
+    click.option(
+        "--spatial-scale",
+        type=scale,
+        metavar="NUMBER|A/B",
+        default="1",
+        show_default=True,
+        help="Feature cells per image pixel, such as 1/16.",
+    ),
+    click.option(
+        "--mode",
+        type=click.Choice(["avg", "max"]),
+        default="avg",
+        show_default=True,
+        help="A bin is the mean or the maximum of its samples.",
+    ),
+)

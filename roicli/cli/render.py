@@ -1,0 +1,81 @@
+"""Progress and reports, as people read them; on stderr, since stdout is for data."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import click
+
+from roicli.report import RunReport
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+
+class Display:
+    """Shows how a job advances: notes, and on a terminal a progress bar; see `Listener`."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet = quiet
+        self._bar: Progress | None = None
+
+    def __enter__(self) -> Display:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def note(self, text: str) -> None:
+        """Print what was assumed."""
+        if not self._quiet:
+            click.echo(f"note: {text}", err=True)
+
+    def begin(self, boxes: int) -> None:
+        """Start the bar, on a terminal only."""
+        if self._quiet or not sys.stderr.isatty():
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        # Drawn when boxes are done, not by a thread: workers are forked, which threads would make unsafe.
+        self._bar = Progress(
+            TextColumn("pooling"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("boxes"),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            auto_refresh=False,
+            transient=True,
+        )
+        self._bar.add_task("", total=boxes, rate="")
+        self._bar.start()
+
+    def advance(self, boxes: int) -> None:
+        """Move the bar on."""
+        if self._bar is None:
+            return
+        task = self._bar.tasks[0]
+        self._bar.update(task.id, advance=boxes, rate=f"{task.speed:,.0f}/s" if task.speed else "", refresh=True)
+
+
+def show_report(report: RunReport) -> None:
+    """Print the one line that says what was done."""
+    boxes, images = _count(report.boxes, "box", "boxes"), _count(report.images, "image", "images")
+    rate = f"{report.boxes / report.seconds:,.0f} boxes/s" if report.seconds else ""
+    shape = " x ".join(str(side) for side in report.shape)
+    click.echo(
+        f"{boxes} of {images} in {report.seconds:.2f} s ({rate}, peak {report.peak_memory / 2**20:.0f} MiB): "
+        f"{report.output} {shape} {report.dtype}",
+        err=True,
+    )
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number:,} {one if number == 1 else many}"

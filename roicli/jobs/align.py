@@ -1,0 +1,251 @@
+"""The main job: pool all boxes of a box file and write their features."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roicli import __version__
+from roicli.boxes import BoxFormat, find_bad_boxes
+from roicli.engine import compute_dtype
+from roicli.errors import BoxError, OutputError
+from roicli.execute import Pooler, run
+from roicli.jobs.bind import Inputs, Layout, bind
+from roicli.jobs.listener import Listener
+from roicli.plan import Costs, make_plan
+from roicli.report import RunReport, peak_memory
+from roicli.sinks import IndexFile, Record, check_output, open_sink
+from roicli.sources import MapInfo
+from roicli.spec import PoolSpec
+
+BadBoxes = Literal["error", "skip", "zero", "keep"]
+
+
+@dataclass(frozen=True)
+class AlignJob:
+    """All that `roicli align` was told.
+
+    Attributes
+    ----------
+    features : str
+        File, folder or pattern of the feature maps.
+    boxes : Path
+        The box file.
+    output : Path
+        Ends in .npy, .npz, .h5 or .hdf5.
+    spec : PoolSpec
+        What to compute.
+    dataset : str, optional
+        Which dataset holds the maps, where several would do.
+    layout : {"chw", "hwc"}
+        How the maps are stored.
+    box_format : BoxFormat, optional
+        Where it is not what the box file says.
+    normalized : bool
+        Boxes are in 0..1 of the image; they are multiplied by the map's width and height, in float64, and the
+        spatial scale does not apply.
+    bad_boxes : {"error", "skip", "zero", "keep"}
+        What becomes of boxes that are inverted or not finite: end the job; leave them out of the output; write
+        zeros; pool inverted ones as torchvision would (those that are not finite end the job all the same).
+    index : Path, optional
+        A CSV that says whose features each row is.
+    out_dtype : {"float16", "float32"}, optional
+        By default that of the computation: float64 for float64 features, else float32.
+    overwrite : bool
+        Replace outputs that exist.
+    workers : int
+        The most that may work at once.
+    batch_size, max_memory : int, optional
+        See `make_plan`.
+    """
+
+    features: str
+    boxes: Path
+    output: Path
+    spec: PoolSpec
+    dataset: str | None = None
+    layout: Layout = "chw"
+    box_format: BoxFormat | None = None
+    normalized: bool = False
+    bad_boxes: BadBoxes = "error"
+    index: Path | None = None
+    out_dtype: Literal["float16", "float32"] | None = None
+    overwrite: bool = False
+    workers: int = 1
+    batch_size: int | None = None
+    max_memory: int | None = None
+
+    def parameters(self) -> dict[str, str | int | float | bool]:
+        """Return what an output says of how it was made."""
+        height, width = self.spec.output_size
+        return {
+            "roicli_version": __version__,
+            "op": "roi_align",
+            "output_height": height,
+            "output_width": width,
+            "spatial_scale": 1.0 if self.normalized else self.spec.spatial_scale,
+            "sampling_ratio": -1 if self.spec.adaptive else self.spec.sampling_ratio,
+            "aligned": self.spec.aligned,
+            "mode": self.spec.mode,
+            "reduce": self.spec.reduce,
+            "features": self.features,
+            "dataset": self.dataset or "",
+            "layout": self.layout,
+            "boxes_file": str(self.boxes),
+            "box_format": self.box_format or "as the file says",
+            "normalized": self.normalized,
+            "bad_boxes": self.bad_boxes,
+        }
+
+
+def align(job: AlignJob, listener: Listener) -> RunReport:
+    """Pool all boxes of a box file and write their features.
+
+    Row i of the output is box i of the box file, whatever the workers did. What can be checked is checked before any
+    output exists, and a failure leaves nothing under the output's name.
+
+    Raises
+    ------
+    RoicliError
+        Any of its kinds; the message names the file, and the row or dataset.
+    """
+    began = time.monotonic()
+    notes: list[str] = []
+
+    def note(text: str) -> None:
+        notes.append(text)
+        listener.note(text)
+
+    check_output(job.output, overwrite=job.overwrite)
+    if job.index is not None:
+        IndexFile.check(job.index, overwrite=job.overwrite)
+    inputs = bind(job.features, job.boxes, note, dataset=job.dataset, layout=job.layout, box_format=job.box_format)
+    _spare_inputs(job, inputs)
+    bad = _bad_rows(job, inputs, note)
+    skipped = inputs.table.rows[bad] if job.bad_boxes == "skip" else inputs.table.rows[:0]
+    if len(skipped):
+        inputs, bad = inputs.take(np.delete(np.arange(len(inputs.table)), bad)), bad[:0]
+    infos = inputs.infos()
+    inputs.source.close()
+
+    boxes, spec = inputs.table.boxes, job.spec
+    if job.normalized:
+        boxes, spec = boxes * _map_sizes(infos, inputs.map_index), replace(spec, spatial_scale=1.0)
+    computed = np.result_type(*{compute_dtype(info.dtype) for info in infos.values()})
+    dtype = np.dtype(job.out_dtype or computed)
+    row_shape = spec.row_shape(next(iter(infos.values())).shape[0])
+    zeroed = bad if job.bad_boxes == "zero" else bad[:0]
+    map_index = inputs.map_index.copy()
+    map_index[zeroed] = -1
+    plan = make_plan(
+        map_index,
+        _costs(infos, map_index, spec, computed, dtype),
+        workers=job.workers,
+        batch_size=job.batch_size,
+        max_memory=job.max_memory,
+    )
+    record = _record(job, inputs)
+    sink = open_sink(job.output, (len(boxes), *row_shape), dtype, record)
+    try:
+        listener.begin(len(plan.order))
+        sink.target.write(zeroed, np.zeros((len(zeroed), *row_shape), dtype))
+        done = run(plan, Pooler(inputs.source, boxes, plan.order, spec, sink.target), listener.advance)
+        if job.index is not None:
+            IndexFile(job.index, record).commit()
+        sink.commit()
+    except BaseException:
+        sink.abort()
+        raise
+    if done.not_finite:
+        note(f"{done.not_finite} boxes read NaN or infinite cells of {inputs.source.name}; so are their features")
+    if done.overflowed:
+        note(f"{done.overflowed} boxes have values too large for {dtype}, written as infinities; try float32")
+    return RunReport(
+        output=job.output,
+        shape=(len(boxes), *row_shape),
+        dtype=str(dtype),
+        boxes=done.boxes,
+        images=len(infos) if len(boxes) else 0,
+        skipped=tuple(skipped.tolist()),
+        zeroed=tuple(inputs.table.rows[zeroed].tolist()),
+        not_finite=done.not_finite,
+        overflowed=done.overflowed,
+        seconds=time.monotonic() - began,
+        peak_memory=peak_memory(),
+        strategy=str(plan.strategy),
+        workers=plan.workers,
+        notes=tuple(notes),
+    )
+
+
+def _spare_inputs(job: AlignJob, inputs: Inputs) -> None:
+    """Refuse to write over what is read, which `overwrite` does not mean."""
+    read = [job.boxes, *(Path(path) for path in inputs.source.paths)]
+    for path in (job.output, job.index):
+        if path is not None and path.exists() and any(path.samefile(other) for other in read):
+            raise OutputError(f"{path} is an input of this job", "name another output")
+
+
+def _bad_rows(job: AlignJob, inputs: Inputs, note: Callable[[str], None]) -> NDArray[np.intp]:
+    """Boxes that are inverted or cannot be pooled at all; raises, or says what becomes of them, as the job asks."""
+    table = inputs.table
+    unusable, inverted = find_bad_boxes(table.boxes)
+    for rows, fault, remedy in (
+        (unusable, "NaN, infinite or beyond 1e9 pixels", "give --bad-boxes skip or zero to go on without them"),
+        (
+            inverted,
+            "inverted (x2 < x1 or y2 < y1)",
+            "are they xywh? then give --box-format xywh; else --bad-boxes skip, zero, or keep",
+        ),
+    ):
+        if not len(rows):
+            continue
+        count = f"{len(rows)} of {len(table)} boxes of {table.source} are {fault}: {table.where(rows)}"
+        if job.bad_boxes == "error" or (job.bad_boxes == "keep" and rows is unusable):
+            raise BoxError(f"{count}; the first is {table.boxes[rows[0]].tolist()}", remedy)
+        if job.spec.aligned:
+            kept = "zeros in the output" if job.spec.adaptive else "pooled backwards, as torchvision does"
+        else:
+            kept = "pooled one cell wide or high, as torchvision does"
+        fate = {"skip": "left out of the output", "zero": "zeros in the output", "keep": kept}
+        note(f"{count}; {fate[job.bad_boxes]}")
+    return np.union1d(unusable, inverted)
+
+
+def _map_sizes(infos: dict[int, MapInfo], map_index: NDArray[np.intp]) -> NDArray[np.float64]:
+    """(width, height, width, height) of each box's map, (K, 4)."""
+    used = np.array(sorted(infos))
+    sizes = np.array([[infos[index].shape[2], infos[index].shape[1]] * 2 for index in used.tolist()], dtype=np.float64)
+    return sizes[np.searchsorted(used, map_index)]
+
+
+def _costs(
+    infos: dict[int, MapInfo],
+    map_index: NDArray[np.intp],
+    spec: PoolSpec,
+    computed: np.dtype[Any],
+    dtype: np.dtype[Any],
+) -> Costs:
+    """Bytes that maps and rows take while they are pooled."""
+    used = set(np.unique(map_index[map_index >= 0]).tolist())
+    maps = {}
+    for index, info in infos.items():
+        if index in used:
+            cells = int(np.prod(info.shape))
+            maps[index] = cells * (info.dtype.itemsize + compute_dtype(info.dtype).itemsize)
+    channels = next(iter(infos.values())).shape[0]
+    values = int(np.prod(spec.row_shape(channels)))
+    row = values * (computed.itemsize + (dtype.itemsize if dtype != computed else 0))
+    return Costs(maps, row, channels * int(np.prod(spec.output_size)) * computed.itemsize)
+
+
+def _record(job: AlignJob, inputs: Inputs) -> Record:
+    table = inputs.table
+    ids = np.array(inputs.source.ids, dtype=np.str_)[inputs.map_index]
+    return Record(ids, table.boxes, table.rows, table.box_ids, job.parameters())

@@ -1,0 +1,125 @@
+"""Features and boxes found, opened, checked and matched: what every job that pools begins with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roicli.boxes import BoxFormat, BoxTable
+from roicli.boxfiles import read_boxes
+from roicli.errors import BoxError, FeatureError
+from roicli.imageids import match_images
+from roicli.sources import FeatureSource, MapInfo, open_source
+
+Layout = Literal["chw", "hwc"]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Boxes, and the map of each.
+
+    Attributes
+    ----------
+    source : FeatureSource
+        The maps.
+    table : BoxTable
+        The boxes.
+    map_index : (K,) intp
+        The map of each box.
+    """
+
+    source: FeatureSource
+    table: BoxTable
+    map_index: NDArray[np.intp]
+
+    def infos(self) -> dict[int, MapInfo]:
+        """Look up shape and dtype of every map that has boxes; of the first map if there are no boxes at all.
+
+        Raises
+        ------
+        FeatureError
+            A map that cannot be pooled, or one with another number of channels than the others.
+        """
+        used = np.unique(self.map_index).tolist() or list(range(len(self.source.ids)))[:1]
+        infos = {index: self.source.info(index) for index in used}
+        if not infos:
+            raise FeatureError(f"{self.source.name} holds no feature maps", "name the file that holds them")
+        first = infos[used[0]]
+        for info in infos.values():
+            if info.shape[0] != first.shape[0]:
+                raise FeatureError(
+                    f"{info.where} has {info.shape[0]} channels, {first.where} has {first.shape[0]}",
+                    "all maps of one job need the same channels; is one of them stored channels-last (--layout hwc)?",
+                )
+        return infos
+
+    def take(self, rows: NDArray[np.intp]) -> Inputs:
+        """Return the same with some of the boxes only."""
+        return replace(self, table=self.table.take(rows), map_index=self.map_index[rows])
+
+
+def bind(
+    features: str,
+    boxes: Path,
+    note: Callable[[str], None],
+    *,
+    dataset: str | None = None,
+    layout: Layout = "chw",
+    box_format: BoxFormat | None = None,
+) -> Inputs:
+    """Open the features, read the boxes, and find the map of each box.
+
+    Parameters
+    ----------
+    features : str
+        File, folder or pattern.
+    boxes : Path
+        The box file.
+    note : callable
+        Is told what was assumed.
+    dataset, layout
+        See `open_source`.
+    box_format
+        See `read_boxes`.
+
+    Raises
+    ------
+    RoicliError
+        A file that cannot be read, boxes of images without features.
+    """
+    source = open_source(features, dataset=dataset, layout=layout)
+    table, assumed = read_boxes(boxes, box_format)
+    for text in assumed:
+        note(text)
+    return Inputs(source, table, _map_index(source, table, note))
+
+
+def _map_index(source: FeatureSource, table: BoxTable, note: Callable[[str], None]) -> NDArray[np.intp]:
+    maps = len(source.ids)
+    if table.image_index is None:
+        if maps != 1 and len(table):
+            raise BoxError(
+                f"the boxes of {table.source} name no image, and {source.name} holds {maps} maps",
+                "give each box its image: a batch index as first number, an image_id, or an object of image ids",
+            )
+        return np.zeros(len(table), dtype=np.intp)
+    if table.image_ids is not None:
+        if not source.labelled and len(table):
+            note(f"the maps of {source.name} have no ids: image ids of {table.source} are taken as positions from 0")
+        found = match_images(table.image_ids, table.aliases, source.ids, boxes=table.source, features=source.name)
+        return found[table.image_index]
+    outside = np.flatnonzero((table.image_index < 0) | (table.image_index >= maps))
+    if len(outside):
+        raise BoxError(
+            f"{table.source}, {table.where(outside)}: batch index {table.image_index[outside[0]]} names none of the "
+            f"{maps} maps of {source.name}",
+            f"give whole numbers from 0 to {maps - 1}",
+        )
+    if source.labelled and maps > 1:
+        note(f"batch indices of {table.source} count the maps of {source.name} from 0, which is {source.ids[0]!r}")
+    return table.image_index.astype(np.intp)

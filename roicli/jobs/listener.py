@@ -1,0 +1,21 @@
+"""Who is told how a job advances; the command line shows it, a test keeps it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Listener(Protocol):
+    """Told what happens while a job runs, always from the thread that runs it."""
+
+    def note(self, text: str) -> None:
+        """Something was assumed, or deserves a look."""
+        ...
+
+    def begin(self, boxes: int) -> None:
+        """All is checked, and so many boxes will be pooled."""
+        ...
+
+    def advance(self, boxes: int) -> None:
+        """So many more boxes are done."""
+        ...

@@ -1,0 +1,168 @@
+"""Boxes, sizes and a memory budget in, ordered work units out. Integers only; nothing here reads or computes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roicli.errors import UsageError
+
+# What one process holds beside maps and rows: the interpreter, NumPy, h5py, the weights of a chunk of RoIs.
+_BASE_BYTES = 90 * 2**20
+# Rows are pooled and written this many bytes at a time, unless told otherwise.
+_BATCH_BYTES = 16 * 2**20
+# Below this many bytes to read and to pool, starting a pool costs more than it gives.
+_SMALL_BYTES = 64 * 2**20
+# One task of a worker: bytes enough to outweigh its hand-over, few enough to share the work evenly and to stop soon.
+_TASK_BYTES = 32 * 2**20
+
+
+class Unit(NamedTuple):
+    """Some boxes of one map: ``plan.order[first:stop]``."""
+
+    map_index: int
+    first: int
+    stop: int
+
+
+Task = tuple[Unit, ...]
+
+
+class Strategy(StrEnum):
+    """How the tasks are worked off."""
+
+    SERIAL = "serial"
+    THREADS = "threads"
+    PROCESSES = "processes"
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What maps and rows cost, in bytes.
+
+    Attributes
+    ----------
+    maps : mapping of int to int
+        Memory that each map takes while it is pooled, by its index: as stored, and its channels-last copy.
+    row : int
+        Memory that one output row takes until it is written.
+    work : int
+        One row's pooled block, averaged away or not: a measure of the time that it takes.
+    """
+
+    maps: Mapping[int, int]
+    row: int
+    work: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The whole job: maps in file order, boxes ascending within each.
+
+    Attributes
+    ----------
+    order : (K',) intp
+        Output rows, grouped by map; rows of map index -1 are left out.
+    tasks : tuple of tuple of Unit
+        What a worker is given at once, in the order in which the files are best read.
+    strategy : Strategy
+        Serial for a small job, processes for many maps, threads that share each map for few.
+    workers : int
+        How many work at once.
+    """
+
+    order: NDArray[np.intp]
+    tasks: tuple[Task, ...]
+    strategy: Strategy
+    workers: int
+
+
+def make_plan(
+    map_index: NDArray[np.intp],
+    costs: Costs,
+    *,
+    workers: int,
+    batch_size: int | None = None,
+    max_memory: int | None = None,
+) -> Plan:
+    """Order the work.
+
+    Parameters
+    ----------
+    map_index : (K,) intp
+        The map of each output row; -1 for rows that are not pooled.
+    costs : Costs
+        Of the maps that `map_index` names, and of a row.
+    workers : int
+        The most that may work at once.
+    batch_size : int, optional
+        The most rows that are pooled before they are written.
+    max_memory : int, optional
+        Bytes that all processes together may take; batches and then workers are reduced to fit.
+
+    Raises
+    ------
+    UsageError
+        Not even one worker with one row at a time fits into `max_memory`.
+    """
+    order = np.argsort(map_index, kind="stable")
+    order = order[np.searchsorted(map_index[order], 0) :]
+    batch = batch_size or max(1, _BATCH_BYTES // max(costs.row, 1))
+    strategy = _strategy(len(order), costs, workers)
+    workers = 1 if strategy is Strategy.SERIAL else workers
+    if max_memory is not None:
+        workers, batch = _fit(costs, strategy, workers, batch, max_memory)
+        strategy = strategy if workers > 1 else Strategy.SERIAL
+    tasks = _tasks(map_index[order], costs, batch, shared=strategy is Strategy.THREADS)
+    return Plan(order, tasks, strategy, min(workers, max(len(tasks), 1)))
+
+
+def _strategy(rows: int, costs: Costs, workers: int) -> Strategy:
+    if workers == 1 or sum(costs.maps.values()) + rows * costs.work < _SMALL_BYTES:
+        return Strategy.SERIAL
+    return Strategy.PROCESSES if len(costs.maps) >= 2 * workers else Strategy.THREADS
+
+
+def _fit(costs: Costs, strategy: Strategy, workers: int, batch: int, max_memory: int) -> tuple[int, int]:
+    """Find the most workers, and the largest batch up to `batch`, whose memory stays below `max_memory`."""
+    largest = max(costs.maps.values(), default=0)
+    for number in range(workers, 0, -1):
+        # Threads share a map, and hold the next one while the last of them leave the one before.
+        maps = min(2, len(costs.maps)) if strategy is Strategy.THREADS else number
+        processes = 1 + number if strategy is Strategy.PROCESSES and number > 1 else 1
+        left = max_memory - processes * _BASE_BYTES - maps * largest
+        if left >= number * costs.row:
+            return number, min(batch, max(1, left // max(number * costs.row, 1)))
+    needed = _BASE_BYTES + largest + costs.row
+    raise UsageError(
+        f"{max_memory / 2**20:.0f} MiB are not enough: one worker and one row at a time need {needed / 2**20:.0f} MiB",
+        f"give --max-memory {-(-needed // 2**20)}MiB or more",
+    )
+
+
+def _tasks(map_index: NDArray[np.intp], costs: Costs, batch: int, *, shared: bool) -> tuple[Task, ...]:
+    """Cut rows that are grouped by map into units of at most `batch`, and units into tasks.
+
+    Tasks of threads, which share the map, are single units; others are as many units as move some bytes.
+    """
+    edges = [*np.flatnonzero(np.diff(map_index, prepend=-1)).tolist(), len(map_index)]
+    tasks: list[Task] = []
+    task: list[Unit] = []
+    moved = 0
+    for begin, end in pairwise(edges):
+        current = int(map_index[begin])
+        moved += costs.maps[current]
+        for first in range(begin, end, batch):
+            stop = min(first + batch, end)
+            task.append(Unit(current, first, stop))
+            moved += (stop - first) * costs.work
+            if shared or moved >= _TASK_BYTES:
+                tasks.append(tuple(task))
+                task, moved = [], 0
+    return (*tasks, tuple(task)) if task else tuple(tasks)

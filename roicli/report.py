@@ -1,0 +1,73 @@
+"""What a job did, for people and for scripts."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """The result of one job.
+
+    Attributes
+    ----------
+    output : Path
+        The file that was written.
+    shape : tuple of int
+        Shape of the features in it: (K, C, PH, PW) or (K, C).
+    dtype : str
+        Their dtype.
+    boxes, images : int
+        How many boxes of how many images were pooled.
+    skipped, zeroed : tuple of int
+        Rows of the box file left out of the output, or written as zeros, because the user said so.
+    not_finite : int
+        Rows with a NaN or an infinity, read from such cells of the features.
+    overflowed : int
+        Rows with numbers too large for the output's dtype, written as infinities.
+    seconds : float
+        Wall time of the whole job.
+    peak_memory : int
+        Peak resident bytes of the largest process.
+    strategy : str
+        serial, threads or processes.
+    workers : int
+        How many worked at once.
+    notes : tuple of str
+        What was assumed, and what deserves a look.
+    """
+
+    output: Path
+    shape: tuple[int, ...]
+    dtype: str
+    boxes: int
+    images: int
+    skipped: tuple[int, ...]
+    zeroed: tuple[int, ...]
+    not_finite: int
+    overflowed: int
+    seconds: float
+    peak_memory: int
+    strategy: str
+    workers: int
+    notes: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values, as JSON can hold them."""
+        return asdict(self) | {"output": str(self.output)}
+
+
+def peak_memory() -> int:
+    """Return the peak resident bytes of the largest of this process and those it has waited for."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return max(children, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
+    # Linux's ru_maxrss of a process counts what the program that started it had in memory; VmHWM does not.
+    own = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+    return max(children, int(own.split()[1]) * 1024)

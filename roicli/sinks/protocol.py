@@ -1,0 +1,60 @@
+"""What every output can do, and what is recorded beside the features."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roicli.sinks.rowfile import RowFile
+
+
+@dataclass(frozen=True)
+class Record:
+    """Whose features the rows of an output are, and how they were made.
+
+    Attributes
+    ----------
+    image_ids : (K,) str
+        Image of each row, as the feature source names it.
+    boxes : (K, 4) float64
+        xyxy of each row, in image pixels (or in 0..1 of the image if the boxes were normalised).
+    rows : (K,) int64
+        Where each box stands in the box file, counted as the box file is (see `BoxTable.rows`).
+    box_ids : (K,) int64 or str, or None
+        The box file's own ids.
+    parameters : dict
+        Every setting that changes numbers, the names of the inputs and the version of roicli.
+    """
+
+    image_ids: NDArray[np.str_]
+    boxes: NDArray[np.float64]
+    rows: NDArray[np.int64]
+    box_ids: NDArray[Any] | None
+    parameters: dict[str, str | int | float | bool]
+
+    def columns(self) -> dict[str, NDArray[Any]]:
+        """Return the arrays under the names that they have in an output."""
+        columns: dict[str, NDArray[Any]] = {"image_ids": self.image_ids, "boxes": self.boxes, "rows": self.rows}
+        if self.box_ids is not None:
+            columns["box_ids"] = self.box_ids
+        return columns
+
+
+class PooledSink(Protocol):
+    """An output in the making: a temporary file beside its final name, until `commit`."""
+
+    @property
+    def target(self) -> RowFile:
+        """Where rows are written, by any number of workers at once."""
+        ...
+
+    def commit(self) -> None:
+        """Check and flush what was written and move it to its final name; OutputError if that fails."""
+        ...
+
+    def abort(self) -> None:
+        """Remove the temporary file; the final name is as it was before."""
+        ...

@@ -1,0 +1,91 @@
+"""Rows of equal size at a known place of a file: each worker writes its own, and no block travels between them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roicli.errors import OutputError
+
+
+@dataclass
+class RowFile:
+    """A file that holds K rows from byte `offset` on; picklable, and opened where it is used.
+
+    Attributes
+    ----------
+    path : Path
+        A file that exists, of its full size.
+    offset : int
+        Byte at which row 0 begins.
+    count : int
+        Rows (K).
+    row_shape : tuple of int
+        Shape of one row: (C, PH, PW) or (C,).
+    dtype : numpy.dtype
+        As it is written.
+    """
+
+    path: Path
+    offset: int
+    count: int
+    row_shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    _descriptor: int | None = field(default=None, repr=False)
+
+    @property
+    def row_bytes(self) -> int:
+        """Size of one row."""
+        return int(np.prod(self.row_shape, dtype=np.int64)) * self.dtype.itemsize
+
+    @property
+    def end(self) -> int:
+        """Byte after the last row."""
+        return self.offset + self.count * self.row_bytes
+
+    def write(self, rows: NDArray[np.intp], block: NDArray[Any]) -> None:
+        """Write `block`, (k, *row_shape), to the k rows `rows`, ascending.
+
+        Raises
+        ------
+        OutputError
+            The disk is full, or another failure of the system.
+        """
+        data = memoryview(np.ascontiguousarray(block, dtype=self.dtype).reshape(-1).view(np.uint8).data)
+        breaks = np.flatnonzero(np.diff(rows) != 1) + 1
+        try:
+            for first, stop in _runs(breaks.tolist(), len(rows)):
+                part = data[first * self.row_bytes : stop * self.row_bytes]
+                place = self.offset + int(rows[first]) * self.row_bytes
+                while part:
+                    written = os.pwrite(self._open(), part, place)
+                    part, place = part[written:], place + written
+        except OSError as error:
+            raise OutputError(
+                f"{self.path}: cannot write: {error.strerror}", "free some disk space, or write to another disk"
+            ) from error
+
+    def close(self) -> None:
+        """Release the descriptor of this process."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def _open(self) -> int:
+        if self._descriptor is None:
+            self._descriptor = os.open(self.path, os.O_WRONLY)
+        return self._descriptor
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_descriptor": None}
+
+
+def _runs(breaks: Sequence[int], length: int) -> list[tuple[int, int]]:
+    """Ranges between breaks: the runs of rows that lie side by side in the file."""
+    return list(zip([0, *breaks], [*breaks, length], strict=True)) if length else []

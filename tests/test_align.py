@@ -1,0 +1,479 @@
+"""`roicli align` as people run it: the real command, in a process of its own, on real files."""
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+import roicli
+from roicli.engine import channels_last, pool_boxes
+from roicli.spec import PoolSpec
+
+ROICLI = Path(sys.executable).with_name("roicli")
+
+
+def run(folder, *arguments, expect=0, **more):
+    """Run the command in `folder`; its exit code must be `expect`."""
+    done = subprocess.run(
+        [ROICLI, *map(str, arguments)], cwd=folder, capture_output=True, text=True, check=False, **more
+    )
+    assert done.returncode == expect, done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def refused(folder, *arguments, code=3):
+    """Run the command, which must fail and leave nothing behind; return its message."""
+    before = sorted(folder.iterdir())
+    done = run(folder, "align", *arguments, expect=code)
+    assert sorted(folder.iterdir()) == before
+    assert done.stdout == ""
+    return done.stderr
+
+
+@pytest.fixture
+def many(tmp_path):
+    """Five images of different sizes in one HDF5 file, and their boxes out of order in a COCO file."""
+    rng = np.random.default_rng(11)
+    annotations, maps = [], {}
+    with h5py.File(tmp_path / "feats.h5", "w") as file:
+        for n in range(5):
+            maps[str(7 + n)] = rng.standard_normal((6, 9 + n, 17 - n)).astype(np.float32)
+            file[f"maps/{7 + n:04d}"] = maps[str(7 + n)]
+    for n in range(40):
+        x, y, w, h = rng.uniform(0, 150, 4).round(2).tolist()
+        annotations.append({"id": 1000 - n, "image_id": int(rng.integers(7, 12)), "bbox": [x, y, w, h], "iscrowd": 0})
+    images = [{"id": 7 + n, "file_name": f"{7 + n:04d}.jpg"} for n in range(5)]
+    (tmp_path / "boxes.json").write_text(json.dumps({"images": images, "annotations": annotations}))
+    boxes = np.array([a["bbox"] for a in annotations])
+    boxes[:, 2:] += boxes[:, :2]
+    return tmp_path, maps, [str(a["image_id"]) for a in annotations], boxes
+
+
+def expected_rows(maps, ids, boxes, size, **settings):
+    return np.concatenate(
+        [roicli.roi_align(maps[name], box[None], size, **settings) for name, box in zip(ids, boxes, strict=True)]
+    )
+
+
+def test_the_command_of_the_mission(many):
+    folder, maps, ids, boxes = many
+    run(folder, "align", "feats.h5", "boxes.json", "-o", "pooled.npy", "--size", "7", "--aligned")
+    np.testing.assert_array_equal(np.load(folder / "pooled.npy"), expected_rows(maps, ids, boxes, 7, aligned=True))
+
+
+def test_every_setting_reaches_the_engine(many):
+    folder, maps, ids, boxes = many
+    for flags, size, settings in [
+        (["--size", "3x2", "--spatial-scale", "1/16"], (3, 2), {"spatial_scale": 1 / 16}),
+        (["--sampling-ratio", "3", "--spatial-scale", "0.1"], 7, {"spatial_scale": 0.1, "sampling_ratio": 3}),
+        (["--sampling-ratio", "auto", "--mode", "max", "--size", "2X3"], (2, 3), {"mode": "max"}),
+        (["--no-aligned", "--sampling-ratio", "1"], 7, {"sampling_ratio": 1}),
+    ]:
+        run(folder, "align", "feats.h5", "boxes.json", "-o", "pooled.npy", "--overwrite", *flags)
+        np.testing.assert_array_equal(np.load(folder / "pooled.npy"), expected_rows(maps, ids, boxes, size, **settings))
+
+
+def test_golden_by_the_command_line(golden_align, tmp_path):
+    np.save(tmp_path / "maps.npy", golden_align.features)
+    np.save(tmp_path / "boxes.npy", golden_align.rois)
+    settings = golden_align.settings
+    run(
+        tmp_path, "align", "maps.npy", "boxes.npy", "-o", "pooled.npy", "--bad-boxes", "keep",
+        "--size", "x".join(map(str, golden_align.output_size)),
+        "--spatial-scale", settings["spatial_scale"],
+        "--sampling-ratio", settings["sampling_ratio"],
+        "--aligned" if settings["aligned"] else "--no-aligned",
+    )  # fmt: skip
+    np.testing.assert_allclose(np.load(tmp_path / "pooled.npy"), golden_align.expected, rtol=0, atol=1e-6)
+
+
+def test_any_workers_and_batches_give_the_same_bytes(tmp_path):
+    """Enough bytes for pools: six maps for processes; one of them alone, repeated, for threads."""
+    rng = np.random.default_rng(2)
+    maps = rng.standard_normal((6, 300, 100, 100)).astype(np.float32)
+    with h5py.File(tmp_path / "many.h5", "w") as file:
+        for n, feature_map in enumerate(maps):
+            file[f"{n}"] = feature_map
+    np.save(tmp_path / "one.npy", maps[0])
+    corners = rng.uniform(-10, 110, (300, 4))
+    boxes = np.concatenate([np.minimum(corners[:, :2], corners[:, 2:]), np.maximum(corners[:, :2], corners[:, 2:])], 1)
+    np.save(tmp_path / "many-boxes.npy", np.insert(boxes, 0, rng.integers(0, 6, 300), axis=1))
+    np.save(tmp_path / "one-boxes.npy", boxes)
+    strategies = set()
+    for features, table in (("many.h5", "many-boxes.npy"), ("one.npy", "one-boxes.npy")):
+        first = None
+        for workers, batch in ((1, 1000), (1, 7), (2, 1000), (3, 5), (4, 1)):
+            done = run(
+                tmp_path, "align", features, table, "-o", "out.npy", "--overwrite", "--json", "--quiet",
+                "--aligned", "--workers", workers, "--batch-size", batch,
+            )  # fmt: skip
+            strategies.add(json.loads(done.stdout)["strategy"])
+            written = (tmp_path / "out.npy").read_bytes()
+            first = first or written
+            assert written == first, (features, workers, batch)
+    assert strategies == {"serial", "threads", "processes"}
+
+
+def test_outputs_hold_the_same_features(many):
+    folder, _, ids, boxes = many
+    for name in ("a.npy", "a.npz", "a.h5"):
+        run(folder, "align", "feats.h5", "boxes.json", "-o", name, "--size", "2", "--index", "rows.csv", "--overwrite")
+    features = np.load(folder / "a.npy")
+    with np.load(folder / "a.npz") as archive, h5py.File(folder / "a.h5") as file:
+        np.testing.assert_array_equal(archive["features"], features)
+        np.testing.assert_array_equal(file["features"][()], features)
+        assert archive["image_ids"].tolist() == file["image_ids"].asstr()[()].tolist() == [f"{int(i):04d}" for i in ids]
+        np.testing.assert_array_equal(archive["boxes"], boxes)
+        np.testing.assert_array_equal(file["boxes"][()], boxes)
+        assert file["box_ids"][()].tolist() == list(range(1000, 960, -1))
+        assert file.attrs["roicli_version"] == roicli.__version__
+        assert file.attrs["output_height"] == 2
+    # The index is a box file: it gives the same features again.
+    run(folder, "align", "feats.h5", "rows.csv", "-o", "again.npy", "--size", "2")
+    np.testing.assert_array_equal(np.load(folder / "again.npy"), features)
+
+
+def test_reduce_and_dtype(many):
+    folder, maps, ids, boxes = many
+    run(folder, "align", "feats.h5", "boxes.json", "-o", "mean.npy", "--reduce", "mean", "--size", "3")
+    blocks = expected_rows(maps, ids, boxes, 3)
+    np.testing.assert_allclose(np.load(folder / "mean.npy"), blocks.mean(axis=(2, 3)), atol=1e-6)
+    run(folder, "align", "feats.h5", "boxes.json", "-o", "half.h5", "--out-dtype", "float16", "--size", "3")
+    with h5py.File(folder / "half.h5") as file:
+        np.testing.assert_array_equal(file["features"][()], blocks.astype(np.float16))
+
+
+def test_float64_stays_float64(tmp_path):
+    maps = np.random.default_rng(0).standard_normal((2, 3, 8, 8))
+    np.save(tmp_path / "maps.npy", maps)
+    (tmp_path / "boxes.json").write_text("[[1, 1.5, 2, 6, 7], [0, 0, 0, 3, 3]]")
+    run(tmp_path, "align", "maps.npy", "boxes.json", "-o", "out.npy", "--size", "2")
+    expected = roicli.roi_align(maps, [[1, 1.5, 2, 6, 7], [0, 0, 0, 3, 3]], 2)
+    assert expected.dtype == np.float64
+    np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), expected)
+
+
+def test_normalized_boxes(many):
+    folder, maps, _, _ = many
+    (folder / "unit.json").write_text('{"8": [[0.1, 0.2, 0.7, 0.9]], "11": [[0, 0, 1, 1]]}')
+    run(
+        folder,
+        "align",
+        "feats.h5",
+        "unit.json",
+        "-o",
+        "out.npy",
+        "--normalized",
+        "--spatial-scale",
+        "1/16",
+        "--size",
+        2,
+    )
+    expected = [
+        roicli.roi_align(maps["8"], [[1.6, 2, 11.2, 9]], 2),
+        roicli.roi_align(maps["11"], [[0, 0, 13, 13]], 2),
+    ]
+    np.testing.assert_allclose(np.load(folder / "out.npy"), np.concatenate(expected), atol=1e-6)
+
+
+def test_a_pattern_is_one_source(tmp_path):
+    maps = np.random.default_rng(0).standard_normal((11, 2, 6, 5)).astype(np.float32)
+    (tmp_path / "feats").mkdir()
+    for n, feature_map in enumerate(maps):
+        with h5py.File(tmp_path / "feats" / f"part{n}.h5", "w") as file:
+            file[f"image{n}"] = feature_map
+    boxes = {f"image{n}.jpg": [[0, 0, 4, n]] for n in range(11)}
+    (tmp_path / "boxes.json").write_text(json.dumps(boxes))
+    run(tmp_path, "align", "feats/*.h5", "boxes.json", "-o", "out.npy", "--size", 2)
+    expected = [roicli.roi_align(maps[n], [[0, 0, 4, n]], 2) for n in range(11)]
+    np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), np.concatenate(expected))
+
+
+@pytest.mark.parametrize(
+    ("boxes", "rows"), [("[]", 0), ('{"annotations": [], "images": []}', 0), ('{"7": [[0, 0, 1, 1]]}', 1)]
+)
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".h5"])
+def test_few_boxes(many, boxes, rows, suffix):
+    folder, *_ = many
+    (folder / "few.json").write_text(boxes)
+    report = json.loads(run(folder, "align", "feats.h5", "few.json", "-o", f"few{suffix}", "--json").stdout)
+    assert report["shape"] == [rows, 6, 7, 7]
+    assert report["boxes"] == report["images"] == rows
+
+
+@pytest.mark.parametrize("fate", ["skip", "zero", "keep"])
+def test_bad_boxes(tmp_path, fate):
+    maps = np.random.default_rng(0).standard_normal((1, 3, 8, 8)).astype(np.float32)
+    np.save(tmp_path / "maps.npy", maps)
+    boxes = np.array([[0, 0, 5, 5], [5, 5, 1, 1], [2, 2, 6, 6.0]])
+    np.save(tmp_path / "boxes.npy", boxes)
+    done = run(
+        tmp_path, "align", "maps.npy", "boxes.npy", "-o", "out.npz", "--bad-boxes", fate, "--size", 2, "--aligned",
+        "--sampling-ratio", 2, "--json",
+    )  # fmt: skip
+    expected = roicli.roi_align(maps, boxes, 2, aligned=True, sampling_ratio=2)
+    with np.load(tmp_path / "out.npz") as archive:
+        got, rows = archive["features"], archive["rows"].tolist()
+    report = json.loads(done.stdout)
+    if fate == "skip":
+        expected = expected[[0, 2]]
+        assert rows == [0, 2]
+        assert report["skipped"] == [1]
+    elif fate == "zero":
+        expected[1] = 0
+        assert report["zeroed"] == [1]
+    np.testing.assert_array_equal(got, expected)
+    assert "1 of 3 boxes of boxes.npy are inverted (x2 < x1 or y2 < y1): box 1" in done.stderr
+
+
+def test_broken_cells_and_overflow_are_told(tmp_path):
+    maps = np.ones((1, 2, 8, 8), np.float32)
+    maps[0, 0, 7, 7] = np.inf
+    maps[0, 1, 0, 0] = 1e6
+    np.save(tmp_path / "maps.npy", maps)
+    np.save(tmp_path / "boxes.npy", np.array([[0, 0, 2, 2], [5, 5, 8, 8], [3, 3, 4, 4.0]]))
+    done = run(tmp_path, "align", "maps.npy", "boxes.npy", "-o", "out.npy", "--out-dtype", "float16", "--json")
+    report = json.loads(done.stdout)
+    assert (report["not_finite"], report["overflowed"]) == (1, 1)
+    assert "1 boxes read NaN or infinite cells" in done.stderr
+    assert "1 boxes have values too large for float16" in done.stderr
+    assert np.isfinite(np.load(tmp_path / "out.npy")).all(axis=(1, 2, 3)).tolist() == [False, False, True]
+
+
+def test_messages(many):
+    """Every fault has one message that names the file, what is wrong and what to do; exit code 3."""
+    folder, *_ = many
+    np.save(folder / "maps.npy", np.zeros((2, 3, 4, 5), np.float32))
+    np.save(folder / "flat.npy", np.zeros((4, 5), np.float32))
+    np.save(folder / "none.npy", np.zeros((1, 3, 0, 5), np.float32))
+    np.save(folder / "pickled.npy", np.array([{}, None]), allow_pickle=True)
+    (folder / "cut.h5").write_bytes((folder / "feats.h5").read_bytes()[:3000])
+    (folder / "text.h5").write_text("not HDF5 at all")
+    (folder / "broken.json").write_text("[[0, 0, 1, 1],\n [0, 0, 1")
+    (folder / "short.json").write_text("[[0, 0, 1]]")
+    (folder / "nan.csv").write_text("image_id,x1,y1,x2,y2\n7,0,0,1,1\n7,nan,0,1,1\n7,0,0,inf,1\n")
+    (folder / "unknown.json").write_text('{"7": [[0, 0, 1, 1]], "99": [[0, 0, 1, 1]]}')
+    (folder / "one.json").write_text("[[0, 0, 1, 1]]")
+    (folder / "far.json").write_text("[[2, 0, 0, 1, 1]]")
+    (folder / "there.npy").touch()
+    out = ("-o", "out.npy")
+    for arguments, parts in [
+        (("nothing.h5", "boxes.json", *out), ["nothing.h5"]),
+        (("feats.h5", "nothing.json", *out), ["nothing.json"]),
+        (("feats.h5", "boxes.txt", *out), ["boxes.txt"]),
+        (("text.h5", "boxes.json", *out), ["text.h5", "HDF5"]),
+        (("cut.h5", "boxes.json", *out), ["cut.h5"]),
+        (("flat.npy", "one.json", *out), ["flat.npy", "(4, 5)"]),
+        (("none.npy", "one.json", *out), ["none.npy"]),
+        (("pickled.npy", "one.json", *out), ["pickled.npy"]),
+        (("feats.h5", "broken.json", *out), ["broken.json", "line 2, column"]),
+        (("feats.h5", "short.json", *out), ["short.json", "box 0"]),
+        (("feats.h5", "nan.csv", *out), ["2 of 3 boxes of nan.csv are NaN", "lines 3, 4", "--bad-boxes"]),
+        (("feats.h5", "unknown.json", *out), ["1 of 2 images of unknown.json", "'99'", "'0007'"]),
+        (("feats.h5", "boxes.json", "--box-format", "xyxy", *out), ["are inverted", "annotation", "--box-format xywh"]),
+        (("feats.h5", "one.json", *out), ["one.json name no image", "5 maps"]),
+        (("maps.npy", "far.json", *out), ["far.json, box 0: batch index 2", "2 maps", "0 to 1"]),
+        (("feats.h5", "boxes.json", "-o", "no/out.npy"), ["no/out.npy", "folder"]),
+        (("feats.h5", "boxes.json", "-o", "there.npy"), ["there.npy exists", "--overwrite"]),
+        (("feats.h5", "boxes.json", "-o", "out.txt"), ["out.txt", ".npy, .npz"]),
+        (("feats.h5", "boxes.json", "-o", "feats.h5", "--overwrite"), ["feats.h5 is an input"]),
+        (("feats.h5", "boxes.json", "--size", "1024", "--index", "r.txt", *out), ["r.txt"]),
+    ]:
+        message = refused(folder, *arguments)
+        assert message.count("error: ") == 1, message
+        assert message.count("hint: ") == 1, message
+        for part in parts:
+            assert part in message, (arguments, message)
+
+
+def test_a_full_disk_is_an_error_before_anything_is_computed(many):
+    folder, *_ = many
+    (folder / "lots.jsonl").write_text('{"image_id": 7, "bbox": [0, 0, 1, 1]}\n' * 200_000)
+    message = refused(folder, "feats.h5", "lots.jsonl", "-o", "out.npy", "--size", "1024")
+    assert "GiB, its disk has" in message
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--size", "7y"], "'7y' is no size"),
+        (["--size", "0"], "output size 0 x 0 is out of range"),
+        (["--spatial-scale", "1/0"], "'1/0' is no positive number"),
+        (["--spatial-scale", "-1"], "'-1' is no positive number"),
+        (["--sampling-ratio", "2.5"], "'2.5' is no sampling ratio"),
+        (["--max-memory", "lots"], "'lots' is no amount of memory"),
+        (["--max-memory", "1MiB"], "1 MiB are not enough"),
+        (["--workers", "0"], "--workers"),
+        (["--mode", "median"], "--mode"),
+    ],
+)
+def test_wrong_usage(many, flags, message):
+    assert message in refused(many[0], "feats.h5", "boxes.json", "-o", "out.npy", *flags, code=2)
+
+
+def test_report(many):
+    folder, *_ = many
+    done = run(folder, "align", "feats.h5", "boxes.json", "-o", "out.npy", "--json", "--quiet")
+    report = json.loads(done.stdout)
+    assert done.stderr == ""
+    assert report["output"] == "out.npy"
+    assert report["shape"] == [40, 6, 7, 7]
+    assert (report["boxes"], report["images"], report["dtype"]) == (40, 5, "float32")
+    assert 2**20 < report["peak_memory"] < 200 * 2**20
+    spoken = run(folder, "align", "feats.h5", "boxes.json", "-o", "out.npy", "--overwrite")
+    assert spoken.stdout == ""
+    assert "COCO dataset, bbox read as xywh" in spoken.stderr
+    last = spoken.stderr.splitlines()[-1]
+    assert last.startswith("40 boxes of 5 images in ")
+    assert last.endswith("): out.npy 40 x 6 x 7 x 7 float32")
+
+
+def test_a_progress_bar_on_a_terminal_only(many):
+    folder, *_ = many
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [ROICLI, "align", "feats.h5", "boxes.json", "-o", "out.npy"], cwd=folder, stderr=theirs, stdout=theirs
+    ) as process:
+        os.close(theirs)
+        shown = b""
+        while True:
+            try:
+                part = os.read(ours, 4096)
+            except OSError:  # the other end is closed
+                break
+            shown += part
+        assert process.wait() == 0
+    os.close(ours)
+    assert b"40/40" in shown
+    assert b"pooling" not in run(folder, "align", "feats.h5", "boxes.json", "-o", "b.npy").stderr.encode()
+
+
+@pytest.fixture
+def long_job(tmp_path):
+    """A job that takes some seconds, in processes."""
+    with h5py.File(tmp_path / "feats.h5", "w") as file:
+        for n in range(8):
+            file[f"{n}"] = np.ones((256, 64, 64), np.float32)
+    np.save(
+        tmp_path / "boxes.npy", np.tile([0.0, 0, 0, 60, 60], (6000, 1)) + np.arange(6000)[:, None] % 8 * [1, 0, 0, 0, 0]
+    )
+    command = [ROICLI, "align", "feats.h5", "boxes.npy", "-o", "out.npy", "--workers", "2", "--mode", "max"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        yield tmp_path, process
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def workers_of(process):
+    listed = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True, check=False
+    )
+    return [int(pid) for pid in listed.stdout.split()]
+
+
+def wait_until(condition):
+    for _ in range(400):
+        if value := condition():
+            return value
+        time.sleep(0.05)
+    raise AssertionError("it never came")
+
+
+def alive(pid):
+    stat = Path(f"/proc/{pid}/stat")
+    return stat.exists() and stat.read_text().split()[2] != "Z"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at processes as Linux shows them")
+@pytest.mark.parametrize(
+    ("number", "code", "message"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "")]
+)
+def test_an_interrupt_leaves_nothing(long_job, number, code, message):
+    folder, process = long_job
+    workers = wait_until(lambda: len(found := workers_of(process)) == 2 and found)
+    os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == code
+    assert message in errors
+    assert "Traceback" not in errors
+    assert sorted(path.name for path in folder.iterdir()) == ["boxes.npy", "feats.h5"]
+    wait_until(lambda: not any(alive(pid) for pid in workers))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at processes as Linux shows them")
+def test_a_worker_that_dies_ends_the_job_with_one_error(long_job):
+    folder, process = long_job
+    workers = wait_until(lambda: len(found := workers_of(process)) == 2 and found)
+    os.kill(workers[0], signal.SIGKILL)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 3
+    assert errors.splitlines()[-2] == "error: a worker process died before its work was done"
+    assert sorted(path.name for path in folder.iterdir()) == ["boxes.npy", "feats.h5"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at processes as Linux shows them")
+def test_workers_end_with_their_parent(long_job):
+    _, process = long_job
+    workers = wait_until(lambda: len(found := workers_of(process)) == 2 and found)
+    process.kill()
+    wait_until(lambda: not any(alive(pid) for pid in workers))
+
+
+def test_a_map_that_breaks_in_a_worker(many):
+    """Found only when its values are read, after the output was begun: nothing is left of it."""
+    folder, *_ = many
+    with h5py.File(folder / "gz.h5", "w") as file:
+        packed = file.create_dataset("7", data=np.random.default_rng(0).random((64, 64, 64)), compression="gzip")
+        chunk = packed.id.get_chunk_info(0)
+    with (folder / "gz.h5").open("r+b") as file:
+        file.seek(chunk.byte_offset)
+        file.write(b"\xff" * 64)
+    (folder / "one.json").write_text('{"7": [[0, 0, 9, 9]]}')
+    assert "gz.h5" in refused(folder, "gz.h5", "one.json", "-o", "out.npy")
+
+
+def test_help_is_complete():
+    for arguments in ([], ["align"]):
+        shown = run(Path.cwd(), *arguments, "--help", env=os.environ | {"COLUMNS": "80"}).stdout
+        assert max(map(len, shown.splitlines())) <= 80
+        assert "  roicli align feats.h5 boxes.json -o pooled.npy --size 7 --aligned\n" in shown
+    assert run(Path.cwd(), "--version").stdout == f"roicli {roicli.__version__}\n"
+    as_module = subprocess.run(
+        [sys.executable, "-m", "roicli", "--version"], capture_output=True, text=True, check=True
+    )
+    assert as_module.stdout == f"roicli {roicli.__version__}\n"
+
+
+def test_an_unexpected_failure_is_one_line_without_debug(many, monkeypatch):
+    from click.testing import CliRunner
+
+    from roicli.cli.main import main
+    from roicli.jobs import align as job
+
+    folder, *_ = many
+    monkeypatch.setattr(sys.modules[job.__module__], "bind", lambda *_, **__: 1 / 0)
+    arguments = ["align", str(folder / "feats.h5"), str(folder / "boxes.json"), "-o", str(folder / "out.npy")]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 70
+    assert result.stderr.splitlines()[0] == "error: unexpected ZeroDivisionError: division by zero"
+    assert isinstance(CliRunner().invoke(main, ["--debug", *arguments]).exception, ZeroDivisionError)
+
+
+def test_the_mean_is_that_of_the_bins():
+    """The shortcut of one weight row an axis equals the block's own mean."""
+    rng = np.random.default_rng(4)
+    feature_map = channels_last(rng.standard_normal((5, 12, 9)).astype(np.float32))
+    boxes = np.array([[-3, 1, 8, 20], [1, 1, 2, 2], [4, 4, 4, 4.0]])
+    block, mean = np.empty((3, 5, 3, 4), np.float32), np.empty((3, 5), np.float32)
+    pool_boxes(feature_map, boxes, PoolSpec((3, 4)), block)
+    pool_boxes(feature_map, boxes, PoolSpec((3, 4), reduce="mean"), mean)
+    np.testing.assert_allclose(mean, block.mean(axis=(2, 3)), atol=1e-6)

@@ -1,0 +1,71 @@
+"""Which map belongs to which image."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from roicli.errors import BoxError
+from roicli.imageids import match_images
+
+
+def match(image_ids, map_ids, aliases=None):
+    return match_images(image_ids, aliases, map_ids, boxes="boxes.json", features="feats.h5").tolist()
+
+
+@pytest.mark.parametrize(
+    ("image_ids", "aliases", "map_ids", "expected"),
+    [
+        (["b", "a"], None, ["a", "b"], [1, 0]),
+        (["139", "285"], None, ["000000000139", "000000000285"], [0, 1]),
+        (["000000000139.jpg"], None, ["139"], [0]),
+        (["139"], None, ["000000000139.npy.jpg", "000000000139.jpg"], [1]),
+        (["val2017/000000000139.jpg"], None, ["000000000139"], [0]),
+        (["7"], ["street_7.png"], ["street_7"], [0]),
+        (["1", "2"], ["x.jpg", "y.jpg"], ["y", "x"], [1, 0]),
+        (["0"], None, ["0000"], [0]),
+        (["7", "07"], None, ["07", "7"], [1, 0]),  # an exact name is never ambiguous
+    ],
+)
+def test_matches(image_ids, aliases, map_ids, expected):
+    assert match(image_ids, map_ids, aliases) == expected
+
+
+def test_missing_images_are_counted_with_examples_of_both_sides():
+    with pytest.raises(BoxError) as caught:
+        match([str(n) for n in range(100, 109)], ["a100", "a101"])
+    assert caught.value.message == (
+        "9 of 9 images of boxes.json have no features in feats.h5: '100', '101', '102', '103', '104', ..."
+    )
+    assert caught.value.hint.startswith("the features are named 'a100', 'a101'; ")
+
+
+@pytest.mark.parametrize(
+    ("image_ids", "map_ids"),
+    [
+        (["7"], ["07", "007"]),  # either map could be meant
+        (["07", "007"], ["7"]),  # either image could be meant
+        (["7", "07"], ["7"]),  # the exact one has taken the map
+    ],
+)
+def test_ambiguity_is_an_error(image_ids, map_ids):
+    with pytest.raises(BoxError):
+        match(image_ids, map_ids)
+
+
+def test_two_images_never_share_a_map():
+    with pytest.raises(BoxError, match=r"images '1', '2' of boxes\.json would all be map 'x'"):
+        match(["1", "2"], ["x"], aliases=["x.jpg", "x.png"])
+
+
+names = st.lists(st.text("0123ab./", min_size=1, max_size=4), max_size=5, unique=True)
+
+
+@given(names, names)
+def test_never_two_to_one_and_exact_first(image_ids, map_ids):
+    try:
+        found = match(image_ids, map_ids)
+    except BoxError:
+        return
+    assert len(set(found)) == len(found)
+    for name, index in zip(image_ids, found, strict=True):
+        assert name not in map_ids or map_ids[index] == name

@@ -1,0 +1,81 @@
+"""The plan: which units there are, in which order, who works them off, and within which memory."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from roicli.errors import UsageError
+from roicli.plan import Costs, Strategy, make_plan
+
+MIB = 2**20
+
+
+def costs(maps, map_bytes=MIB, row=1000, work=1000):
+    return Costs(dict.fromkeys(maps, map_bytes), row, work)
+
+
+@given(
+    map_index=st.lists(st.integers(-1, 6), max_size=60),
+    batch_size=st.none() | st.integers(1, 9),
+    workers=st.integers(1, 5),
+    map_bytes=st.sampled_from([1, 5 * MIB, 90 * MIB]),
+)
+def test_every_row_is_pooled_once(map_index, batch_size, workers, map_bytes):
+    map_index = np.array(map_index, dtype=np.intp)
+    used = set(map_index[map_index >= 0].tolist())
+    plan = make_plan(map_index, costs(used, map_bytes), workers=workers, batch_size=batch_size)
+    units = [unit for task in plan.tasks for unit in task]
+    pooled = [row for unit in units for row in plan.order[unit.first : unit.stop].tolist()]
+    assert sorted(pooled) == np.flatnonzero(map_index >= 0).tolist()
+    for unit in units:
+        rows = plan.order[unit.first : unit.stop]
+        assert (map_index[rows] == unit.map_index).all()
+        assert (np.diff(rows) > 0).all(), "ascending rows of one map are written side by side"
+        assert 1 <= len(rows) <= (batch_size or 10**9)
+    assert [unit.map_index for unit in units] == sorted(unit.map_index for unit in units), "maps in file order"
+    assert 1 <= plan.workers <= workers
+
+
+@pytest.mark.parametrize(
+    ("maps", "map_bytes", "workers", "expected"),
+    [
+        (1, MIB, 8, Strategy.SERIAL),  # a small job does not pay for a pool
+        (64, 14 * MIB, 1, Strategy.SERIAL),
+        (64, 14 * MIB, 2, Strategy.PROCESSES),
+        (1, 100 * MIB, 2, Strategy.THREADS),  # one large map is shared
+        (3, 100 * MIB, 2, Strategy.THREADS),
+    ],
+)
+def test_strategy(maps, map_bytes, workers, expected):
+    plan = make_plan(np.arange(maps), costs(range(maps), map_bytes), workers=workers)
+    assert plan.strategy == expected
+
+
+def test_no_rows():
+    plan = make_plan(np.empty(0, np.intp), costs([]), workers=4)
+    assert plan.tasks == ()
+    assert plan.workers == 1
+
+
+def test_tasks_move_some_bytes_each():
+    plan = make_plan(np.arange(100), costs(range(100), 10 * MIB), workers=2)
+    assert {len(task) for task in plan.tasks} == {4}
+
+
+def test_less_memory_means_smaller_batches_then_fewer_workers():
+    many = np.repeat(np.arange(8), 100)
+    price = costs(range(8), 50 * MIB, row=MIB)
+    plan = make_plan(many, price, workers=4, max_memory=2000 * MIB)
+    assert (plan.strategy, plan.workers) == (Strategy.PROCESSES, 4)
+    tight = make_plan(many, price, workers=4, max_memory=660 * MIB)
+    assert tight.workers == 4
+    assert max(unit.stop - unit.first for task in tight.tasks for unit in task) == 2
+    tighter = make_plan(many, price, workers=4, max_memory=400 * MIB)
+    assert tighter.workers == 2
+    assert make_plan(many, price, workers=4, max_memory=150 * MIB).strategy == Strategy.SERIAL
+    with pytest.raises(
+        UsageError, match="100 MiB are not enough: one worker and one row at a time need 141 MiB"
+    ) as caught:
+        make_plan(many, price, workers=4, max_memory=100 * MIB)
+    assert caught.value.hint == "give --max-memory 141MiB or more"

@@ -1,0 +1,95 @@
+"""The architecture: imports run downward only, and start-up loads nothing that it does not use."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import roicli
+
+PACKAGE = Path(roicli.__file__).parent
+MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
+
+# Room -> rooms that it may import, itself aside.
+MAY_IMPORT = {
+    "__init__": {"engine", "errors"},
+    "__main__": {"cli"},
+    "errors": set(),
+    "spec": {"errors"},
+    "boxes": {"errors"},
+    "imageids": {"errors"},
+    "sampling": {"spec", "errors"},
+    "kernels": {"sampling", "spec"},
+    "engine": {"kernels", "sampling", "spec", "errors"},
+    "reference": {"spec", "errors"},
+    "sources": {"errors"},
+    "sinks": {"boxes", "errors"},
+    "boxfiles": {"boxes", "errors"},
+    "plan": {"errors"},
+    "execute": {"engine", "errors", "plan", "processes", "sampling", "sinks", "sources", "spec"},
+    "processes": {"execute", "plan"},
+    "report": set(),
+    "jobs": {
+        *("__init__", "boxes", "boxfiles", "engine", "errors", "execute"),
+        *("imageids", "plan", "report", "sinks", "sources", "spec"),
+    },
+    "cli": {"__init__", "boxes", "errors", "jobs", "report", "spec"},
+}
+HEAVY = {"click", "rich", "PIL", "h5py", "msgspec", "concurrent.futures", "multiprocessing"}
+
+
+def room(module: Path) -> str:
+    return module.parts[0] if len(module.parts) > 1 else module.stem
+
+
+def imports(module: Path) -> set[str]:
+    """Dotted names that `module` imports anywhere, at its top or inside a function."""
+    found = set()
+    for node in ast.walk(ast.parse((PACKAGE / module).read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def imported_rooms(module: Path) -> set[str]:
+    inner = {name.split(".")[1] for name in imports(module) if name.startswith("roicli.")}
+    return {"__init__" if name == "__version__" else name for name in inner} - {room(module)}
+
+
+@pytest.mark.parametrize("module", MODULES, ids=str)
+def test_imports_run_downward(module):
+    if module == Path("__init__.py"):
+        assert set(roicli._HOMES.values()) | imported_rooms(module) <= MAY_IMPORT["__init__"]
+    else:
+        assert imported_rooms(module) <= MAY_IMPORT[room(module)]
+
+
+@pytest.mark.parametrize("module", MODULES, ids=str)
+def test_only_the_command_line_knows_the_terminal(module):
+    if room(module) != "cli":
+        assert not {name.split(".")[0] for name in imports(module)} & {"click", "rich"}
+
+
+@pytest.mark.parametrize(
+    ("statement", "absent"),
+    [
+        ("import roicli", HEAVY | {"numpy"}),
+        ("from roicli import roi_align", HEAVY),
+        ("import roicli.sources, roicli.sinks", {"click", "rich", "PIL", "h5py"}),
+        ("import roicli.cli.main", HEAVY - {"click"} | {"numpy"}),
+    ],
+)
+def test_start_up_loads_little(statement, absent):
+    code = f"{statement}; import sys; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not absent & set(loaded)
+
+
+def test_files_stay_small():
+    assert {
+        str(module): lines for module in MODULES if (lines := len((PACKAGE / module).read_text().splitlines())) > 400
+    } == {}

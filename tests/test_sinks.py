@@ -1,0 +1,190 @@
+"""Outputs: one conformance class, which every format passes."""
+
+import csv
+import errno
+import json
+import pickle
+
+import h5py
+import numpy as np
+import pytest
+
+from roicli.errors import OutputError
+from roicli.sinks import IndexFile, Record, check_output, open_sink, rowfile
+
+RNG = np.random.default_rng(0)
+
+
+def record(count, box_ids=None):
+    return Record(
+        image_ids=np.array([f"bild-ä{n % 2}" for n in range(count)], dtype=np.str_),
+        boxes=np.arange(4.0 * count).reshape(count, 4) / 3,
+        rows=np.arange(count) + 2,
+        box_ids=box_ids,
+        parameters={"roicli_version": "1", "spatial_scale": 0.0625, "aligned": True, "sampling_ratio": -1},
+    )
+
+
+class SinkContract:
+    """What every sink does, whatever its format."""
+
+    suffix: str
+
+    def read(self, path):
+        raise NotImplementedError
+
+    def make(self, folder, shape, dtype=np.float32, **more):
+        return open_sink(folder / f"out{self.suffix}", shape, np.dtype(dtype), record(shape[0], **more))
+
+    @pytest.mark.parametrize("shape", [(9, 3, 2, 5), (9, 3)])
+    @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+    def test_rows_in_any_order(self, tmp_path, shape, dtype):
+        expected = RNG.standard_normal(shape).astype(dtype)
+        sink = self.make(tmp_path, shape, dtype)
+        for rows in ([7], [0, 1, 2], [3, 5, 6], [4, 8]):
+            # As in a worker: the target travels by pickle, and is opened where it is used.
+            pickle.loads(pickle.dumps(sink.target)).write(np.array(rows), expected[rows])
+        assert not (tmp_path / f"out{self.suffix}").exists()
+        sink.commit()
+        features, _ = self.read(tmp_path / f"out{self.suffix}")
+        assert features.dtype == dtype
+        np.testing.assert_array_equal(features, expected)
+        assert len(list(tmp_path.iterdir())) == 1
+
+    @pytest.mark.parametrize("shape", [(0, 3, 2, 5), (0, 3)])
+    def test_no_rows(self, tmp_path, shape):
+        self.make(tmp_path, shape).commit()
+        features, _ = self.read(tmp_path / f"out{self.suffix}")
+        assert features.shape == shape
+
+    def test_unwritten_rows_are_zero(self, tmp_path):
+        self.make(tmp_path, (500, 64)).commit()
+        assert not self.read(tmp_path / f"out{self.suffix}")[0].any()
+
+    def test_abort_leaves_what_was_there(self, tmp_path):
+        (tmp_path / f"out{self.suffix}").write_text("before")
+        sink = self.make(tmp_path, (4, 3))
+        sink.target.write(np.array([0]), np.ones((1, 3), np.float32))
+        sink.abort()
+        assert [path.name for path in tmp_path.iterdir()] == [f"out{self.suffix}"]
+        assert (tmp_path / f"out{self.suffix}").read_text() == "before"
+
+    def test_the_same_rows_give_the_same_bytes(self, tmp_path):
+        for name in ("a", "b"):
+            (tmp_path / name).mkdir()
+            sink = self.make(tmp_path / name, (4, 3))
+            sink.target.write(np.arange(4), np.ones((4, 3), np.float32))
+            sink.commit()
+        first, second = (next((tmp_path / name).iterdir()).read_bytes() for name in ("a", "b"))
+        assert first == second
+
+    def test_a_full_disk_is_known_before(self, tmp_path):
+        with pytest.raises(OutputError, match=r"out\.\w+ needs \d+\.\d\d GiB, its disk has"):
+            self.make(tmp_path, (1, 2**40, 2**8))
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_disk_that_fills_up(self, tmp_path, monkeypatch):
+        sink = self.make(tmp_path, (4, 3))
+
+        def full(*_):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(rowfile.os, "pwrite", full)
+        with pytest.raises(OutputError, match="cannot write: No space left on device"):
+            sink.target.write(np.array([0]), np.ones((1, 3), np.float32))
+        sink.abort()
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_shrunken_file_is_not_published(self, tmp_path):
+        sink = self.make(tmp_path, (4, 3))
+        with sink.target.path.open("r+b") as file:
+            file.truncate(sink.target.end - 1)
+        with pytest.raises(OutputError, match=r"bytes, \d+ were written"):
+            sink.commit()
+        sink.abort()
+        assert list(tmp_path.iterdir()) == []
+
+
+class RecordContract(SinkContract):
+    """What formats do that hold more than one array."""
+
+    @pytest.mark.parametrize("box_ids", [None, np.array([5, 6, 7]), np.array(["x", "yy", "ä"])])
+    def test_record(self, tmp_path, box_ids):
+        self.make(tmp_path, (3, 2), box_ids=box_ids).commit()
+        _, (columns, parameters) = self.read(tmp_path / f"out{self.suffix}")
+        expected = record(3, box_ids)
+        assert parameters == expected.parameters
+        assert columns.keys() == expected.columns().keys()
+        for name, array in expected.columns().items():
+            assert columns[name].tolist() == array.tolist()
+
+
+class TestNpy(SinkContract):
+    suffix = ".npy"
+
+    def read(self, path):
+        return np.load(path), None
+
+
+class TestNpz(RecordContract):
+    suffix = ".npz"
+
+    def read(self, path):
+        with np.load(path) as archive:
+            arrays = dict(archive)
+        parameters = json.loads(str(arrays.pop("parameters")))
+        return arrays.pop("features"), (arrays, parameters)
+
+
+class TestHdf5(RecordContract):
+    suffix = ".h5"
+
+    def read(self, path):
+        with h5py.File(path) as file:
+            arrays = {name: file[name].asstr()[()] if file[name].dtype == object else file[name][()] for name in file}
+            parameters = {name: value.item() if hasattr(value, "item") else value for name, value in file.attrs.items()}
+        return arrays.pop("features"), (arrays, parameters)
+
+
+def test_more_rows_than_memory(tmp_path):
+    """40 GB of rows are laid out at once, and only what is written takes space."""
+    sink = open_sink(tmp_path / "out.h5", (200_000, 1024, 7, 7), np.dtype(np.float32), record(200_000))
+    sink.target.write(np.array([199_999]), np.ones((1, 1024, 7, 7), np.float32))
+    assert sink.target.path.stat().st_size > 40e9
+    assert sink.target.path.stat().st_blocks * 512 < 60e6
+    sink.target.close()
+    with h5py.File(sink.target.path) as file:
+        assert file["features"][199_999].min() == 1
+    sink.abort()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("out.txt", "out.txt: no format is known by '.txt'"),
+        ("out", "out: no format is known by ''"),
+        ("no/out.npy", "the folder .*no does not exist"),
+        ("there.npy", "there.npy exists"),
+        ("folder.npy", "folder.npy is a folder"),
+    ],
+)
+def test_refused_names(tmp_path, name, message):
+    (tmp_path / "there.npy").touch()
+    (tmp_path / "folder.npy").mkdir()
+    with pytest.raises(OutputError, match=message):
+        check_output(tmp_path / name, overwrite=False)
+    check_output(tmp_path / "there.npy", overwrite=True)
+
+
+def test_index(tmp_path):
+    IndexFile(tmp_path / "rows.csv", record(2, np.array([5, 6]))).commit()
+    with (tmp_path / "rows.csv").open(encoding="utf-8", newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert lines[1] == {
+        "row": "1", "image_id": "bild-ä1", "box_id": "6", "box_file_row": "3",
+        "x1": repr(4 / 3), "y1": repr(5 / 3), "x2": "2.0", "y2": repr(7 / 3),
+    }  # fmt: skip
+    with pytest.raises(OutputError, match="the index is a CSV file"):
+        IndexFile.check(tmp_path / "rows.txt", overwrite=False)
+    with pytest.raises(OutputError, match="exists"):
+        IndexFile.check(tmp_path / "rows.csv", overwrite=False)
