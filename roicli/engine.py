@@ -93,7 +93,7 @@ def roi_align(
     maps = feature_batch(features)
     size = np.broadcast_to(output_size, 2) if np.shape(output_size) in ((), (2,)) else np.empty(0)
     if size.dtype.kind not in "iu":
-        raise UsageError(f"output_size {output_size!r} is not one whole number or two", "give 7 or (7, 5)")
+        raise UsageError(f"output_size {output_size!r} is not one whole number or two", "Give 7 or (7, 5).")
     spec = PoolSpec((int(size[0]), int(size[1])), float(spatial_scale), int(sampling_ratio), bool(aligned), mode)
     dtype = compute_dtype(maps.dtype)
     index, corners = _split_boxes(boxes, len(maps), dtype)
@@ -101,7 +101,7 @@ def roi_align(
     if out is None:
         out = np.empty(shape, dtype)
     elif out.shape != shape or not np.can_cast(dtype, out.dtype, "same_kind"):
-        raise UsageError(f"out is {out.dtype} {out.shape}, the result is {dtype} {shape}", "give an array like it")
+        raise UsageError(f"out is {out.dtype} {out.shape}, the result is {dtype} {shape}", "Give an array like it.")
     for image in np.unique(index):
         rows = np.flatnonzero(index == image)
         block = np.empty((len(rows), *shape[1:]), dtype)
@@ -120,7 +120,7 @@ def compute_dtype(features: DTypeLike) -> np.dtype[Any]:
     """
     dtype = np.dtype(features)
     if dtype.kind not in "iuf" or dtype.itemsize > 8:
-        raise FeatureError(f"features of dtype {dtype} cannot be pooled", "give float16, float32, float64 or integers")
+        raise FeatureError(f"features of dtype {dtype} cannot be pooled", "Give float16, float32, float64 or integers.")
     return np.dtype(np.float64 if dtype.kind == "f" and dtype.itemsize == 8 else np.float32)
 
 
@@ -131,11 +131,11 @@ def feature_batch(features: ArrayLike) -> NDArray[Any]:
         maps = maps[None]
     if maps.ndim != 4:
         raise FeatureError(
-            f"features of shape {maps.shape} are no feature maps", "give (N, C, H, W), or (C, H, W) for one map"
+            f"features of shape {maps.shape} are no feature maps", "Give (N, C, H, W), or (C, H, W) for one map."
         )
     compute_dtype(maps.dtype)
     if 0 in maps.shape[1:]:
-        raise FeatureError(f"features of shape {maps.shape} have no cells", "give maps with at least one cell")
+        raise FeatureError(f"features of shape {maps.shape} have no cells", "Give maps with at least one cell.")
     return maps
 
 
@@ -243,7 +243,7 @@ def _split_boxes(boxes: Any, images: int, dtype: np.dtype[Any]) -> tuple[IntArra
             if images != 1:
                 raise BoxError(
                     f"boxes of shape {table.shape} do not say which of {images} maps they belong to",
-                    "give (K, 5) with the batch index first, or a list with one (L, 4) array for each map",
+                    "Give (K, 5) with the batch index first, or a list with one (L, 4) array for each map.",
                 )
             table = np.insert(table, 0, 0, axis=1)
         corners = table[:, 1:]
@@ -252,7 +252,7 @@ def _split_boxes(boxes: Any, images: int, dtype: np.dtype[Any]) -> tuple[IntArra
             row = int(bad.argmax())
             raise BoxError(
                 f"box {row} has batch index {table[row, 0]:g}, which names none of {images} maps",
-                f"give whole numbers from 0 to {images - 1}",
+                f"Give whole numbers from 0 to {images - 1}.",
             )
         index = table[:, 0].astype(np.intp)
     with np.errstate(over="ignore"):
@@ -262,7 +262,7 @@ def _split_boxes(boxes: Any, images: int, dtype: np.dtype[Any]) -> tuple[IntArra
         row = int(finite.argmin())
         raise BoxError(
             f"box {row} is not finite in {dtype}: {corners[row].tolist()}",
-            "remove the boxes with NaN or infinite numbers",
+            "Remove the boxes with NaN or infinite numbers.",
         )
     return index, rounded
 
@@ -277,6 +277,6 @@ def _numbers(boxes: ArrayLike, columns: tuple[int, ...]) -> NDArray[Any]:
     if table.dtype.kind not in "iuf" or table.ndim != 2 or table.shape[1] not in columns:
         raise BoxError(
             f"boxes of dtype {table.dtype} and shape {table.shape} are no table of boxes",
-            "give rows of x1, y1, x2, y2, or of five numbers with the batch index first",
+            "Give rows of x1, y1, x2, y2, or of five numbers with the batch index first.",
         )
     return table

@@ -137,11 +137,11 @@ def run(plan: Plan, pooler: Pooler, on_progress: Callable[[int], None]) -> Done:
         except BrokenExecutor as error:
             raise WorkerError(
                 "a worker process died before its work was done",
-                "if memory ran out, try --max-memory or fewer --workers; else run again with --workers 1",
+                "If memory ran out, try --max-memory or fewer --workers; else run again with --workers 1.",
             ) from error
         except MemoryError as error:
             raise WorkerError(
-                "memory ran out", "try --max-memory, fewer --workers, or a smaller --batch-size"
+                "memory ran out", "Try --max-memory, fewer --workers, or a smaller --batch-size."
             ) from error
     return done
 

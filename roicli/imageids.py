@@ -72,16 +72,16 @@ def match_images(
     if missing:
         raise BoxError(
             f"{len(missing)} of {len(image_ids)} images of {boxes} have no features in {features}: {_some(missing)}",
-            f"the features are named {_some(map_ids)}; make the ids agree, or leave those images out of the boxes"
+            f"The features are named {_some(map_ids)}; make the ids agree, or leave those images out of the boxes."
             if map_ids
-            else f"{features} holds no maps",
+            else f"{features} holds no maps.",
         )
     twice = [index for index, count in Counter(found).items() if count > 1]
     if twice:
         same = [name for name, index in zip(image_ids, found, strict=True) if index == twice[0]]
         raise BoxError(
             f"images {_some(same)} of {boxes} would all be map {map_ids[twice[0]]!r} of {features}",
-            "give each image an id of its own, written as the features are named",
+            "Give each image an id of its own, written as the features are named.",
         )
     return np.array(found, dtype=np.intp)
 

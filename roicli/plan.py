@@ -142,7 +142,7 @@ def _fit(costs: Costs, strategy: Strategy, workers: int, batch: int, max_memory:
     needed = _BASE_BYTES + largest + costs.row
     raise UsageError(
         f"{max_memory / 2**20:.0f} MiB are not enough: one worker and one row at a time need {needed / 2**20:.0f} MiB",
-        f"give --max-memory {-(-needed // 2**20)}MiB or more",
+        f"Give --max-memory {-(-needed // 2**20)}MiB or more.",
     )
 
 

@@ -101,7 +101,7 @@ def make_bins(low: FloatArray, high: FloatArray, number: int, length: int, spec:
         raise BoxError(
             f"a box that spans {low[first]:g} to {high[first]:g} image pixels is too large to sample at spatial scale "
             f"{spec.spatial_scale:g}",
-            "check the coordinates of the boxes and the spatial scale",
+            "Check the coordinates of the boxes and the spatial scale.",
         )
     return Bins(start, size, np.maximum(count, 0).astype(np.intp), number, length)
 

@@ -56,22 +56,22 @@ class PoolSpec:
         if not all(1 <= side <= MAX_OUTPUT_SIDE for side in self.output_size):
             raise UsageError(
                 f"output size {self.output_size[0]} x {self.output_size[1]} is out of range",
-                f"give a height and a width of 1 to {MAX_OUTPUT_SIDE} bins",
+                f"Give a height and a width of 1 to {MAX_OUTPUT_SIDE} bins.",
             )
         if not (math.isfinite(self.spatial_scale) and self.spatial_scale > 0):
             raise UsageError(
                 f"spatial scale {self.spatial_scale} is not a positive number",
-                "give feature cells per image pixel, that is 1 / stride, such as 1/16",
+                "Give feature cells per image pixel, that is 1 / stride, such as 1/16.",
             )
         if self.sampling_ratio > MAX_SAMPLING_RATIO:
             raise UsageError(
                 f"sampling ratio {self.sampling_ratio} is out of range",
-                f"give 1 to {MAX_SAMPLING_RATIO} samples per bin and axis, or -1 for the adaptive count",
+                f"Give 1 to {MAX_SAMPLING_RATIO} samples per bin and axis, or -1 for the adaptive count.",
             )
         if self.mode not in get_args(Mode):
-            raise UsageError(f"mode {self.mode!r} is unknown", "give 'avg' or 'max'")
+            raise UsageError(f"mode {self.mode!r} is unknown", "Give 'avg' or 'max'.")
         if self.reduce not in get_args(Reduce):
-            raise UsageError(f"reduce {self.reduce!r} is unknown", "give 'none' or 'mean'")
+            raise UsageError(f"reduce {self.reduce!r} is unknown", "Give 'none' or 'mean'.")
 
     @property
     def adaptive(self) -> bool:

@@ -23,6 +23,7 @@ IMAGES = {
 
 
 def tutorial() -> None:
+    """Write the map and the RoI of the walk-through."""
     feature_map = np.zeros((1, 7, 7), np.float32)
     feature_map[0, 0] = [0.5663671, 0.2577112, 0.20066682, 0.0127351, 0.07388048, 0.38410962, 0.2822853]
     feature_map[0, 1, [0, -1]] = 0.3358975, 0.07561569
@@ -48,6 +49,7 @@ def feature_map(size: tuple[int, int], boxes: list[list[float]], rng: np.random.
 
 
 def coco() -> None:
+    """Write the maps and the boxes of three images."""
     rng = np.random.default_rng(0)
     images, annotations = [], []
     with h5py.File(HERE / "feats.h5", "w") as file:

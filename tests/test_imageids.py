@@ -36,7 +36,7 @@ def test_missing_images_are_counted_with_examples_of_both_sides():
     assert caught.value.message == (
         "9 of 9 images of boxes.json have no features in feats.h5: '100', '101', '102', '103', '104', ..."
     )
-    assert caught.value.hint.startswith("the features are named 'a100', 'a101'; ")
+    assert caught.value.hint.startswith("The features are named 'a100', 'a101'; ")
 
 
 @pytest.mark.parametrize(

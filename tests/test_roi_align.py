@@ -115,4 +115,4 @@ def test_errors_are_of_two_kinds():
     with pytest.raises(ValueError, match="no feature maps") as caught:
         roicli.roi_align(np.zeros(3), [], 2)
     assert isinstance(caught.value, roicli.RoicliError)
-    assert caught.value.hint == "give (N, C, H, W), or (C, H, W) for one map"
+    assert caught.value.hint == "Give (N, C, H, W), or (C, H, W) for one map."

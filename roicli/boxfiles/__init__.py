@@ -67,7 +67,7 @@ def read_boxes(path: Path, box_format: BoxFormat | None = None) -> tuple[BoxTabl
     except UnicodeDecodeError as error:
         raise FileError(f"{path}{_first_undecodable(path)}: not UTF-8 text", "Save the file as UTF-8.") from error
     except RecursionError as error:
-        raise BoxError(f"{path}: nested too deeply to hold boxes", "Is this the right file?") from error
+        raise BoxError(f"{path}: nested too deeply to hold boxes", "Is this the right file?.") from error
 
 
 def _first_undecodable(path: Path) -> str:

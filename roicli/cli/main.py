@@ -56,7 +56,7 @@ class Roicli(click.Group):
             if ctx.params["debug"]:
                 raise
             _fail(
-                f"error: unexpected {type(error).__name__}: {error}\nhint: see where with roicli --debug", _UNEXPECTED
+                f"error: unexpected {type(error).__name__}: {error}\nhint: See where with roicli --debug.", _UNEXPECTED
             )
 
 

@@ -189,7 +189,7 @@ def _spare_inputs(job: AlignJob, inputs: Inputs) -> None:
     read = [job.boxes, *(Path(path) for path in inputs.source.paths)]
     for path in (job.output, job.index):
         if path is not None and path.exists() and any(path.samefile(other) for other in read):
-            raise OutputError(f"{path} is an input of this job", "name another output")
+            raise OutputError(f"{path} is an input of this job", "Name another output.")
 
 
 def _bad_rows(job: AlignJob, inputs: Inputs, note: Callable[[str], None]) -> NDArray[np.intp]:
@@ -197,11 +197,11 @@ def _bad_rows(job: AlignJob, inputs: Inputs, note: Callable[[str], None]) -> NDA
     table = inputs.table
     unusable, inverted = find_bad_boxes(table.boxes)
     for rows, fault, remedy in (
-        (unusable, "NaN, infinite or beyond 1e9 pixels", "give --bad-boxes skip or zero to go on without them"),
+        (unusable, "NaN, infinite or beyond 1e9 pixels", "Give --bad-boxes skip or zero to go on without them."),
         (
             inverted,
             "inverted (x2 < x1 or y2 < y1)",
-            "are they xywh? then give --box-format xywh; else --bad-boxes skip, zero, or keep",
+            "Are they xywh? Then give --box-format xywh; else --bad-boxes skip, zero or keep.",
         ),
     ):
         if not len(rows):

@@ -48,13 +48,13 @@ class Inputs:
         used = np.unique(self.map_index).tolist() or list(range(len(self.source.ids)))[:1]
         infos = {index: self.source.info(index) for index in used}
         if not infos:
-            raise FeatureError(f"{self.source.name} holds no feature maps", "name the file that holds them")
+            raise FeatureError(f"{self.source.name} holds no feature maps", "Name the file that holds them.")
         first = infos[used[0]]
         for info in infos.values():
             if info.shape[0] != first.shape[0]:
                 raise FeatureError(
                     f"{info.where} has {info.shape[0]} channels, {first.where} has {first.shape[0]}",
-                    "all maps of one job need the same channels; is one of them stored channels-last (--layout hwc)?",
+                    "All maps of one job need the same channels; is one of them stored channels-last (--layout hwc)?.",
                 )
         return infos
 
@@ -105,7 +105,7 @@ def _map_index(source: FeatureSource, table: BoxTable, note: Callable[[str], Non
         if maps != 1 and len(table):
             raise BoxError(
                 f"the boxes of {table.source} name no image, and {source.name} holds {maps} maps",
-                "give each box its image: a batch index as first number, an image_id, or an object of image ids",
+                "Give each box its image: a batch index as first number, an image_id, or an object of image ids.",
             )
         return np.zeros(len(table), dtype=np.intp)
     if table.image_ids is not None:
@@ -118,7 +118,7 @@ def _map_index(source: FeatureSource, table: BoxTable, note: Callable[[str], Non
         raise BoxError(
             f"{table.source}, {table.where(outside)}: batch index {table.image_index[outside[0]]} names none of the "
             f"{maps} maps of {source.name}",
-            f"give whole numbers from 0 to {maps - 1}",
+            f"Give whole numbers from 0 to {maps - 1}.",
         )
     if source.labelled and maps > 1:
         note(f"batch indices of {table.source} count the maps of {source.name} from 0, which is {source.ids[0]!r}")

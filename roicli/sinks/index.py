@@ -20,7 +20,7 @@ class IndexFile:
     def check(path: Path, *, overwrite: bool) -> None:
         """Refuse a name that cannot or must not be written."""
         if path.suffix.lower() != ".csv":
-            raise OutputError(f"{path}: the index is a CSV file", "give it a name that ends in .csv")
+            raise OutputError(f"{path}: the index is a CSV file", "Give it a name that ends in .csv.")
         check_name(path, overwrite=overwrite)
 
     def __init__(self, path: Path, record: Record) -> None:

@@ -46,4 +46,4 @@ def check_size(target: RowFile) -> None:
     """Hold the size of the file against what its rows need."""
     size = target.path.stat().st_size
     if size < target.end:
-        raise OutputError(f"{target.path} has {size} bytes, {target.end} were written", "check the disk")
+        raise OutputError(f"{target.path} has {size} bytes, {target.end} were written", "Check the disk.")

@@ -25,7 +25,7 @@ def check_output(path: Path, *, overwrite: bool) -> None:
     """
     if path.suffix.lower() not in SUFFIXES:
         raise OutputError(
-            f"{path}: no format is known by {path.suffix!r}", f"name an output that ends in {', '.join(SUFFIXES)}"
+            f"{path}: no format is known by {path.suffix!r}", f"Name an output that ends in {', '.join(SUFFIXES)}."
         )
     check_name(path, overwrite=overwrite)
 

@@ -14,13 +14,13 @@ from roicli.errors import OutputError
 def check_name(path: Path, *, overwrite: bool) -> None:
     """Refuse a name that cannot or must not be written."""
     if not path.parent.is_dir():
-        raise OutputError(f"{path}: the folder {path.parent} does not exist", "make it first, or name another")
+        raise OutputError(f"{path}: the folder {path.parent} does not exist", "Make it first, or name another.")
     if path.is_dir():
-        raise OutputError(f"{path} is a folder", "name a file")
+        raise OutputError(f"{path} is a folder", "Name a file.")
     if not os.access(path.parent, os.W_OK):
-        raise OutputError(f"{path}: the folder {path.parent} is not writable", "name a folder that is")
+        raise OutputError(f"{path}: the folder {path.parent} is not writable", "Name a folder that is.")
     if path.exists() and not overwrite:
-        raise OutputError(f"{path} exists", "give --overwrite to replace it, or name another output")
+        raise OutputError(f"{path} exists", "Give --overwrite to replace it, or name another output.")
 
 
 def check_space(path: Path, needed: int) -> None:
@@ -29,7 +29,7 @@ def check_space(path: Path, needed: int) -> None:
     if needed > free:
         raise OutputError(
             f"{path} needs {needed / 2**30:.2f} GiB, its disk has {free / 2**30:.2f} GiB free",
-            "free some space, name another disk, or write less: --out-dtype float16, --reduce mean",
+            "Free some space, name another disk, or write less: --out-dtype float16, --reduce mean.",
         )
 
 
@@ -64,5 +64,5 @@ def writing(path: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise OutputError(
-            f"{path}: cannot write: {error.strerror or error}", "free some disk space, or write to another disk"
+            f"{path}: cannot write: {error.strerror or error}", "Free some disk space, or write to another disk."
         ) from error

@@ -68,7 +68,7 @@ class RowFile:
                     part, place = part[written:], place + written
         except OSError as error:
             raise OutputError(
-                f"{self.path}: cannot write: {error.strerror}", "free some disk space, or write to another disk"
+                f"{self.path}: cannot write: {error.strerror}", "Free some disk space, or write to another disk."
             ) from error
 
     def close(self) -> None:

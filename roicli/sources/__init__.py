@@ -1,0 +1,8 @@
+"""Feature maps in files: `open_source` reads .npy, .npz, HDF5, folders of .npy files, and many files as one."""
+
+from __future__ import annotations
+
+from roicli.sources.open import open_source
+from roicli.sources.protocol import FeatureSource, MapInfo
+
+__all__ = ["FeatureSource", "MapInfo", "open_source"]

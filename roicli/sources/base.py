@@ -1,0 +1,137 @@
+"""What the sources share: the rules a map must meet, the layout, and handles that stay in their process."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roicli.errors import FeatureError
+from roicli.sources.protocol import MapInfo
+
+Layout = Literal["chw", "hwc"]
+
+
+@dataclass(frozen=True)
+class StoredMap:
+    """One feature map as it is stored: its shape before the layout is applied, and how to get its values."""
+
+    where: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    in_place: bool
+    load: Callable[[], NDArray[Any]]
+
+
+def is_poolable(dtype: np.dtype[Any]) -> bool:
+    """Tell whether maps of this dtype can be pooled: integers, float16, float32, float64 of either byte order."""
+    return dtype.kind in "iu" or (dtype.kind == "f" and dtype.itemsize <= 8)
+
+
+def check_map(where: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """Raise FeatureError unless `shape` and `dtype` are those of one map that can be pooled."""
+    if dtype.hasobject:
+        raise FeatureError(
+            f"{where} holds Python objects, which only pickle could load; roicli never loads pickle",
+            "Save one plain numeric array a map.",
+        )
+    if not is_poolable(dtype):
+        raise FeatureError(
+            f"{where} has dtype {dtype}; feature maps are float16, float32, float64 or integers",
+            "Convert it, for example with .astype('float32').",
+        )
+    if len(shape) == 4:
+        raise FeatureError(
+            f"{where} has shape {shape}: a stack of maps, where one map (C, H, W) is expected",
+            "Open it by itself, or split it into one array a map.",
+        )
+    if len(shape) != 3:
+        raise FeatureError(
+            f"{where} has shape {shape}: {len(shape)} axes, where a map has 3, (C, H, W), and a stack of maps 4",
+            "Add or remove axes, for example with array[None] or array[0].",
+        )
+    if 0 in shape:
+        raise FeatureError(f"{where} has shape {shape}: a map without cells", "Remove it or write it anew.")
+
+
+def unique(ids: Iterable[str], where: str) -> tuple[str, ...]:
+    """Return the ids as a tuple, or raise FeatureError if one comes twice."""
+    ids = tuple(ids)
+    if len(set(ids)) < len(ids):
+        [(most_common, _)] = Counter(ids).most_common(1)
+        raise FeatureError(
+            f"{where} has the image id {most_common!r} more than once", "Give each map an id of its own."
+        )
+    return ids
+
+
+class MapSource(ABC):
+    """Base of the sources of one file or folder; a format says where map i lies and how it is loaded."""
+
+    def __init__(self, path: Path, layout: Layout) -> None:
+        self.path = path
+        self.layout = layout
+        self.ids: tuple[str, ...] = ()
+        self.labelled = False
+        self._handle: Any = None
+        self._pid = 0
+
+    @property
+    def name(self) -> str:
+        """The file, for messages."""
+        return str(self.path)
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The files that hold the maps."""
+        return (str(self.path),)
+
+    @abstractmethod
+    def _find(self, index: int) -> StoredMap:
+        """Where map `index` lies."""
+
+    def _checked(self, index: int) -> StoredMap:
+        stored = self._find(range(len(self.ids))[index])
+        check_map(stored.where, stored.shape, stored.dtype)
+        return stored
+
+    def info(self, index: int) -> MapInfo:
+        """Shape and dtype of map `index`, without reading its values."""
+        stored = self._checked(index)
+        a, b, c = stored.shape
+        shape = (c, a, b) if self.layout == "hwc" else (a, b, c)
+        return MapInfo(shape, stored.dtype, stored.where, stored.in_place)
+
+    def read(self, index: int) -> NDArray[Any]:
+        """Map `index` as (C, H, W)."""
+        array = self._checked(index).load()
+        return array.transpose(2, 0, 1) if self.layout == "hwc" else array
+
+    def _open(self) -> Any:
+        """Open the handle that `_own_handle` keeps, for formats that need one."""
+        raise NotImplementedError
+
+    def _own_handle(self) -> Any:
+        """Return the handle of this process; one that came through a fork belongs to the parent."""
+        if self._pid != os.getpid():
+            self._handle = None  # first, or HDF5 would recognise the file and share the parent's descriptor
+        if self._handle is None:
+            self._handle = self._open()
+            self._pid = os.getpid()
+        return self._handle
+
+    def close(self) -> None:
+        """Release the handle; the next `info` or `read` opens it again."""
+        handle, self._handle = self._handle, None
+        if handle is not None and self._pid == os.getpid():
+            handle.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_handle": None}

@@ -1,0 +1,155 @@
+"""Files as bytes: what lies under a path, what its first bytes say it is, and memory maps of a part of it."""
+
+from __future__ import annotations
+
+import math
+import re
+import stat
+import struct
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roicli.errors import FeatureError, FileError, RoicliError
+
+COPY_AGAIN = "Copy or download the file again, or write it anew."
+
+# What h5py, zipfile, zlib and NumPy's parser of .npy headers (which are Python source) raise for bytes they dislike.
+_UNREADABLE = (
+    OSError,
+    RuntimeError,
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    EOFError,
+    SyntaxError,
+    struct.error,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+_SIGNATURES = {
+    b"\x93NUMPY": "a .npy array",
+    b"PK\x03\x04": "a zip archive, as .npz files are",
+    b"PK\x05\x06": "an empty zip archive",
+    b"\x89HDF\r\n\x1a\n": "an HDF5 file",
+    b"version https://git-lfs": "a Git LFS pointer, not the file that it stands for",
+    b"<": "a web page or XML",
+    b"\x80": "a pickle, which roicli never loads",
+}
+
+
+@contextmanager
+def reading(where: str) -> Iterator[None]:
+    """Turn whatever a library raises over a bad file into a FileError that names it."""
+    try:
+        yield
+    except RoicliError:
+        raise
+    except MemoryError as error:
+        raise FeatureError(f"{where} does not fit into memory", "Split it into smaller maps.") from error
+    except _UNREADABLE as error:
+        reason = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
+        raise FileError(f"{where} cannot be read: {reason}", COPY_AGAIN) from error
+
+
+def file_size(path: Path) -> int:
+    """Size in bytes of a regular file; anything else is refused before it is opened, since a FIFO would wait."""
+    try:
+        status = path.stat()
+    except FileNotFoundError as error:
+        if path.is_symlink():
+            raise FileError(f"{path} is a broken symbolic link", "Restore its target or remove it.") from error
+        raise FileError(f"{path} does not exist", "Check the spelling and the folder.") from error
+    except (OSError, ValueError) as error:
+        raise FileError(f"{path} cannot be opened: {error}", "Check the path and its permissions.") from error
+    if not stat.S_ISREG(status.st_mode):
+        kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe or a device"
+        raise FileError(f"{path} is {kind}, not a regular file", "Give a file, or a folder of .npy files.")
+    return status.st_size
+
+
+def wrong_content(path: Path, expected: str) -> FileError:
+    """Make the error for a file whose content is not what its extension promises."""
+    with reading(str(path)), path.open("rb") as file:
+        start = file.read(32)
+    found = next((name for magic, name in _SIGNATURES.items() if start.startswith(magic)), "")
+    if not start:
+        found = "empty"
+    described = f"it is {found}" if found else f"it begins with {start[:8]!r}"
+    return FileError(f"{path} is not {expected}: {described}", "Rename it to its true format, or write it anew.")
+
+
+@dataclass(frozen=True)
+class StoredArray:
+    """An array that lies in a file byte for byte, so that it can be memory-mapped.
+
+    Attributes
+    ----------
+    path : Path
+        The file.
+    start : int
+        Offset of its first byte.
+    shape, dtype
+        As stored.
+    fortran : bool
+        True if the first axis varies fastest.
+    """
+
+    path: Path
+    start: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    fortran: bool = False
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the values; Python integers, so that no header makes it overflow."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def check_inside(self) -> None:
+        """Raise FileError if the file ends before the array does, where a memory map would die of SIGBUS."""
+        size = file_size(self.path)
+        if self.start + self.nbytes > size:
+            raise FileError(
+                f"{self.path} is truncated: {self.shape} of {self.dtype} ends at byte {self.start + self.nbytes}, "
+                f"the file at byte {size}",
+                COPY_AGAIN,
+            )
+
+    def map(self, index: int | None = None) -> NDArray[Any]:
+        """Memory-map the array, or only item `index` of its leading axis.
+
+        Each call makes its own map, which goes with the last array that refers to it: pages of maps read before do
+        not stay in the resident memory of the process.
+        """
+        if index is not None and not self.fortran:
+            item = StoredArray(self.path, 0, self.shape[1:], self.dtype)
+            return StoredArray(self.path, self.start + index * item.nbytes, item.shape, item.dtype).map()
+        self.check_inside()
+        with reading(str(self.path)):
+            mapped: NDArray[Any] = np.memmap(
+                self.path, self.dtype, "r", offset=self.start, shape=self.shape, order="F" if self.fortran else "C"
+            )
+        whole = mapped.view(np.ndarray)
+        # In Fortran order the values of one item lie scattered over the whole array.
+        return whole if index is None else whole[index]
+
+
+def natural_key(name: str) -> tuple[list[str | tuple[int, str]], str]:
+    """Sort key that counts: map2 before map10. Runs of digits compare by value, without making integers of them."""
+    parts: list[str | tuple[int, str]] = list(re.split("([0-9]+)", name))
+    for i in range(1, len(parts), 2):
+        digits = str(parts[i]).lstrip("0")
+        parts[i] = len(digits), digits
+    return parts, name

@@ -1,0 +1,43 @@
+"""A folder of .npy files named by image id."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from roicli.errors import FileError
+from roicli.sources.base import Layout, MapSource, StoredMap, unique
+from roicli.sources.files import natural_key, reading
+from roicli.sources.npy import open_npy
+
+
+class FolderSource(MapSource):
+    """Every .npy file directly in a folder, memory-mapped; hidden files are left out, as a glob would.
+
+    Each file holds one map, (C, H, W) or, since networks return batches of one, (1, C, H, W). Opening lists names
+    only: a file is looked at when its map is asked for.
+    """
+
+    def __init__(self, path: Path, layout: Layout) -> None:
+        super().__init__(path, layout)
+        with reading(self.name):
+            names = [p.name for p in path.iterdir() if p.suffix.lower() == ".npy" and not p.name.startswith(".")]
+        if not names:
+            raise FileError(
+                f"{path} is a folder without .npy files",
+                "Name a folder of .npy files, one a map, or a pattern in quotes such as 'feats/*.h5'.",
+            )
+        self._files = sorted(names, key=natural_key)
+        self.ids = unique((Path(name).stem for name in self._files), self.name)
+        self.labelled = True
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The files that hold the maps."""
+        return tuple(str(self.path / name) for name in self._files)
+
+    def _find(self, index: int) -> StoredMap:
+        path = self.path / self._files[index]
+        array = open_npy(path)
+        if len(array.shape) == 4 and array.shape[0] == 1:
+            return StoredMap(str(path), array.shape[1:], array.dtype, True, lambda: array.map(0))
+        return StoredMap(str(path), array.shape, array.dtype, True, array.map)

@@ -1,0 +1,117 @@
+"""An HDF5 file: one 4-D dataset, with or without a dataset of image ids beside it, or one 3-D dataset an image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roicli.errors import FeatureError, FileError
+from roicli.sources.base import Layout, MapSource, StoredMap, check_map, unique
+from roicli.sources.choose import as_ids, id_arrays
+from roicli.sources.files import COPY_AGAIN, StoredArray, file_size, reading, wrong_content
+from roicli.sources.hdf5_tree import find_maps, members
+
+
+class Hdf5Source(MapSource):
+    """One HDF5 file.
+
+    Datasets that lie in the file in one piece are memory-mapped; chunked, compressed, compact, external, virtual and
+    not yet written ones are read through h5py, one map at a time.
+    """
+
+    def __init__(self, path: Path, layout: Layout, dataset: str | None) -> None:
+        super().__init__(path, layout)
+        with reading(self.name):
+            import h5py
+
+            if not h5py.is_hdf5(path):
+                raise wrong_content(path, "an HDF5 file")
+            with self._open() as file:
+                choice = find_maps(file, self.name, dataset)
+                self._at = choice.path
+                self._stacked = choice.maps is None
+                if choice.maps is None:
+                    self._list_stack(file[self._at])
+                else:
+                    self.labelled = True
+                    self.ids = choice.maps
+
+    def _list_stack(self, stack: Any) -> None:
+        """Take the ids of a 4-D dataset from the dataset of ids beside it, or else count its maps."""
+        where = f"{self.path}, dataset {self._at}"
+        for name in id_arrays(members(stack.parent)[0]):
+            values = stack.parent[name]
+            if getattr(values, "shape", None) == stack.shape[:1] and (ids := _read_ids(values)) is not None:
+                self.labelled = True
+                self.ids = unique(ids, f"{self.path}, dataset {values.name}")
+                break
+        else:
+            self.ids = tuple(map(str, range(stack.shape[0])))
+        if self.ids:
+            check_map(where, stack.shape[1:], stack.dtype)
+
+    def _open(self) -> Any:
+        import h5py
+
+        file_size(self.path)
+        return h5py.File(self.path, "r")
+
+    def _find(self, index: int) -> StoredMap:
+        path = self._at if self._stacked else f"{self._at.rstrip('/')}/{self.ids[index]}"
+        where = f"{self.path}, dataset {path}"
+        item = index if self._stacked else None
+        with reading(where):
+            import h5py
+
+            dataset = self._own_handle()[path]
+            if not isinstance(dataset, h5py.Dataset):
+                raise FeatureError(f"{where} is a group, not a map", "Keep maps and groups apart.")
+            shape, dtype = dataset.shape or (), dataset.dtype
+            if dataset.is_virtual:
+                _check_parts(dataset, where)
+            start = _start(dataset)
+            plain = None if start is None else StoredArray(self.path, start, shape, dtype)
+        if item is not None:
+            where, shape = f"{where}, map {item}", shape[1:]
+
+        def load() -> NDArray[Any]:
+            with reading(where):
+                values: NDArray[Any] = plain.map(item) if plain else dataset[() if item is None else item]
+            return values
+
+        return StoredMap(where, shape, dtype, plain is not None, load)
+
+
+def _read_ids(dataset: Any) -> list[str] | None:
+    """Values of a dataset of integers or strings, None for any other."""
+    import h5py
+
+    if h5py.check_string_dtype(dataset.dtype) or dataset.dtype.kind in "iu":
+        return as_ids(np.asarray(dataset[()]))
+    return None
+
+
+def _start(dataset: Any) -> int | None:
+    """Offset of a dataset in its file; None unless its values lie there in one piece and as they are read."""
+    from h5py import h5d, h5t
+
+    # The offset alone does not tell: in a file with a user block, h5py gives one to datasets that have none.
+    if dataset.id.get_space_status() != h5d.SPACE_STATUS_ALLOCATED:
+        return None
+    # HDF5 converts types that NumPy has not, such as bfloat16.
+    if dataset.id.get_type() != h5t.py_create(dataset.dtype):
+        return None
+    offset: int | None = dataset.id.get_offset()
+    return offset
+
+
+def _check_parts(dataset: Any, where: str) -> None:
+    """Raise FileError if a virtual dataset lacks one of its files: HDF5 would read zeros in its place."""
+    folder = Path(dataset.file.filename).parent
+    for source in dataset.virtual_sources():
+        # "." is the file itself, "%" stands for a numbered series without end.
+        if "%" not in source.file_name and not (folder / source.file_name).exists():
+            raise FileError(f"{where} lacks {source.file_name}, one of its virtual parts", COPY_AGAIN)

@@ -1,0 +1,102 @@
+"""What an HDF5 file holds that could be pooled."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+from roicli.errors import FeatureError
+from roicli.sources.base import check_map, is_poolable
+from roicli.sources.choose import LISTED, Choice, choose, listing
+from roicli.sources.files import natural_key
+
+# Opening a dataset takes some 50 microseconds, so that only this many members of a group, and of a file, are opened
+# to see what they are. The rest of a larger group of maps is taken for maps until one is asked for.
+_GROUP_SAMPLE = 1000
+_FILE_SAMPLE = 10_000
+
+
+def find_maps(file: Any, where: str, dataset: str | None) -> Choice:
+    """Choose the 4-D dataset or the group of 3-D datasets to read.
+
+    Without `dataset` there must be exactly one of them in the file; a group given as `dataset` is taken if it holds
+    3-D datasets itself, or else must hold exactly one choice. Only hard links are followed, so that no map comes
+    from another file unnoticed.
+    """
+    import h5py
+
+    if dataset is None:
+        return choose(where, *_survey(file["/"]))
+    link = file.get(dataset, getlink=True) if dataset.strip("/") else None
+    if isinstance(link, h5py.ExternalLink):
+        raise FeatureError(
+            f"{where}: {dataset} is a link to {link.path} of {link.filename}", "Name that file and dataset instead."
+        )
+    item = file.get(dataset)
+    if item is None:
+        _, rows = _survey(file["/"])
+        raise FeatureError(f"{where} has no dataset {dataset!r}. It holds:\n{listing(rows)}", "Name another.")
+    if isinstance(item, h5py.Group):
+        choices, rows = _survey(item)
+        own = [choice for choice in choices if choice.maps and choice.path == item.name]
+        return choose(f"{where}, group {dataset}", own or choices, rows)
+    if not isinstance(item, h5py.Dataset):
+        raise FeatureError(f"{where}: {dataset} is a datatype, not a dataset", "Name a dataset.")
+    shape, dtype = item.shape or (), item.dtype
+    if len(shape) == 4:
+        return Choice(item.name, None, "")
+    check_map(f"{where}, dataset {item.name}", shape, dtype)
+    return Choice(item.parent.name, (item.name.rpartition("/")[2],), "")
+
+
+def _survey(root: Any) -> tuple[list[Choice], list[str]]:
+    """Walk the groups below `root`, nearest first: what could be chosen, and a row for everything seen."""
+    import h5py
+
+    choices: list[Choice] = []
+    rows: list[str] = []
+    pending, seen, opened = deque([root]), set(), 0
+    while pending and opened < _FILE_SAMPLE and len(choices) <= LISTED:
+        group = pending.popleft()
+        if group in seen:  # hard links may go round in circles
+            continue
+        seen.add(group)
+        names, links = members(group)
+        strangers = set()
+        example = ""
+        for name in names[:_GROUP_SAMPLE]:
+            item = group[name]
+            opened += 1
+            if isinstance(item, h5py.Dataset):
+                shape, dtype = item.shape or (), item.dtype
+                row = f"{shape} {dtype}"
+                rows.append(f"{item.name}  {row}")
+                if len(shape) == 3 and is_poolable(dtype):
+                    example = example or f"{name} {row}"
+                    continue
+                if len(shape) == 4 and is_poolable(dtype) and item not in seen:
+                    seen.add(item)
+                    choices.append(Choice(item.name, None, row))
+            elif isinstance(item, h5py.Group):
+                pending.append(item)
+            strangers.add(name)
+        rows += [f"{group.name.rstrip('/')}/{name}  (a link, not followed)" for name in links]
+        if example:
+            maps = tuple(name for name in names if name not in strangers)
+            choices.append(Choice(group.name, maps, f"{len(maps)} maps such as {example}"))
+    return choices, rows
+
+
+def members(group: Any) -> tuple[list[str], list[str]]:
+    """Names of the hard links of a group, in natural order, and of its other links."""
+    import h5py
+
+    hard: list[str] = []
+    others: list[str] = []
+
+    def note(name: bytes, info: Any) -> None:
+        names = hard if info.type == h5py.h5l.TYPE_HARD else others
+        names.append(name.decode("utf-8", "surrogateescape"))
+
+    group.id.links.iterate(note, info=True)
+    return sorted(hard, key=natural_key), others

@@ -1,0 +1,58 @@
+"""A .npy file: one map (C, H, W), whose image id is the file's stem, or N maps (N, C, H, W), counted from 0."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from roicli.errors import FeatureError, FileError
+from roicli.sources.base import Layout, MapSource, StoredMap, check_map
+from roicli.sources.files import StoredArray, file_size, reading, wrong_content
+
+
+def read_header(file: IO[bytes], path: Path, where: str) -> StoredArray:
+    """Read the .npy header at the start of `file`; `start` counts from there, nothing is allocated or unpickled."""
+    with reading(where):
+        version = np.lib.format.read_magic(file)
+        if version == (3, 0):  # the only reason for it are field names
+            raise FeatureError(f"{where} is a structured array", "Save one plain numeric array a map.")
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = read(file)
+        if any(length < 0 for length in shape):
+            raise FileError(f"{where} claims the shape {shape}", "Write the file anew.")
+        return StoredArray(path, file.tell(), shape, dtype, fortran)
+
+
+def open_npy(path: Path) -> StoredArray:
+    """Read the header of a .npy file and check that its array lies inside the file."""
+    file_size(path)
+    with reading(str(path)), path.open("rb") as file:
+        if file.read(6) != b"\x93NUMPY":
+            raise wrong_content(path, "a .npy file")
+        file.seek(0)
+        array = read_header(file, path, str(path))
+    if not array.dtype.hasobject:
+        array.check_inside()
+    return array
+
+
+class NpySource(MapSource):
+    """One .npy file, memory-mapped."""
+
+    def __init__(self, path: Path, layout: Layout) -> None:
+        super().__init__(path, layout)
+        self._array = open_npy(path)
+        shape = self._array.shape
+        self.labelled = len(shape) != 4
+        self.ids = (path.stem,) if self.labelled else tuple(map(str, range(shape[0])))
+        if self.ids:
+            check_map(self.name, shape if self.labelled else shape[1:], self._array.dtype)
+
+    def _find(self, index: int) -> StoredMap:
+        array = self._array
+        if self.labelled:
+            return StoredMap(self.name, array.shape, array.dtype, True, array.map)
+        where = f"{self.path}, map {index}"
+        return StoredMap(where, array.shape[1:], array.dtype, True, lambda: array.map(index))

@@ -1,0 +1,173 @@
+"""An .npz file: a 3-D array an image, named by image id, or one 4-D array, with or without an array of image ids."""
+
+from __future__ import annotations
+
+import dataclasses
+import struct
+import threading
+import zipfile
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roicli.errors import FeatureError, FileError
+from roicli.sources.base import Layout, MapSource, StoredMap, check_map, is_poolable, unique
+from roicli.sources.choose import Choice, as_ids, choose, id_arrays, listing
+from roicli.sources.files import COPY_AGAIN, StoredArray, natural_key, reading, wrong_content
+from roicli.sources.npy import read_header
+
+_BLOCK = 1 << 20
+_DEFLATE_LIMIT = 1032  # no byte of deflated data stands for more bytes than these
+
+
+class _Archive:
+    """An open .npz, and the stream of the member read last: to read on in it is free, to go back starts it anew."""
+
+    def __init__(self, path: Path) -> None:
+        self._zip = zipfile.ZipFile(path)
+        self._lock = threading.Lock()
+        self._member = ""
+        self._stream: IO[bytes] | None = None
+
+    def read(self, member: str, start: int, out: NDArray[Any]) -> None:
+        """Fill `out`, a contiguous array, with the bytes of a member from `start` on."""
+        with self._lock:
+            if self._stream is None or member != self._member:
+                self._stream, self._member = self._zip.open(member), member
+            self._stream.seek(start)
+            view = out.reshape(-1).view(np.uint8)
+            done = 0
+            while done < view.size:
+                block = self._stream.read(min(_BLOCK, view.size - done))
+                if not block:
+                    raise EOFError("the compressed data end too early")
+                view[done : done + len(block)] = np.frombuffer(block, np.uint8)
+                done += len(block)
+
+    def close(self) -> None:
+        self._zip.close()
+
+
+class NpzSource(MapSource):
+    """One .npz file.
+
+    Members that are stored (`numpy.savez`) are memory-mapped; their checksums are not computed. Compressed members
+    (`numpy.savez_compressed`) are decompressed one map at a time: reading the maps of a 4-D array in order costs one
+    pass over it, going back starts that pass again.
+    """
+
+    def __init__(self, path: Path, layout: Layout, dataset: str | None) -> None:
+        super().__init__(path, layout)
+        with reading(self.name):
+            if not zipfile.is_zipfile(path):
+                with path.open("rb") as file:
+                    cut = file.read(4) == b"PK\x03\x04"
+                if cut:
+                    raise FileError(f"{path} is truncated: its table of contents is missing", COPY_AGAIN)
+                raise wrong_content(path, "an .npz file")
+            self._arrays: dict[str, StoredArray] = {}
+            self._stored: set[str] = set()
+            with zipfile.ZipFile(path) as archive:
+                members = [entry for entry in archive.infolist() if entry.filename.endswith(".npy")]
+                unique((entry.filename for entry in members), self.name)
+                for entry in members:
+                    self._add(archive, entry)
+        choice = self._choose(dataset.strip("/") if dataset else dataset)
+        self._stack = choice.path if choice.maps is None else None
+        if choice.maps is None:
+            shape = self._arrays[choice.path].shape
+            ids = self._sibling_ids(shape[0])
+            self.labelled = ids is not None
+            self.ids = tuple(map(str, range(shape[0]))) if ids is None else ids
+            if self.ids:
+                check_map(self._where(choice.path), shape[1:], self._arrays[choice.path].dtype)
+        else:
+            self.labelled = True
+            self.ids = choice.maps
+
+    def _where(self, name: str) -> str:
+        return f"{self.path}, array {name}"
+
+    def _add(self, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
+        """Note where a member's values begin, once its header and the archive agree on its size."""
+        name = entry.filename.removesuffix(".npy")
+        where = self._where(name)
+        with reading(where), archive.open(entry) as stream:
+            array = read_header(stream, self.path, where)
+        if array.dtype.hasobject:
+            self._arrays[name] = array
+            return
+        if (
+            array.start + array.nbytes > entry.file_size
+            or entry.file_size > _DEFLATE_LIMIT * entry.compress_size + _BLOCK
+        ):
+            raise FileError(
+                f"{where} is broken: {array.shape} of {array.dtype} does not fit into its {entry.file_size} bytes "
+                f"({entry.compress_size} in the file)",
+                COPY_AGAIN,
+            )
+        if entry.compress_type == zipfile.ZIP_STORED and not entry.flag_bits & 1:
+            with self.path.open("rb") as file:  # the local header has its own lengths, often others than the table
+                file.seek(entry.header_offset)
+                local = file.read(30)
+            name_length, extra_length = struct.unpack("<HH", local[26:30])
+            data = entry.header_offset + 30 + name_length + extra_length
+            array = dataclasses.replace(array, start=data + array.start)
+            self._stored.add(name)
+        self._arrays[name] = array
+
+    def _choose(self, dataset: str | None) -> Choice:
+        """Apply `--dataset`, where "/" stands for all 3-D arrays."""
+        rows = {name: f"{array.shape} {array.dtype}" for name, array in self._arrays.items()}
+        poolable = [name for name, array in self._arrays.items() if is_poolable(array.dtype)]
+        maps = tuple(sorted((name for name in poolable if len(self._arrays[name].shape) == 3), key=natural_key))
+        choices = [Choice(name, None, rows[name]) for name in poolable if len(self._arrays[name].shape) == 4]
+        if maps:
+            choices.append(Choice("/", maps, f"{len(maps)} maps such as {maps[0]} {rows[maps[0]]}"))
+        others = [f"{name}  {row}" for name, row in rows.items()]
+        if dataset is None:
+            return choose(self.name, choices, others)
+        if dataset == "":
+            return choose(self.name, [choice for choice in choices if choice.maps], others)
+        if dataset not in rows:
+            raise FeatureError(f"{self.path} has no array {dataset!r}. It holds:\n{listing(others)}", "Name another.")
+        array = self._arrays[dataset]
+        if len(array.shape) == 4:
+            return Choice(dataset, None, rows[dataset])
+        check_map(self._where(dataset), array.shape, array.dtype)
+        return Choice("/", (dataset,), rows[dataset])
+
+    def _sibling_ids(self, count: int) -> tuple[str, ...] | None:
+        for name in id_arrays(self._arrays):
+            array = self._arrays[name]
+            if array.shape == (count,) and array.dtype.kind in "iuSU":
+                return unique(as_ids(self._values(name, array, None)), self._where(name))
+        return None
+
+    def _values(self, name: str, array: StoredArray, index: int | None) -> NDArray[Any]:
+        """Values of an array, or of map `index` of a 4-D one."""
+        if name in self._stored:
+            return array.map(index)
+        scattered = array.fortran and index is not None  # the whole array has to be read for one map of it
+        with reading(self._where(name)):
+            shape = array.shape if index is None or scattered else array.shape[1:]
+            out = np.empty(shape, array.dtype, order="F" if array.fortran else "C")
+            start = array.start + (0 if index is None or scattered else index * out.nbytes)
+            self._own_handle().read(f"{name}.npy", start, out.T if array.fortran else out)
+        return out[index] if scattered else out
+
+    def _open(self) -> _Archive:
+        return _Archive(self.path)
+
+    def _find(self, index: int) -> StoredMap:
+        name = self.ids[index] if self._stack is None else self._stack
+        array = self._arrays[name]
+        in_place = name in self._stored
+        if self._stack is None:
+            return StoredMap(
+                self._where(name), array.shape, array.dtype, in_place, lambda: self._values(name, array, None)
+            )
+        where = f"{self._where(name)}, map {index}"
+        return StoredMap(where, array.shape[1:], array.dtype, in_place, lambda: self._values(name, array, index))

@@ -1,0 +1,81 @@
+"""From a path or a pattern to a source."""
+
+from __future__ import annotations
+
+import glob
+import os
+from pathlib import Path
+from typing import get_args
+
+from roicli.errors import FileError, UsageError
+from roicli.sources.base import Layout
+from roicli.sources.files import file_size, natural_key
+from roicli.sources.folder import FolderSource
+from roicli.sources.hdf5 import Hdf5Source
+from roicli.sources.many import ManySource
+from roicli.sources.npy import NpySource
+from roicli.sources.npz import NpzSource
+from roicli.sources.protocol import FeatureSource
+
+HDF5_SUFFIXES = (".h5", ".hdf5", ".he5", ".hdf")
+
+
+def open_source(pattern: str | Path, *, dataset: str | None = None, layout: Layout = "chw") -> FeatureSource:
+    """Open the feature maps in a file, a folder, or all files that match a pattern.
+
+    Parameters
+    ----------
+    pattern : str or Path
+        A .npy, .npz or HDF5 file, a folder of .npy files, or a glob pattern such as ``'feats/*.h5'``, whose matches
+        are read as one source in natural order (``map2`` before ``map10``). A path that exists is taken as it is,
+        whatever characters its name has.
+    dataset : str, optional
+        Which dataset of an HDF5 file, or array of an .npz, holds the maps, where several would do: a 4-D dataset, one
+        3-D dataset, or a group of 3-D datasets.
+    layout : {"chw", "hwc"}
+        How a map is stored. Whatever it is, `read` and `info` give (C, H, W).
+
+    Returns
+    -------
+    FeatureSource
+        Picklable; it opens its files in the process that uses it.
+
+    Raises
+    ------
+    FileError
+        If nothing matches, or a file is missing, truncated, or not of the format that its extension says.
+    FeatureError
+        If what a file holds cannot be pooled, or several things in it could be.
+    UsageError
+        If `dataset` is given for .npy files, which have none.
+    """
+    if layout not in get_args(Layout):
+        raise UsageError(f"Unknown layout {layout!r}", "The layout is 'chw' or 'hwc'.")
+    pattern = os.fspath(pattern)
+    if os.path.lexists(pattern) or not glob.has_magic(pattern):
+        return _open_path(Path(pattern), dataset, layout)
+    matches = sorted(glob.glob(pattern, recursive=True), key=natural_key)  # noqa: PTH207 (Path.glob takes hidden files)
+    if not matches:
+        raise FileError(f"No file matches {pattern!r}", "Check the folder and the pattern.")
+    parts = [_open_path(Path(match), dataset, layout) for match in matches]
+    return parts[0] if len(parts) == 1 else ManySource(pattern, parts)
+
+
+def _open_path(path: Path, dataset: str | None, layout: Layout) -> FeatureSource:
+    suffix = path.suffix.lower()
+    is_folder = path.is_dir()
+    if dataset is not None and (is_folder or suffix == ".npy"):
+        raise UsageError(f"{path} has no datasets to choose from", "Leave --dataset out.")
+    if is_folder:
+        return FolderSource(path, layout)
+    file_size(path)  # before any library asks a pipe for its first bytes, and waits
+    if suffix == ".npy":
+        return NpySource(path, layout)
+    if suffix == ".npz":
+        return NpzSource(path, layout, dataset)
+    if suffix in HDF5_SUFFIXES:
+        return Hdf5Source(path, layout, dataset)
+    raise FileError(
+        f"{path} has an extension that is not read as features",
+        f"Features are read from .npy, .npz, {', '.join(HDF5_SUFFIXES)}, and folders of .npy files.",
+    )

@@ -1,0 +1,83 @@
+"""What every feature source can do, whatever the format of its files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class MapInfo:
+    """Shape and dtype of one feature map, known without reading its values.
+
+    Attributes
+    ----------
+    shape : (C, H, W)
+        Channels, height and width in cells, whatever the layout of the file.
+    dtype : numpy.dtype
+        As stored.
+    where : str
+        File and dataset or member, for messages.
+    in_place : bool
+        True if `read` gives a view of the file (memory map), False if it makes a copy in memory.
+    """
+
+    shape: tuple[int, int, int]
+    dtype: np.dtype[Any]
+    where: str
+    in_place: bool
+
+
+class FeatureSource(Protocol):
+    """Feature maps in files, in a fixed order.
+
+    A source is picklable and opens its files where it is used: each worker process has its own handles. Opening one
+    has checked the format, the rank and the dtype of what it lists; `info` and `read` may still find one map broken.
+
+    Attributes
+    ----------
+    name : str
+        The files, for messages.
+    ids : sequence of str
+        Image id of each map.
+    labelled : bool
+        True if `ids` come from the files (names of datasets, members, files; a dataset of ids), False if they only
+        count the maps of one 4-D array: "0", "1", ...
+    paths : tuple of str
+        The files that hold the maps.
+    """
+
+    @property
+    def name(self) -> str:
+        """The files, for messages."""
+        ...
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Image id of each map."""
+        ...
+
+    @property
+    def labelled(self) -> bool:
+        """Whether `ids` come from the files."""
+        ...
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The files that hold the maps."""
+        ...
+
+    def info(self, index: int) -> MapInfo:
+        """Shape and dtype of map `index`; raises FeatureError or FileError that names file and dataset."""
+        ...
+
+    def read(self, index: int) -> NDArray[Any]:
+        """Map `index` as (C, H, W), native or not, strided or not, a view of a memory map where the file allows it."""
+        ...
+
+    def close(self) -> None:
+        """Release the handles held by this process; the next `info` or `read` opens them again."""
+        ...
