@@ -21,7 +21,7 @@ from roicli.spec import Mode, PoolSpec
 # Measured: above this share of unread cells in a window, gathering the cells that are read is cheaper.
 _SPARSE = 3
 # Samples and weights are made for as many RoIs at once as keep each of their arrays below so many values.
-_CHUNK_VALUES = 2**21
+_CHUNK_VALUES = 2**18
 
 
 def roi_align(
@@ -73,7 +73,8 @@ def roi_align(
 
     Notes
     -----
-    A NaN or infinite cell reaches exactly the bins that read it. A box turned inside out is pooled backwards with
+    A NaN or infinite cell reaches exactly the bins that read it; samples out of range read nothing, where torchvision
+    lets them read cell (0, 0) with weight zero. A box turned inside out is pooled backwards with
     ``aligned=True`` and a fixed sampling ratio, and gives zeros where torchvision aborts (aligned, adaptive).
 
     References
@@ -94,6 +95,8 @@ def roi_align(
     size = np.broadcast_to(output_size, 2) if np.shape(output_size) in ((), (2,)) else np.empty(0)
     if size.dtype.kind not in "iu":
         raise UsageError(f"output_size {output_size!r} is not one whole number or two", "Give 7 or (7, 5).")
+    if np.asarray(sampling_ratio).dtype.kind not in "iu":
+        raise UsageError(f"sampling_ratio {sampling_ratio!r} is not a whole number", "Give 2, or -1 for adaptive.")
     spec = PoolSpec((int(size[0]), int(size[1])), float(spatial_scale), int(sampling_ratio), bool(aligned), mode)
     dtype = compute_dtype(maps.dtype)
     index, corners = _split_boxes(boxes, len(maps), dtype)
@@ -240,7 +243,7 @@ def _split_boxes(boxes: Any, images: int, dtype: np.dtype[Any]) -> tuple[IntArra
     else:
         table = _numbers(boxes, (4, 5))
         if table.shape[1] == 4:
-            if images != 1:
+            if images != 1 and len(table):
                 raise BoxError(
                     f"boxes of shape {table.shape} do not say which of {images} maps they belong to",
                     "Give (K, 5) with the batch index first, or a list with one (L, 4) array for each map.",
@@ -272,7 +275,7 @@ def _numbers(boxes: ArrayLike, columns: tuple[int, ...]) -> NDArray[Any]:
         table = np.asarray(boxes)
     except ValueError:  # rows of unequal length
         table = np.empty(0, dtype=object)
-    if table.size == 0 and table.dtype != object:
+    if table.shape == (0,) and table.dtype != object:  # an empty list
         return np.empty((0, columns[-1]))
     if table.dtype.kind not in "iuf" or table.ndim != 2 or table.shape[1] not in columns:
         raise BoxError(

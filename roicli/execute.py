@@ -161,19 +161,18 @@ def _workers(plan: Plan, pooler: Pooler) -> Iterator[Callable[[tuple[Task, ...]]
         from concurrent.futures import ThreadPoolExecutor
 
         with ThreadPoolExecutor(plan.workers) as threads:
-            yield partial(_gather, threads, pooler.pool)
+            try:
+                yield partial(_gather, threads, pooler.pool)
+            except BaseException:
+                threads.shutdown(cancel_futures=True)
+                raise
     else:
         yield partial(map, pooler.pool)
 
 
 def _gather(executor: Executor, work: Callable[[Task], Done], tasks: tuple[Task, ...]) -> Iterator[Done]:
-    """Yield results as they come; after a failure the tasks that have not begun are given up."""
+    """Yield results as they come, whatever their order."""
     from concurrent.futures import as_completed
 
-    futures = [executor.submit(work, task) for task in tasks]
-    try:
-        for future in as_completed(futures):
-            yield future.result()
-    finally:
-        for future in futures:
-            future.cancel()
+    for future in as_completed([executor.submit(work, task) for task in tasks]):
+        yield future.result()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -13,6 +12,8 @@ Reduce = Literal["none", "mean"]
 
 MAX_OUTPUT_SIDE = 1024
 MAX_SAMPLING_RATIO = 1024
+# Beyond these no box of image pixels keeps an extent that float32 can tell.
+MIN_SCALE, MAX_SCALE = 1e-9, 1e9
 
 
 @dataclass(frozen=True)
@@ -58,9 +59,9 @@ class PoolSpec:
                 f"output size {self.output_size[0]} x {self.output_size[1]} is out of range",
                 f"Give a height and a width of 1 to {MAX_OUTPUT_SIDE} bins.",
             )
-        if not (math.isfinite(self.spatial_scale) and self.spatial_scale > 0):
+        if not MIN_SCALE <= self.spatial_scale <= MAX_SCALE:
             raise UsageError(
-                f"spatial scale {self.spatial_scale} is not a positive number",
+                f"spatial scale {self.spatial_scale} is not a positive number from {MIN_SCALE:g} to {MAX_SCALE:g}",
                 "Give feature cells per image pixel, that is 1 / stride, such as 1/16.",
             )
         if self.sampling_ratio > MAX_SAMPLING_RATIO:

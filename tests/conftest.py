@@ -6,11 +6,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import settings
+from threadpoolctl import threadpool_limits
 
 settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=150)
 settings.load_profile("repeatable")
 
 GOLDEN = Path(__file__).parent / "golden"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_blas_thread():
+    """As in every worker: OpenBLAS rounds differently when it shares a product out to threads."""
+    with threadpool_limits(1):
+        yield
 
 
 class Golden:

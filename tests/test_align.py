@@ -265,6 +265,9 @@ def test_messages(many):
     (folder / "one.json").write_text("[[0, 0, 1, 1]]")
     (folder / "far.json").write_text("[[2, 0, 0, 1, 1]]")
     (folder / "there.npy").touch()
+    with h5py.File(folder / "mixed.h5", "w") as file:
+        file["7"], file["8"] = np.ones((3, 4, 4)), np.ones((4, 4, 3))
+    (folder / "two.json").write_text('{"7": [[0, 0, 1, 1]], "8": [[0, 0, 1, 1]]}')
     out = ("-o", "out.npy")
     for arguments, parts in [
         (("nothing.h5", "boxes.json", *out), ["nothing.h5"]),
@@ -282,6 +285,7 @@ def test_messages(many):
         (("feats.h5", "boxes.json", "--box-format", "xyxy", *out), ["are inverted", "annotation", "--box-format xywh"]),
         (("feats.h5", "one.json", *out), ["one.json name no image", "5 maps"]),
         (("maps.npy", "far.json", *out), ["far.json, box 0: batch index 2", "2 maps", "0 to 1"]),
+        (("mixed.h5", "two.json", *out), ["mixed.h5, dataset /8 has 4 channels", "dataset /7 has 3", "--layout hwc"]),
         (("feats.h5", "boxes.json", "-o", "no/out.npy"), ["no/out.npy", "folder"]),
         (("feats.h5", "boxes.json", "-o", "there.npy"), ["there.npy exists", "--overwrite"]),
         (("feats.h5", "boxes.json", "-o", "out.txt"), ["out.txt", ".npy, .npz"]),

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 import roicli
 from roicli.engine import channels_last, pool_boxes
 from roicli.reference import roi_align_reference
+from roicli.sampling import make_bins, sample_coordinates
 from roicli.spec import PoolSpec
 
 
@@ -80,6 +81,22 @@ def test_a_broken_cell_reaches_the_bins_that_read_it(value, some_boxes, spec, se
         expected = roi_align_reference(features, rois, spec)
     # assert_allclose holds NaN against NaN and each infinity against itself.
     np.testing.assert_allclose(reduced(features, rois, spec), expected, rtol=0, atol=2e-6)
+
+
+def test_coordinates_are_torchvisions_to_the_last_bit():
+    """Every operation in its order, in float32: an edge test may turn on the last bit."""
+    rng = np.random.default_rng(6)
+    low = rng.uniform(-50, 200, 400).astype(np.float32)
+    high = low + rng.uniform(0, 300, 400).astype(np.float32)
+    spec = PoolSpec((7, 7), 0.0625, 3, aligned=True)
+    grid = make_bins(low, high, 7, 20, spec)
+    roi, bin_of_roi, sample = np.unravel_index(np.arange(400 * 7 * 3), (400, 7, 3))
+    got = sample_coordinates(grid, roi * 7 + bin_of_roi, sample)
+    real = np.float32
+    for k, p, i, coordinate in zip(roi, bin_of_roi, sample, got, strict=True):
+        start = low[k] * real(0.0625) - real(0.5)
+        size = (high[k] * real(0.0625) - real(0.5) - start) / real(7)
+        assert coordinate == start + real(p) * size + real(i + 0.5) * size / real(3)
 
 
 def test_sample_counts_follow_float32():

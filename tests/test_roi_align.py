@@ -87,6 +87,7 @@ def test_refused_features(features, error):
         ([[0, 0, 1]], r"boxes of dtype int64 and shape \(1, 3\) are no table of boxes"),
         ([[0, 0, 1, 1], [1, 2]], "are no table of boxes"),
         ([["a", "b", "c", "d"]], "are no table of boxes"),
+        (np.empty((0, 7)), r"shape \(0, 7\) are no table of boxes"),
     ],
 )
 def test_refused_boxes(boxes, error):
@@ -103,6 +104,8 @@ def test_refused_boxes(boxes, error):
         ({"spatial_scale": 0}, "spatial scale 0.0 is not a positive number"),
         ({"spatial_scale": float("nan")}, "spatial scale nan"),
         ({"sampling_ratio": 5000}, "sampling ratio 5000 is out of range"),
+        ({"spatial_scale": 1e-50}, "spatial scale 1e-50 is not a positive number from 1e-09"),
+        ({"sampling_ratio": 2.7}, "sampling_ratio 2.7 is not a whole number"),
         ({"mode": "median"}, "mode 'median' is unknown"),
     ],
 )
