@@ -6,14 +6,23 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from roicli.engine import roi_align as roi_align
+    from roicli.engine import roi_pool as roi_pool
     from roicli.errors import RoicliError as RoicliError
+    from roicli.trace import BinTrace as BinTrace
+    from roicli.trace import trace_bin as trace_bin
 
 __version__ = "0.1.0"
 
 # Where each public name lives; loaded at first use, so that `import roicli` costs nothing.
-_HOMES = {"RoicliError": "errors", "roi_align": "engine"}
+_HOMES = {
+    "BinTrace": "trace",
+    "RoicliError": "errors",
+    "roi_align": "engine",
+    "roi_pool": "engine",
+    "trace_bin": "trace",
+}
 
-__all__ = ["RoicliError", "__version__", "roi_align"]
+__all__ = ["BinTrace", "RoicliError", "__version__", "roi_align", "roi_pool", "trace_bin"]
 
 
 def __getattr__(name: str) -> Any:

@@ -6,16 +6,29 @@ RoIAlign (He et al., "Mask R-CNN", 2017, section 3) is linear in the feature map
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from roicli.errors import BoxError, FeatureError, UsageError
+from roicli.arguments import compute_dtype, feature_batch, make_spec, split_boxes
+from roicli.errors import UsageError
+from roicli.kernels.maximum import pool_maximum
 from roicli.kernels.pointwise import pool_pointwise
 from roicli.kernels.separable import pool_separable
-from roicli.sampling import Bins, FloatArray, IntArray, axis_weights, cells_read, make_bins, sample_grid
+from roicli.sampling import (
+    Bins,
+    CellRanges,
+    FloatArray,
+    IntArray,
+    axis_weights,
+    cell_ranges,
+    cells_read,
+    make_bins,
+    sample_grid,
+)
 from roicli.spec import Mode, PoolSpec
 
 # Measured: above this share of unread cells in a window, gathering the cells that are read is cheaper.
@@ -91,55 +104,53 @@ def roi_align(
     array([[1.5, 3.5],
            [1.5, 3.5]])
     """
-    maps = feature_batch(features)
-    size = np.broadcast_to(output_size, 2) if np.shape(output_size) in ((), (2,)) else np.empty(0)
-    if size.dtype.kind not in "iu":
-        raise UsageError(f"output_size {output_size!r} is not one whole number or two", "Give 7 or (7, 5).")
-    if np.asarray(sampling_ratio).dtype.kind not in "iu":
-        raise UsageError(f"sampling_ratio {sampling_ratio!r} is not a whole number", "Give 2, or -1 for adaptive.")
-    spec = PoolSpec((int(size[0]), int(size[1])), float(spatial_scale), int(sampling_ratio), bool(aligned), mode)
-    dtype = compute_dtype(maps.dtype)
-    index, corners = _split_boxes(boxes, len(maps), dtype)
-    shape = (len(corners), *spec.row_shape(maps.shape[1]))
-    if out is None:
-        out = np.empty(shape, dtype)
-    elif out.shape != shape or not np.can_cast(dtype, out.dtype, "same_kind"):
-        raise UsageError(f"out is {out.dtype} {out.shape}, the result is {dtype} {shape}", "Give an array like it.")
-    for image in np.unique(index):
-        rows = np.flatnonzero(index == image)
-        block = np.empty((len(rows), *shape[1:]), dtype)
-        pool_boxes(channels_last(maps[image]), corners[rows], spec, block)
-        out[rows] = block
-    return out
+    settings = {"spatial_scale": spatial_scale, "sampling_ratio": sampling_ratio, "aligned": aligned, "mode": mode}
+    return _pool_batch(features, boxes, output_size, out, **settings)
 
 
-def compute_dtype(features: DTypeLike) -> np.dtype[Any]:
-    """Dtype of the computation: float64 for float64 features, float32 for all others.
+def roi_pool(
+    features: ArrayLike,
+    boxes: ArrayLike | Sequence[ArrayLike],
+    output_size: int | tuple[int, int],
+    spatial_scale: float = 1.0,
+    *,
+    out: FloatArray | None = None,
+) -> FloatArray:
+    """Pool regions of feature maps by RoIPool, with the meaning and the numbers of ``torchvision.ops.roi_pool``.
+
+    The predecessor of RoIAlign: corners are rounded to whole cells, bins are rounded outwards, and a bin is the
+    maximum of its cells; a bin without a cell on the map is zero.
+
+    Parameters
+    ----------
+    features, boxes, output_size, spatial_scale, out
+        As in `roi_align`.
+
+    Returns
+    -------
+    (K, C, PH, PW) float32, or float64 for float64 features
 
     Raises
     ------
-    FeatureError
-        A dtype that is no real number, or wider than float64.
+    FeatureError, BoxError, UsageError
+        As in `roi_align`.
+
+    Notes
+    -----
+    As in torchvision, NaN cells are passed over, and a bin of nothing else is the lowest float32.
+
+    References
+    ----------
+    .. [1] R. Girshick, "Fast R-CNN", ICCV 2015, section 2.1.
+    .. [2] torchvision/csrc/ops/cpu/roi_pool_kernel.cpp.
+
+    Examples
+    --------
+    >>> roi_pool(np.arange(16.0).reshape(1, 4, 4), [[0.4, 0.0, 3.0, 2.6]], 2)[0, 0]
+    array([[ 5.,  7.],
+           [13., 15.]])
     """
-    dtype = np.dtype(features)
-    if dtype.kind not in "iuf" or dtype.itemsize > 8:
-        raise FeatureError(f"features of dtype {dtype} cannot be pooled", "Give float16, float32, float64 or integers.")
-    return np.dtype(np.float64 if dtype.kind == "f" and dtype.itemsize == 8 else np.float32)
-
-
-def feature_batch(features: ArrayLike) -> NDArray[Any]:
-    """Features as (N, C, H, W), with rank, dtype and shape checked; a view where that is possible."""
-    maps = np.asarray(features)
-    if maps.ndim == 3:
-        maps = maps[None]
-    if maps.ndim != 4:
-        raise FeatureError(
-            f"features of shape {maps.shape} are no feature maps", "Give (N, C, H, W), or (C, H, W) for one map."
-        )
-    compute_dtype(maps.dtype)
-    if 0 in maps.shape[1:]:
-        raise FeatureError(f"features of shape {maps.shape} have no cells", "Give maps with at least one cell.")
-    return maps
+    return _pool_batch(features, boxes, output_size, out, spatial_scale=spatial_scale, mode="max", op="roi_pool")
 
 
 def channels_last(feature_map: NDArray[Any]) -> FloatArray:
@@ -185,9 +196,14 @@ def pool_boxes(feature_map: FloatArray, boxes: NDArray[Any], spec: PoolSpec, out
         for first in range(0, len(boxes), step):
             part = slice(first, first + step)
             x1, y1, x2, y2 = boxes[part].T
-            rows = make_bins(y1, y2, spec.output_size[0], height, spec)
-            columns = make_bins(x1, x2, spec.output_size[1], width, spec)
-            not_finite += _pool_bins(feature_map, rows, columns, spec, out[part])
+            if spec.op == "roi_pool":
+                cells_y = cell_ranges(y1, y2, spec.output_size[0], height, spec)
+                cells_x = cell_ranges(x1, x2, spec.output_size[1], width, spec)
+                not_finite += _pool_cells(feature_map, cells_y, cells_x, spec, out[part])
+            else:
+                rows = make_bins(y1, y2, spec.output_size[0], height, spec)
+                columns = make_bins(x1, x2, spec.output_size[1], width, spec)
+                not_finite += _pool_bins(feature_map, rows, columns, spec, out[part])
     return not_finite
 
 
@@ -220,10 +236,25 @@ def _pool_weights(feature_map: FloatArray, rows: Bins, columns: Bins, spec: Pool
 
 def _pool_samples(feature_map: FloatArray, rows: Bins, columns: Bins, spec: PoolSpec, out: FloatArray) -> None:
     """Interpolate every sample: maxima, and averages of RoIs with cells that are not finite."""
-    mean = spec.reduce == "mean"
-    blocks = np.empty((*out.shape[:2], *spec.output_size), out.dtype) if mean else out
-    pool_pointwise(feature_map, sample_grid(rows), sample_grid(columns), spec.mode, blocks)
-    if mean:
+    with _blocks(spec, out) as blocks:
+        pool_pointwise(feature_map, sample_grid(rows), sample_grid(columns), spec.mode, blocks)
+
+
+def _pool_cells(feature_map: FloatArray, rows: CellRanges, columns: CellRanges, spec: PoolSpec, out: FloatArray) -> int:
+    """Take the maximum over whole cells."""
+    with _blocks(spec, out) as blocks:
+        pool_maximum(feature_map, rows, columns, blocks)
+    return len(_not_finite(out))
+
+
+@contextmanager
+def _blocks(spec: PoolSpec, out: FloatArray) -> Iterator[FloatArray]:
+    """Yield where whole blocks go: `out` itself, or a buffer whose bins are averaged into it afterwards."""
+    if spec.reduce == "none":
+        yield out
+    else:
+        blocks = np.empty((*out.shape[:2], *spec.output_size), out.dtype)
+        yield blocks
         np.mean(blocks, axis=(2, 3), keepdims=True, out=out)
 
 
@@ -234,52 +265,26 @@ def _not_finite(blocks: FloatArray) -> IntArray:
     return suspects[~np.isfinite(flat[suspects]).all(axis=1)]
 
 
-def _split_boxes(boxes: Any, images: int, dtype: np.dtype[Any]) -> tuple[IntArray, FloatArray]:
-    """Batch index and corners of boxes in any form that `roi_align` takes; corners rounded to `dtype`."""
-    if isinstance(boxes, list | tuple) and len(boxes) == images and all(np.ndim(part) == 2 for part in boxes):
-        parts = [_numbers(part, (4,)) for part in boxes]
-        index = np.repeat(np.arange(images), [len(part) for part in parts])
-        corners = np.concatenate(parts) if parts else np.empty((0, 4))
-    else:
-        table = _numbers(boxes, (4, 5))
-        if table.shape[1] == 4:
-            if images != 1 and len(table):
-                raise BoxError(
-                    f"boxes of shape {table.shape} do not say which of {images} maps they belong to",
-                    "Give (K, 5) with the batch index first, or a list with one (L, 4) array for each map.",
-                )
-            table = np.insert(table, 0, 0, axis=1)
-        corners = table[:, 1:]
-        bad = ~((table[:, 0] >= 0) & (table[:, 0] < images) & (table[:, 0] % 1 == 0))
-        if bad.any():
-            row = int(bad.argmax())
-            raise BoxError(
-                f"box {row} has batch index {table[row, 0]:g}, which names none of {images} maps",
-                f"Give whole numbers from 0 to {images - 1}.",
-            )
-        index = table[:, 0].astype(np.intp)
-    with np.errstate(over="ignore"):
-        rounded: FloatArray = corners.astype(dtype)
-    finite = np.isfinite(rounded).all(axis=1)
-    if not finite.all():
-        row = int(finite.argmin())
-        raise BoxError(
-            f"box {row} is not finite in {dtype}: {corners[row].tolist()}",
-            "Remove the boxes with NaN or infinite numbers.",
-        )
-    return index, rounded
-
-
-def _numbers(boxes: ArrayLike, columns: tuple[int, ...]) -> NDArray[Any]:
-    try:
-        table = np.asarray(boxes)
-    except ValueError:  # rows of unequal length
-        table = np.empty(0, dtype=object)
-    if table.shape == (0,) and table.dtype != object:  # an empty list
-        return np.empty((0, columns[-1]))
-    if table.dtype.kind not in "iuf" or table.ndim != 2 or table.shape[1] not in columns:
-        raise BoxError(
-            f"boxes of dtype {table.dtype} and shape {table.shape} are no table of boxes",
-            "Give rows of x1, y1, x2, y2, or of five numbers with the batch index first.",
-        )
-    return table
+def _pool_batch(
+    features: ArrayLike,
+    boxes: ArrayLike | Sequence[ArrayLike],
+    output_size: int | tuple[int, int],
+    out: FloatArray | None,
+    **settings: Any,
+) -> FloatArray:
+    """Check what a caller gave, and pool map by map."""
+    maps = feature_batch(features)
+    spec = make_spec(output_size, **settings)
+    dtype = compute_dtype(maps.dtype)
+    index, corners = split_boxes(boxes, len(maps), dtype)
+    shape = (len(corners), *spec.row_shape(maps.shape[1]))
+    if out is None:
+        out = np.empty(shape, dtype)
+    elif out.shape != shape or not np.can_cast(dtype, out.dtype, "same_kind"):
+        raise UsageError(f"out is {out.dtype} {out.shape}, the result is {dtype} {shape}", "Give an array like it.")
+    for image in np.unique(index):
+        rows = np.flatnonzero(index == image)
+        block = np.empty((len(rows), *shape[1:]), dtype)
+        pool_boxes(channels_last(maps[image]), corners[rows], spec, block)
+        out[rows] = block
+    return out

@@ -144,7 +144,7 @@ def sample_grid(bins: Bins) -> SampleGrid:
     bin_index = np.repeat(np.arange(per_bin.size), per_bin)
     sample = np.arange(bin_index.size) - np.repeat(np.cumsum(per_bin) - per_bin - first.ravel(), per_bin)
     coordinate = sample_coordinates(bins, bin_index, sample)
-    inside = (coordinate >= -1) & (coordinate <= bins.length)
+    inside = in_range(coordinate, bins.length)
     low, high, fraction = neighbours(coordinate[inside], bins.length)
     return SampleGrid(bins, bin_index[inside], low, high, fraction)
 
@@ -156,6 +156,12 @@ def sample_coordinates(bins: Bins, bin_index: IntArray, sample: IntArray) -> Flo
     size = bins.size[roi]
     step = (sample.astype(dtype) + dtype.type(0.5)) * size / bins.count[roi].astype(dtype)
     return bins.start[roi] + bin_of_roi.astype(dtype) * size + step
+
+
+def in_range(coordinate: FloatArray, length: int) -> NDArray[np.bool_]:
+    """Tell which coordinates count: up to a cell outside of the map's first and last centre, by the edge rule."""
+    inside: NDArray[np.bool_] = (coordinate >= -1) & (coordinate <= length)
+    return inside
 
 
 def neighbours(coordinate: FloatArray, length: int) -> tuple[IntArray, IntArray, FloatArray]:
@@ -288,3 +294,51 @@ def axis_weights(grid: SampleGrid, cells: Cells, whole_window: NDArray[np.bool_]
     value = np.concatenate([(1 - fraction) * share, fraction * share])
     weight = np.bincount(place, weights=value, minlength=number * int(splits[rois]))
     return AxisWeights(number, splits.tolist(), np.nonzero(chosen)[1], weight.astype(bins.start.dtype))
+
+
+@dataclass(frozen=True)
+class CellRanges:
+    """The bins of RoIPool along one axis: ranges of whole cells, which may share a cell with their neighbour.
+
+    Attributes
+    ----------
+    start : (K,) intp
+        First cell of each RoI, before it is clipped to the map.
+    extent : (K,) intp
+        Cells of each RoI, at least one.
+    first, stop : (K, P) intp
+        The cells of each bin that lie on the map; none if ``stop <= first``.
+    """
+
+    start: IntArray
+    extent: IntArray
+    first: IntArray
+    stop: IntArray
+
+
+def cell_ranges(low: FloatArray, high: FloatArray, number: int, length: int, spec: PoolSpec) -> CellRanges:
+    """Quantise boxes and bins as RoIPool does (torchvision's `roi_pool_kernel.cpp`), along one axis.
+
+    Corners are rounded half away from zero, both ends belong to the RoI, and bins are rounded outwards.
+
+    Examples
+    --------
+    >>> ranges = cell_ranges(np.array([0.5]), np.array([5.0]), 2, 6, PoolSpec((2, 2), op="roi_pool", mode="max"))
+    >>> ranges.start.tolist(), ranges.extent.tolist(), ranges.first.tolist(), ranges.stop.tolist()
+    ([1], [5], [[1, 3]], [[4, 6]])
+    """
+    dtype = low.dtype.type
+    start, end = (_round_half_away(side * dtype(spec.spatial_scale)) for side in (low, high))
+    extent = np.maximum(end - start + 1, 1)
+    size = (extent.astype(dtype) / dtype(number))[:, None]
+    edge = np.arange(number + 1).astype(dtype)
+    first = np.floor(edge[:-1] * size).astype(np.intp) + start[:, None]
+    stop = np.ceil(edge[1:] * size).astype(np.intp) + start[:, None]
+    return CellRanges(start, extent, np.clip(first, 0, length), np.clip(stop, 0, length))
+
+
+def _round_half_away(values: FloatArray) -> IntArray:
+    magnitude = np.abs(values)
+    whole = np.floor(magnitude)
+    rounded: IntArray = np.copysign(whole + (magnitude - whole >= 0.5), values).astype(np.intp)
+    return rounded

@@ -14,7 +14,7 @@ MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 
 # Room -> rooms that it may import, itself aside.
 MAY_IMPORT = {
-    "__init__": {"engine", "errors"},
+    "__init__": {"engine", "errors", "trace"},
     "__main__": {"cli"},
     "errors": set(),
     "spec": {"errors"},
@@ -22,8 +22,11 @@ MAY_IMPORT = {
     "imageids": {"errors"},
     "sampling": {"spec", "errors"},
     "kernels": {"sampling", "spec"},
-    "engine": {"kernels", "sampling", "spec", "errors"},
+    "arguments": {"errors", "sampling", "spec"},
+    "engine": {"arguments", "errors", "kernels", "sampling", "spec"},
     "reference": {"spec", "errors"},
+    "trace": {"arguments", "engine", "errors", "sampling", "spec"},
+    "picture": {"trace"},
     "sources": {"errors"},
     "sinks": {"boxes", "errors"},
     "boxfiles": {"boxes", "errors"},
@@ -32,7 +35,7 @@ MAY_IMPORT = {
     "processes": {"execute", "plan"},
     "report": set(),
     "jobs": {
-        *("__init__", "boxes", "boxfiles", "engine", "errors", "execute"),
+        *("__init__", "arguments", "boxes", "boxfiles", "engine", "errors", "execute"),
         *("imageids", "plan", "report", "sinks", "sources", "spec"),
     },
     "cli": {"__init__", "boxes", "errors", "jobs", "report", "spec"},

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roicli import __version__
+from roicli.arguments import compute_dtype
 from roicli.boxes import BoxFormat, find_bad_boxes
-from roicli.engine import compute_dtype
 from roicli.errors import BoxError, OutputError
 from roicli.execute import Pooler, run
 from roicli.jobs.bind import Inputs, Layout, bind
