@@ -21,6 +21,7 @@ from roicli.engine import channels_last, pool_boxes
 from roicli.errors import WorkerError
 from roicli.plan import Plan, Strategy, Task
 from roicli.sampling import FloatArray
+from roicli.signals import held_off
 from roicli.sinks import RowFile
 from roicli.sources import FeatureSource
 from roicli.spec import PoolSpec
@@ -174,5 +175,8 @@ def _gather(executor: Executor, work: Callable[[Task], Done], tasks: tuple[Task,
     """Yield results as they come, whatever their order."""
     from concurrent.futures import as_completed
 
-    for future in as_completed([executor.submit(work, task) for task in tasks]):
+    # Processes start here, and must not be torn out of their start by a signal that is meant for their parent.
+    with held_off():
+        futures = [executor.submit(work, task) for task in tasks]
+    for future in as_completed(futures):
         yield future.result()

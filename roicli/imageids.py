@@ -1,33 +1,35 @@
 """Which feature map belongs to which image of a box file.
 
-Ids are compared as strings. Where they differ, leading zeros, folders and a file extension are tolerated as long as
-that is unambiguous: COCO's image 139 is the map "000000000139", and so is "val2017/000000000139.jpg".
+Ids are compared as strings. Where they differ, leading zeros, the extension of a file and folders that only one side
+names are tolerated as long as that is unambiguous: COCO's image 139 is the map "000000000139", and so is
+"val2017/000000000139.jpg"; but train/1 is not val/1.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from roicli.errors import BoxError
 
-_EXTENSION = re.compile(r"\.[A-Za-z][A-Za-z0-9]{1,4}$")
+_EXTENSION = re.compile(r"(?i)\.(jpe?g|png|bmp|gif|webp|tiff?|ppm|pgm|jp2|heic|npy|npz|h5|hdf5|pt|pth|pkl|mat|bin)$")
 
 
-def plain(image_id: str) -> str:
-    """Strip an image id of folders, of an extension and of leading zeros.
+def tails(image_id: str) -> list[str]:
+    """Every tail of an image id taken as a path, longest first, without a file's extension and its leading zeros.
 
     Examples
     --------
-    >>> [plain(name) for name in ("139", "000000000139.jpg", "val2017/000000000139.jpg", "0", "v1.5")]
-    ['139', '139', '139', '0', 'v1.5']
+    >>> [tails(name) for name in ("139", "000000000139.jpg", "val2017/000000000139.JPG", "0", "v1.5")]
+    [['139'], ['139'], ['val2017/139', '139'], ['0'], ['v1.5']]
     """
-    name = _EXTENSION.sub("", image_id.replace("\\", "/").rsplit("/", 1)[-1])
-    return name.lstrip("0") or name[-1:]
+    *folders, name = _EXTENSION.sub("", image_id).replace("\\", "/").split("/")
+    parts = [*(folder for folder in folders if folder.strip(".")), name.lstrip("0") or name[-1:]]
+    return ["/".join(parts[start:]) for start in range(len(parts))]
 
 
 def match_images(
@@ -59,22 +61,22 @@ def match_images(
     exact = {name: index for index, name in enumerate(map_ids)}
     found = [exact.get(name, -1) for name in image_ids]
     if -1 in found:
-        loose = _unambiguous(map_ids)
-        # Two images that differ only in what `plain` strips cannot be told apart by it.
-        single = _unambiguous(image_ids)
+        loose = _finder(map_ids)
+        # Two images that differ only in what is tolerated cannot be told apart without it.
+        itself = _finder(image_ids)
         for names in (image_ids, aliases) if aliases else (image_ids,):
             for index, name in enumerate(names):
                 if found[index] < 0:
                     found[index] = exact.get(name, -1)
-                if found[index] < 0 and (names is not image_ids or plain(name) in single):
-                    found[index] = loose.get(plain(name), -1)
+                if found[index] < 0 and (names is not image_ids or itself(name) == index):
+                    found[index] = loose(name)
     missing = [name for name, index in zip(image_ids, found, strict=True) if index < 0]
     if missing:
         raise BoxError(
             f"{len(missing)} of {len(image_ids)} images of {boxes} have no features in {features}: {_some(missing)}",
             f"The features are named {_some(map_ids)}; make the ids agree, or leave those images out of the boxes."
             if map_ids
-            else f"{features} holds no maps.",
+            else "Name features that hold maps.",
         )
     twice = [index for index, count in Counter(found).items() if count > 1]
     if twice:
@@ -86,11 +88,21 @@ def match_images(
     return np.array(found, dtype=np.intp)
 
 
-def _unambiguous(names: Iterable[str]) -> dict[str, int]:
-    """Index of each name by its plain form, without those that share it."""
-    plains = [plain(name) for name in names]
-    counts = Counter(plains)
-    return {name: index for index, name in enumerate(plains) if counts[name] == 1}
+def _finder(names: Sequence[str]) -> Callable[[str], int]:
+    """Return a function that finds the only one of `names` that a name is a tail of, or has for a tail, or else -1."""
+    whole: dict[str, int] = {}
+    parts: dict[str, int] = {}
+    for index, name in enumerate(names):
+        for form in (forms := tails(name)):
+            parts[form] = -1 if form in parts else index
+        whole[forms[0]] = -1 if forms[0] in whole else index
+
+    def find(name: str) -> int:
+        full, *shorter = tails(name)
+        found = [index for index in (parts.get(full), *map(whole.get, shorter)) if index is not None]
+        return found[0] if len(found) == 1 else -1
+
+    return find
 
 
 def _some(names: Sequence[str], limit: int = 5) -> str:

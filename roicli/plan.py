@@ -15,6 +15,8 @@ from roicli.errors import UsageError
 
 # What one process holds beside maps and rows: the interpreter, NumPy, h5py, the weights of a chunk of RoIs.
 _BASE_BYTES = 90 * 2**20
+# The box table and what is derived of it, for one box.
+_BOX_BYTES = 200
 # Rows are pooled and written this many bytes at a time, unless told otherwise.
 _BATCH_BYTES = 16 * 2**20
 # Below this many bytes to read and to pool, starting a pool costs more than it gives.
@@ -113,11 +115,12 @@ def make_plan(
     """
     order = np.argsort(map_index, kind="stable")
     order = order[np.searchsorted(map_index[order], 0) :]
+    base = _BASE_BYTES + len(map_index) * _BOX_BYTES
     batch = batch_size or max(1, _BATCH_BYTES // max(costs.row, 1))
     strategy = _strategy(len(order), costs, workers)
     workers = 1 if strategy is Strategy.SERIAL else workers
     if max_memory is not None:
-        workers, batch = _fit(costs, strategy, workers, batch, max_memory)
+        workers, batch = _fit(costs, strategy, workers, batch, max_memory, base)
         strategy = strategy if workers > 1 else Strategy.SERIAL
     tasks = _tasks(map_index[order], costs, batch, shared=strategy is Strategy.THREADS)
     return Plan(order, tasks, strategy, min(workers, max(len(tasks), 1)))
@@ -129,17 +132,17 @@ def _strategy(rows: int, costs: Costs, workers: int) -> Strategy:
     return Strategy.PROCESSES if len(costs.maps) >= 2 * workers else Strategy.THREADS
 
 
-def _fit(costs: Costs, strategy: Strategy, workers: int, batch: int, max_memory: int) -> tuple[int, int]:
+def _fit(costs: Costs, strategy: Strategy, workers: int, batch: int, max_memory: int, base: int) -> tuple[int, int]:
     """Find the most workers, and the largest batch up to `batch`, whose memory stays below `max_memory`."""
     largest = max(costs.maps.values(), default=0)
     for number in range(workers, 0, -1):
         # Threads share a map, and hold the next one while the last of them leave the one before.
         maps = min(2, len(costs.maps)) if strategy is Strategy.THREADS else number
         processes = 1 + number if strategy is Strategy.PROCESSES and number > 1 else 1
-        left = max_memory - processes * _BASE_BYTES - maps * largest
+        left = max_memory - processes * base - maps * largest
         if left >= number * costs.row:
             return number, min(batch, max(1, left // max(number * costs.row, 1)))
-    needed = _BASE_BYTES + largest + costs.row
+    needed = base + largest + costs.row
     raise UsageError(
         f"{max_memory / 2**20:.0f} MiB are not enough: one worker and one row at a time need {needed / 2**20:.0f} MiB",
         f"Give --max-memory {-(-needed // 2**20)}MiB or more.",

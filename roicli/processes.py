@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from multiprocessing.context import BaseContext
 
 from roicli.execute import Done, Pooler
 from roicli.plan import Task
+from roicli.signals import leave_to_parent
 
 _pooler: Pooler | None = None
 
@@ -42,9 +42,7 @@ def begin(pooler: Pooler) -> None:
     global _pooler
     _pooler = pooler
     threadpool_limits(1)
-    # The parent hears an interrupt of the terminal too, and ends the pool in order.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    leave_to_parent()
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -1,4 +1,4 @@
-"""The definition of RoIAlign, transcribed as plain loops from torchvision's C++: the oracle of the tests.
+"""The definitions of RoIAlign and RoIPool, transcribed as plain loops from torchvision's C++: the oracle of the tests.
 
 Slow on purpose, and sharing no code with `sampling`, so that a mistake there cannot hide here. Follows
 torchvision/csrc/ops/cpu/roi_align_kernel.cpp, order of operations included. The one deliberate second copy.
@@ -66,6 +66,47 @@ def roi_align_reference(features: NDArray[Any], rois: NDArray[Any], spec: PoolSp
                     else:
                         pooled[k, c, ph, pw] = sum(values, real(0)) / real(max(grid_y * grid_x, 1))
     return pooled.mean(axis=(2, 3)) if spec.reduce == "mean" else pooled
+
+
+def roi_pool_reference(features: NDArray[Any], rois: NDArray[Any], spec: PoolSpec) -> NDArray[Any]:
+    """RoIPool, one cell at a time; follows torchvision/csrc/ops/cpu/roi_pool_kernel.cpp.
+
+    Parameters and result are those of `roi_align_reference`; of `spec` only the size and the spatial scale are used.
+
+    Examples
+    --------
+    >>> features = np.arange(4, dtype=np.float32).reshape(1, 1, 1, 4)
+    >>> roi_pool_reference(features, np.array([[0, 0, 0, 2.5, 0]]), PoolSpec((1, 2))).tolist()
+    [[[[1.0, 3.0]]]]
+    """
+    real = features.dtype.type
+    _, channels, height, width = features.shape
+    bins_y, bins_x = spec.output_size
+    pooled = np.zeros((len(rois), channels, bins_y, bins_x), dtype=real)
+    for k, (batch, *box) in enumerate(rois):
+        x1, y1, x2, y2 = (_c_round(real(side) * real(spec.spatial_scale)) for side in box)
+        bin_height = real(max(y2 - y1 + 1, 1)) / real(bins_y)
+        bin_width = real(max(x2 - x1 + 1, 1)) / real(bins_x)
+        for c in range(channels):
+            for ph in range(bins_y):
+                top = min(max(math.floor(real(ph) * bin_height) + y1, 0), height)
+                bottom = min(max(math.ceil(real(ph + 1) * bin_height) + y1, 0), height)
+                for pw in range(bins_x):
+                    left = min(max(math.floor(real(pw) * bin_width) + x1, 0), width)
+                    right = min(max(math.ceil(real(pw + 1) * bin_width) + x1, 0), width)
+                    largest = -np.finfo(np.float32).max
+                    for y in range(top, bottom):
+                        for x in range(left, right):
+                            if features[int(batch), c, y, x] > largest:
+                                largest = features[int(batch), c, y, x]
+                    pooled[k, c, ph, pw] = largest if bottom > top and right > left else 0
+    return pooled
+
+
+def _c_round(value: Any) -> int:
+    """C's round(): halves go away from zero."""
+    whole = math.floor(abs(value))
+    return int(math.copysign(whole + (abs(value) - whole >= 0.5), value))
 
 
 def _bilinear(plane: NDArray[Any], y: Any, x: Any) -> Any:

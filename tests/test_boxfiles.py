@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 
 import numpy as np
 import pytest
@@ -85,6 +86,9 @@ def column(values):
             [2, 3],
             "line",
         ),
+        ("b.csv", "sep=;\r\nx1;y1;x2;y2\r\n1;2;4;6\r\n1;2;4;6", None, None, [3, 4], "line"),
+        ("b.csv", '\ufeff"sep=|"\nimage|x1|y1|x2|y2\na,b|1|2|4|6\na,b|1|2|4|6', [0, 0], ["a,b"], [3, 4], "line"),
+        ("b.csv", "sep=\t\nx1\ty1\tx2\ty2\n1\t2\t4\t6\n1\t2\t4\t6", None, None, [3, 4], "line"),
         ("b.npy", npy(np.array([BOX, BOX], ">f4")), None, None, [0, 1], "box"),
         ("b.npy", npy(np.array([[1, *BOX], [0, *BOX]], "i2", order="F")), [1, 0], None, [0, 1], "box"),
     ],
@@ -99,7 +103,18 @@ def test_layouts(read, name, content, image_index, image_ids, rows, row_word):
     assert (table.row_word, table.source) == (row_word, name)
 
 
-@pytest.mark.parametrize("columns", ["x1,y1,x2,y2", "XMin,YMin,XMax,YMax", "left,top,right,bottom", "x0,y0,x1,y1"])
+@pytest.mark.parametrize(
+    "columns",
+    [
+        *("x1,y1,x2,y2", "XMin,YMin,XMax,YMax", "x_min,y_min,x_max,y_max", "left,top,right,bottom", "x0,y0,x1,y1"),
+        *(
+            "xtl,ytl,xbr,ybr",
+            "tl_x,tl_y,br_x,br_y",
+            "bbox_x1,bbox_y1,bbox_x2,bbox_y2",
+            "box_xmin,box_ymin,box_xmax,box_ymax",
+        ),
+    ],
+)
 def test_columns_of_corners(read, columns):
     assert read("b.csv", f"score,{columns}\n0.9,1,2,4,6")[0].boxes.tolist() == [BOX]
 
@@ -109,6 +124,15 @@ def test_columns_of_corners(read, columns):
 def test_columns_of_sizes(read, position, size):
     numbers = "2.5,4,3,4" if "c" in position else "1,2,3,4"
     assert read("b.csv", f"{position},{size}\n{numbers}")[0].boxes.tolist() == [BOX]
+    names = ",".join(f"bbox_{name}" for name in f"{position},{size}".split(","))
+    table, _ = read("b.csv", f"x,y,width,height,{names}\n9,9,640,480,{numbers}")  # a point, and the size of the image
+    assert table.boxes.tolist() == [BOX]
+
+
+@pytest.mark.parametrize("column", ["image_name", "image_path", "path", "file_path", "filepath", "File Name"])
+def test_columns_of_images(read, column):
+    assert read("b.csv", f"{column},x1,y1,x2,y2\na/b.jpg,1,2,4,6")[0].image_ids == ("a/b.jpg",)
+    assert read("b.csv", f"{column},image_id,x1,y1,x2,y2\na/b.jpg,7,1,2,4,6")[0].image_ids == ("7",)
 
 
 @pytest.mark.parametrize(
@@ -292,7 +316,7 @@ def test_json_faults(read, content, message):
     with pytest.raises(BoxError) as caught:
         read("b.json", content)
     assert caught.value.message == message
-    assert caught.value.hint
+    assert re.fullmatch(r".*[^.?!]\.", caught.value.hint)
 
 
 @pytest.mark.parametrize("literal", ["NaN", "Infinity", "-Infinity"])
@@ -324,6 +348,9 @@ HEADER = "image_id,x1,y1,x2,y2\n"
     [
         ("", "b.csv, line 1: no header"),
         ("\n", "b.csv, line 1: no header"),
+        ("sep=;\n", "b.csv, line 2: no header"),
+        ("sep=,\nx1;y1;x2;y2\n", "b.csv, line 2: no columns of a box among x1;y1;x2;y2"),
+        ("sep=;\nx1;y1;x2;y2\n1;2;x;4", "b.csv, line 3: x2 'x' is not a number"),
         ("1,2,3,4\n", "b.csv, line 1: no columns of a box among 1, 2, 3, 4"),
         ("x1,y1,x2\n", "b.csv, line 1: no columns of a box among x1, y1, x2"),
         ("x1,X1,y1,x2,y2\n", "b.csv, line 1: columns 'x1' and 'X1' are the same"),
@@ -346,7 +373,7 @@ def test_csv_faults(read, content, message):
     with pytest.raises(BoxError) as caught:
         read("b.csv", content)
     assert caught.value.message == message
-    assert caught.value.hint
+    assert re.fullmatch(r".*[^.?!]\.", caught.value.hint)
 
 
 GOOD_NPY = npy(np.ones((2, 4)))
@@ -378,7 +405,7 @@ def test_npy_faults(read, content, error, message):
     with pytest.raises(error) as caught:
         read("b.npy", content)
     assert caught.value.message == message
-    assert caught.value.hint
+    assert re.fullmatch(r".*[^.?!]\.", caught.value.hint)
 
 
 @pytest.mark.parametrize(
@@ -404,7 +431,7 @@ def test_files_that_cannot_be_read(read, tmp_path):
         read_boxes(tmp_path)
     with pytest.raises(FileError, match=r"b\.txt: unknown kind of box file '\.txt'") as caught:
         read("b.txt", "")
-    assert caught.value.hint == "Box files end in .json, .jsonl, .ndjson, .csv, .tsv, .npy."
+    assert caught.value.hint == "Give a file that ends in .json, .jsonl, .ndjson, .csv, .tsv, .npy."
 
 
 # --- Any boxes come back as they were written; any damage is an error of ours.

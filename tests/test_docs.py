@@ -2,6 +2,7 @@
 
 import doctest
 import importlib
+import os
 import pkgutil
 import re
 import shlex
@@ -44,15 +45,29 @@ def test_commands_of_the_readme(command, folder):
     assert words.pop(0) in ("roicli", ".venv/bin/roicli")
     done = subprocess.run([BIN / "roicli", *words], cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert (folder / words[words.index("-o") + 1]).stat().st_size > 0
+    for flag in {"-o", "--index", "--picture"} & set(words):
+        assert (folder / words[words.index(flag) + 1]).stat().st_size > 0
 
 
-def test_the_output_shown_in_the_readme(folder):
-    shown = next(text for kind, text in BLOCKS if kind == "text").splitlines()
-    words = shlex.split(COMMANDS[0].rpartition("&& ")[2])
-    lines = subprocess.run([BIN / "roicli", *words[1:]], cwd=folder, capture_output=True, text=True, check=True).stderr
-    figures = re.compile(r"in .*?\)")
-    assert [figures.sub("", line) for line in lines.splitlines()] == [figures.sub("", line) for line in shown]
+@pytest.mark.parametrize("start", ["roicli align sample_data/", "roicli trace sample_data/"])
+def test_outputs_shown_in_the_readme(start, folder):
+    """The block after a command on the samples begins what it prints; figures of speed aside."""
+    at, command = next(
+        (i, line[line.index(start) :])
+        for i, (_, text) in enumerate(BLOCKS)
+        for line in text.splitlines()
+        if start in line
+    )
+    done = subprocess.run(
+        [BIN / "roicli", *shlex.split(command)[1:]],
+        cwd=folder, capture_output=True, text=True, check=True, env=os.environ | {"COLUMNS": "80"},
+    )  # fmt: skip
+    figures = re.compile(r"in \d.*?\)")
+    printed, shown = (
+        [figures.sub("", line.rstrip()) for line in text.splitlines()]
+        for text in (done.stderr + done.stdout, BLOCKS[at + 1][1])
+    )
+    assert printed[: len(shown)] == shown
 
 
 def test_set_up_commands_of_the_readme():

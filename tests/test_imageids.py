@@ -24,6 +24,11 @@ def match(image_ids, map_ids, aliases=None):
         (["1", "2"], ["x.jpg", "y.jpg"], ["y", "x"], [1, 0]),
         (["0"], None, ["0000"], [0]),
         (["7", "07"], None, ["07", "7"], [1, 0]),  # an exact name is never ambiguous
+        (["frame.cam2", "frame.cam1.PNG"], None, ["frame.cam1.npy", "frame.cam2.Tiff"], [1, 0]),
+        (["v1.5"], None, ["v1.5.h5"], [0]),
+        (["/data/val/1.jpg", "train\\1.jpg"], None, ["train/001", "val/1.npy"], [1, 0]),
+        (["./val/1.jpg"], None, ["/data//val/1"], [0]),
+        (["7"], ["val/1.jpg"], ["train/1", "val/1"], [1]),
     ],
 )
 def test_matches(image_ids, aliases, map_ids, expected):
@@ -45,10 +50,31 @@ def test_missing_images_are_counted_with_examples_of_both_sides():
         (["7"], ["07", "007"]),  # either map could be meant
         (["07", "007"], ["7"]),  # either image could be meant
         (["7", "07"], ["7"]),  # the exact one has taken the map
+        (["1"], ["train/1", "val/1"]),
+        (["val/1", "train/1"], ["001"]),
+        (["b/val/01", "1"], ["val/1"]),
+        (["val/1"], ["01", "b/val/1"]),
     ],
 )
 def test_ambiguity_is_an_error(image_ids, map_ids):
     with pytest.raises(BoxError):
+        match(image_ids, map_ids)
+
+
+@pytest.mark.parametrize(
+    ("image_ids", "map_ids"),
+    [
+        (["frame.cam2"], ["frame.cam1"]),  # no extension of a file of images or features
+        (["a.v2", "b.v2"], ["a", "b"]),
+        (["train/1", "train/2"], ["val/1", "val/2"]),
+        (["train/1.jpg"], ["val/000001.npy"]),
+        (["train/a/1"], ["val/a/1"]),
+        (["retrain/1"], ["train/1"]),
+        (["a/val/1"], ["a/1"]),
+    ],
+)
+def test_names_of_different_things_do_not_match(image_ids, map_ids):
+    with pytest.raises(BoxError, match="have no features"):
         match(image_ids, map_ids)
 
 

@@ -78,4 +78,4 @@ def test_less_memory_means_smaller_batches_then_fewer_workers():
         UsageError, match="100 MiB are not enough: one worker and one row at a time need 141 MiB"
     ) as caught:
         make_plan(many, price, workers=4, max_memory=100 * MIB)
-    assert caught.value.hint == "Give --max-memory 141MiB or more."
+    assert caught.value.hint == "Give --max-memory 142MiB or more."

@@ -26,19 +26,21 @@ MAY_IMPORT = {
     "engine": {"arguments", "errors", "kernels", "sampling", "spec"},
     "reference": {"spec", "errors"},
     "trace": {"arguments", "engine", "errors", "sampling", "spec"},
-    "picture": {"trace"},
+    "picture": {"errors", "trace"},
     "sources": {"errors"},
     "sinks": {"boxes", "errors"},
     "boxfiles": {"boxes", "errors"},
     "plan": {"errors"},
-    "execute": {"engine", "errors", "plan", "processes", "sampling", "sinks", "sources", "spec"},
-    "processes": {"execute", "plan"},
+    "execute": {"engine", "errors", "plan", "processes", "sampling", "signals", "sinks", "sources", "spec"},
+    "processes": {"execute", "plan", "signals"},
+    "signals": set(),
     "report": set(),
     "jobs": {
         *("__init__", "arguments", "boxes", "boxfiles", "engine", "errors", "execute"),
-        *("imageids", "plan", "report", "sinks", "sources", "spec"),
+        *("imageids", "plan", "report", "sampling", "signals"),
+        *("sinks", "sources", "spec", "trace"),
     },
-    "cli": {"__init__", "boxes", "errors", "jobs", "report", "spec"},
+    "cli": {"__init__", "boxes", "errors", "jobs", "picture", "report", "signals", "sinks", "spec", "trace"},
 }
 HEAVY = {"click", "rich", "PIL", "h5py", "msgspec", "concurrent.futures", "multiprocessing"}
 

@@ -25,6 +25,11 @@ def record(count, box_ids=None):
     )
 
 
+def commit(sink):
+    sink.finish()
+    sink.publish()
+
+
 class SinkContract:
     """What every sink does, whatever its format."""
 
@@ -34,7 +39,7 @@ class SinkContract:
         raise NotImplementedError
 
     def make(self, folder, shape, dtype=np.float32, **more):
-        return open_sink(folder / f"out{self.suffix}", shape, np.dtype(dtype), record(shape[0], **more))
+        return open_sink(folder / f"out{self.suffix}", shape, np.dtype(dtype), record(shape[0], **more), overwrite=True)
 
     @pytest.mark.parametrize("shape", [(9, 3, 2, 5), (9, 3)])
     @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
@@ -45,7 +50,7 @@ class SinkContract:
             # As in a worker: the target travels by pickle, and is opened where it is used.
             pickle.loads(pickle.dumps(sink.target)).write(np.array(rows), expected[rows])
         assert not (tmp_path / f"out{self.suffix}").exists()
-        sink.commit()
+        commit(sink)
         features, _ = self.read(tmp_path / f"out{self.suffix}")
         assert features.dtype == dtype
         np.testing.assert_array_equal(features, expected)
@@ -53,12 +58,12 @@ class SinkContract:
 
     @pytest.mark.parametrize("shape", [(0, 3, 2, 5), (0, 3)])
     def test_no_rows(self, tmp_path, shape):
-        self.make(tmp_path, shape).commit()
+        commit(self.make(tmp_path, shape))
         features, _ = self.read(tmp_path / f"out{self.suffix}")
         assert features.shape == shape
 
     def test_unwritten_rows_are_zero(self, tmp_path):
-        self.make(tmp_path, (500, 64)).commit()
+        commit(self.make(tmp_path, (500, 64)))
         assert not self.read(tmp_path / f"out{self.suffix}")[0].any()
 
     def test_abort_leaves_what_was_there(self, tmp_path):
@@ -69,17 +74,37 @@ class SinkContract:
         assert [path.name for path in tmp_path.iterdir()] == [f"out{self.suffix}"]
         assert (tmp_path / f"out{self.suffix}").read_text() == "before"
 
+    def test_what_another_job_wrote_meanwhile_is_kept(self, tmp_path):
+        path = tmp_path / f"out{self.suffix}"
+        sink = open_sink(path, (4, 3), np.dtype(np.float32), record(4), overwrite=False)
+        sink.finish()
+        path.write_text("the other's")
+        with pytest.raises(OutputError, match="exists"):
+            sink.publish()
+        sink.abort()
+        assert [(found.name, found.read_text()) for found in tmp_path.iterdir()] == [(path.name, "the other's")]
+
+    def test_a_link_is_followed_and_a_mode_kept(self, tmp_path):
+        (tmp_path / "elsewhere").mkdir()
+        real = tmp_path / "elsewhere" / "real"
+        real.touch(mode=0o640)
+        (tmp_path / f"out{self.suffix}").symlink_to(real)
+        commit(self.make(tmp_path, (4, 3)))
+        assert (tmp_path / f"out{self.suffix}").is_symlink()
+        assert real.stat().st_mode & 0o777 == 0o640
+        assert self.read(tmp_path / f"out{self.suffix}")[0].shape == (4, 3)
+
     def test_the_same_rows_give_the_same_bytes(self, tmp_path):
         for name in ("a", "b"):
             (tmp_path / name).mkdir()
             sink = self.make(tmp_path / name, (4, 3))
             sink.target.write(np.arange(4), np.ones((4, 3), np.float32))
-            sink.commit()
+            commit(sink)
         first, second = (next((tmp_path / name).iterdir()).read_bytes() for name in ("a", "b"))
         assert first == second
 
     def test_a_full_disk_is_known_before(self, tmp_path):
-        with pytest.raises(OutputError, match=r"out\.\w+ needs \d+\.\d\d GiB, its disk has"):
+        with pytest.raises(OutputError, match=r"out\.\w+ needs [12],\d+,\d+ GiB, its disk has"):
             self.make(tmp_path, (1, 2**40, 2**8))
         assert list(tmp_path.iterdir()) == []
 
@@ -90,7 +115,7 @@ class SinkContract:
             raise OSError(errno.ENOSPC, "No space left on device")
 
         monkeypatch.setattr(rowfile.os, "pwrite", full)
-        with pytest.raises(OutputError, match="cannot write: No space left on device"):
+        with pytest.raises(OutputError, match=r"out\.\w+: cannot write: No space left on device"):
             sink.target.write(np.array([0]), np.ones((1, 3), np.float32))
         sink.abort()
         assert list(tmp_path.iterdir()) == []
@@ -99,8 +124,8 @@ class SinkContract:
         sink = self.make(tmp_path, (4, 3))
         with sink.target.path.open("r+b") as file:
             file.truncate(sink.target.end - 1)
-        with pytest.raises(OutputError, match=r"bytes, \d+ were written"):
-            sink.commit()
+        with pytest.raises(OutputError, match=r"out\.\w+: \d+ bytes are on the disk, \d+ were written"):
+            commit(sink)
         sink.abort()
         assert list(tmp_path.iterdir()) == []
 
@@ -110,7 +135,7 @@ class RecordContract(SinkContract):
 
     @pytest.mark.parametrize("box_ids", [None, np.array([5, 6, 7]), np.array(["x", "yy", "ä"])])
     def test_record(self, tmp_path, box_ids):
-        self.make(tmp_path, (3, 2), box_ids=box_ids).commit()
+        commit(self.make(tmp_path, (3, 2), box_ids=box_ids))
         _, (columns, parameters) = self.read(tmp_path / f"out{self.suffix}")
         expected = record(3, box_ids)
         assert parameters == expected.parameters
@@ -148,7 +173,7 @@ class TestHdf5(RecordContract):
 
 def test_more_rows_than_memory(tmp_path):
     """40 GB of rows are laid out at once, and only what is written takes space."""
-    sink = open_sink(tmp_path / "out.h5", (200_000, 1024, 7, 7), np.dtype(np.float32), record(200_000))
+    sink = open_sink(tmp_path / "out.h5", (200_000, 1024, 7, 7), np.dtype(np.float32), record(200_000), overwrite=False)
     sink.target.write(np.array([199_999]), np.ones((1, 1024, 7, 7), np.float32))
     assert sink.target.path.stat().st_size > 40e9
     assert sink.target.path.stat().st_blocks * 512 < 60e6
@@ -177,7 +202,7 @@ def test_refused_names(tmp_path, name, message):
 
 
 def test_index(tmp_path):
-    IndexFile(tmp_path / "rows.csv", record(2, np.array([5, 6]))).commit()
+    IndexFile(tmp_path / "rows.csv", record(2, np.array([5, 6])), overwrite=False).publish()
     with (tmp_path / "rows.csv").open(encoding="utf-8", newline="") as file:
         lines = list(csv.DictReader(file))
     assert lines[1] == {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 import zipfile
@@ -106,6 +107,9 @@ def virtual_hdf5(path: Path) -> None:
 BAD = {
     "missing": ("gone.npy", lambda path: None, FileError, ["does not exist"]),
     "no match": ("gone*.npy", lambda path: None, FileError, ["No file matches", "gone*.npy"]),
+    "long name": ("a" * 300 + ".npy", lambda path: None, FileError, ["cannot be read: File name too long", "shorter"]),
+    "long pattern": ("a" * 300 + "*.npy", lambda path: None, FileError, ["No file matches"]),
+    "below a file": ("a.npy/b.npy", lambda path: save(MAP)(path.parent), FileError, ["Not a directory", "Check the"]),
     "nul": ("a\0.npy", lambda path: None, FileError, ["null"]),
     "extension": ("a.csv", write(b"1,2"), FileError, ["extension", ".npy, .npz, .h5"]),
     "broken link": ("a.npy", lambda path: path.symlink_to("nowhere"), FileError, ["broken symbolic link"]),
@@ -147,12 +151,12 @@ BAD = {
     "npz objects": ("a.npz", npz(a=np.array([None])), FeatureError, ["no feature maps", "a  (1,) object"]),
     "npz two": ("a.npz", npz(p3=STACK, p4=STACK), FeatureError, ["p3  (2, 2, 3, 5) float32", "--dataset"]),
     "npz mixed": ("a.npz", npz(p3=STACK, p4=MAP), FeatureError, ["/  1 maps such as p4 (2, 3, 5)", "--dataset"]),
-    "npz empty": ("a.npz", npz(), FeatureError, ["It is empty"]),
+    "npz empty": ("a.npz", npz(), FeatureError, ["it is empty"]),
     "npz no cells": ("a.npz", npz(a=np.ones((0, 2, 3))), FeatureError, ["array a", "without cells"]),
     "npz twice": ("a.npz", npz(f=STACK, ids=[7, 7]), FeatureError, ["array ids", "'7' more than once"]),
     "short hdf5": ("a.h5", short_hdf5, FileError, ["a.h5", "truncated"]),
     "hdf5 text": ("a.h5", hdf5(text="none"), FeatureError, ["no feature maps", "/text  () object"]),
-    "hdf5 empty": ("a.h5", hdf5(), FeatureError, ["It is empty"]),
+    "hdf5 empty": ("a.h5", hdf5(), FeatureError, ["it is empty"]),
     "hdf5 null": ("a.h5", hdf5(a=h5py.Empty("f4")), FeatureError, ["no feature maps"]),
     "hdf5 complex": ("a.h5", hdf5(f=STACK + 1j), FeatureError, ["no feature maps", "(2, 2, 3, 5) complex64"]),
     "hdf5 two": ("a.h5", hdf5(p3=STACK, p4=STACK), FeatureError, ["/p3  (2, 2, 3, 5) float32", "--dataset"]),
@@ -172,9 +176,67 @@ def test_bad_file(
     with pytest.raises(kind) as refusal:
         read_everything(tmp_path / name)
     assert str(tmp_path / name) in refusal.value.message or name.endswith("*.npy")
-    assert refusal.value.hint
+    assert refusal.value.hint.endswith(".")
+    assert not refusal.value.message.endswith(".")
     for fragment in fragments:
         assert fragment in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("number", "hint"),
+    [
+        (errno.EACCES, "Check its permissions."),
+        (errno.EPERM, "Check its permissions."),
+        (errno.EMFILE, "Raise the limit of open files (ulimit -n)."),
+        (errno.ENFILE, "Raise the limit of open files (ulimit -n)."),
+        (errno.ENAMETOOLONG, "Use a shorter name."),
+        (errno.EIO, "Copy or download the file again, or write it anew."),
+    ],
+)
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [("iterdir", "maps"), *((call, name) for call in ("stat", "open") for name in ("a.npy", "a.npz", "a.h5"))],
+)
+def test_a_refusal_of_the_system_has_its_own_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, hint: str, call: str, name: str
+):
+    write(b"?")(tmp_path / name) if name != "maps" else (tmp_path / name).mkdir()
+
+    def refuse(path: Path, *_args: object, **_options: object) -> None:
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(Path, call, refuse)
+    with pytest.raises(FileError) as refusal:
+        open_source(tmp_path / name)
+    assert refusal.value.message == f"{tmp_path / name} cannot be read: {os.strerror(number)}"
+    assert refusal.value.hint == (hint if call != "stat" or number != errno.EIO else "Check the path.")
+
+
+def test_a_handle_beyond_the_limit_of_open_files(tmp_path: Path):
+    resource = pytest.importorskip("resource")
+    hdf5(features=STACK)(tmp_path / "a.h5")
+    np.savez_compressed(tmp_path / "a.npz", features=STACK)
+    sources = [open_source(tmp_path / name) for name in ("a.h5", "a.npz")]
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+    refusals = []
+    try:
+        for source in sources:
+            try:
+                source.read(0)
+            except FileError as error:
+                refusals.append(error)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert [refusal.hint for refusal in refusals] == ["Raise the limit of open files (ulimit -n)."] * 2
+
+
+def test_an_empty_name_is_not_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    np.save(tmp_path / "a.npy", MAP)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileError, match="features: the name is empty"):
+        open_source("")
+    assert open_source(".").ids == ("a",)
 
 
 def nested_hdf5(path: Path) -> None:
@@ -284,9 +346,122 @@ def test_image_ids_may_be_any_kind_of_string(tmp_path: Path, values: np.ndarray)
     assert open_source(tmp_path / "a.h5").ids == ("a", "é")
 
 
-def test_ids_of_another_length_or_dtype_are_not_image_ids(tmp_path: Path):
-    hdf5(features=STACK, image_ids=[1, 2, 3], ids=[1.0, 2.0], keys=[5, 6])(tmp_path / "a.h5")
-    assert open_source(tmp_path / "a.h5").ids == ("5", "6")
+FORMATS = pytest.mark.parametrize(("name", "make"), [("a.h5", hdf5), ("a.npz", npz)])
+
+
+@FORMATS
+def test_arrays_that_may_be_something_else_than_image_ids(tmp_path: Path, name: str, make: Callable[..., object]):
+    arrays = {"ids": [1.5, 2.0], "id": [1, 2, 3], "filenames": [True, False], "names": [[1, 2], [3, 4]]}
+    make(features=STACK, **arrays, keys=[5, 6])(tmp_path / name)
+    assert open_source(tmp_path / name).ids == ("5", "6")
+    make(features=STACK, **arrays)(tmp_path / name)
+    assert not open_source(tmp_path / name).labelled
+
+
+@FORMATS
+@pytest.mark.parametrize("values", [[[139], [285]], [139.0, 285.0], np.array([[139], [285]], "f4"), [b"139", b"285"]])
+def test_image_ids_may_be_a_column_or_whole_floats(
+    tmp_path: Path, name: str, make: Callable[..., object], values: object
+):
+    make(features=STACK, image_ids=values)(tmp_path / name)
+    assert open_source(tmp_path / name).ids == ("139", "285")
+
+
+@FORMATS
+@pytest.mark.parametrize(
+    ("values", "found"),
+    [
+        ([1], "(1,) of dtype int64"),
+        ([1.5, 2], "(2,) of dtype float64"),
+        ([1, np.nan], "(2,) of dtype float64"),
+        ([1, np.inf], "(2,) of dtype float64"),
+        (7, "() of dtype int64"),
+        ([[1, 2]], "(1, 2) of dtype int64"),
+        ([[1, 2], [3, 4]], "(2, 2) of dtype int64"),
+        ([True, False], "(2,) of dtype bool"),
+        ([b"a", b"b", b"c"], "(3,) of strings"),
+    ],
+)
+@pytest.mark.parametrize("array", ["image_ids", "image_id", "ImageIDs", "imageid", "img_ids", "img_id"])
+def test_image_ids_that_do_not_fit(
+    tmp_path: Path, name: str, make: Callable[..., object], array: str, values: object, found: str
+):
+    make(features=STACK, ids=[5, 6], **{array: values})(tmp_path / name)
+    with pytest.raises(FeatureError) as refusal:
+        open_source(tmp_path / name)
+    where = f"{tmp_path / name}, " + (f"dataset /{array}" if name == "a.h5" else f"array {array}")
+    assert refusal.value.message == f"{where}: shape {found}, where 2 maps need (2,) integers or strings"
+    assert refusal.value.hint == "Write one id a map there, or rename it if it holds something else."
+
+
+def test_image_ids_that_nothing_can_read(tmp_path: Path):
+    npz(features=STACK, image_ids=np.array([1, "a"], object))(tmp_path / "a.npz")
+    with pytest.raises(FeatureError, match=r"array image_ids: shape \(2,\) of dtype object, where"):
+        open_source(tmp_path / "a.npz")
+    hdf5(features=STACK, image_ids=h5py.Empty("i4"))(tmp_path / "a.h5")
+    with pytest.raises(FeatureError, match=r"dataset /image_ids: shape \(\) of dtype int32, where"):
+        open_source(tmp_path / "a.h5")
+    hdf5(**{"features": STACK, "image_ids/of_boxes": [1, 2, 3]})(tmp_path / "b.h5")
+    assert not open_source(tmp_path / "b.h5").labelled
+
+
+def not_utf8_hdf5(path: Path, *names: bytes) -> None:
+    with h5py.File(path, "w") as file:
+        for name in names:
+            space = h5py.h5s.create_simple(MAP.shape)
+            h5py.h5d.create(file.id, name, h5py.h5t.py_create(MAP.dtype), space).write(h5py.h5s.ALL, h5py.h5s.ALL, MAP)
+
+
+def check_printable(path: Path | str, ids: tuple[str, ...]) -> None:
+    source = open_source(path)
+    assert source.ids == ids
+    "".join([*source.ids, source.name, *(source.info(i).where for i in range(len(ids)))]).encode()
+    assert all(Path(file).is_file() for file in source.paths)
+    for i in range(len(ids)):
+        np.testing.assert_array_equal(source.read(i), MAP)
+
+
+def test_names_that_are_not_utf8_are_printable_and_open(tmp_path: Path):
+    not_utf8_hdf5(tmp_path / "a.h5", b"caf\xe9", "caf\u00e9".encode())
+    check_printable(tmp_path / "a.h5", ("caf\u00e9", "caf\\xe9"))
+    folder = tmp_path / "maps"
+    folder.mkdir()
+    strange = folder / os.fsdecode(b"caf\xe9.npy")
+    np.save(strange, MAP)
+    check_printable(strange, ("caf\\xe9",))
+    check_printable(folder, ("caf\\xe9",))
+    np.save(folder / "dog.npy", MAP)
+    check_printable(folder / "*.npy", ("caf\\xe9", "dog"))
+    check_printable(os.fsdecode(os.fsencode(folder) + b"/caf[\xe9]*"), ("caf\\xe9",))
+    np.save(folder / "caf\\xe9.npy", MAP)
+    with pytest.raises(FeatureError, match="more than once"):
+        open_source(folder)
+
+
+def test_groups_and_ids_that_are_not_utf8(tmp_path: Path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_group(b"caf\xe9")["maps"] = MAP[None]
+        file[b"caf\xe9"]["image_ids"] = np.array([b"\xe9"])
+    check_printable(tmp_path / "a.h5", ("\\xe9",))
+    with h5py.File(tmp_path / "b.h5", "w") as file:
+        file.create_group(b"caf\xe9").create_group(b"\xe9")["dog"] = MAP
+    check_printable(tmp_path / "b.h5", ("dog",))
+    not_utf8_hdf5(tmp_path / "c.h5", b"caf\xe9")
+    with h5py.File(tmp_path / "c.h5", "a") as file:
+        file.create_group(b"\xe9")["dog"] = MAP
+    with pytest.raises(FeatureError, match="more than one thing to pool"):
+        open_source(tmp_path / "c.h5")
+    with pytest.raises(FeatureError, match=r"c\.h5: the name '\\\\xe9' is not UTF-8"):
+        open_source(tmp_path / "c.h5", dataset="\udce9")
+    npz(features=MAP[None], image_ids=np.array(["\udce9"]))(tmp_path / "a.npz")
+    check_printable(tmp_path / "a.npz", ("\\xe9",))
+    npz(features=MAP[None], image_ids=np.array(["\ud800"]))(tmp_path / "b.npz")
+    with pytest.raises(FileError, match=r"array image_ids cannot be read: .*surrogates"):
+        open_source(tmp_path / "b.npz")
+    for name in (b"caf\xe9.npy", b"caf\\xe9.npy"):
+        np.save(os.fsdecode(os.fsencode(tmp_path) + b"/" + name), MAP)
+    with pytest.raises(FeatureError, match="is both in"):
+        open_source(tmp_path / "caf*.npy")
 
 
 @pytest.mark.parametrize("userblock", [0, 1024])

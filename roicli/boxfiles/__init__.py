@@ -57,7 +57,7 @@ def read_boxes(path: Path, box_format: BoxFormat | None = None) -> tuple[BoxTabl
             raise FileError(f"{path}: {'a folder' if stat.S_ISDIR(mode) else 'not a regular file'}", "Name a box file.")
         if (reader := READERS.get(path.suffix.lower())) is None:
             raise FileError(
-                f"{path}: unknown kind of box file {path.suffix!r}", f"Box files end in {', '.join(READERS)}."
+                f"{path}: unknown kind of box file {path.suffix!r}", f"Give a file that ends in {', '.join(READERS)}."
             )
         return reader(path, box_format)
     except RoicliError:
@@ -67,7 +67,7 @@ def read_boxes(path: Path, box_format: BoxFormat | None = None) -> tuple[BoxTabl
     except UnicodeDecodeError as error:
         raise FileError(f"{path}{_first_undecodable(path)}: not UTF-8 text", "Save the file as UTF-8.") from error
     except RecursionError as error:
-        raise BoxError(f"{path}: nested too deeply to hold boxes", "Is this the right file?.") from error
+        raise BoxError(f"{path}: nested too deeply to hold boxes", "Check that this is the right file.") from error
 
 
 def _first_undecodable(path: Path) -> str:

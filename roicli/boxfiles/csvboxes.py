@@ -13,21 +13,35 @@ from roicli.boxfiles.table import TableBuilder
 from roicli.errors import BoxError
 
 # Names are written here as `_plain` leaves them. The first set that is complete is taken, so a width and a height
-# beside xmin, ymin, xmax and ymax are left alone: they are the size of the image.
-_CORNERS = ("x1 y1 x2 y2", "xmin ymin xmax ymax", "left top right bottom", "x0 y0 x1 y1")
+# beside xmin, ymin, xmax and ymax are left alone: they are the size of the image. So are those beside bbox_x, bbox_y,
+# bbox_width and bbox_height: a word for the box goes before each name of a set or none, and such sets come first.
+_WORDS = ("bbox", "box", "")
+_CORNERS = (
+    *("x1 y1 x2 y2", "xmin ymin xmax ymax", "left top right bottom", "x0 y0 x1 y1"),
+    *("xtl ytl xbr ybr", "tlx tly brx bry"),
+)
 _UPPER_LEFT = ("x y", "xmin ymin", "left top")
 _CENTRE = ("cx cy", "xcenter ycenter")
 _SIZE = ("w h", "width height")
-_BOX_COLUMNS = (
+_PLAIN_COLUMNS = (
     *((BoxFormat.XYXY, corners.split()) for corners in _CORNERS),
     *((BoxFormat.XYWH, f"{position} {size}".split()) for position in _UPPER_LEFT for size in _SIZE),
     *((BoxFormat.CXCYWH, f"{position} {size}".split()) for position in _CENTRE for size in _SIZE),
 )
-_IMAGE_COLUMNS = ("imageid", "imgid", "image", "img", "filename", "file")
+_BOX_COLUMNS = [
+    (box_format, [word + name for name in names]) for word in _WORDS for box_format, names in _PLAIN_COLUMNS
+]
+_IMAGE_COLUMNS = (
+    *("imageid", "imgid", "image", "img", "imagename", "filename", "file"),
+    *("imagepath", "filepath", "path"),
+)
 _BATCH_COLUMNS = ("batchindex", "batchidx")
 _ID_COLUMNS = ("id", "boxid", "annid")
 
-_HEADER_HINT = "The first line must name the columns: image_id, and x1, y1, x2, y2 or x, y, w, h or cx, cy, w, h."
+_HEADER_HINT = "Name the columns in the first line: image_id, and x1, y1, x2, y2 or x, y, w, h or cx, cy, w, h."
+
+# What Excel reads and writes as a first line before the header.
+_SEPARATOR_LINE = re.compile(r'"?sep=([^\w\s"]|\t)"?\s*', re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -45,12 +59,16 @@ def read_csv(path: Path, box_format: BoxFormat | None) -> tuple[BoxTable, tuple[
     """Read a table separated by commas, semicolons or tabs; see `read_boxes`."""
     builder = TableBuilder(str(path), "line")
     with path.open(encoding="utf-8-sig", newline="") as file:
-        delimiter = max(",;\t", key=file.readline().count)
+        first = file.readline()
+        said = _SEPARATOR_LINE.fullmatch(first)
+        delimiter = said[1] if said else max(",;\t", key=first.count)
         file.seek(0)
         reader = csv.reader(_lines(file, path), delimiter=delimiter, skipinitialspace=True, strict=True)
         try:
+            if said:
+                next(reader)
             header = [name.strip() for name in next(reader, [])]
-            columns = _find_columns(header, box_format, f"{path}, line 1")
+            columns = _find_columns(header, box_format, f"{path}, line {2 if said else 1}")
             for row in reader:
                 if any(row):  # spreadsheets may end a file in rows of nothing
                     _add_row(builder, reader.line_num, row, columns, header, f"{path}, line {reader.line_num}")
@@ -117,7 +135,7 @@ def _add_row(
     numbers = [_number(row[position], header[position], where) for position in positions]
     image = None if columns.image is None else row[columns.image].strip()
     if image == "":
-        raise BoxError(f"{where}: {header[columns.image or 0]} is empty", "Every box needs its image.")
+        raise BoxError(f"{where}: {header[columns.image or 0]} is empty", "Name the image of every box.")
     box_id = None if columns.box_id is None else row[columns.box_id].strip()
     builder.add(line, numbers, image, _integer_or_text(box_id) if box_id else None)
 
@@ -131,7 +149,7 @@ def _number(cell: str, column: str, where: str) -> float:
         if re.fullmatch(r"[-+]?\d+,\d+", text):
             raise BoxError(f"{where}: {column} {text!r} has a decimal comma", "Write decimal points.") from None
         fault = f"{text!r} is not a number" if text else "is empty"
-        raise BoxError(f"{where}: {column} {fault}", "Every box needs its numbers.") from None
+        raise BoxError(f"{where}: {column} {fault}", "Write a number there, or leave the box out.") from None
 
 
 def _integer_or_text(cell: str) -> int | str:

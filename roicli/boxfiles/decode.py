@@ -14,7 +14,7 @@ from roicli.errors import BoxError
 
 _T = TypeVar("_T")
 
-_BOX_HINT = "A box is four numbers, or five with the batch index first, or an object with image_id and bbox."
+_BOX_HINT = "Give each box four numbers, or five with the batch index first, or an object with image_id and bbox."
 NO_BOX_HINT = (
     "Captions, panoptic and image_info files of COCO hold no boxes: use instances_*.json, person_keypoints_*.json or "
     "results with a bbox."

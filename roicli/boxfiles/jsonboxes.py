@@ -73,7 +73,7 @@ def read_json(path: Path, box_format: BoxFormat | None) -> tuple[BoxTable, tuple
     if data[: len(_BOM)] == _BOM:
         data = data[len(_BOM) :]
     if (start := _NOT_BLANK.search(data)) is None:
-        raise BoxError(f"{path}: empty", "No boxes at all are written [].")
+        raise BoxError(f"{path}: empty", "Write [] for no boxes at all.")
     if _is_lines(data):
         return read_json_lines(path, box_format)
     if start[0] == b"[":

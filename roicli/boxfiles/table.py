@@ -16,7 +16,7 @@ from roicli.errors import BoxError
 Name = int | float | str
 """An image id or a box id, as files write it."""
 
-FOUR_NUMBERS = "A box is four numbers, or five with the batch index first."
+FOUR_NUMBERS = "Give each box four numbers, or five with the batch index first."
 
 # No file holds as many maps as this, and int64 holds every batch index below it.
 _BATCH_INDEX_END = 2.0**53
@@ -55,7 +55,7 @@ def table_of(numbers: NDArray[np.float64], table: BoxTable, box_format: BoxForma
         bad = np.flatnonzero(~legal)
         raise BoxError(
             f"{table.source}, {table.where(bad)}: batch index {batch_index[bad[0]]:g} is not a whole number >= 0",
-            "The batch index is the position of a map in its file, from 0, and comes before the four numbers of a box.",
+            "Before the four numbers of a box, give the position of its map in the file, from 0.",
         )
     return replace(table, image_index=batch_index.astype(np.int64))
 

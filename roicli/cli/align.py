@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from roicli.cli.options import input_options, memory, pool_options, stacked
+from roicli.cli.options import FILE, input_options, make_spec, memory, pool_options, stacked
 
 run_options = stacked(
     click.option(
@@ -24,9 +24,13 @@ run_options = stacked(
 
 @click.command(short_help="Pool the boxes of a file from feature maps in files.")
 @click.argument("features")
-@click.argument("boxes", type=click.Path(path_type=Path))
+@click.argument("boxes", type=FILE)
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), required=True, help="File to write: .npy, .npz, .h5 or .hdf5."
+    "-o",
+    "--output",
+    type=FILE,
+    required=True,
+    help="File to write: .npy, .npz, .h5 or .hdf5.",
 )
 @pool_options
 @click.option(
@@ -45,7 +49,10 @@ run_options = stacked(
     help="NaN and inverted boxes: stop, leave them out, write zeros, or pool inverted ones as torchvision does.",
 )
 @click.option(
-    "--index", type=click.Path(path_type=Path), metavar="FILE.csv", help="Write whose features each row is, as a CSV."
+    "--index",
+    type=FILE,
+    metavar="FILE.csv",
+    help="Write whose features each row is, as a CSV.",
 )
 @click.option(
     "--out-dtype", type=click.Choice(["float16", "float32"]), help="[default: float32, or float64 as the maps]"
@@ -54,9 +61,7 @@ run_options = stacked(
 @run_options
 @click.option("--quiet", is_flag=True, help="Say nothing but errors.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report of the run as JSON.")
-def align(
-    features: str, boxes: Path, size: tuple[int, int], quiet: bool, as_json: bool, workers: int | None, **options: Any
-) -> None:
+def align(features: str, boxes: Path, quiet: bool, as_json: bool, workers: int | None, **options: Any) -> None:
     """Pool the boxes in BOXES from the feature maps in FEATURES.
 
     FEATURES is a .npy, .npz or HDF5 file, a folder of .npy files named by image id, or a quoted pattern of them.
@@ -71,13 +76,8 @@ def align(
     from roicli.cli.render import Display, show_report
     from roicli.jobs import AlignJob
     from roicli.jobs import align as run_job
-    from roicli.spec import PoolSpec
 
-    spec = PoolSpec(
-        output_size=size,
-        **{name: options.pop(name) for name in ("spatial_scale", "sampling_ratio", "aligned", "mode", "reduce")},
-    )
-    job = AlignJob(features, boxes, spec=spec, workers=workers or usable_cores(), **options)
+    job = AlignJob(features, boxes, spec=make_spec(options), workers=workers or usable_cores(), **options)
     with Display(quiet=quiet) as display:
         report = run_job(job, display)
     if as_json:

@@ -6,18 +6,20 @@ import os
 import signal
 import sys
 from importlib import import_module
-from types import FrameType
 from typing import Any, NoReturn
 
 import click
 
-from roicli import __version__
+from roicli import __version__, signals
 from roicli.errors import RoicliError
 
 # Workers are ours; a BLAS that starts threads at its import would only cost memory. Must be set before NumPy loads.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-_COMMANDS = {"align": "Pool the boxes of a file from feature maps in files."}
+_COMMANDS = {
+    "align": "Pool the boxes of a file from feature maps in files.",
+    "trace": "Explain one bin of one RoI, sample by sample.",
+}
 _UNEXPECTED = 70  # EX_SOFTWARE: a mistake of ours, not of the input
 
 
@@ -41,17 +43,32 @@ class Roicli(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(_COMMANDS.items()))
 
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run the command line; whatever goes wrong ends in one message and an exit code."""
+        signals.listen()
+        try:
+            return super().main(*args, **extra)
+        except OSError as error:  # standard output, which is a full disk
+            _fail(f"error: cannot print: {error.strerror}", RoicliError.exit_code)
+
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; whatever it raises ends in one message and an exit code."""
-        signal.signal(signal.SIGTERM, _terminate)
+        """Run a command."""
         try:
             return super().invoke(ctx)
         except RoicliError as error:
             _fail(f"error: {error.message}" + (f"\nhint: {error.hint}" if error.hint else ""), error.exit_code)
-        except (click.ClickException, click.exceptions.Exit, BrokenPipeError):
+        except (click.ClickException, click.exceptions.Exit):
             raise
-        except KeyboardInterrupt:
-            _fail("interrupted: nothing was written", 128 + signal.SIGINT)
+        except signals.Stopped:
+            click.echo("stopped: what was not complete has been removed", err=True)
+            raise
+        except BrokenPipeError:
+            # Who reads our output has heard enough. Nothing may be flushed into the pipe on the way out either.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(128 + signal.SIGPIPE)
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            _fail(f"error: {where}{error.strerror or error}", RoicliError.exit_code)
         except Exception as error:
             if ctx.params["debug"]:
                 raise
@@ -72,14 +89,10 @@ def main(debug: bool) -> None:
     Examples:
       roicli align feats.h5 boxes.json -o pooled.npy --size 7 --aligned
       roicli align 'feats/*.npy' boxes.csv -o pooled.h5 --spatial-scale 1/16
+      roicli trace feats.h5 boxes.json --roi 3 --bin 0,0 --picture bin.png
     """
 
 
 def _fail(message: str, exit_code: int) -> NoReturn:
     click.echo(message, err=True)
     sys.exit(exit_code)
-
-
-def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    """End in order at SIGTERM: workers are stopped and the temporary file is removed on the way out."""
-    sys.exit(128 + number)

@@ -6,14 +6,18 @@ import re
 from collections.abc import Callable
 from fractions import Fraction
 from functools import reduce
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 if TYPE_CHECKING:
     from roicli.boxes import BoxFormat
+    from roicli.spec import Mode, Op, PoolSpec
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+# Whether a file can be read is for its reader to say, which names it and the remedy.
+FILE = click.Path(path_type=Path, readable=False)
 _UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 
 
@@ -124,8 +128,24 @@ pool_options = stacked(
     click.option(
         "--mode",
         type=click.Choice(["avg", "max"]),
-        default="avg",
+        help="A bin is the mean or the maximum of its samples.  [default: avg; max for roi-pool]",
+    ),
+    click.option(
+        "--op",
+        type=click.Choice(["roi-align", "roi-pool"]),
+        default="roi-align",
         show_default=True,
-        help="A bin is the mean or the maximum of its samples.",
+        help="RoIPool takes the maximum over whole cells.",
     ),
 )
+
+
+def make_spec(options: dict[str, Any]) -> PoolSpec:
+    """Take what `pool_options` gave, and a reduction if there is one, out of a command's options."""
+    from roicli.spec import PoolSpec
+
+    op: Op = options.pop("op").replace("-", "_")
+    mode: Mode = options.pop("mode") or ("max" if op == "roi_pool" else "avg")
+    names = ("spatial_scale", "sampling_ratio", "aligned", "reduce")
+    settings = {name: options.pop(name) for name in names if name in options}
+    return PoolSpec(options.pop("size"), mode=mode, op=op, **settings)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from roicli import signals
 from roicli.report import RunReport
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class Display:
 
     def begin(self, boxes: int) -> None:
         """Start the bar, on a terminal only."""
-        if self._quiet or not sys.stderr.isatty():
+        if self._quiet or sys.stderr is None or not sys.stderr.isatty():
             return
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -59,6 +60,7 @@ class Display:
 
     def advance(self, boxes: int) -> None:
         """Move the bar on."""
+        signals.check()
         if self._bar is None:
             return
         task = self._bar.tasks[0]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +21,9 @@ from roicli.jobs.bind import Inputs, Layout, bind
 from roicli.jobs.listener import Listener
 from roicli.plan import Costs, make_plan
 from roicli.report import RunReport, peak_memory
-from roicli.sinks import IndexFile, Record, check_output, open_sink
+from roicli.sampling import lie_outside
+from roicli.signals import held_off
+from roicli.sinks import IndexFile, PooledSink, Record, RowFile, check_output, open_sink
 from roicli.sources import MapInfo
 from roicli.spec import PoolSpec
 
@@ -86,7 +89,7 @@ class AlignJob:
         height, width = self.spec.output_size
         return {
             "roicli_version": __version__,
-            "op": "roi_align",
+            "op": self.spec.op,
             "output_height": height,
             "output_width": width,
             "spatial_scale": 1.0 if self.normalized else self.spec.spatial_scale,
@@ -135,8 +138,12 @@ def align(job: AlignJob, listener: Listener) -> RunReport:
     inputs.source.close()
 
     boxes, spec = inputs.table.boxes, job.spec
+    sizes = _map_sizes(infos, inputs.map_index)
     if job.normalized:
-        boxes, spec = boxes * _map_sizes(infos, inputs.map_index), replace(spec, spatial_scale=1.0)
+        boxes, spec = boxes * sizes, replace(spec, spatial_scale=1.0)
+    if outside := int(lie_outside(boxes, sizes, spec).sum()):
+        doubt = ": is --spatial-scale right?" if outside > len(boxes) / 2 else ""
+        note(f"{outside} of {len(boxes)} boxes lie wholly outside their maps, so their features are zero{doubt}")
     computed = np.result_type(*{compute_dtype(info.dtype) for info in infos.values()})
     dtype = np.dtype(job.out_dtype or computed)
     row_shape = spec.row_shape(next(iter(infos.values())).shape[0])
@@ -150,18 +157,10 @@ def align(job: AlignJob, listener: Listener) -> RunReport:
         batch_size=job.batch_size,
         max_memory=job.max_memory,
     )
-    record = _record(job, inputs)
-    sink = open_sink(job.output, (len(boxes), *row_shape), dtype, record)
-    try:
+    with _outputs(job, _record(job, inputs), (len(boxes), *row_shape), dtype) as target:
         listener.begin(len(plan.order))
-        sink.target.write(zeroed, np.zeros((len(zeroed), *row_shape), dtype))
-        done = run(plan, Pooler(inputs.source, boxes, plan.order, spec, sink.target), listener.advance)
-        if job.index is not None:
-            IndexFile(job.index, record).commit()
-        sink.commit()
-    except BaseException:
-        sink.abort()
-        raise
+        target.write(zeroed, np.zeros((len(zeroed), *row_shape), dtype))
+        done = run(plan, Pooler(inputs.source, boxes, plan.order, spec, target), listener.advance)
     if done.not_finite:
         note(f"{done.not_finite} boxes read NaN or infinite cells of {inputs.source.name}; so are their features")
     if done.overflowed:
@@ -182,6 +181,25 @@ def align(job: AlignJob, listener: Listener) -> RunReport:
         workers=plan.workers,
         notes=tuple(notes),
     )
+
+
+@contextmanager
+def _outputs(job: AlignJob, record: Record, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Iterator[RowFile]:
+    """Yield where rows go; all outputs appear together when what is done inside succeeds, and none if it fails."""
+    sink = open_sink(job.output, shape, dtype, record, overwrite=job.overwrite)
+    outputs: list[PooledSink | IndexFile] = [sink]
+    try:
+        yield sink.target
+        sink.finish()
+        if job.index is not None:
+            outputs.insert(0, IndexFile(job.index, record, overwrite=job.overwrite))
+        with held_off():
+            for output in outputs:
+                output.publish()
+    except BaseException:
+        for output in outputs:
+            output.abort()
+        raise
 
 
 def _spare_inputs(job: AlignJob, inputs: Inputs) -> None:

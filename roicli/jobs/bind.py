@@ -118,7 +118,7 @@ def _map_index(source: FeatureSource, table: BoxTable, note: Callable[[str], Non
         raise BoxError(
             f"{table.source}, {table.where(outside)}: batch index {table.image_index[outside[0]]} names none of the "
             f"{maps} maps of {source.name}",
-            f"Give whole numbers from 0 to {maps - 1}.",
+            f"Give whole numbers from 0 to {maps - 1}." if maps else "Name the file that holds the maps.",
         )
     if source.labelled and maps > 1:
         note(f"batch indices of {table.source} count the maps of {source.name} from 0, which is {source.ids[0]!r}")

@@ -7,6 +7,7 @@ weight, as torchvision does: a non-finite cell reaches exactly the bins that rea
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 
@@ -41,10 +42,12 @@ def pool_pointwise(feature_map: FloatArray, rows: SampleGrid, columns: SampleGri
         for bin_y in range(bins_y):
             first, stop = y_splits[roi * bins_y + bin_y : roi * bins_y + bin_y + 2]
             line = np.full((bins_x, feature_map.shape[2]), start, dtype=feature_map.dtype)
-            for samples in _interpolated(feature_map, rows, slice(first, stop), columns, slice(x_ends[0], x_ends[-1])):
-                for bin_x in range(bins_x):
-                    of_bin = samples[:, x_ends[bin_x] - x_ends[0] : x_ends[bin_x + 1] - x_ends[0]]
-                    combine(line[bin_x], combine.reduce(of_bin, axis=(0, 1), initial=start), out=line[bin_x])
+            for banded, left in _interpolated_rows(feature_map, rows, first, stop, columns, x_ends):
+                for bin_x, (begin, end) in enumerate(pairwise(x_ends)):
+                    low, high = columns.low[begin:end] - left, columns.high[begin:end] - left
+                    fraction = columns.fraction[begin:end, None]
+                    samples = (1 - fraction) * banded[:, low] + fraction * banded[:, high]
+                    combine(line[bin_x], combine.reduce(samples, axis=(0, 1), initial=start), out=line[bin_x])
             if mode == "max":
                 in_range = (stop - first) * np.diff(x_ends)
                 some_outside = (in_range < count_y * count_x) | (in_range == 0)
@@ -54,18 +57,21 @@ def pool_pointwise(feature_map: FloatArray, rows: SampleGrid, columns: SampleGri
             block[:, bin_y] = line.T
 
 
-def _interpolated(
-    feature_map: FloatArray, rows: SampleGrid, y: slice, columns: SampleGrid, x: slice
-) -> Iterator[FloatArray]:
-    """Yield the interpolated values of the samples `y` x `x`, (some of y, all of x, C) at a time."""
-    if y.start == y.stop or x.start == x.stop:
+def _interpolated_rows(
+    feature_map: FloatArray, rows: SampleGrid, first: int, stop: int, columns: SampleGrid, x_ends: list[int]
+) -> Iterator[tuple[FloatArray, int]]:
+    """Yield the map interpolated at the samples `first` to `stop` along y, some at a time.
+
+    Each part is (some samples, w, C), where w spans the cells of all samples along x; its first cell comes with it.
+    """
+    if x_ends[0] == x_ends[-1]:
         return
-    low, high, fraction = columns.low[x], columns.high[x], columns.fraction[x][:, None]
-    left, right = low.min(), high.max() + 1
-    step = max(1, _BLOCK_VALUES // ((right - left) * feature_map.shape[2]))
-    for first in range(y.start, y.stop, step):
-        part = slice(first, min(first + step, y.stop))
-        weight = rows.fraction[part][:, None, None]
+    left = int(columns.low[x_ends[0] : x_ends[-1]].min())
+    right = int(columns.high[x_ends[0] : x_ends[-1]].max()) + 1
+    widest = max(right - left, *(end - begin for begin, end in pairwise(x_ends)))
+    step = max(1, _BLOCK_VALUES // (widest * feature_map.shape[2]))
+    for begin in range(first, stop, step):
+        part = slice(begin, min(begin + step, stop))
+        fraction = rows.fraction[part][:, None, None]
         above, below = feature_map[rows.low[part], left:right], feature_map[rows.high[part], left:right]
-        banded = (1 - weight) * above + weight * below
-        yield (1 - fraction) * banded[:, low - left] + fraction * banded[:, high - left]
+        yield (1 - fraction) * above + fraction * below, left

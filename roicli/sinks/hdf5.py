@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from roicli.sinks.npy import check_size
-from roicli.sinks.partial import partial_path, publish, writing
+from roicli.sinks.partial import Partial, writing
 from roicli.sinks.protocol import Record
 from roicli.sinks.rowfile import RowFile
 
@@ -16,27 +15,27 @@ from roicli.sinks.rowfile import RowFile
 class Hdf5Sink:
     """`features` has no chunks, is allocated early and never filled, so it has its place in the file at once."""
 
-    def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], record: Record) -> None:
-        self._path = path
-        partial = partial_path(path)
-        try:
-            with writing(path):
-                offset = _create(partial, shape, dtype, record)
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
-        self.target = RowFile(partial, offset, shape[0], shape[1:], dtype)
+    def __init__(
+        self, path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], record: Record, *, overwrite: bool
+    ) -> None:
+        self._partial = Partial(path, overwrite=overwrite)
+        with self._partial.begun(), writing(path):
+            offset = _create(self._partial.path, shape, dtype, record)
+        self.target = RowFile(self._partial.path, path, offset, shape[0], shape[1:], dtype)
 
-    def commit(self) -> None:
+    def finish(self) -> None:
+        """Check and flush the file."""
+        self.target.finish()
+        self._partial.flush()
+
+    def publish(self) -> None:
         """Move the file to its final name."""
-        self.target.close()
-        check_size(self.target)
-        publish(self.target.path, self._path)
+        self._partial.publish()
 
     def abort(self) -> None:
         """Remove the temporary file."""
         self.target.close()
-        self.target.path.unlink(missing_ok=True)
+        self._partial.remove()
 
 
 def _create(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], record: Record) -> int:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 from roicli.errors import OutputError
-from roicli.sinks.partial import check_name, partial_path, publish, writing
+from roicli.sinks.partial import Partial, check_name, writing
 from roicli.sinks.protocol import Record
+
+# Lines are made so many at once: all of them as Python objects would take far more memory than the arrays.
+_BLOCK = 10_000
 
 
 class IndexFile:
@@ -23,21 +28,27 @@ class IndexFile:
             raise OutputError(f"{path}: the index is a CSV file", "Give it a name that ends in .csv.")
         check_name(path, overwrite=overwrite)
 
-    def __init__(self, path: Path, record: Record) -> None:
-        self._path, self._partial = path, partial_path(path)
-        ids = record.box_ids if record.box_ids is not None else [""] * len(record.rows)
-        with writing(path), self._partial.open("w", newline="", encoding="utf-8") as file:
+    def __init__(self, path: Path, record: Record, *, overwrite: bool) -> None:
+        self._partial = Partial(path, overwrite=overwrite)
+        with self._partial.begun(), writing(path), self._partial.path.open("w", newline="", encoding="utf-8") as file:
             lines = csv.writer(file)
             lines.writerow(["row", "image_id", "box_id", "x1", "y1", "x2", "y2", "box_file_row"])
-            for row, (image, box_id, box, place) in enumerate(
-                zip(record.image_ids, ids, record.boxes.tolist(), record.rows, strict=True)
-            ):
-                lines.writerow([row, image, box_id, *box, place])
+            for first in range(0, len(record.rows), _BLOCK):
+                lines.writerows(_lines(record, first))
+        self._partial.flush()
 
-    def commit(self) -> None:
+    def publish(self) -> None:
         """Move the file to its final name."""
-        publish(self._partial, self._path)
+        self._partial.publish()
 
     def abort(self) -> None:
         """Remove the temporary file."""
-        self._partial.unlink(missing_ok=True)
+        self._partial.remove()
+
+
+def _lines(record: Record, first: int) -> Iterator[list[object]]:
+    part = slice(first, first + _BLOCK)
+    boxes, rows = record.boxes[part].tolist(), record.rows[part].tolist()
+    ids = [""] * len(rows) if record.box_ids is None else record.box_ids[part].tolist()
+    for number, image, box_id, box, place in zip(count(first), record.image_ids[part], ids, boxes, rows, strict=False):
+        yield [number, image, box_id, *box, place]

@@ -10,38 +10,45 @@ from typing import Any
 
 import numpy as np
 
-from roicli.sinks.npy import check_size, create_npy
-from roicli.sinks.partial import partial_path, publish, writing
+from roicli.sinks.npy import create_npy
+from roicli.sinks.partial import Partial, writing
 from roicli.sinks.protocol import Record
 
 
 class NpzSink:
     """An uncompressed archive. A zip file must be written in order, so the rows wait in an .npy until the end."""
 
-    def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], record: Record) -> None:
-        self._path, self._record = path, record
-        self._archive = partial_path(path)
-        self.target = create_npy(partial_path(path.with_suffix(".npy")), shape, dtype)
+    def __init__(
+        self, path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], record: Record, *, overwrite: bool
+    ) -> None:
+        self._record = record
+        self._archive = Partial(path, overwrite=overwrite)
+        self._rows = Partial(path.with_name(f"{path.name}.npy"), overwrite=True)
+        with self._rows.begun():
+            self.target = create_npy(self._rows.path, path, shape, dtype)
 
-    def commit(self) -> None:
-        """Copy the rows into the archive, add the record, move it to its final name."""
-        self.target.close()
-        check_size(self.target)
-        with writing(self._path), zipfile.ZipFile(self._archive, "w", zipfile.ZIP_STORED) as archive:
-            with self.target.path.open("rb") as rows, _member(archive, "features") as member:
+    def finish(self) -> None:
+        """Copy the rows into the archive, add the record, flush it."""
+        self.target.finish()
+        with writing(self._archive.final), zipfile.ZipFile(self._archive.path, "w", zipfile.ZIP_STORED) as archive:
+            with self._rows.path.open("rb") as rows, _member(archive, "features") as member:
                 shutil.copyfileobj(rows, member, 2**20)
             parameters = np.array(json.dumps(self._record.parameters))
             for name, array in (self._record.columns() | {"parameters": parameters}).items():
                 with _member(archive, name) as member:
                     np.lib.format.write_array(member, array, allow_pickle=False)
-        self.target.path.unlink()
-        publish(self._archive, self._path)
+        self._rows.remove()
+        self._archive.flush()
+
+    def publish(self) -> None:
+        """Move the archive to its final name."""
+        self._archive.publish()
 
     def abort(self) -> None:
         """Remove both temporary files."""
         self.target.close()
-        self.target.path.unlink(missing_ok=True)
-        self._archive.unlink(missing_ok=True)
+        self._rows.remove()
+        self._archive.remove()
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> Any:

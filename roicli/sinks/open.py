@@ -30,7 +30,9 @@ def check_output(path: Path, *, overwrite: bool) -> None:
     check_name(path, overwrite=overwrite)
 
 
-def open_sink(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], record: Record) -> PooledSink:
+def open_sink(
+    path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], record: Record, *, overwrite: bool
+) -> PooledSink:
     """Begin an output of (K, ...) rows in the format that the name of `path` says; see `check_output` first.
 
     Raises
@@ -45,11 +47,11 @@ def open_sink(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], record: 
     if suffix == ".npy":
         from roicli.sinks.npy import NpySink
 
-        return NpySink(path, shape, dtype)
+        return NpySink(path, shape, dtype, overwrite=overwrite)
     if suffix == ".npz":
         from roicli.sinks.npz import NpzSink
 
-        return NpzSink(path, shape, dtype, record)
+        return NpzSink(path, shape, dtype, record, overwrite=overwrite)
     from roicli.sinks.hdf5 import Hdf5Sink
 
-    return Hdf5Sink(path, shape, dtype, record)
+    return Hdf5Sink(path, shape, dtype, record, overwrite=overwrite)

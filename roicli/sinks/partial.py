@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -13,12 +14,15 @@ from roicli.errors import OutputError
 
 def check_name(path: Path, *, overwrite: bool) -> None:
     """Refuse a name that cannot or must not be written."""
+    path = Path(os.path.realpath(path))
     if not path.parent.is_dir():
         raise OutputError(f"{path}: the folder {path.parent} does not exist", "Make it first, or name another.")
     if path.is_dir():
         raise OutputError(f"{path} is a folder", "Name a file.")
     if not os.access(path.parent, os.W_OK):
         raise OutputError(f"{path}: the folder {path.parent} is not writable", "Name a folder that is.")
+    if path.exists() and not path.is_file():
+        raise OutputError(f"{path} is not a regular file", "Name a file.")
     if path.exists() and not overwrite:
         raise OutputError(f"{path} exists", "Give --overwrite to replace it, or name another output.")
 
@@ -28,26 +32,56 @@ def check_space(path: Path, needed: int) -> None:
     free = shutil.disk_usage(path.parent).free
     if needed > free:
         raise OutputError(
-            f"{path} needs {needed / 2**30:.2f} GiB, its disk has {free / 2**30:.2f} GiB free",
+            f"{path} needs {in_words(needed)}, its disk has {in_words(free)} free",
             "Free some space, name another disk, or write less: --out-dtype float16, --reduce mean.",
         )
 
 
-def partial_path(path: Path) -> Path:
-    """Name of the temporary file beside `path`, this process's own."""
-    return path.with_name(f".{path.name}.{os.getpid()}.partial")
+class Partial:
+    """A temporary file beside the final name, this process's own.
+
+    Attributes
+    ----------
+    path : Path
+        The temporary file.
+    final : Path
+        The name that it is for; where that is a symbolic link, what the link leads to.
+    """
+
+    def __init__(self, final: Path, *, overwrite: bool) -> None:
+        self.final = Path(os.path.realpath(final))
+        self.path = self.final.with_name(f".{self.final.name}.{os.getpid()}.partial")
+        self._overwrite = overwrite
+
+    @contextmanager
+    def begun(self) -> Iterator[None]:
+        """Leave no file behind if what happens inside fails."""
+        try:
+            yield
+        except BaseException:
+            self.remove()
+            raise
+
+    def flush(self) -> None:
+        """Force the content onto the disk."""
+        with writing(self.final):
+            _flush(self.path)
+
+    def publish(self) -> None:
+        """Move the file to its final name, and force the folder's entry onto the disk."""
+        with writing(self.final):
+            if self.final.exists():
+                check_name(self.final, overwrite=self._overwrite)  # another job may have been faster
+                shutil.copymode(self.final, self.path)
+            self.path.replace(self.final)
+            _flush(self.final.parent)
+
+    def remove(self) -> None:
+        """Remove the file, if it is there."""
+        self.path.unlink(missing_ok=True)
 
 
-def publish(partial: Path, path: Path) -> None:
-    """Flush `partial` to the disk and move it to `path`; the folder's entry is flushed too."""
-    with writing(path):
-        flush(partial)
-        partial.replace(path)
-        flush(path.parent)
-
-
-def flush(path: Path) -> None:
-    """Force what was written to a file or folder onto the disk."""
+def _flush(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -63,6 +97,17 @@ def writing(path: Path) -> Iterator[None]:
     except OutputError:
         raise
     except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         raise OutputError(
-            f"{path}: cannot write: {error.strerror or error}", "Free some disk space, or write to another disk."
+            f"{path}: cannot write: {error.strerror or error}",
+            "Free some disk space, or write to another disk." if full else "Check the folder and its permissions.",
         ) from error
+
+
+def in_words(size: int) -> str:
+    """Say a number of bytes with at least three digits: ``"1.23 GiB"``."""
+    for unit, scale in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if size >= scale:
+            number = size / scale
+            return f"{number:,.0f} {unit}" if number >= 100 else f"{number:.3g} {unit}"
+    return f"{size} bytes"

@@ -44,15 +44,19 @@ class Record:
 
 
 class PooledSink(Protocol):
-    """An output in the making: a temporary file beside its final name, until `commit`."""
+    """An output in the making: a temporary file beside its final name, until `publish`."""
 
     @property
     def target(self) -> RowFile:
         """Where rows are written, by any number of workers at once."""
         ...
 
-    def commit(self) -> None:
-        """Check and flush what was written and move it to its final name; OutputError if that fails."""
+    def finish(self) -> None:
+        """Complete the temporary file, check it and flush it to the disk; OutputError if that fails."""
+        ...
+
+    def publish(self) -> None:
+        """Move the finished file to its final name, which takes no time."""
         ...
 
     def abort(self) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roicli.errors import OutputError
+from roicli.sinks.partial import writing
 
 
 @dataclass
@@ -22,6 +23,8 @@ class RowFile:
     ----------
     path : Path
         A file that exists, of its full size.
+    name : Path
+        The output that it is for, as messages should call it.
     offset : int
         Byte at which row 0 begins.
     count : int
@@ -33,6 +36,7 @@ class RowFile:
     """
 
     path: Path
+    name: Path
     offset: int
     count: int
     row_shape: tuple[int, ...]
@@ -59,17 +63,20 @@ class RowFile:
         """
         data = memoryview(np.ascontiguousarray(block, dtype=self.dtype).reshape(-1).view(np.uint8).data)
         breaks = np.flatnonzero(np.diff(rows) != 1) + 1
-        try:
+        with writing(self.name):
             for first, stop in _runs(breaks.tolist(), len(rows)):
                 part = data[first * self.row_bytes : stop * self.row_bytes]
                 place = self.offset + int(rows[first]) * self.row_bytes
                 while part:
                     written = os.pwrite(self._open(), part, place)
                     part, place = part[written:], place + written
-        except OSError as error:
-            raise OutputError(
-                f"{self.path}: cannot write: {error.strerror}", "Free some disk space, or write to another disk."
-            ) from error
+
+    def finish(self) -> None:
+        """Close the file and hold its size against what its rows need; OutputError if it is shorter."""
+        self.close()
+        size = self.path.stat().st_size
+        if size < self.end:
+            raise OutputError(f"{self.name}: {size} bytes are on the disk, {self.end} were written", "Check the disk.")
 
     def close(self) -> None:
         """Release the descriptor of this process."""

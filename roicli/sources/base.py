@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roicli.errors import FeatureError
+from roicli.sources.files import printable
 from roicli.sources.protocol import MapInfo
 
 Layout = Literal["chw", "hwc"]
@@ -86,7 +87,7 @@ class MapSource(ABC):
     @property
     def name(self) -> str:
         """The file, for messages."""
-        return str(self.path)
+        return printable(str(self.path))
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -107,7 +108,7 @@ class MapSource(ABC):
         stored = self._checked(index)
         a, b, c = stored.shape
         shape = (c, a, b) if self.layout == "hwc" else (a, b, c)
-        return MapInfo(shape, stored.dtype, stored.where, stored.in_place)
+        return MapInfo(shape, stored.dtype, printable(stored.where), stored.in_place)
 
     def read(self, index: int) -> NDArray[Any]:
         """Map `index` as (C, H, W)."""

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from numpy.typing import NDArray
+import numpy as np
 
 from roicli.errors import FeatureError
+from roicli.sources.base import StoredMap, unique
+from roicli.sources.files import printable, reading
 
 LISTED = 20
 
-# Names of arrays of image ids beside a 4-D array, compared without case, the first that fits wins.
-ID_NAMES = (
-    *("image_ids", "image_id", "imageids", "imageid", "img_ids", "img_id", "ids", "id"),
+# Names of arrays of image ids beside a 4-D array, compared without case, the first that fits wins. The sure ones have
+# to fit; the others may be something else.
+_SURE_NAMES = ("image_ids", "image_id", "imageids", "imageid", "img_ids", "img_id")
+_ID_NAMES = (
+    *(*_SURE_NAMES, "ids", "id"),
     *("image_names", "image_name", "filenames", "filename", "file_names", "file_name"),
     *("images", "names", "name", "keys", "key"),
 )
@@ -52,19 +55,60 @@ def choose(where: str, choices: Sequence[Choice], others: Sequence[str]) -> Choi
     if choices:
         rows = listing([f"{choice.path}  {choice.summary}" for choice in choices])
         raise FeatureError(f"{where} holds more than one thing to pool:\n{rows}", "Name one of them with --dataset.")
-    found = f"It holds:\n{listing(others)}" if others else "It is empty."
+    found = f"it holds:\n{listing(others)}" if others else "it is empty"
     raise FeatureError(
-        f"{where} holds no feature maps: no numeric array of 4 axes (N, C, H, W), none of 3 (C, H, W). {found}",
+        f"{where} holds no feature maps: no numeric array of 4 axes (N, C, H, W), none of 3 (C, H, W); {found}",
         "Write the maps as float16, float32, float64 or integers of that shape.",
     )
 
 
-def id_arrays(names: Iterable[str]) -> Iterator[str]:
-    """Yield those of `names` that may hold image ids, best first."""
+def sibling_ids(names: Iterable[str], count: int, look: Callable[[str], StoredMap | None]) -> tuple[str, ...] | None:
+    """Find the image ids of a 4-D array beside it.
+
+    Parameters
+    ----------
+    names : iterable of str
+        What there is beside it.
+    count : int
+        How many maps it holds.
+    look : callable
+        Gives the array of a name, or None for what is no array. Strings have a dtype of kind "S" or "U".
+
+    Returns
+    -------
+    (count,) tuple of str or None
+        None if nothing there names the maps.
+
+    Raises
+    ------
+    FeatureError
+        If an array that can only be one of image ids does not fit, or an id comes twice.
+    """
     by_lower = {name.lower(): name for name in names}
-    return (by_lower[wanted] for wanted in ID_NAMES if wanted in by_lower)
+    for name in (wanted for wanted in _ID_NAMES if wanted in by_lower):
+        if (array := look(by_lower[name])) is None:
+            continue
+        if (ids := _ids_of(array, count)) is not None:
+            return unique(ids, array.where)
+        if name in _SURE_NAMES:
+            kind = "strings" if array.dtype.kind in "SU" else f"dtype {array.dtype}"
+            raise FeatureError(
+                f"{array.where}: shape {array.shape} of {kind}, where {count} maps need ({count},) integers or strings",
+                "Write one id a map there, or rename it if it holds something else.",
+            )
+    return None
 
 
-def as_ids(values: NDArray[Any]) -> list[str]:
-    """Image ids as strings; bytes are taken for UTF-8."""
-    return [v.decode("utf-8", "backslashreplace") if isinstance(v, bytes) else str(v) for v in values.tolist()]
+def _ids_of(array: StoredMap, count: int) -> list[str] | None:
+    """Values of an array as image ids, or None if it cannot be one of them."""
+    if array.shape not in ((count,), (count, 1)) or array.dtype.kind not in "iuSUf":
+        return None
+    # Floats are ids that have been through a table; NaN and infinity have no remainder of 0.
+    with reading(array.where), np.errstate(invalid="ignore"):
+        values = array.load().reshape(-1)
+        if array.dtype.kind == "f":
+            return [str(int(value)) for value in values] if np.all(values % 1 == 0) else None
+        return [
+            v.decode("utf-8", "backslashreplace") if isinstance(v, bytes) else printable(str(v))
+            for v in values.tolist()
+        ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import re
 import stat
@@ -21,6 +22,16 @@ from numpy.typing import NDArray
 from roicli.errors import FeatureError, FileError, RoicliError
 
 COPY_AGAIN = "Copy or download the file again, or write it anew."
+CHECK_PATH = "Check the path."
+
+# What to do where the system refuses a file that may be sound.
+_REMEDIES = {
+    errno.EACCES: "Check its permissions.",
+    errno.EPERM: "Check its permissions.",
+    errno.EMFILE: "Raise the limit of open files (ulimit -n).",
+    errno.ENFILE: "Raise the limit of open files (ulimit -n).",
+    errno.ENAMETOOLONG: "Use a shorter name.",
+}
 
 # What h5py, zipfile, zlib and NumPy's parser of .npy headers (which are Python source) raise for bytes they dislike.
 _UNREADABLE = (
@@ -50,8 +61,8 @@ _SIGNATURES = {
 
 
 @contextmanager
-def reading(where: str) -> Iterator[None]:
-    """Turn whatever a library raises over a bad file into a FileError that names it."""
+def reading(where: str, hint: str = COPY_AGAIN) -> Iterator[None]:
+    """Turn whatever a library raises over a bad file into a FileError that names it; `hint` is for a bad file only."""
     try:
         yield
     except RoicliError:
@@ -60,19 +71,24 @@ def reading(where: str) -> Iterator[None]:
         raise FeatureError(f"{where} does not fit into memory", "Split it into smaller maps.") from error
     except _UNREADABLE as error:
         reason = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
-        raise FileError(f"{where} cannot be read: {reason}", COPY_AGAIN) from error
+        number = error.errno if isinstance(error, OSError) else None
+        raise FileError(f"{where} cannot be read: {reason.rstrip('.')}", _REMEDIES.get(number or 0, hint)) from error
+
+
+def printable(name: str) -> str:
+    """Return a name as text that UTF-8 can hold; bytes that Python has escaped (PEP 383) are written in hexadecimal."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def file_size(path: Path) -> int:
     """Size in bytes of a regular file; anything else is refused before it is opened, since a FIFO would wait."""
-    try:
-        status = path.stat()
-    except FileNotFoundError as error:
-        if path.is_symlink():
-            raise FileError(f"{path} is a broken symbolic link", "Restore its target or remove it.") from error
-        raise FileError(f"{path} does not exist", "Check the spelling and the folder.") from error
-    except (OSError, ValueError) as error:
-        raise FileError(f"{path} cannot be opened: {error}", "Check the path and its permissions.") from error
+    with reading(str(path), CHECK_PATH):
+        try:
+            status = path.stat()
+        except FileNotFoundError as error:
+            if path.is_symlink():
+                raise FileError(f"{path} is a broken symbolic link", "Restore its target or remove it.") from error
+            raise FileError(f"{path} does not exist", "Check the spelling and the folder.") from error
     if not stat.S_ISREG(status.st_mode):
         kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe or a device"
         raise FileError(f"{path} is {kind}, not a regular file", "Give a file, or a folder of .npy files.")

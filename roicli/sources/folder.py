@@ -6,7 +6,7 @@ from pathlib import Path
 
 from roicli.errors import FileError
 from roicli.sources.base import Layout, MapSource, StoredMap, unique
-from roicli.sources.files import natural_key, reading
+from roicli.sources.files import natural_key, printable, reading
 from roicli.sources.npy import open_npy
 
 
@@ -27,7 +27,7 @@ class FolderSource(MapSource):
                 "Name a folder of .npy files, one a map, or a pattern in quotes such as 'feats/*.h5'.",
             )
         self._files = sorted(names, key=natural_key)
-        self.ids = unique((Path(name).stem for name in self._files), self.name)
+        self.ids = unique((printable(Path(name).stem) for name in self._files), self.name)
         self.labelled = True
 
     @property

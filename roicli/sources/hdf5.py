@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from roicli.errors import FeatureError, FileError
 from roicli.sources.base import Layout, MapSource, StoredMap, check_map, unique
-from roicli.sources.choose import as_ids, id_arrays
-from roicli.sources.files import COPY_AGAIN, StoredArray, file_size, reading, wrong_content
-from roicli.sources.hdf5_tree import find_maps, members
+from roicli.sources.choose import sibling_ids
+from roicli.sources.files import COPY_AGAIN, StoredArray, file_size, printable, reading, wrong_content
+from roicli.sources.hdf5_tree import find_maps, members, name_of, raw
 
 
 class Hdf5Source(MapSource):
@@ -32,26 +32,31 @@ class Hdf5Source(MapSource):
             with self._open() as file:
                 choice = find_maps(file, self.name, dataset)
                 self._at = choice.path
-                self._stacked = choice.maps is None
+                self._maps = choice.maps
                 if choice.maps is None:
-                    self._list_stack(file[self._at])
+                    self._list_stack(file[raw(self._at)])
                 else:
                     self.labelled = True
-                    self.ids = choice.maps
+                    self.ids = unique(map(printable, choice.maps), self.name)
 
     def _list_stack(self, stack: Any) -> None:
         """Take the ids of a 4-D dataset from the dataset of ids beside it, or else count its maps."""
-        where = f"{self.path}, dataset {self._at}"
-        for name in id_arrays(members(stack.parent)[0]):
-            values = stack.parent[name]
-            if getattr(values, "shape", None) == stack.shape[:1] and (ids := _read_ids(values)) is not None:
-                self.labelled = True
-                self.ids = unique(ids, f"{self.path}, dataset {values.name}")
-                break
-        else:
-            self.ids = tuple(map(str, range(stack.shape[0])))
+        ids = sibling_ids(members(stack.parent)[0], stack.shape[0], lambda name: self._beside(stack, name))
+        self.labelled = ids is not None
+        self.ids = tuple(map(str, range(stack.shape[0]))) if ids is None else ids
         if self.ids:
-            check_map(where, stack.shape[1:], stack.dtype)
+            check_map(f"{self.path}, dataset {self._at}", stack.shape[1:], stack.dtype)
+
+    def _beside(self, stack: Any, name: str) -> StoredMap | None:
+        """Describe a dataset of the same group."""
+        import h5py
+
+        dataset = stack.parent[raw(name)]
+        if not isinstance(dataset, h5py.Dataset):
+            return None
+        dtype = np.dtype("S") if h5py.check_string_dtype(dataset.dtype) else dataset.dtype
+        where = f"{self.path}, dataset {name_of(dataset)}"
+        return StoredMap(where, dataset.shape or (), dtype, False, lambda: np.asarray(dataset[()]))
 
     def _open(self) -> Any:
         import h5py
@@ -60,13 +65,13 @@ class Hdf5Source(MapSource):
         return h5py.File(self.path, "r")
 
     def _find(self, index: int) -> StoredMap:
-        path = self._at if self._stacked else f"{self._at.rstrip('/')}/{self.ids[index]}"
+        path = self._at if self._maps is None else f"{self._at.rstrip('/')}/{self._maps[index]}"
         where = f"{self.path}, dataset {path}"
-        item = index if self._stacked else None
+        item = index if self._maps is None else None
         with reading(where):
             import h5py
 
-            dataset = self._own_handle()[path]
+            dataset = self._own_handle()[raw(path)]
             if not isinstance(dataset, h5py.Dataset):
                 raise FeatureError(f"{where} is a group, not a map", "Keep maps and groups apart.")
             shape, dtype = dataset.shape or (), dataset.dtype
@@ -83,15 +88,6 @@ class Hdf5Source(MapSource):
             return values
 
         return StoredMap(where, shape, dtype, plain is not None, load)
-
-
-def _read_ids(dataset: Any) -> list[str] | None:
-    """Values of a dataset of integers or strings, None for any other."""
-    import h5py
-
-    if h5py.check_string_dtype(dataset.dtype) or dataset.dtype.kind in "iu":
-        return as_ids(np.asarray(dataset[()]))
-    return None
 
 
 def _start(dataset: Any) -> int | None:

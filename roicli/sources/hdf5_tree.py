@@ -8,7 +8,7 @@ from typing import Any
 from roicli.errors import FeatureError
 from roicli.sources.base import check_map, is_poolable
 from roicli.sources.choose import LISTED, Choice, choose, listing
-from roicli.sources.files import natural_key
+from roicli.sources.files import natural_key, printable
 
 # Opening a dataset takes some 50 microseconds, so that only this many members of a group, and of a file, are opened
 # to see what they are. The rest of a larger group of maps is taken for maps until one is asked for.
@@ -27,6 +27,11 @@ def find_maps(file: Any, where: str, dataset: str | None) -> Choice:
 
     if dataset is None:
         return choose(where, *_survey(file["/"]))
+    if dataset != printable(dataset):  # h5py looks up links by text only
+        raise FeatureError(
+            f"{where}: the name {printable(dataset)!r} is not UTF-8",
+            "Rename it in the file, or name the group above it.",
+        )
     link = file.get(dataset, getlink=True) if dataset.strip("/") else None
     if isinstance(link, h5py.ExternalLink):
         raise FeatureError(
@@ -35,18 +40,18 @@ def find_maps(file: Any, where: str, dataset: str | None) -> Choice:
     item = file.get(dataset)
     if item is None:
         _, rows = _survey(file["/"])
-        raise FeatureError(f"{where} has no dataset {dataset!r}. It holds:\n{listing(rows)}", "Name another.")
+        raise FeatureError(f"{where} has no dataset {dataset!r}; it holds:\n{listing(rows)}", "Name another.")
     if isinstance(item, h5py.Group):
         choices, rows = _survey(item)
-        own = [choice for choice in choices if choice.maps and choice.path == item.name]
+        own = [choice for choice in choices if choice.maps and choice.path == name_of(item)]
         return choose(f"{where}, group {dataset}", own or choices, rows)
     if not isinstance(item, h5py.Dataset):
         raise FeatureError(f"{where}: {dataset} is a datatype, not a dataset", "Name a dataset.")
     shape, dtype = item.shape or (), item.dtype
     if len(shape) == 4:
-        return Choice(item.name, None, "")
-    check_map(f"{where}, dataset {item.name}", shape, dtype)
-    return Choice(item.parent.name, (item.name.rpartition("/")[2],), "")
+        return Choice(name_of(item), None, "")
+    check_map(f"{where}, dataset {name_of(item)}", shape, dtype)
+    return Choice(name_of(item.parent), (name_of(item).rpartition("/")[2],), "")
 
 
 def _survey(root: Any) -> tuple[list[Choice], list[str]]:
@@ -65,25 +70,25 @@ def _survey(root: Any) -> tuple[list[Choice], list[str]]:
         strangers = set()
         example = ""
         for name in names[:_GROUP_SAMPLE]:
-            item = group[name]
+            item = group[raw(name)]
             opened += 1
             if isinstance(item, h5py.Dataset):
                 shape, dtype = item.shape or (), item.dtype
                 row = f"{shape} {dtype}"
-                rows.append(f"{item.name}  {row}")
+                rows.append(f"{name_of(item)}  {row}")
                 if len(shape) == 3 and is_poolable(dtype):
                     example = example or f"{name} {row}"
                     continue
                 if len(shape) == 4 and is_poolable(dtype) and item not in seen:
                     seen.add(item)
-                    choices.append(Choice(item.name, None, row))
+                    choices.append(Choice(name_of(item), None, row))
             elif isinstance(item, h5py.Group):
                 pending.append(item)
             strangers.add(name)
-        rows += [f"{group.name.rstrip('/')}/{name}  (a link, not followed)" for name in links]
+        rows += [f"{name_of(group).rstrip('/')}/{name}  (a link, not followed)" for name in links]
         if example:
             maps = tuple(name for name in names if name not in strangers)
-            choices.append(Choice(group.name, maps, f"{len(maps)} maps such as {example}"))
+            choices.append(Choice(name_of(group), maps, f"{len(maps)} maps such as {example}"))
     return choices, rows
 
 
@@ -100,3 +105,14 @@ def members(group: Any) -> tuple[list[str], list[str]]:
 
     group.id.links.iterate(note, info=True)
     return sorted(hard, key=natural_key), others
+
+
+def raw(name: str) -> bytes:
+    """Return the bytes of a name, by which h5py opens also what is not UTF-8."""
+    return name.encode("utf-8", "surrogateescape")
+
+
+def name_of(item: Any) -> str:
+    """Return the path of a group or dataset; bytes that are not UTF-8 are escaped as in file names (PEP 383)."""
+    name: str | bytes = item.name  # bytes where h5py could not decode it
+    return name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else name

@@ -11,6 +11,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from roicli.errors import FeatureError
+from roicli.sources.files import printable
 from roicli.sources.protocol import FeatureSource, MapInfo
 
 _OPEN_FILES = 64  # well under the 256 file descriptors that some systems allow a process
@@ -20,7 +21,7 @@ class ManySource:
     """The maps of several sources, one after the other; maps without image ids are counted over all of them."""
 
     def __init__(self, name: str, parts: Sequence[FeatureSource]) -> None:
-        self.name = f"{name} ({len(parts)} files)"
+        self.name = f"{printable(name)} ({len(parts)} files)"
         self._parts = tuple(parts)
         self._ends = tuple(accumulate(len(part.ids) for part in parts))
         self._in_use: OrderedDict[int, None] = OrderedDict()
@@ -34,12 +35,12 @@ class ManySource:
                     "Pool the two kinds of file apart.",
                 )
         if self.labelled:
-            owner: dict[str, str] = {}
+            owner: dict[str, FeatureSource] = {}
             for part in parts:
                 for image_id in part.ids:
-                    if owner.setdefault(image_id, part.name) != part.name:
+                    if (first := owner.setdefault(image_id, part)) is not part:
                         raise FeatureError(
-                            f"Image id {image_id!r} is both in {owner[image_id]} and in {part.name}",
+                            f"Image id {image_id!r} is both in {first.name} and in {part.name}",
                             "Leave one of the files out, or rename the map.",
                         )
             self.ids = tuple(owner)

@@ -9,7 +9,7 @@ import numpy as np
 
 from roicli.errors import FeatureError, FileError
 from roicli.sources.base import Layout, MapSource, StoredMap, check_map
-from roicli.sources.files import StoredArray, file_size, reading, wrong_content
+from roicli.sources.files import StoredArray, file_size, printable, reading, wrong_content
 
 
 def read_header(file: IO[bytes], path: Path, where: str) -> StoredArray:
@@ -46,7 +46,7 @@ class NpySource(MapSource):
         self._array = open_npy(path)
         shape = self._array.shape
         self.labelled = len(shape) != 4
-        self.ids = (path.stem,) if self.labelled else tuple(map(str, range(shape[0])))
+        self.ids = (printable(path.stem),) if self.labelled else tuple(map(str, range(shape[0])))
         if self.ids:
             check_map(self.name, shape if self.labelled else shape[1:], self._array.dtype)
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from roicli.errors import FeatureError, FileError
 from roicli.sources.base import Layout, MapSource, StoredMap, check_map, is_poolable, unique
-from roicli.sources.choose import Choice, as_ids, choose, id_arrays, listing
+from roicli.sources.choose import Choice, choose, listing, sibling_ids
 from roicli.sources.files import COPY_AGAIN, StoredArray, natural_key, reading, wrong_content
 from roicli.sources.npy import read_header
 
@@ -78,7 +78,7 @@ class NpzSource(MapSource):
         self._stack = choice.path if choice.maps is None else None
         if choice.maps is None:
             shape = self._arrays[choice.path].shape
-            ids = self._sibling_ids(shape[0])
+            ids = sibling_ids(self._arrays, shape[0], self._whole)
             self.labelled = ids is not None
             self.ids = tuple(map(str, range(shape[0]))) if ids is None else ids
             if self.ids:
@@ -132,19 +132,19 @@ class NpzSource(MapSource):
         if dataset == "":
             return choose(self.name, [choice for choice in choices if choice.maps], others)
         if dataset not in rows:
-            raise FeatureError(f"{self.path} has no array {dataset!r}. It holds:\n{listing(others)}", "Name another.")
+            raise FeatureError(f"{self.path} has no array {dataset!r}; it holds:\n{listing(others)}", "Name another.")
         array = self._arrays[dataset]
         if len(array.shape) == 4:
             return Choice(dataset, None, rows[dataset])
         check_map(self._where(dataset), array.shape, array.dtype)
         return Choice("/", (dataset,), rows[dataset])
 
-    def _sibling_ids(self, count: int) -> tuple[str, ...] | None:
-        for name in id_arrays(self._arrays):
-            array = self._arrays[name]
-            if array.shape == (count,) and array.dtype.kind in "iuSU":
-                return unique(as_ids(self._values(name, array, None)), self._where(name))
-        return None
+    def _whole(self, name: str) -> StoredMap:
+        """Describe an array as it is, whether it is a map or the ids of maps."""
+        array = self._arrays[name]
+        return StoredMap(
+            self._where(name), array.shape, array.dtype, name in self._stored, lambda: self._values(name, array, None)
+        )
 
     def _values(self, name: str, array: StoredArray, index: int | None) -> NDArray[Any]:
         """Values of an array, or of map `index` of a 4-D one."""
@@ -162,12 +162,10 @@ class NpzSource(MapSource):
         return _Archive(self.path)
 
     def _find(self, index: int) -> StoredMap:
-        name = self.ids[index] if self._stack is None else self._stack
-        array = self._arrays[name]
-        in_place = name in self._stored
         if self._stack is None:
-            return StoredMap(
-                self._where(name), array.shape, array.dtype, in_place, lambda: self._values(name, array, None)
-            )
+            return self._whole(self.ids[index])
+        name, array = self._stack, self._arrays[self._stack]
         where = f"{self._where(name)}, map {index}"
-        return StoredMap(where, array.shape[1:], array.dtype, in_place, lambda: self._values(name, array, index))
+        return StoredMap(
+            where, array.shape[1:], array.dtype, name in self._stored, lambda: self._values(name, array, index)
+        )

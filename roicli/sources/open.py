@@ -9,7 +9,7 @@ from typing import get_args
 
 from roicli.errors import FileError, UsageError
 from roicli.sources.base import Layout
-from roicli.sources.files import file_size, natural_key
+from roicli.sources.files import CHECK_PATH, file_size, natural_key, reading
 from roicli.sources.folder import FolderSource
 from roicli.sources.hdf5 import Hdf5Source
 from roicli.sources.many import ManySource
@@ -50,8 +50,10 @@ def open_source(pattern: str | Path, *, dataset: str | None = None, layout: Layo
         If `dataset` is given for .npy files, which have none.
     """
     if layout not in get_args(Layout):
-        raise UsageError(f"Unknown layout {layout!r}", "The layout is 'chw' or 'hwc'.")
+        raise UsageError(f"Unknown layout {layout!r}", "Use 'chw' or 'hwc'.")
     pattern = os.fspath(pattern)
+    if not pattern:  # which Path would take for the current folder
+        raise FileError("features: the name is empty", "Name a file, a folder of .npy files, or a pattern in quotes.")
     if os.path.lexists(pattern) or not glob.has_magic(pattern):
         return _open_path(Path(pattern), dataset, layout)
     matches = sorted(glob.glob(pattern, recursive=True), key=natural_key)  # noqa: PTH207 (Path.glob takes hidden files)
@@ -63,7 +65,8 @@ def open_source(pattern: str | Path, *, dataset: str | None = None, layout: Layo
 
 def _open_path(path: Path, dataset: str | None, layout: Layout) -> FeatureSource:
     suffix = path.suffix.lower()
-    is_folder = path.is_dir()
+    with reading(str(path), CHECK_PATH):
+        is_folder = path.is_dir()
     if dataset is not None and (is_folder or suffix == ".npy"):
         raise UsageError(f"{path} has no datasets to choose from", "Leave --dataset out.")
     if is_folder:
@@ -77,5 +80,5 @@ def _open_path(path: Path, dataset: str | None, layout: Layout) -> FeatureSource
         return Hdf5Source(path, layout, dataset)
     raise FileError(
         f"{path} has an extension that is not read as features",
-        f"Features are read from .npy, .npz, {', '.join(HDF5_SUFFIXES)}, and folders of .npy files.",
+        f"Give a file of .npy, .npz, {', '.join(HDF5_SUFFIXES)}, or a folder of .npy files.",
     )

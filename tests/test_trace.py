@@ -1,0 +1,272 @@
+"""Tracing: the tutorial's numbers, agreement with the engine everywhere, and the command with all that it prints."""
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import roicli
+from roicli.errors import FeatureError, UsageError
+from roicli.sampling import axis_weights, cells_read, make_bins, sample_grid
+from roicli.spec import PoolSpec
+
+ROICLI = Path(sys.executable).with_name("roicli")
+SAMPLES = Path(__file__).parent.parent / "sample_data"
+
+
+def run(*arguments, expect=0, columns=80, cwd=SAMPLES):
+    environment = os.environ | {"COLUMNS": str(columns), "PYTHONIOENCODING": "utf-8"}
+    command = [ROICLI, "trace", *map(str, arguments)]
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == expect, done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def test_the_tutorial(tutorial):
+    feature_map, boxes = tutorial
+    trace = roicli.trace_bin(feature_map, boxes[0], 2)
+    assert trace.grid == (3, 2)
+    np.testing.assert_allclose(trace.x, [2.5718336, 3.1512046] * 3, rtol=1e-6)
+    np.testing.assert_allclose(trace.y, np.repeat([0.7408991, 1.6223521, 2.5038052], 2), rtol=1e-6)
+    np.testing.assert_allclose(trace.interpolated, [0.024148501, 0.0056951838, 0, 0, 0, 0], atol=1e-9)
+    assert trace.result == pytest.approx(0.00497395, abs=5e-9)
+    assert trace.count == 6
+    np.testing.assert_allclose(trace.pooled, roicli.roi_align(feature_map, boxes, 2)[0, 0])
+
+
+def test_golden(golden_align):
+    """Some bins of each of torchvision's cases: the traced result is torchvision's number."""
+    rng = np.random.default_rng(0)
+    for k, roi in enumerate(golden_align.rois):
+        _, channels, height, width = golden_align.expected.shape
+        place, channel = (int(rng.integers(height)), int(rng.integers(width))), int(rng.integers(channels))
+        trace = roicli.trace_bin(
+            golden_align.features[int(roi[0])], roi[1:], (height, width), **golden_align.settings,
+            bin=place, channel=channel,
+        )  # fmt: skip
+        assert trace.result == pytest.approx(golden_align.expected[(k, channel, *place)], abs=1e-6)
+
+
+numbers = st.one_of(st.floats(-20, 30, width=32), st.integers(-40, 60).map(lambda n: n / 2))
+
+
+@given(
+    corners=st.tuples(numbers, numbers, numbers, numbers),
+    settings=st.one_of(
+        st.fixed_dictionaries(
+            {
+                "spatial_scale": st.sampled_from([1.0, 0.5, 0.3]),
+                "sampling_ratio": st.sampled_from([-1, 1, 2, 3]),
+                "aligned": st.booleans(),
+                "mode": st.sampled_from(["avg", "max"]),
+            }
+        ),
+        st.fixed_dictionaries({"spatial_scale": st.sampled_from([1.0, 0.5, 0.3]), "op": st.just("roi_pool")}),
+    ),
+    shape=st.tuples(st.integers(1, 3), st.integers(1, 9), st.integers(1, 7)),
+    hole=st.sampled_from([None, None, np.nan, np.inf]),
+    data=st.data(),
+)
+def test_agrees_with_the_engine(corners, settings, shape, hole, data):
+    features = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
+    if hole is not None:
+        features[0, 0, 0] = hole
+    size = (data.draw(st.integers(1, 4)), data.draw(st.integers(1, 5)))
+    place = (data.draw(st.integers(0, size[0] - 1)), data.draw(st.integers(0, size[1] - 1)))
+    channel = data.draw(st.integers(0, shape[0] - 1))
+    trace = roicli.trace_bin(features, corners, size, **settings, bin=place, channel=channel)
+    np.testing.assert_allclose(trace.result, trace.engine_value, rtol=0, atol=1e-6)
+    assert trace.count == trace.grid[0] * trace.grid[1] == len(trace.interpolated)
+    np.testing.assert_allclose(trace.weights.sum(axis=1)[trace.in_range], 1, atol=1e-6)
+    rows, columns, weights = trace.footprint()
+    assert weights.sum() <= 1 + 1e-6
+    if trace.count and hole is None and settings.get("op") != "roi_pool":
+        # The footprint is the gradient: it gives the value back.
+        read = features[channel][np.ix_(rows, columns)]
+        np.testing.assert_allclose((weights * read).sum(), trace.result, atol=2e-6)
+
+
+def test_the_footprint_is_the_outer_product_of_the_axis_weights():
+    features = np.random.default_rng(1).standard_normal((2, 9, 7)).astype(np.float32)
+    box, spec = np.array([1.3, -2, 5.9, 7.7], np.float32), PoolSpec((3, 2), aligned=True)
+    trace = roicli.trace_bin(features, box, (3, 2), aligned=True, bin=(1, 0))
+    outer = []
+    for low, high, number, length, place in ((box[1], box[3], 3, 9, 1), (box[0], box[2], 2, 7, 0)):
+        grid = sample_grid(make_bins(low[None], high[None], number, length, spec))
+        weights = axis_weights(grid, cells_read(grid), np.array([True]))
+        whole = np.zeros(length)
+        whole[weights.cells(0)] = weights.matrix(0)[place]
+        outer.append(whole)
+    rows, columns, weights = trace.footprint()
+    np.testing.assert_allclose(weights, np.outer(*outer)[np.ix_(rows, columns)], atol=1e-6)
+
+
+def test_notes_of_the_border():
+    lines = np.tile(np.arange(4.0), (1, 3, 1))
+    trace = roicli.trace_bin(lines, [-1.6, 1, 6.4, 2], (1, 1), aligned=True, sampling_ratio=8)
+    np.testing.assert_allclose(trace.x[:8], np.arange(8) - 1.6)
+    assert trace.in_range[:8].tolist() == [False, True, True, True, True, True, False, False]
+    assert trace.clamped[:8].tolist() == [False, True, False, False, False, True, False, False]
+    assert trace.columns[:8, 0].tolist() == [0, 0, 0, 1, 2, 3, 3, 3]
+    np.testing.assert_allclose(trace.interpolated[:8], [0, 0, 0.4, 1.4, 2.4, 3, 0, 0])
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"bin": (2, 0)}, UsageError, "bin 2,0 is not in a block of 2 x 3"),
+        ({"bin": (0, -1)}, UsageError, "bin 0,-1 is not in a block of 2 x 3"),
+        ({"channel": 5}, UsageError, "channel 5 is not in a map of 3"),
+        ({"spatial_scale": 1e4}, UsageError, "samples, more than can be traced"),
+        ({"features": np.zeros((1, 3, 4, 4))}, FeatureError, "are no single map"),
+        ({"op": "roi_pool", "aligned": True}, UsageError, "RoIPool takes the maximum"),
+    ],
+)
+def test_refused(settings, error, message):
+    arguments = {"features": np.zeros((3, 4, 4)), "box": [0, 0, 3, 3], "output_size": (2, 3)} | settings
+    with pytest.raises(error, match=message):
+        roicli.trace_bin(**arguments)
+
+
+@pytest.mark.parametrize("columns", [80, 160])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("tutorial.npy", "tutorial.json", "--size", 2, "--bins", "--footprint"),
+        ("feats.h5", "boxes.json", "--roi", 3, "--spatial-scale", "1/16", "--size", 14, "--bins", "--footprint"),
+        ("feats.h5", "boxes.json", "--roi", 2, "--spatial-scale", "1/16", "--vs", "roi-pool", "--bin", "0,6"),
+        ("feats.h5", "--image", 632, "--box=-9000,-9000,9000,9000", "--sampling-ratio", 9, "--bin", "3,3"),
+        ("tutorial.npy", "--box", "100,100,110,110", "--vs", "sampling-ratio=3"),
+        ("tutorial.npy", "--box", "1,1,1,1", "--aligned"),
+    ],
+)
+def test_nothing_is_cut_off(columns, arguments):
+    shown = run(*arguments, columns=columns).stdout
+    assert max(len(line.rstrip()) for line in shown.splitlines()) <= columns
+    assert "…" not in shown
+    assert "align computes" in shown
+
+
+def test_the_table():
+    shown = run("tutorial.npy", "tutorial.json", "--size", 2, "--limit", 3).stdout
+    assert "sum 0.0298436852 / 6 samples = 0.00497394738\nalign computes 0.00497394754, difference -1.6e-10" in shown
+    assert "... and 3 samples more (--limit 3)" in shown
+    assert shown.count(" 2.5718 ") == 2
+    beyond = run("tutorial.npy", "--box=-3,-3,2,2", "--size", 2, "--sampling-ratio", 2).stdout
+    assert beyond.count("out of range") == 4
+    assert "clamped" in run("tutorial.npy", "--box", "4,4,8,8", "--size", 1).stdout
+
+
+def test_json_carries_everything_the_table_shows():
+    answer = json.loads(run("feats.h5", "boxes.json", "--image", "139", "--roi", 1, "--json", "--vs", "no-aligned",
+                            "--aligned", "--spatial-scale", "1/16", "--channel", 2, "--bin", "1,3").stdout)  # fmt: skip
+    assert answer["image_id"] == "000000000139"
+    assert answer["roi"] == "annotation 1 of boxes.json"
+    np.testing.assert_allclose(answer["given_box"], [7.03, 167.76, 156.35, 262.63])
+    with h5py.File(SAMPLES / "feats.h5") as file:
+        feature_map = file["000000000139"][()]
+    for told, aligned in zip(answer["traces"], (True, False), strict=True):
+        trace = roicli.trace_bin(feature_map, answer["given_box"], 7, 1 / 16, aligned=aligned, bin=(1, 3), channel=2)
+        assert told["spec"]["aligned"] is aligned
+        assert told["result"] == trace.result
+        assert told["align_value"] == trace.engine_value
+        for name in ("y", "x", "rows", "columns", "weights", "values", "interpolated", "in_range", "clamped"):
+            assert told["samples"][name] == getattr(trace, name).tolist()
+        assert told["pooled"] == trace.pooled.tolist()
+        assert told["footprint"]["weights"] == trace.footprint()[2].tolist()
+        assert told["roi"] == list(trace.roi)
+
+
+def test_csv_holds_the_samples():
+    lines = list(csv.DictReader(io.StringIO(run("tutorial.npy", "tutorial.json", "--size", 2, "--csv").stdout)))
+    assert len(lines) == 6
+    assert np.float32(lines[0]["interpolated"]) == np.float32(0.024148501)
+    total = sum(float(line["interpolated"]) for line in lines)
+    assert total / 6 == pytest.approx(0.00497395, abs=5e-9)
+
+
+def test_json_without_numbers_for_what_json_lacks(tmp_path):
+    np.save(tmp_path / "map.npy", np.full((1, 3, 3), np.nan, np.float32))
+    answer = json.loads(run("map.npy", "--box", "0,0,2,2", "--size", 1, "--json", cwd=tmp_path).stdout)
+    assert answer["traces"][0]["result"] == "nan"
+
+
+def test_the_numbers_are_those_of_align(tmp_path):
+    settings = ["--size", "3x4", "--spatial-scale", "1/16", "--aligned", "--sampling-ratio", "2"]
+    inputs = [SAMPLES / "feats.h5", SAMPLES / "boxes.json"]
+    subprocess.run([ROICLI, "align", *inputs, "-o", "out.npy", "--quiet", *settings], cwd=tmp_path, check=True)
+    pooled = np.load(tmp_path / "out.npy")
+    for roi in range(len(pooled)):
+        answer = json.loads(run(*inputs, "--roi", roi, "--channel", 5, "--json", *settings).stdout)
+        np.testing.assert_array_equal(np.array(answer["traces"][0]["pooled"], np.float32), pooled[roi, 5])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "parts"),
+    [
+        (["feats.h5", "boxes.json", "--roi", 7], 2, ["boxes.json has 7 boxes, there is no RoI 7", "--roi 0 to 6"]),
+        (["feats.h5", "boxes.json", "--image", 139, "--roi", 3], 2, ["has 3 boxes, there is no RoI 3", "0 to 2"]),
+        (["feats.h5", "boxes.json", "--image", 7], 3, ["'7'", "'000000000139'"]),
+        (["feats.h5", "boxes.json", "--bin", "7,0"], 2, ["bin 7,0 is not in a block of 7 x 7", "0 to 6"]),
+        (["feats.h5", "boxes.json", "--channel", 8], 2, ["channel 8 is not in a map of 8", "0 to 7"]),
+        (["feats.h5", "boxes.json", "--bin", "x"], 2, ["'x' is no bin"]),
+        (["feats.h5", "boxes.json", "--vs", "caffe"], 2, ["'caffe' is none of aligned"]),
+        (["feats.h5", "boxes.json", "--vs", "no-aligned"], 2, ["--vs names what is traced already"]),
+        (["feats.h5", "boxes.json", "--box", "1,2,3,4"], 2, ["not both"]),
+        (["feats.h5"], 2, ["Give a box file or --box"]),
+        (["feats.h5", "--box", "1,2,3,4"], 2, ["holds 3 maps", "--image"]),
+        (["feats.h5", "--image", 139, "--box", "1,2,3"], 2, ["'1,2,3' are not four numbers"]),
+        (["feats.h5", "--image", 139, "--box", "1,2,3,nan"], 3, ["NaN, infinite"]),
+        (["tutorial.npy", "tutorial.json", "--json", "--csv"], 2, ["give one of them"]),
+        (["tutorial.npy", "tutorial.json", "--picture", "no/out.png"], 3, ["folder"]),
+        (["tutorial.npy", "tutorial.json", "--picture", "out.txt"], 2, [".png", ".gif"]),
+        (["tutorial.npy", "tutorial.json", "--picture", "out.png", "--point", 99], 2, ["point 99", "0 to"]),
+    ],
+)
+def test_requests_that_cannot_be_met(arguments, code, parts):
+    done = run(*arguments, expect=code)
+    assert done.stdout == ""
+    for part in parts:
+        assert part in done.stderr
+
+
+def test_an_image_without_boxes(tmp_path):
+    (tmp_path / "one.json").write_text('{"139": [[0, 0, 100, 100]]}')
+    message = run(SAMPLES / "feats.h5", tmp_path / "one.json", "--image", 285, expect=2).stderr
+    assert "image '000000000285' of" in message
+    assert "has 0 boxes" in message
+
+
+def test_pictures(tmp_path):
+    for name in ("bin.png", "bin.gif"):
+        path = tmp_path / name
+        run("feats.h5", "boxes.json", "--spatial-scale", "1/16", "--picture", path, "--vs", "aligned")
+        assert path.stat().st_size > 1000
+        assert "exists" in run("feats.h5", "boxes.json", "--picture", path, expect=3).stderr
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["bin.gif", "bin.png"]
+
+
+def test_a_huge_file_is_read_at_one_map_only(tmp_path):
+    """50 GB, sparse: were more than one map read, this would take minutes and all memory."""
+    with h5py.File(tmp_path / "huge.h5", "w") as file:
+        layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+        layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+        space = h5py.h5s.create_simple((60_000, 64, 50, 68))
+        h5py.h5d.create(file.id, b"maps", h5py.h5t.NATIVE_FLOAT, space, dcpl=layout)
+        file["image_ids"] = np.arange(60_000)
+    assert (tmp_path / "huge.h5").stat().st_size > 50e9
+    script = f"ulimit -v 2000000; {ROICLI} trace huge.h5 --image 59999 --box 1,2,30,40 --size 2"
+    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "image 59999" in done.stdout
