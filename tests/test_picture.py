@@ -112,6 +112,7 @@ def test_a_bin_of_1e30_cells_ends_where_it_does(tmp_path):
     trace = trace_bin(MIDDLE, [-1e30, -1e30, 1e30, 1e30], 2, sampling_ratio=2)
     drawn = Drawn(trace, tmp_path / "a.png")
     assert drawn.pixel(-20, 0) == drawn.pixel(0, -20) == ORANGE
+    assert drawn.pixel(60, 0) == drawn.pixel(0, 90) == (255, 255, 255)  # the edges of the next bins
 
 
 def test_two_traces_share_crop_and_colours():
