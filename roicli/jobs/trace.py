@@ -119,9 +119,7 @@ def trace(job: TraceJob, note: Callable[[str], None]) -> Traced:
         specs = tuple(replace(spec, spatial_scale=1.0) for spec in specs)
     traces = tuple(_trace(feature_map, box, spec, job) for spec in specs)
     x1, y1, x2, y2 = given.tolist()
-    return Traced(
-        traces, source.ids[index], roi, (x1, y1, x2, y2), "of the image" if job.normalized else "px"
-    )
+    return Traced(traces, source.ids[index], roi, (x1, y1, x2, y2), "of the image" if job.normalized else "px")
 
 
 def _trace(feature_map: NDArray[Any], box: NDArray[np.float64], spec: PoolSpec, job: TraceJob) -> BinTrace:
