@@ -49,6 +49,7 @@ class Roicli(click.Group):
         try:
             return super().main(*args, **extra)
         except OSError as error:  # standard output, which is a full disk
+            _mute_stdout()
             _fail(f"error: cannot print: {error.strerror}", RoicliError.exit_code)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -63,10 +64,11 @@ class Roicli(click.Group):
             click.echo("stopped: what was not complete has been removed", err=True)
             raise
         except BrokenPipeError:
-            # Who reads our output has heard enough. Nothing may be flushed into the pipe on the way out either.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            # Who reads our output has heard enough.
+            _mute_stdout()
             sys.exit(128 + signal.SIGPIPE)
         except OSError as error:
+            _mute_stdout()
             where = f"{error.filename}: " if error.filename else ""
             _fail(f"error: {where}{error.strerror or error}", RoicliError.exit_code)
         except Exception as error:
@@ -91,6 +93,11 @@ def main(debug: bool) -> None:
       roicli align 'feats/*.npy' boxes.csv -o pooled.h5 --spatial-scale 1/16
       roicli trace feats.h5 boxes.json --roi 3 --bin 0,0 --picture bin.png
     """
+
+
+def _mute_stdout() -> None:
+    """Throw away what standard output did not take, or Python would fail over it once more on the way out."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _fail(message: str, exit_code: int) -> NoReturn:
