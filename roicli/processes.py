@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from multiprocessing import active_children, connection, get_context, parent_process
 from multiprocessing.context import BaseContext
 
-from roicli.execute import Done, Pooler
 from roicli.plan import Task
+from roicli.pooler import Done, Pooler
 from roicli.signals import leave_to_parent
 
 _pooler: Pooler | None = None

@@ -66,7 +66,7 @@ def convention(text: str) -> dict[str, Any]:
 )
 @click.option("--bins", is_flag=True, help="Show the whole pooled block.")
 @click.option("--footprint", is_flag=True, help="Show which cells the bin reads, with which total weight.")
-@click.option("--limit", type=click.IntRange(0, 10_000), default=100, show_default=True, help="Samples to list at most.")
+@click.option("--limit", type=click.IntRange(0, 10_000), default=100, show_default=True, help="Samples to list.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON, in full precision.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print the samples as CSV, in full precision.")
 @click.option(

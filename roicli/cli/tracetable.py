@@ -35,10 +35,10 @@ def show_traced(traced: Traced, *, titles: Sequence[str], limit: int, bins: bool
     if beside:
         console.print(Columns([_fixed(part, width) for part in parts], padding=(0, 2)))
     else:
-        for part in parts:
-            console.print(part)
+        for number, part in enumerate(parts):
+            console.print(*[""] * number, part)
     if len(traced.traces) > 1:
-        console.print(_comparison(traced.traces, titles))
+        console.print("", _comparison(traced.traces, titles))
 
 
 def _fixed(part: RenderableType, width: int) -> Table:

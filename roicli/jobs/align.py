@@ -16,10 +16,11 @@ from roicli import __version__
 from roicli.arguments import compute_dtype
 from roicli.boxes import BoxFormat, find_bad_boxes
 from roicli.errors import BoxError, OutputError
-from roicli.execute import Pooler, run
+from roicli.execute import run
 from roicli.jobs.bind import Inputs, Layout, bind
 from roicli.jobs.listener import Listener
 from roicli.plan import Costs, make_plan
+from roicli.pooler import Pooler
 from roicli.report import RunReport, peak_memory
 from roicli.sampling import lie_outside
 from roicli.signals import held_off

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from roicli.sinks.partial import Partial, writing
+from roicli.sinks.partial import writing
 from roicli.sinks.rowfile import RowFile
 
 
@@ -20,26 +20,3 @@ def create_npy(path: Path, name: Path, shape: tuple[int, ...], dtype: np.dtype[A
         target = RowFile(path, name, file.tell(), shape[0], shape[1:], dtype)
         os.truncate(file.fileno(), target.end)
     return target
-
-
-class NpySink:
-    """The features alone, (K, C, PH, PW) or (K, C)."""
-
-    def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], *, overwrite: bool) -> None:
-        self._partial = Partial(path, overwrite=overwrite)
-        with self._partial.begun():
-            self.target = create_npy(self._partial.path, path, shape, dtype)
-
-    def finish(self) -> None:
-        """Check and flush the file."""
-        self.target.finish()
-        self._partial.flush()
-
-    def publish(self) -> None:
-        """Move the file to its final name."""
-        self._partial.publish()
-
-    def abort(self) -> None:
-        """Remove the temporary file."""
-        self.target.close()
-        self._partial.remove()

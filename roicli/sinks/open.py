@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from roicli.errors import OutputError
+from roicli.sinks.filesink import FileSink
 from roicli.sinks.partial import check_name, check_space
 from roicli.sinks.protocol import PooledSink, Record
 
@@ -44,14 +45,14 @@ def open_sink(
     size += sum(array.nbytes for array in record.columns().values())
     suffix = path.suffix.lower()
     check_space(path, 2 * size if suffix == ".npz" else size)
-    if suffix == ".npy":
-        from roicli.sinks.npy import NpySink
-
-        return NpySink(path, shape, dtype, overwrite=overwrite)
     if suffix == ".npz":
         from roicli.sinks.npz import NpzSink
 
         return NpzSink(path, shape, dtype, record, overwrite=overwrite)
-    from roicli.sinks.hdf5 import Hdf5Sink
+    if suffix == ".npy":
+        from roicli.sinks.npy import create_npy
 
-    return Hdf5Sink(path, shape, dtype, record, overwrite=overwrite)
+        return FileSink(path, lambda file: create_npy(file, path, shape, dtype), overwrite=overwrite)
+    from roicli.sinks.hdf5 import create_hdf5
+
+    return FileSink(path, lambda file: create_hdf5(file, path, shape, dtype, record), overwrite=overwrite)

@@ -1,0 +1,110 @@
+"""What a worker does: read a map, pool some of its boxes, write their rows.
+
+What happens to one unit does not depend on which task, batch or worker it is in, so neither do the bytes written.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roicli.engine import channels_last, pool_boxes
+from roicli.plan import Task
+from roicli.sampling import FloatArray
+from roicli.sinks import RowFile
+from roicli.sources import FeatureSource
+from roicli.spec import PoolSpec
+
+
+@dataclass(frozen=True)
+class Done:
+    """What became of some boxes.
+
+    Attributes
+    ----------
+    boxes : int
+        Rows written.
+    not_finite : int
+        Rows among them with a NaN or an infinity, because their boxes read such cells.
+    overflowed : int
+        Rows among them with a number too large for the dtype of the output, written as an infinity.
+    """
+
+    boxes: int = 0
+    not_finite: int = 0
+    overflowed: int = 0
+
+    def __add__(self, other: Done) -> Done:
+        return Done(self.boxes + other.boxes, self.not_finite + other.not_finite, self.overflowed + other.overflowed)
+
+
+class Pooler:
+    """Pools units: reads their map, pools their boxes, writes their rows. Picklable; may be shared by threads.
+
+    Parameters
+    ----------
+    source : FeatureSource
+        The maps.
+    boxes : (K, 4) float64
+        One box for each output row, in image pixels.
+    order : (K',) intp
+        Output rows in the order of the plan.
+    spec : PoolSpec
+        What to compute.
+    target : RowFile
+        Where row i of `boxes` goes.
+    """
+
+    def __init__(
+        self,
+        source: FeatureSource,
+        boxes: NDArray[np.float64],
+        order: NDArray[np.intp],
+        spec: PoolSpec,
+        target: RowFile,
+    ) -> None:
+        self._source, self._boxes, self._order, self._spec, self._target = source, boxes, order, spec, target
+        self._lock = threading.Lock()
+        self._held: tuple[int, FloatArray] | None = None
+
+    def pool(self, task: Task) -> Done:
+        """Work off one task."""
+        done = Done()
+        for map_index, units in groupby(task, key=lambda unit: unit.map_index):
+            feature_map = self._feature_map(map_index)
+            for unit in units:
+                done += self._pool_rows(feature_map, self._order[unit.first : unit.stop])
+        return done
+
+    def _pool_rows(self, feature_map: FloatArray, rows: NDArray[np.intp]) -> Done:
+        block = np.empty((len(rows), *self._target.row_shape), feature_map.dtype)
+        not_finite = pool_boxes(feature_map, self._boxes[rows], self._spec, block)
+        overflowed = 0
+        if block.dtype != self._target.dtype:
+            with np.errstate(over="ignore"):
+                narrow = block.astype(self._target.dtype)
+            lost = np.isfinite(block) & ~np.isfinite(narrow)
+            overflowed = int(lost.reshape(len(rows), -1).any(axis=1).sum())
+            block = narrow
+        self._target.write(rows, block)
+        return Done(len(rows), not_finite, overflowed)
+
+    def _feature_map(self, map_index: int) -> FloatArray:
+        """Read a map once, also for threads that pool it together."""
+        with self._lock:
+            if self._held is None or self._held[0] != map_index:
+                self._held = None
+                self._held = (map_index, channels_last(self._source.read(map_index)))
+            return self._held[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_lock": None, "_held": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._lock = threading.Lock()

@@ -1,0 +1,42 @@
+"""An output whose rows lie in the file itself from the start: .npy and HDF5."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from roicli.sinks.partial import Partial
+from roicli.sinks.rowfile import RowFile
+
+
+class FileSink:
+    """A temporary file that becomes the output by being moved.
+
+    Parameters
+    ----------
+    path : Path
+        The output.
+    create : callable
+        Makes the file at the path that it is given, of its full size, and tells where its rows lie.
+    overwrite : bool
+        Whether an output that exists is replaced.
+    """
+
+    def __init__(self, path: Path, create: Callable[[Path], RowFile], *, overwrite: bool) -> None:
+        self._partial = Partial(path, overwrite=overwrite)
+        with self._partial.begun():
+            self.target = create(self._partial.path)
+
+    def finish(self) -> None:
+        """Check and flush the file."""
+        self.target.finish()
+        self._partial.flush()
+
+    def publish(self) -> None:
+        """Move the file to its final name."""
+        self._partial.publish()
+
+    def abort(self) -> None:
+        """Remove the temporary file."""
+        self.target.close()
+        self._partial.remove()
