@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from roicli.bintrace import BinTrace as BinTrace
     from roicli.engine import roi_align as roi_align
     from roicli.engine import roi_pool as roi_pool
     from roicli.errors import RoicliError as RoicliError
-    from roicli.trace import BinTrace as BinTrace
     from roicli.trace import trace_bin as trace_bin
 
 __version__ = "0.1.0"
 
 # Where each public name lives; loaded at first use, so that `import roicli` costs nothing.
 _HOMES = {
-    "BinTrace": "trace",
+    "BinTrace": "bintrace",
     "RoicliError": "errors",
     "roi_align": "engine",
     "roi_pool": "engine",

@@ -35,16 +35,12 @@ def tails(image_id: str) -> list[str]:
 def match_images(
     image_ids: Sequence[str], aliases: Sequence[str] | None, map_ids: Sequence[str], *, boxes: str, features: str
 ) -> NDArray[np.intp]:
-    """Find the map of each image.
+    """Find the map of each image; see `find_images`.
 
     Parameters
     ----------
-    image_ids : sequence of str
-        Distinct ids of the box file.
-    aliases : sequence of str, optional
-        The same images' file names; looked at where an id alone finds no map.
-    map_ids : sequence of str
-        Ids of the feature maps, distinct.
+    image_ids, aliases, map_ids
+        As in `find_images`.
     boxes, features : str
         Names of the two inputs, for the message.
 
@@ -58,6 +54,42 @@ def match_images(
     BoxError
         Images without a map; the message counts them and shows examples of both sides.
     """
+    found = find_images(image_ids, aliases, map_ids)
+    missing = [name for name, index in zip(image_ids, found.tolist(), strict=True) if index < 0]
+    if missing:
+        raise BoxError(
+            f"{len(missing)} of {len(image_ids)} images of {boxes} have no features in {features}: {_some(missing)}",
+            f"The features are named {_some(map_ids)}; make the ids agree, or leave those images out of the boxes."
+            if map_ids
+            else "Name features that hold maps.",
+        )
+    twice = [index for index, count in Counter(found.tolist()).items() if count > 1]
+    if twice:
+        same = [name for name, index in zip(image_ids, found.tolist(), strict=True) if index == twice[0]]
+        raise BoxError(
+            f"images {_some(same)} of {boxes} would all be map {map_ids[twice[0]]!r} of {features}",
+            "Give each image an id of its own, written as the features are named.",
+        )
+    return found
+
+
+def find_images(image_ids: Sequence[str], aliases: Sequence[str] | None, map_ids: Sequence[str]) -> NDArray[np.intp]:
+    """Find the map of each image, exactly or by what is tolerated.
+
+    Parameters
+    ----------
+    image_ids : sequence of str
+        Distinct ids of the box file.
+    aliases : sequence of str, optional
+        The same images' file names; looked at where an id alone finds no map.
+    map_ids : sequence of str
+        Ids of the feature maps, distinct.
+
+    Returns
+    -------
+    (len(image_ids),) intp
+        Index into `map_ids`, -1 where there is no map, or more than one could be meant.
+    """
     exact = {name: index for index, name in enumerate(map_ids)}
     found = [exact.get(name, -1) for name in image_ids]
     if -1 in found:
@@ -70,21 +102,6 @@ def match_images(
                     found[index] = exact.get(name, -1)
                 if found[index] < 0 and (names is not image_ids or itself(name) == index):
                     found[index] = loose(name)
-    missing = [name for name, index in zip(image_ids, found, strict=True) if index < 0]
-    if missing:
-        raise BoxError(
-            f"{len(missing)} of {len(image_ids)} images of {boxes} have no features in {features}: {_some(missing)}",
-            f"The features are named {_some(map_ids)}; make the ids agree, or leave those images out of the boxes."
-            if map_ids
-            else "Name features that hold maps.",
-        )
-    twice = [index for index, count in Counter(found).items() if count > 1]
-    if twice:
-        same = [name for name, index in zip(image_ids, found, strict=True) if index == twice[0]]
-        raise BoxError(
-            f"images {_some(same)} of {boxes} would all be map {map_ids[twice[0]]!r} of {features}",
-            "Give each image an id of its own, written as the features are named.",
-        )
     return np.array(found, dtype=np.intp)
 
 

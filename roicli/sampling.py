@@ -306,12 +306,16 @@ class CellRanges:
         First cell of each RoI, before it is clipped to the map.
     extent : (K,) intp
         Cells of each RoI, at least one.
+    begin, end : (K, P) intp
+        The cells of each bin, on the map or beyond it.
     first, stop : (K, P) intp
-        The cells of each bin that lie on the map; none if ``stop <= first``.
+        Those of them that lie on the map; none if ``stop <= first``.
     """
 
     start: IntArray
     extent: IntArray
+    begin: IntArray
+    end: IntArray
     first: IntArray
     stop: IntArray
 
@@ -332,9 +336,9 @@ def cell_ranges(low: FloatArray, high: FloatArray, number: int, length: int, spe
     extent = np.maximum(end - start + 1, 1)
     size = (extent.astype(dtype) / dtype(number))[:, None]
     edge = np.arange(number + 1).astype(dtype)
-    first = np.floor(edge[:-1] * size).astype(np.intp) + start[:, None]
+    begin = np.floor(edge[:-1] * size).astype(np.intp) + start[:, None]
     stop = np.ceil(edge[1:] * size).astype(np.intp) + start[:, None]
-    return CellRanges(start, extent, np.clip(first, 0, length), np.clip(stop, 0, length))
+    return CellRanges(start, extent, begin, stop, np.clip(begin, 0, length), np.clip(stop, 0, length))
 
 
 def _round_half_away(values: FloatArray) -> IntArray:

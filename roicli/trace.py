@@ -7,15 +7,15 @@ that the number can be followed by hand; `BinTrace.pooled` holds what the engine
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from roicli.arguments import make_spec
+from roicli.arguments import feature_batch, make_spec
+from roicli.bintrace import BinTrace
 from roicli.engine import roi_align, roi_pool
-from roicli.errors import FeatureError, UsageError
+from roicli.errors import BoxError, FeatureError, UsageError
 from roicli.sampling import (
     Bins,
     FloatArray,
@@ -28,129 +28,10 @@ from roicli.sampling import (
 )
 from roicli.spec import Mode, Op, PoolSpec
 
-MAX_SAMPLES = 2**20
+__all__ = ["BinTrace", "trace_bin"]
 
-
-@dataclass(frozen=True, eq=False)
-class BinTrace:
-    """What one bin reads and how that becomes its value.
-
-    All coordinates are in feature cells as samples are: coordinate 0 is the centre of the first cell, and cell i
-    reaches from i - 0.5 to i + 0.5. Pairs and arrays of two are y first; n is the number of samples of the bin, in
-    order of rows, then columns. RoIPool has no samples: each of the bin's cells stands as one, at its centre.
-
-    Attributes
-    ----------
-    spec : PoolSpec
-        How it was pooled.
-    box : (4,) tuple of float
-        xyxy in image pixels, rounded to the dtype of the computation.
-    shape : (int, int, int)
-        C, H, W of the feature map.
-    channel : int
-        The channel that is traced.
-    bin : (int, int)
-        The bin that is traced: row and column of the pooled block.
-    plane : (H, W)
-        The channel's values, as stored.
-    grid : (int, int)
-        Samples of one bin along y and x, in range or not.
-    bin_rows, bin_columns : (PH, 2), (PW, 2)
-        Where each bin of the RoI begins and ends.
-    sample_rows, sample_columns : (PH, ny), (PW, nx)
-        Where the samples of all bins of the RoI lie along y and x; no columns for RoIPool.
-    iy, ix : (n,) intp
-        Number of each sample within its bin; for RoIPool, of each cell.
-    y, x : (n,)
-        Where each sample lies, before it is clamped.
-    rows, columns : (n, 2) intp
-        The two rows and the two columns that it lies between.
-    weights, values : (n, 4)
-        Weights and values of its four neighbours: upper left, upper right, lower left, lower right.
-    interpolated : (n,)
-        Value of each sample: the sum of weights times values; 0 where it is out of range.
-    in_range, clamped : (n,) bool
-        Whether a sample counts, and whether it was moved onto the border of the map first.
-    result : float
-        The mean or the maximum of `interpolated`, as the traced sum gives it.
-    pooled : (PH, PW)
-        The whole block of this RoI and channel as the engine computes it.
-    """
-
-    spec: PoolSpec
-    box: tuple[float, float, float, float]
-    shape: tuple[int, int, int]
-    channel: int
-    bin: tuple[int, int]
-    plane: NDArray[Any]
-    grid: tuple[int, int]
-    bin_rows: FloatArray
-    bin_columns: FloatArray
-    sample_rows: FloatArray
-    sample_columns: FloatArray
-    iy: IntArray
-    ix: IntArray
-    y: FloatArray
-    x: FloatArray
-    rows: IntArray
-    columns: IntArray
-    weights: FloatArray
-    values: FloatArray
-    interpolated: FloatArray
-    in_range: NDArray[np.bool_]
-    clamped: NDArray[np.bool_]
-    result: float
-    pooled: FloatArray
-
-    @property
-    def count(self) -> int:
-        """Samples of the bin, those out of range included: the divisor of the mean."""
-        return len(self.y)
-
-    @property
-    def total(self) -> float:
-        """Sum of the interpolated values."""
-        return float(self.interpolated.sum(dtype=np.float64))
-
-    @property
-    def engine_value(self) -> float:
-        """What the engine computes for this bin."""
-        return float(self.pooled[self.bin])
-
-    @property
-    def roi(self) -> tuple[float, float, float, float]:
-        """The RoI as xyxy in feature cells."""
-        (top, left), (bottom, right) = (
-            (float(self.bin_rows[at, at]), float(self.bin_columns[at, at])) for at in (0, -1)
-        )
-        return left, top, right, bottom
-
-    def footprint(self) -> tuple[IntArray, IntArray, NDArray[np.float64]]:
-        """Total weight with which the bin takes each cell: the gradient of its value by the map.
-
-        Returns
-        -------
-        rows, columns : (h,), (w,) intp
-            The smallest window of cells that holds all that are read; empty if none is.
-        weights : (h, w) float64
-            For a mean, each sample's weights over the number of samples. For a maximum, the weights of the first
-            sample that attains it, all zero if that is one out of range.
-        """
-        read = np.flatnonzero(self.in_range)
-        if not len(read):
-            return np.empty(0, np.intp), np.empty(0, np.intp), np.empty((0, 0))
-        top, left = self.rows[read].min(), self.columns[read].min()
-        bottom, right = self.rows[read].max() + 1, self.columns[read].max() + 1
-        if self.spec.mode == "max":
-            best = int(np.argmax(self.interpolated))
-            share = (np.arange(self.count) == best).astype(np.float64)
-        else:
-            share = np.full(self.count, 1 / self.count)
-        weights = np.zeros((bottom - top, right - left))
-        for corner in range(4):
-            y, x = self.rows[read, corner // 2] - top, self.columns[read, corner % 2] - left
-            np.add.at(weights, (y, x), self.weights[read, corner] * share[read])
-        return np.arange(top, bottom), np.arange(left, right), weights
+# A table, a JSON document or a picture of more would be of use to nobody.
+MAX_SAMPLES = 2**17
 
 
 def trace_bin(
@@ -161,7 +42,7 @@ def trace_bin(
     sampling_ratio: int = -1,
     aligned: bool = False,
     *,
-    mode: Mode = "avg",
+    mode: Mode | None = None,
     op: Op = "roi_align",
     bin: tuple[int, int] = (0, 0),
     channel: int = 0,
@@ -175,7 +56,7 @@ def trace_bin(
     box : (4,)
         xyxy in image pixels.
     output_size, spatial_scale, sampling_ratio, aligned, mode
-        As in `roi_align`; RoIPool takes the first two only.
+        As in `roi_align`; RoIPool takes the first two only, and the maximum is its only mode.
     op : {"roi_align", "roi_pool"}
         Which operator.
     bin : (int, int)
@@ -190,7 +71,7 @@ def trace_bin(
     Raises
     ------
     UsageError
-        A bin or a channel out of range, a bin of more than a million samples, a setting out of its range.
+        A bin or a channel out of range, a bin of more than 131,072 samples, a setting out of its range.
     FeatureError, BoxError
         As in `roi_align`.
 
@@ -200,47 +81,60 @@ def trace_bin(
     >>> trace.y.tolist(), trace.x.tolist(), trace.interpolated.tolist(), trace.result
     ([0.5, 0.5, 1.5, 1.5], [0.5, 1.5, 0.5, 1.5], [2.5, 3.5, 6.5, 7.5], 5.0)
     """
-    if op == "roi_pool":
-        mode = "max"
     spec = make_spec(
-        output_size, spatial_scale=spatial_scale, sampling_ratio=sampling_ratio, aligned=aligned, mode=mode, op=op
+        output_size,
+        spatial_scale=spatial_scale,
+        sampling_ratio=sampling_ratio,
+        aligned=aligned,
+        mode=mode or ("max" if op == "roi_pool" else "avg"),
+        op=op,
     )
-    maps = np.asarray(features)
-    if maps.ndim != 3:
-        raise FeatureError(f"features of shape {maps.shape} are no single map", "Give (C, H, W).")
-    _check_place(spec, maps.shape[0], bin, channel)
-    # The checks of features and box are the engine's own.
-    settings = (spec.output_size, spec.spatial_scale)
+    if np.ndim(features) != 3:
+        raise FeatureError(f"features of shape {np.shape(features)} are no single map", "Give (C, H, W).")
+    maps = feature_batch(features)[0]
+    if np.shape(box) != (4,):
+        raise BoxError(f"a box of shape {np.shape(box)} is no box", "Give x1, y1, x2, y2.")
+    place = _whole_numbers(bin, 2, "bin", spec.output_size)
+    (plane_index,) = _whole_numbers((channel,), 1, "channel", maps.shape[:1])
+    # The check of the box is the engine's own.
     if op == "roi_pool":
-        block = roi_pool(maps, np.reshape(box, (1, -1)), *settings)
+        block = roi_pool(maps, np.reshape(box, (1, 4)), spec.output_size, spatial_scale)
     else:
-        block = roi_align(maps, np.reshape(box, (1, -1)), *settings, spec.sampling_ratio, spec.aligned, mode=mode)
-    corners = np.asarray(box).reshape(4).astype(block.dtype)
-    samples = (_cells if op == "roi_pool" else _samples)(maps[channel], corners, spec, bin)
-    return BinTrace(
+        block = roi_align(
+            maps, np.reshape(box, (1, 4)), spec.output_size, spatial_scale, sampling_ratio, aligned, mode=spec.mode
+        )
+    plane = maps[plane_index]
+    corners = np.asarray(box).astype(block.dtype)
+    trace = BinTrace(
         spec=spec,
         box=(float(corners[0]), float(corners[1]), float(corners[2]), float(corners[3])),
         shape=maps.shape,
-        channel=channel,
-        bin=bin,
-        plane=maps[channel],
-        pooled=block[0, channel],
-        **samples,
+        channel=plane_index,
+        bin=(place[0], place[1]),
+        plane=plane.view(),
+        pooled=block[0, plane_index],
+        **(_cells if op == "roi_pool" else _samples)(plane, corners, spec, place),
     )
+    for value in vars(trace).values():
+        if isinstance(value, np.ndarray):
+            value.flags.writeable = False
+    return trace
 
 
-def _check_place(spec: PoolSpec, channels: int, bin: tuple[int, int], channel: int) -> None:
-    height, width = spec.output_size
-    if not (0 <= bin[0] < height and 0 <= bin[1] < width):
+def _whole_numbers(given: Any, number: int, name: str, ends: tuple[int, ...]) -> tuple[int, ...]:
+    """Check the place of a bin or of a channel."""
+    values = np.asarray(given)
+    if values.shape != (number,) or values.dtype.kind not in "iu":
+        raise UsageError(f"{name} {given!r} is no place", f"Give {number} whole number{'s' * (number > 1)}.")
+    if ((values < 0) | (values >= ends)).any():
         raise UsageError(
-            f"bin {bin[0]},{bin[1]} is not in a block of {height} x {width}",
-            f"Give a row from 0 to {height - 1} and a column from 0 to {width - 1}.",
+            f"{name} {','.join(map(str, values))} is not among {' x '.join(map(str, ends))}",
+            f"Give {' and '.join(f'0 to {end - 1}' for end in ends)}.",
         )
-    if not 0 <= channel < channels:
-        raise UsageError(f"channel {channel} is not in a map of {channels}", f"Give 0 to {channels - 1}.")
+    return tuple(values.tolist())
 
 
-def _samples(plane: NDArray[Any], box: FloatArray, spec: PoolSpec, bin: tuple[int, int]) -> dict[str, Any]:
+def _samples(plane: NDArray[Any], box: FloatArray, spec: PoolSpec, bin: tuple[int, ...]) -> dict[str, Any]:
     """Trace a bin of RoIAlign: the fields of BinTrace that its samples give."""
     x1, y1, x2, y2 = box[:, None]
     axes = [
@@ -262,15 +156,16 @@ def _samples(plane: NDArray[Any], box: FloatArray, spec: PoolSpec, bin: tuple[in
     weights = (weights_y[iy][:, :, None] * weights_x[ix][:, None, :]).reshape(-1, 4)
     values = plane[rows[iy][:, :, None], columns[ix][:, None, :]].reshape(-1, 4).astype(box.dtype)
     with np.errstate(invalid="ignore", over="ignore"):
-        interpolated = np.where(inside, (weights * values).sum(axis=1), 0)
-        if spec.mode == "max":
-            result = float(interpolated.max(initial=-np.inf)) if len(interpolated) else 0.0
-        else:
-            result = float(interpolated.sum()) / max(len(interpolated), 1)
+        interpolated = np.where(inside, (weights * values).sum(axis=1), 0).astype(box.dtype)
+        best = int(np.argmax(interpolated)) if spec.mode == "max" and len(interpolated) else None
+        mean = interpolated.sum(dtype=np.float64) / max(len(interpolated), 1)
+    result = float(mean if best is None else interpolated[best])
+    rows_at, columns_at = (_edges(axis) for axis in axes)
     return {
         "grid": grid,
-        "bin_rows": _edges(axes[0]),
-        "bin_columns": _edges(axes[1]),
+        "roi": (float(columns_at[0, 0]), float(rows_at[0, 0]), float(columns_at[-1, 1]), float(rows_at[-1, 1])),
+        "bin_rows": rows_at,
+        "bin_columns": columns_at,
         "sample_rows": sample_rows,
         "sample_columns": sample_columns,
         "iy": iy,
@@ -284,6 +179,7 @@ def _samples(plane: NDArray[Any], box: FloatArray, spec: PoolSpec, bin: tuple[in
         "interpolated": interpolated,
         "in_range": inside,
         "clamped": (clamped_y[:, None] | clamped_x).ravel() & inside,
+        "best": best,
         "result": result,
     }
 
@@ -311,7 +207,7 @@ def _edges(bins: Bins) -> FloatArray:
     return np.stack([edge[:-1], edge[1:]], axis=1)
 
 
-def _cells(plane: NDArray[Any], box: FloatArray, spec: PoolSpec, bin: tuple[int, int]) -> dict[str, Any]:
+def _cells(plane: NDArray[Any], box: FloatArray, spec: PoolSpec, bin: tuple[int, ...]) -> dict[str, Any]:
     """Trace a bin of RoIPool: the fields of BinTrace that its cells give."""
     x1, y1, x2, y2 = box[:, None]
     rows = cell_ranges(y1, y2, spec.output_size[0], plane.shape[0], spec)
@@ -323,11 +219,16 @@ def _cells(plane: NDArray[Any], box: FloatArray, spec: PoolSpec, bin: tuple[int,
     number = len(value)
     weights = np.zeros((number, 4), box.dtype)
     weights[:, 0] = 1
+    # Like torchvision, RoIPool begins with the lowest float32 and looks for what is greater, which NaN never is.
     lowest = -float(np.finfo(np.float32).max)
+    greater = np.where(value > lowest, value, -np.inf)
+    best = int(np.argmax(greater)) if (value > lowest).any() else None
+    left, top = float(columns.start[0]) - 0.5, float(rows.start[0]) - 0.5
     return {
         "grid": (len(y), len(x)),
-        "bin_rows": np.stack([rows.first[0], rows.stop[0]], axis=1) - box.dtype.type(0.5),
-        "bin_columns": np.stack([columns.first[0], columns.stop[0]], axis=1) - box.dtype.type(0.5),
+        "roi": (left, top, left + float(columns.extent[0]), top + float(rows.extent[0])),
+        "bin_rows": np.stack([rows.begin[0], rows.end[0]], axis=1) - box.dtype.type(0.5),
+        "bin_columns": np.stack([columns.begin[0], columns.end[0]], axis=1) - box.dtype.type(0.5),
         "sample_rows": np.empty((spec.output_size[0], 0), box.dtype),
         "sample_columns": np.empty((spec.output_size[1], 0), box.dtype),
         "iy": iy,
@@ -341,5 +242,6 @@ def _cells(plane: NDArray[Any], box: FloatArray, spec: PoolSpec, bin: tuple[int,
         "interpolated": value,
         "in_range": np.ones(number, np.bool_),
         "clamped": np.zeros(number, np.bool_),
-        "result": float(np.fmax.reduce(value, initial=lowest)) if number else 0.0,
+        "best": best,
+        "result": float(value[best]) if best is not None else lowest if number else 0.0,
     }

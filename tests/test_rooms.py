@@ -14,7 +14,7 @@ MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 
 # Room -> rooms that it may import, itself aside.
 MAY_IMPORT = {
-    "__init__": {"engine", "errors", "trace"},
+    "__init__": {"bintrace", "engine", "errors", "trace"},
     "__main__": {"cli"},
     "errors": set(),
     "spec": {"errors"},
@@ -25,22 +25,38 @@ MAY_IMPORT = {
     "arguments": {"errors", "sampling", "spec"},
     "engine": {"arguments", "errors", "kernels", "sampling", "spec"},
     "reference": {"spec", "errors"},
-    "trace": {"arguments", "engine", "errors", "sampling", "spec"},
+    "bintrace": {"sampling", "spec"},
+    "trace": {"arguments", "bintrace", "engine", "errors", "sampling", "spec"},
     "picture": {"errors", "trace"},
     "sources": {"errors"},
     "sinks": {"boxes", "errors"},
     "boxfiles": {"boxes", "errors"},
     "plan": {"errors"},
-    "execute": {"engine", "errors", "plan", "processes", "sampling", "signals", "sinks", "sources", "spec"},
-    "processes": {"execute", "plan", "signals"},
+    "pooler": {"engine", "plan", "sampling", "sinks", "sources", "spec"},
+    "execute": {"errors", "plan", "pooler", "processes", "signals"},
+    "processes": {"plan", "pooler", "signals"},
     "signals": set(),
     "report": set(),
     "jobs": {
-        *("__init__", "arguments", "boxes", "boxfiles", "engine", "errors", "execute"),
+        *("__init__", "arguments", "boxes", "boxfiles", "engine", "errors", "execute", "pooler"),
         *("imageids", "plan", "report", "sampling", "signals"),
-        *("sinks", "sources", "spec", "trace"),
+        *("bintrace", "sinks", "sources", "spec", "trace"),
     },
-    "cli": {"__init__", "boxes", "errors", "jobs", "picture", "report", "signals", "sinks", "spec", "trace"},
+    "bench": {"__init__", "engine", "errors", "spec"},
+    "cli": {
+        "__init__",
+        "bench",
+        "bintrace",
+        "boxes",
+        "errors",
+        "jobs",
+        "picture",
+        "report",
+        "signals",
+        "sinks",
+        "spec",
+        "trace",
+    },
 }
 HEAVY = {"click", "rich", "PIL", "h5py", "msgspec", "concurrent.futures", "multiprocessing"}
 

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import roicli
-from roicli.errors import FeatureError, UsageError
+from roicli.errors import BoxError, FeatureError, UsageError
 from roicli.sampling import axis_weights, cells_read, make_bins, sample_grid
 from roicli.spec import PoolSpec
 
@@ -111,6 +111,39 @@ def test_the_footprint_is_the_outer_product_of_the_axis_weights():
     np.testing.assert_allclose(weights, np.outer(*outer)[np.ix_(rows, columns)], atol=1e-6)
 
 
+def test_the_maximum():
+    features = np.zeros((1, 6, 6), np.float32)
+    features[0, 2, 2], features[0, 4, 4] = np.nan, 5
+    pooled = roicli.trace_bin(features, [1, 1, 4, 4], 1, op="roi_pool")
+    assert (pooled.result, pooled.best, pooled.difference) == (5, 15, 0)
+    assert pooled.footprint()[2].sum() == pooled.footprint()[2][3, 3] == 1
+    assert roicli.trace_bin(features, [1, 1, 4, 4], 1, mode="max").difference == 0  # NaN on both sides
+    nothing = roicli.trace_bin(np.full((1, 3, 3), np.nan), [0, 0, 2, 2], 1, op="roi_pool")
+    assert nothing.best is None
+    assert nothing.result == nothing.engine_value == -np.finfo(np.float32).max
+    assert not nothing.footprint()[2].any()
+
+
+def test_values_near_the_end_of_float32():
+    trace = roicli.trace_bin(np.full((1, 6, 6), 3.3e38, np.float32), [0, 0, 4, 4], 1)
+    assert trace.result == pytest.approx(3.3e38)
+    assert abs(trace.difference) < 1e33
+
+
+def test_roi_pool_rounds_before_it_clips():
+    trace = roicli.trace_bin(np.zeros((1, 7, 7)), [-5, -4.6, 3, 3], 2, op="roi_pool", bin=(1, 1))
+    assert trace.roi == (-5.5, -5.5, 3.5, 3.5)
+    np.testing.assert_array_equal(trace.bin_columns, [[-5.5, -0.5], [-1.5, 3.5]])
+    assert trace.grid == (4, 4)
+
+
+def test_a_trace_cannot_be_changed(tutorial):
+    trace = roicli.trace_bin(tutorial[0], tutorial[1][0], 2)
+    with pytest.raises(ValueError, match="read-only"):
+        trace.plane[0, 0] = 1
+    assert tutorial[0].flags.writeable
+
+
 def test_notes_of_the_border():
     lines = np.tile(np.arange(4.0), (1, 3, 1))
     trace = roicli.trace_bin(lines, [-1.6, 1, 6.4, 2], (1, 1), aligned=True, sampling_ratio=8)
@@ -124,9 +157,16 @@ def test_notes_of_the_border():
 @pytest.mark.parametrize(
     ("settings", "error", "message"),
     [
-        ({"bin": (2, 0)}, UsageError, "bin 2,0 is not in a block of 2 x 3"),
-        ({"bin": (0, -1)}, UsageError, "bin 0,-1 is not in a block of 2 x 3"),
-        ({"channel": 5}, UsageError, "channel 5 is not in a map of 3"),
+        ({"bin": (2, 0)}, UsageError, "bin 2,0 is not among 2 x 3"),
+        ({"bin": (0, -1)}, UsageError, "bin 0,-1 is not among 2 x 3"),
+        ({"channel": 5}, UsageError, "channel 5 is not among 3"),
+        ({"bin": 0}, UsageError, "bin 0 is no place"),
+        ({"bin": (0, 1, 1)}, UsageError, r"bin \(0, 1, 1\) is no place"),
+        ({"bin": (0.5, 1)}, UsageError, r"bin \(0.5, 1\) is no place"),
+        ({"channel": True}, UsageError, "is no place"),
+        ({"box": [0, 0, 3, 3, 3]}, BoxError, r"a box of shape \(5,\) is no box"),
+        ({"features": np.zeros((0, 4, 4))}, FeatureError, "have no cells"),
+        ({"op": "roi_pool", "mode": "avg"}, UsageError, "RoIPool takes the maximum"),
         ({"spatial_scale": 1e4}, UsageError, "samples, more than can be traced"),
         ({"features": np.zeros((1, 3, 4, 4))}, FeatureError, "are no single map"),
         ({"op": "roi_pool", "aligned": True}, UsageError, "RoIPool takes the maximum"),
@@ -138,7 +178,7 @@ def test_refused(settings, error, message):
         roicli.trace_bin(**arguments)
 
 
-@pytest.mark.parametrize("columns", [80, 160])
+@pytest.mark.parametrize("columns", [40, 80, 100, 160])
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -154,12 +194,14 @@ def test_nothing_is_cut_off(columns, arguments):
     shown = run(*arguments, columns=columns).stdout
     assert max(len(line.rstrip()) for line in shown.splitlines()) <= columns
     assert "…" not in shown
+    for word in ("clamped", "out of range"):
+        assert sum(shown.count(part) for part in (word, word[:-1] + "\n")) == shown.count(word), "no word is torn apart"
     assert "align computes" in shown
 
 
 def test_the_table():
     shown = run("tutorial.npy", "tutorial.json", "--size", 2, "--limit", 3).stdout
-    assert "sum 0.0298436852 / 6 samples = 0.00497394738\nalign computes 0.00497394754, difference -1.6e-10" in shown
+    assert "sum 0.0298436852 / 6 samples = 0.00497394754\nalign computes 0.00497394754, difference 0" in shown
     assert "... and 3 samples more (--limit 3)" in shown
     assert shown.count(" 2.5718 ") == 2
     beyond = run("tutorial.npy", "--box=-3,-3,2,2", "--size", 2, "--sampling-ratio", 2).stdout
@@ -167,11 +209,48 @@ def test_the_table():
     assert "clamped" in run("tutorial.npy", "--box", "4,4,8,8", "--size", 1).stdout
 
 
+@pytest.mark.parametrize("columns", [40, 80, 150, 160])
+@pytest.mark.parametrize("scale", [1e-5, 1e37])
+@pytest.mark.parametrize("more", [[], ["--vs", "aligned"], ["--mode", "max"]])
+def test_small_and_large_values_fit_too(tmp_path, columns, scale, more):
+    np.save(tmp_path / "map.npy", (np.random.default_rng(1).standard_normal((1, 200, 272)) * scale).astype(np.float32))
+    box = ["--box", "264,195,271.9,201", "--size", 2, "--bin", "1,1"]
+    shown = run("map.npy", *box, *more, columns=columns, cwd=tmp_path).stdout
+    assert max(len(line.rstrip()) for line in shown.splitlines()) <= columns
+    assert "…" not in shown
+    assert shown.count("clamped") >= 1
+    assert shown.count("out of range") >= 3
+    if "max" in more:
+        assert "maximum of 12 samples, sample " in shown
+
+
+def test_an_image_without_features_beside_the_traced_one(tmp_path):
+    (tmp_path / "part.json").write_text('{"139": [[1, 1, 50, 50]], "nothere": [[0, 0, 4, 4]]}')
+    assert "align computes" in run(SAMPLES / "feats.h5", tmp_path / "part.json", "--roi", 0).stdout
+    assert "'nothere'" in run(SAMPLES / "feats.h5", tmp_path / "part.json", "--roi", 1, expect=3).stderr
+
+
+def test_a_box_outside_its_map_is_told():
+    note = run("tutorial.npy", "--box", "100,100,200,200", "--size", 2).stderr
+    assert "note: the box given lies wholly outside its map: is --spatial-scale right?" in note
+
+
+def test_an_ascii_terminal_and_a_closed_pipe(tmp_path):
+    np.savez(tmp_path / "maps.npz", **{"ünï": np.zeros((2, 8, 9), np.float32)})
+    environment = os.environ | {"PYTHONIOENCODING": "ascii", "COLUMNS": "80"}
+    command = [ROICLI, "trace", "maps.npz", "--box", "1,1,5,5"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True, env=environment)
+    assert "image \\xfcn\\xef" in done.stdout
+    script = f"{ROICLI} trace maps.npz --box 1,1,5,5 --sampling-ratio 90 --limit 2000 | true; exit ${{PIPESTATUS[0]}}"
+    assert subprocess.run(["bash", "-c", script], cwd=tmp_path, check=False).returncode == 141
+
+
 def test_json_carries_everything_the_table_shows():
     answer = json.loads(run("feats.h5", "boxes.json", "--image", "139", "--roi", 1, "--json", "--vs", "no-aligned",
                             "--aligned", "--spatial-scale", "1/16", "--channel", 2, "--bin", "1,3").stdout)  # fmt: skip
     assert answer["image_id"] == "000000000139"
-    assert answer["roi"] == "annotation 1 of boxes.json"
+    assert answer["roi"] == "annotation 1 (id 2) of boxes.json"
+    assert (answer["row"], answer["box_id"], answer["features"]) == (1, 2, "feats.h5")
     np.testing.assert_allclose(answer["given_box"], [7.03, 167.76, 156.35, 262.63])
     with h5py.File(SAMPLES / "feats.h5") as file:
         feature_map = file["000000000139"][()]
@@ -216,9 +295,9 @@ def test_the_numbers_are_those_of_align(tmp_path):
     [
         (["feats.h5", "boxes.json", "--roi", 7], 2, ["boxes.json has 7 boxes, there is no RoI 7", "--roi 0 to 6"]),
         (["feats.h5", "boxes.json", "--image", 139, "--roi", 3], 2, ["has 3 boxes, there is no RoI 3", "0 to 2"]),
-        (["feats.h5", "boxes.json", "--image", 7], 3, ["'7'", "'000000000139'"]),
-        (["feats.h5", "boxes.json", "--bin", "7,0"], 2, ["bin 7,0 is not in a block of 7 x 7", "0 to 6"]),
-        (["feats.h5", "boxes.json", "--channel", 8], 2, ["channel 8 is not in a map of 8", "0 to 7"]),
+        (["feats.h5", "boxes.json", "--image", 7], 2, ["feats.h5 has no image '7'", "'000000000139'"]),
+        (["feats.h5", "boxes.json", "--bin", "7,0"], 2, ["bin 7,0 is not among 7 x 7", "0 to 6"]),
+        (["feats.h5", "boxes.json", "--channel", 8], 2, ["channel 8 is not among 8", "0 to 7"]),
         (["feats.h5", "boxes.json", "--bin", "x"], 2, ["'x' is no bin"]),
         (["feats.h5", "boxes.json", "--vs", "caffe"], 2, ["'caffe' is none of aligned"]),
         (["feats.h5", "boxes.json", "--vs", "no-aligned"], 2, ["--vs names what is traced already"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -47,6 +48,9 @@ class Roicli(click.Group):
     def main(self, *args: Any, **extra: Any) -> Any:
         """Run the command line; whatever goes wrong ends in one message and an exit code."""
         signals.listen()
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):  # an id that a terminal cannot show must not end a job
+                stream.reconfigure(errors="backslashreplace")
         try:
             return super().main(*args, **extra)
         except OSError as error:  # standard output, which is a full disk
@@ -68,6 +72,8 @@ class Roicli(click.Group):
             # Who reads our output has heard enough.
             _mute_stdout()
             sys.exit(128 + signal.SIGPIPE)
+        except MemoryError:
+            _fail("error: memory ran out\nhint: Pool fewer bins or smaller maps at once.", RoicliError.exit_code)
         except OSError as error:
             _mute_stdout()
             where = f"{error.filename}: " if error.filename else ""

@@ -36,16 +36,17 @@ def convention(text: str) -> dict[str, Any]:
     """Read what to compare with: the settings in which it differs from what is traced."""
     name, _, value = text.strip().lower().partition("=")
     if name == "sampling-ratio" and value:
-        return {"sampling_ratio": sampling_ratio(value)}
+        return {"op": "roi_align", "sampling_ratio": sampling_ratio(value)}
+    roi_align = {"op": "roi_align"}
     known: dict[str, dict[str, Any]] = {
-        "aligned": {"aligned": True},
-        "no-aligned": {"aligned": False},
-        "roi-align": {"op": "roi_align", "mode": "avg"},
+        "aligned": roi_align | {"aligned": True},
+        "no-aligned": roi_align | {"aligned": False},
+        "roi-align": roi_align,
         "roi-pool": {"op": "roi_pool", "mode": "max", "aligned": False, "sampling_ratio": -1},
     }
-    if text not in known:
+    if name not in known or value:
         raise click.BadParameter(f"{text!r} is none of {', '.join(known)}, sampling-ratio=N, sampling-ratio=auto.")
-    return known[text]
+    return known[name]
 
 
 @click.command()
@@ -111,13 +112,14 @@ def trace(
     spec = make_spec(options)
     job = TraceJob(features, boxes, specs=(spec, *_other(spec, vs)), **options)
     traced = run_job(job, lambda text: click.echo(f"note: {text}", err=True))
-    titles = [title(one.spec) for one in traced.traces]
+    titles = [convention_name(one.spec) for one in traced.traces]
     if picture is not None:
         from roicli.picture import draw
         from roicli.sinks import check_name
 
         check_name(picture, overwrite=overwrite)
-        draw(traced.traces, picture, point=point, titles=titles)
+        whose = f"{traced.origin.words}, image {traced.image_id}"
+        draw(traced.traces, picture, point=point, titles=[f"{title}: {whose}" for title in titles])
         click.echo(f"{picture} drawn", err=True)
     if as_json or as_csv:
         from roicli.cli.tracedata import as_text
@@ -133,13 +135,15 @@ def _other(spec: PoolSpec, vs: dict[str, Any] | None) -> list[PoolSpec]:
     """Spec to compare with, none without --vs."""
     if vs is None:
         return []
+    if spec.op == "roi_pool" and vs["op"] == "roi_align":
+        vs = {"mode": "avg"} | vs
     other = replace(spec, **vs)
     if other == spec:
-        raise click.UsageError(f"--vs names what is traced already: {title(spec)}.")
+        raise click.UsageError(f"--vs names what is traced already: {convention_name(spec)}.")
     return [other]
 
 
-def title(spec: PoolSpec) -> str:
+def convention_name(spec: PoolSpec) -> str:
     """Name the convention of a trace."""
     if spec.op == "roi_pool":
         return "RoIPool"

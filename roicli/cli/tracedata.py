@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from roicli.bintrace import BinTrace
 from roicli.jobs import Traced
-from roicli.trace import BinTrace
 
 
 def as_text(traced: Traced, *, as_json: bool) -> str:
@@ -23,8 +23,11 @@ def as_text(traced: Traced, *, as_json: bool) -> str:
 def as_dict(traced: Traced) -> dict[str, Any]:
     """Return everything as plain values, y first in pairs, neighbours row by row."""
     return {
+        "features": traced.features,
         "image_id": traced.image_id,
-        "roi": traced.roi,
+        "roi": traced.origin.words,
+        "row": traced.origin.row,
+        "box_id": traced.origin.box_id,
         "given_box": traced.given_box,
         "unit": traced.unit,
         "traces": [_trace_as_dict(trace) for trace in traced.traces],
@@ -64,7 +67,8 @@ def _trace_as_dict(trace: BinTrace) -> dict[str, Any]:
         "count": trace.count,
         "result": trace.result,
         "align_value": trace.engine_value,
-        "difference": trace.result - trace.engine_value,
+        "difference": trace.difference,
+        "best": trace.best,
         "pooled": trace.pooled.tolist(),
         "footprint": {"rows": rows.tolist(), "columns": columns.tolist(), "weights": weights.tolist()},
     }

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from roicli.boxes import BoxFormat, BoxTable
 from roicli.boxfiles import read_boxes
 from roicli.errors import BoxError, FeatureError
-from roicli.imageids import match_images
+from roicli.imageids import find_images, match_images
 from roicli.sources import FeatureSource, MapInfo, open_source
 
 Layout = Literal["chw", "hwc"]
@@ -30,7 +30,7 @@ class Inputs:
     table : BoxTable
         The boxes.
     map_index : (K,) intp
-        The map of each box.
+        The map of each box; -1 for images without features, where they are allowed.
     """
 
     source: FeatureSource
@@ -71,6 +71,7 @@ def bind(
     dataset: str | None = None,
     layout: Layout = "chw",
     box_format: BoxFormat | None = None,
+    all_images: bool = True,
 ) -> Inputs:
     """Open the features, read the boxes, and find the map of each box.
 
@@ -86,6 +87,8 @@ def bind(
         See `open_source`.
     box_format
         See `read_boxes`.
+    all_images
+        Whether every image of the box file must have features.
 
     Raises
     ------
@@ -96,10 +99,12 @@ def bind(
     table, assumed = read_boxes(boxes, box_format)
     for text in assumed:
         note(text)
-    return Inputs(source, table, _map_index(source, table, note))
+    return Inputs(source, table, _map_index(source, table, note, all_images=all_images))
 
 
-def _map_index(source: FeatureSource, table: BoxTable, note: Callable[[str], None]) -> NDArray[np.intp]:
+def _map_index(
+    source: FeatureSource, table: BoxTable, note: Callable[[str], None], *, all_images: bool
+) -> NDArray[np.intp]:
     maps = len(source.ids)
     if table.image_index is None:
         if maps != 1 and len(table):
@@ -111,8 +116,10 @@ def _map_index(source: FeatureSource, table: BoxTable, note: Callable[[str], Non
     if table.image_ids is not None:
         if not source.labelled and len(table):
             note(f"the maps of {source.name} have no ids: image ids of {table.source} are taken as positions from 0")
-        found = match_images(table.image_ids, table.aliases, source.ids, boxes=table.source, features=source.name)
-        return found[table.image_index]
+        if all_images:
+            names = {"boxes": table.source, "features": source.name}
+            return match_images(table.image_ids, table.aliases, source.ids, **names)[table.image_index]
+        return find_images(table.image_ids, table.aliases, source.ids)[table.image_index]
     outside = np.flatnonzero((table.image_index < 0) | (table.image_index >= maps))
     if len(outside):
         raise BoxError(

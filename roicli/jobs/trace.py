@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from roicli.bintrace import BinTrace
 from roicli.boxes import BoxFormat, find_bad_boxes, to_xyxy
 from roicli.errors import BoxError, UsageError
-from roicli.imageids import match_images
+from roicli.imageids import find_images, match_images
 from roicli.jobs.bind import Layout, bind
+from roicli.sampling import lie_outside
 from roicli.sources import FeatureSource, open_source
 from roicli.spec import PoolSpec
-from roicli.trace import BinTrace, trace_bin
+from roicli.trace import trace_bin
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,25 @@ class TraceJob:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Where the traced box comes from.
+
+    Attributes
+    ----------
+    words : str
+        For people: "annotation 2 (id 3) of boxes.json".
+    row : int or None
+        The row of the box file, counted as it is; None for a box given on the spot.
+    box_id : int or str or None
+        Its own id.
+    """
+
+    words: str
+    row: int | None = None
+    box_id: int | str | None = None
+
+
+@dataclass(frozen=True)
 class Traced:
     """What was traced.
 
@@ -65,19 +86,22 @@ class Traced:
     ----------
     traces : tuple of BinTrace
         One for each spec of the job.
+    features : str
+        The feature source.
     image_id : str
         The map's image.
-    roi : str
-        Where the box comes from, in words: "annotation 3 of boxes.json".
+    origin : Origin
+        Where the box comes from.
     given_box : tuple of four floats
         xyxy as the box file or the user gave it, before `normalized` is applied.
     unit : str
-        What the numbers of `given_box` are: "px", or "of the image".
+        What the numbers of `given_box` are: "px", or "0 to 1" of the image.
     """
 
     traces: tuple[BinTrace, ...]
+    features: str
     image_id: str
-    roi: str
+    origin: Origin
     given_box: tuple[float, float, float, float]
     unit: str
 
@@ -100,26 +124,29 @@ def trace(job: TraceJob, note: Callable[[str], None]) -> Traced:
     if (job.boxes is None) == (job.box is None):
         raise UsageError("one source of the box is needed", "Give a box file or --box x1,y1,x2,y2, not both.")
     if job.boxes is not None:
-        source, index, given, roi = _from_file(job, job.boxes, note)
+        source, index, given, origin = _from_file(job, job.boxes, note)
     else:
         source = open_source(job.features, dataset=job.dataset, layout=job.layout)
         index = _map_of_image(job, source)
         given = to_xyxy(np.array([job.box], dtype=np.float64), job.box_format or BoxFormat.XYXY)[0]
-        roi = "the box given"
+        origin = Origin("the box given")
     unusable, inverted = find_bad_boxes(given[None])
     if len(unusable):
-        raise BoxError(f"{roi} is {given.tolist()}: NaN, infinite or beyond 1e9 pixels", "Trace another box.")
+        raise BoxError(f"{origin.words} is {given.tolist()}: NaN, infinite or beyond 1e9 pixels", "Trace another box.")
     if len(inverted):
-        note(f"{roi} is inverted (x2 < x1 or y2 < y1); are its numbers xywh (--box-format)?")
+        note(f"{origin.words} is inverted (x2 < x1 or y2 < y1); are its numbers xywh (--box-format)?")
     feature_map = source.read(index)
-    height, width = feature_map.shape[1:]
+    size = np.array([*feature_map.shape[:0:-1], *feature_map.shape[:0:-1]], dtype=np.float64)
     box, specs = given, job.specs
     if job.normalized:
-        box = given * (width, height, width, height)
+        box = given * size
         specs = tuple(replace(spec, spatial_scale=1.0) for spec in specs)
+    if lie_outside(box[None], size[None], specs[0])[0]:
+        note(f"{origin.words} lies wholly outside its map: is --spatial-scale right?")
     traces = tuple(_trace(feature_map, box, spec, job) for spec in specs)
     x1, y1, x2, y2 = given.tolist()
-    return Traced(traces, source.ids[index], roi, (x1, y1, x2, y2), "of the image" if job.normalized else "px")
+    unit = "0 to 1" if job.normalized else "px"
+    return Traced(traces, source.name, source.ids[index], origin, (x1, y1, x2, y2), unit)
 
 
 def _trace(feature_map: NDArray[Any], box: NDArray[np.float64], spec: PoolSpec, job: TraceJob) -> BinTrace:
@@ -139,9 +166,13 @@ def _trace(feature_map: NDArray[Any], box: NDArray[np.float64], spec: PoolSpec, 
 
 def _from_file(
     job: TraceJob, path: Path, note: Callable[[str], None]
-) -> tuple[FeatureSource, int, NDArray[np.float64], str]:
+) -> tuple[FeatureSource, int, NDArray[np.float64], Origin]:
     """Find the box in its file: the source, the index of its map, its xyxy, and where it stands."""
-    inputs = bind(job.features, path, note, dataset=job.dataset, layout=job.layout, box_format=job.box_format)
+    # Images that are not traced may lack features.
+    inputs = bind(
+        job.features, path, note,
+        dataset=job.dataset, layout=job.layout, box_format=job.box_format, all_images=False,
+    )  # fmt: skip
     table = inputs.table
     rows = np.arange(len(table))
     whose = table.source
@@ -150,15 +181,28 @@ def _from_file(
         rows = np.flatnonzero(inputs.map_index == index)
         whose = f"image {inputs.source.ids[index]!r} of {table.source}"
     if not 0 <= job.roi < len(rows):
-        remedy = f"Give --roi 0 to {len(rows) - 1}." if len(rows) else "Trace an image that has boxes."
-        raise UsageError(f"{whose} has {len(rows)} boxes, there is no RoI {job.roi}", remedy)
+        boxes = f"{len(rows)} box{'' if len(rows) == 1 else 'es'}"
+        remedy = f"Give --roi 0 to {len(rows) - 1}." if len(rows) > 1 else "Give --roi 0."
+        raise UsageError(
+            f"{whose} has {boxes}, there is no RoI {job.roi}", remedy if len(rows) else "Trace an image that has boxes."
+        )
     row = rows[[job.roi]]
-    return inputs.source, int(inputs.map_index[row[0]]), table.boxes[row[0]], f"{table.where(row)} of {table.source}"
+    if inputs.map_index[row[0]] < 0 and table.image_ids is not None and table.image_index is not None:
+        image = table.image_ids[table.image_index[row[0]]]  # match_images says what it has no features in
+        match_images([image], None, inputs.source.ids, boxes=table.source, features=inputs.source.name)
+    box_id = None if table.box_ids is None else table.box_ids[row[0]].item()
+    words = f"{table.where(row)}{'' if box_id is None else f' (id {box_id})'} of {table.source}"
+    origin = Origin(words, int(table.rows[row[0]]), box_id)
+    return inputs.source, int(inputs.map_index[row[0]]), table.boxes[row[0]], origin
 
 
 def _map_of_image(job: TraceJob, source: FeatureSource) -> int:
     if job.image is not None:
-        return int(match_images([job.image], None, source.ids, boxes="the command line", features=source.name)[0])
+        index = int(find_images([job.image], None, source.ids)[0])
+        if index < 0:
+            some = ", ".join([*map(repr, source.ids[:5]), *["..."] * (len(source.ids) > 5)])
+            raise UsageError(f"{source.name} has no image {job.image!r}", f"Its images are {some}.")
+        return index
     if len(source.ids) != 1:
         raise UsageError(
             f"{source.name} holds {len(source.ids)} maps, and --box does not say which",
