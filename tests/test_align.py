@@ -495,7 +495,7 @@ def test_an_unexpected_failure_is_one_line_without_debug(many, monkeypatch):
     arguments = ["align", str(folder / "feats.h5"), str(folder / "boxes.json"), "-o", str(folder / "out.npy")]
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 70
-    assert result.stderr.splitlines()[0] == "error: unexpected ZeroDivisionError: division by zero"
+    assert result.output.splitlines()[0] == "error: unexpected ZeroDivisionError: division by zero"
     assert isinstance(CliRunner().invoke(main, ["--debug", *arguments]).exception, ZeroDivisionError)
 
 

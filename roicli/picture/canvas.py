@@ -1,30 +1,18 @@
-"""A drawing surface with smooth shapes and crisp text, in pixels of the finished picture."""
+"""A drawing surface with smooth shapes and text, in pixels of the finished picture."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import NamedTuple
 
 from PIL import Image, ImageDraw, ImageFont
 
 from roicli.picture.colours import INK, WHITE, Colour, Pixels
 
 Point = tuple[float, float]
-# Shapes are drawn this many times larger and then reduced, which smooths them; text is written at its own size.
+Box = tuple[float, float, float, float]  # left, top, right, bottom
+# All is drawn this many times larger and then reduced, which smooths shapes and spaces letters and words evenly.
 LARGER = 2
-
-
-class Text(NamedTuple):
-    """Words at a place; `anchor` is Pillow's, `halo` the colour of a rim that lifts them off what lies below."""
-
-    x: float
-    y: float
-    words: str
-    colour: Colour
-    size: int
-    anchor: str
-    halo: Colour | None
 
 
 @lru_cache
@@ -37,19 +25,29 @@ def font(size: int) -> ImageFont.FreeTypeFont:
 
 def text_width(words: str, size: int) -> float:
     """Width of one line of text in pixels."""
-    return font(size).getlength(words)
+    return font(size * LARGER).getlength(words) / LARGER
+
+
+def text_box(x: float, y: float, words: str, size: int, anchor: str) -> Box:
+    """Where `Canvas.text` writes, with a pixel around it."""
+    left, top, right, bottom = font(size * LARGER).getbbox(words, anchor=anchor)
+    return x + left / LARGER - 1, y + top / LARGER - 1, x + right / LARGER + 1, y + bottom / LARGER + 1
 
 
 def wrap(words: str, width: float, size: int) -> list[str]:
-    """Break a sentence into lines that are no wider than `width` pixels."""
+    """Break a sentence into lines that are no wider than `width` pixels, and words where they are longer than that."""
     lines = [""]
     for word in words.split():
         longer = f"{lines[-1]} {word}".strip()
         if text_width(longer, size) <= width:
             lines[-1] = longer
-        else:
-            lines.append(word)
-    return lines
+            continue
+        lines.append("")
+        for letter in word:
+            if text_width(lines[-1] + letter, size) > width:
+                lines.append("")
+            lines[-1] += letter
+    return lines if lines[0] or len(lines) == 1 else lines[1:]
 
 
 class Canvas:
@@ -58,7 +56,6 @@ class Canvas:
     def __init__(self, width: int, height: int) -> None:
         self._image = Image.new("RGB", (width * LARGER, height * LARGER), WHITE)
         self._pen = ImageDraw.Draw(self._image)
-        self._texts: list[Text] = []
 
     @property
     def size(self) -> tuple[int, int]:
@@ -70,7 +67,6 @@ class Canvas:
         other = Canvas(0, 0)
         other._image = self._image.copy()
         other._pen = ImageDraw.Draw(other._image)
-        other._texts = self._texts.copy()
         return other
 
     def paint(self, pixels: Pixels) -> None:
@@ -80,7 +76,6 @@ class Canvas:
     def paste(self, other: Canvas, x: int, y: int) -> None:
         """Lay another canvas onto this one, its upper left corner at (x, y)."""
         self._image.paste(other._image, (x * LARGER, y * LARGER))
-        self._texts += [text._replace(x=text.x + x, y=text.y + y) for text in other._texts]
 
     def lines(
         self, lines: Iterable[Sequence[Point]], colour: Colour, width: int, rim: int = 1, *, crisp: bool = False
@@ -116,6 +111,10 @@ class Canvas:
             reach = radius + width / 2 + grow
             self._pen.ellipse(self._box(x, y, reach), None, paint, round((width + 2 * grow) * LARGER))
 
+    def fill(self, box: Box, colour: Colour) -> None:
+        """Cover a rectangle."""
+        self._pen.rectangle([edge * LARGER - 0.5 for edge in box], colour)
+
     def text(
         self,
         x: float,
@@ -127,25 +126,21 @@ class Canvas:
         anchor: str = "la",
         halo: Colour | None = None,
     ) -> None:
-        """Write one line over all shapes, whenever those are drawn."""
-        self._texts.append(Text(x, y, words, colour, size, anchor, halo))
+        """Write one line; `anchor` is Pillow's, `halo` the colour of a rim that lifts it off what lies below."""
+        self._pen.text(
+            (x * LARGER, y * LARGER),
+            words,
+            colour,
+            font(size * LARGER),
+            anchor,
+            stroke_width=0 if halo is None else 2 * LARGER,
+            stroke_fill=halo,
+        )
 
     def finished(self) -> Image.Image:
-        """Reduce the shapes and write the texts."""
-        image = self._image.reduce(LARGER)
-        pen = ImageDraw.Draw(image)
-        for text in self._texts:
-            pen.text(
-                (text.x, text.y),
-                text.words,
-                text.colour,
-                font(text.size),
-                text.anchor,
-                stroke_width=0 if text.halo is None else 2,
-                stroke_fill=text.halo,
-            )
-        return image
+        """Reduce all that was drawn to its size."""
+        return self._image.reduce(LARGER)
 
-    def _box(self, x: float, y: float, radius: float) -> tuple[float, float, float, float]:
+    def _box(self, x: float, y: float, radius: float) -> Box:
         x, y, radius = x * LARGER - 0.5, y * LARGER - 0.5, radius * LARGER
         return x - radius, y - radius, x + radius, y + radius

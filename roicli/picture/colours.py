@@ -23,6 +23,7 @@ INK: Colour = (25, 25, 25)
 GREY: Colour = (105, 105, 105)
 BLANK: Colour = (238, 238, 238)
 ORANGE: Colour = (255, 106, 20)
+PALE: Colour = (255, 199, 167)
 HATCH = np.array([(120, 120, 120), (175, 175, 175)], np.uint8)
 
 

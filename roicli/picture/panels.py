@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from roicli.picture.canvas import Canvas, text_width
+from roicli.picture.canvas import Box, Canvas, text_box, text_width
 from roicli.picture.colours import BLANK, GREY, INK, Pixels, Scale, hatch, ink_on
+from roicli.picture.labels import free
 from roicli.picture.view import View
 
 GRID_FROM = 8  # pixels of a cell from which the grid is drawn
-SMALL = 11  # size of numbers
+SMALL = 12  # size of numbers
 BAR_WIDTH = 14
 
 
@@ -51,27 +53,59 @@ def cells(values: NDArray[Any], view: View, scale: Scale) -> tuple[Canvas, Pixel
             lines[...] = lines // 4 * 3 + 64
     canvas = Canvas(view.width, view.height)
     canvas.paint(pixels)
-    colours[bad] = (150, 150, 150)
     return canvas, colours
 
 
-def write_values(canvas: Canvas, values: NDArray[Any], view: View, colours: Pixels, *, low: bool) -> None:
-    """Write the values into their cells if there is room: in the middle or, if `low`, at the lower edge."""
-    if view.cell < 2 * SMALL:
-        return
-    seen = view.window(*values.shape)
-    columns, rows = np.meshgrid(np.arange(seen[1].start, seen[1].stop), np.arange(seen[0].start, seen[0].stop))
-    for digits in (3, 2, 1):
-        words = [short(float(value), digits) for value in values[seen].ravel()]
-        if max((text_width(word, SMALL) for word in words), default=0) > view.cell - 8:
-            continue
-        for row, column, word in zip(rows.ravel(), columns.ravel(), words, strict=True):
+def write_values(canvas: Canvas, values: NDArray[Any], view: View, colours: Pixels) -> None:
+    """Write the values into the middle of their cells if there is room."""
+    for row, column, words in _words(values, view):
+        _write(canvas, *view.at(row, column), words, "mm", colours[row - view.first_row, column - view.first_column])
+
+
+def write_values_aside(
+    canvas: Canvas, values: NDArray[Any], view: View, colours: Pixels, hard: Sequence[Box], soft: Sequence[Box]
+) -> list[Box]:
+    """Write the values at the lower or upper edge of their cells if there is room, and none onto what is `hard`.
+
+    Returns
+    -------
+    list of Box
+        Where values are.
+    """
+    taken = []
+    for row, column, words in _words(values, view):
+        x, y = view.at(row, column)
+        middle = view.cell / 2 - 4
+        places = [(x, y + middle, "ms"), (x, y - middle, "mt")]
+        boxes = [text_box(*place[:2], words, SMALL, place[2]) for place in places]
+        chosen = free(boxes, hard, soft)
+        if chosen is not None:
             colour = colours[row - view.first_row, column - view.first_column]
-            x, y = view.at(row, column)
-            place = (x, y + view.cell / 2 - 4) if low else (x, y)
-            halo = (int(colour[0]), int(colour[1]), int(colour[2]))
-            canvas.text(*place, word, ink_on(colour), size=SMALL, anchor="ms" if low else "mm", halo=halo)
-        return
+            _write(canvas, *places[chosen][:2], words, places[chosen][2], colour)
+            taken.append(boxes[chosen])
+    return taken
+
+
+def _words(values: NDArray[Any], view: View) -> list[tuple[int, int, str]]:
+    """Row, column and words of each cell in view, with as many digits as there is room for."""
+    if view.cell < 2 * SMALL:
+        return []
+    seen = view.window(*values.shape)
+    places = [(row, column) for row in range(*seen[0].indices(10**9)) for column in range(*seen[1].indices(10**9))]
+    for digits in (3, 2, 1):
+        words = [short(value, digits) for value in values[seen].astype(np.float64).ravel().tolist()]
+        if max((text_width(word, SMALL) for word in words), default=0) <= view.cell - 8:
+            return [(row, column, word) for (row, column), word in zip(places, words, strict=True)]
+    return []
+
+
+def _write(canvas: Canvas, x: float, y: float, words: str, anchor: str, colour: Pixels) -> None:
+    if words in ("nan", "inf", "-inf"):
+        left, top, right, bottom = text_box(x, y, words, SMALL, anchor)
+        canvas.fill((left - 2, top - 2, right + 2, bottom + 2), BLANK)
+        canvas.text(x, y, words, INK, size=SMALL, anchor=anchor)
+    else:
+        canvas.text(x, y, words, ink_on(colour), size=SMALL, anchor=anchor)
 
 
 def write_axes(canvas: Canvas, view: View, x: int, y: int) -> None:
