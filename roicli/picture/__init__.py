@@ -7,6 +7,7 @@ i - 0.5 to i + 0.5, as feature coordinates count, so that each sample sits where
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,13 +19,15 @@ from PIL import Image
 
 from roicli.errors import OutputError, UsageError
 from roicli.picture.canvas import Canvas
-from roicli.picture.colours import PALETTE, WHITE, Scale
-from roicli.picture.figure import Figure, Moment
+from roicli.picture.colours import PALETTE, Scale
+from roicli.picture.figure import PAD, TITLE_SIZE, Figure
+from roicli.picture.story import Moment, difference
 from roicli.picture.view import BESIDE, Room, View, plan
 from roicli.trace import BinTrace
 
 MOST_FRAMES = 100
 ALL_TAKE, LAST_HOLDS = 12_000, 3_000  # milliseconds
+FOOT = 40  # pixels below two figures
 
 __all__ = ["draw"]
 
@@ -58,17 +61,25 @@ def draw(traces: Sequence[BinTrace], path: Path, *, point: int = 0, titles: Sequ
     view, room = plan(traces)
     scale = Scale.of(*(array for trace in traces for array in _seen(trace, view)))
     names = [*titles, *map(_title, traces[len(titles) :])]
-    figures = [Figure(trace, view, scale, room, name) for trace, name in zip(traces, names, strict=True)]
+    most = max(trace.count for trace in traces)
+    still = path.suffix.lower() == ".png"
+    moments = [Moment(point, most - 1)] if still else _moments(most)
+    figures = [
+        Figure(trace, view, scale, room, name, [moment.within(trace) for moment in moments])
+        for trace, name in zip(traces, names, strict=True)
+    ]
+    for figure in figures:
+        figure.title += [""] * (max(len(other.title) for other in figures) - len(figure.title))
 
     def frame(moment: Moment) -> Image.Image:
-        return _join([figure.at(moment.within(figure.trace)) for figure in figures], room)
+        drawn = [figure.at(moment.within(figure.trace)) for figure in figures]
+        return _join(drawn, room, difference(traces) if len(traces) > 1 and moment.until + 1 >= most else "")
 
-    most = max(trace.count for trace in traces)
     with _writing(path) as file:
-        if path.suffix.lower() == ".png":
-            frame(Moment(point, most - 1)).save(file, "PNG")
+        if still:
+            frame(moments[0]).save(file, "PNG")
         else:
-            _save_animation(frame, _moments(most), file)
+            _save_animation(frame, moments, file)
 
 
 def _seen(trace: BinTrace, view: View) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -87,17 +98,18 @@ def _moments(count: int) -> list[Moment]:
     return [Moment(number, number) for number in numbers.tolist()]
 
 
-def _join(figures: list[Canvas], room: Room) -> Image.Image:
-    """Put figures side by side or one above the other."""
+def _join(figures: list[Canvas], room: Room, words: str) -> Image.Image:
+    """Put figures side by side or one above the other, and words below two of them."""
     widths, heights = zip(*(figure.size for figure in figures), strict=True)
     beside = room is BESIDE
-    size = (sum(widths), max(heights)) if beside else (max(widths), sum(heights))
-    picture = Image.new("RGB", size, WHITE)
+    width, height = (sum(widths), max(heights)) if beside else (max(widths), sum(heights))
+    whole = Canvas(width, height + (FOOT if len(figures) > 1 else 0))
+    whole.text(PAD, height, words, size=TITLE_SIZE)
     x = y = 0
     for figure in figures:
-        picture.paste(figure.finished(), (x, y))
+        whole.paste(figure, x, y)
         x, y = (x + figure.size[0], 0) if beside else (0, y + figure.size[1])
-    return picture
+    return whole.finished()
 
 
 def _save_animation(frame: Callable[[Moment], Image.Image], moments: list[Moment], file: BinaryIO) -> None:
@@ -113,9 +125,9 @@ def _save_animation(frame: Callable[[Moment], Image.Image], moments: list[Moment
 def _writing(path: Path) -> Iterator[BinaryIO]:
     """Open a file beside `path` that takes its name when it is complete."""
     final = Path(os.path.realpath(path))
-    beside = final.with_name(f".{final.name}.{os.getpid()}.partial")
+    beside = final.with_name(f".{secrets.token_hex(8)}.partial")  # short: the final name may be as long as can be
     try:
-        with beside.open("wb") as file:
+        with beside.open("xb") as file:
             yield file
         beside.replace(final)
     except OSError as error:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from roicli.picture.canvas import Box, Canvas, text_box, text_width
+from roicli.picture.canvas import Canvas, text_box, text_width
 from roicli.picture.colours import BLANK, GREY, INK, Pixels, Scale, hatch, ink_on
-from roicli.picture.labels import free
 from roicli.picture.view import View
 
 GRID_FROM = 8  # pixels of a cell from which the grid is drawn
@@ -58,48 +56,28 @@ def cells(values: NDArray[Any], view: View, scale: Scale) -> tuple[Canvas, Pixel
 
 def write_values(canvas: Canvas, values: NDArray[Any], view: View, colours: Pixels) -> None:
     """Write the values into the middle of their cells if there is room."""
-    for row, column, words in _words(values, view):
-        _write(canvas, *view.at(row, column), words, "mm", colours[row - view.first_row, column - view.first_column])
+    for row, column, words in words_of(values, view):
+        write_value(
+            canvas, *view.at(row, column), words, "mm", colours[row - view.first_row, column - view.first_column]
+        )
 
 
-def write_values_aside(
-    canvas: Canvas, values: NDArray[Any], view: View, colours: Pixels, hard: Sequence[Box], soft: Sequence[Box]
-) -> list[Box]:
-    """Write the values at the lower or upper edge of their cells if there is room, and none onto what is `hard`.
-
-    Returns
-    -------
-    list of Box
-        Where values are.
-    """
-    taken = []
-    for row, column, words in _words(values, view):
-        x, y = view.at(row, column)
-        middle = view.cell / 2 - 4
-        places = [(x, y + middle, "ms"), (x, y - middle, "mt")]
-        boxes = [text_box(*place[:2], words, SMALL, place[2]) for place in places]
-        chosen = free(boxes, hard, soft)
-        if chosen is not None:
-            colour = colours[row - view.first_row, column - view.first_column]
-            _write(canvas, *places[chosen][:2], words, places[chosen][2], colour)
-            taken.append(boxes[chosen])
-    return taken
-
-
-def _words(values: NDArray[Any], view: View) -> list[tuple[int, int, str]]:
-    """Row, column and words of each cell in view, with as many digits as there is room for."""
+def words_of(values: NDArray[Any], view: View) -> list[tuple[int, int, str]]:
+    """Row, column and words of each cell in view, with as many digits as it has room for."""
     if view.cell < 2 * SMALL:
         return []
-    seen = view.window(*values.shape)
-    places = [(row, column) for row in range(*seen[0].indices(10**9)) for column in range(*seen[1].indices(10**9))]
-    for digits in (3, 2, 1):
-        words = [short(value, digits) for value in values[seen].astype(np.float64).ravel().tolist()]
-        if max((text_width(word, SMALL) for word in words), default=0) <= view.cell - 8:
-            return [(row, column, word) for (row, column), word in zip(places, words, strict=True)]
-    return []
+    found = []
+    rows, columns = view.window(*values.shape)
+    for row in range(rows.start, rows.stop):
+        for column in range(columns.start, columns.stop):
+            words = [short(float(values[row, column]), digits) for digits in (3, 2, 1)]
+            fitting = [word for word in words if text_width(word, SMALL) <= view.cell - 8]
+            found += [(row, column, word) for word in fitting[:1]]
+    return found
 
 
-def _write(canvas: Canvas, x: float, y: float, words: str, anchor: str, colour: Pixels) -> None:
+def write_value(canvas: Canvas, x: float, y: float, words: str, anchor: str, colour: Pixels) -> None:
+    """Write one value onto its colour, or onto a patch that covers the hatch of what is not finite."""
     if words in ("nan", "inf", "-inf"):
         left, top, right, bottom = text_box(x, y, words, SMALL, anchor)
         canvas.fill((left - 2, top - 2, right + 2, bottom + 2), BLANK)

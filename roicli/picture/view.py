@@ -100,7 +100,7 @@ class Room:
 
 ALONE = Room((720, 800), (1120, 1120), 616, 400)
 BESIDE = Room((430, 430), (430, 430), 300, 300)
-STACKED = Room((600, 800), (808, 1120), 400, 160)
+STACKED = Room((600, 800), (780, 1120), 400, 160)
 
 
 def plan(traces: Sequence[BinTrace]) -> tuple[View, Room]:
