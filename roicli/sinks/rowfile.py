@@ -69,6 +69,8 @@ class RowFile:
                 place = self.offset + int(rows[first]) * self.row_bytes
                 while part:
                     written = os.pwrite(self._open(), part, place)
+                    if hasattr(os, "posix_fadvise"):  # begin to write back now: less is left to flush at the end
+                        os.posix_fadvise(self._open(), place, written, os.POSIX_FADV_DONTNEED)
                     part, place = part[written:], place + written
 
     def finish(self) -> None:
