@@ -31,7 +31,7 @@ from roicli.sampling import (
 )
 from roicli.spec import Mode, PoolSpec
 
-# Measured: above this share of unread cells in a window, gathering the cells that are read is cheaper.
+# In a window of more than so many times the cells that are read, gathering those is taken to be cheaper.
 _SPARSE = 3
 # Samples and weights are made for as many RoIs at once as keep each of their arrays below so many values.
 _CHUNK_VALUES = 2**18
