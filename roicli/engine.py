@@ -15,24 +15,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from roicli.arguments import compute_dtype, feature_batch, make_spec, split_boxes
 from roicli.errors import UsageError
+from roicli.kernels.choose import NUMPY_KERNEL, Kernel
 from roicli.kernels.maximum import pool_maximum
 from roicli.kernels.pointwise import pool_pointwise
-from roicli.kernels.separable import pool_separable
-from roicli.sampling import (
-    Bins,
-    CellRanges,
-    FloatArray,
-    IntArray,
-    axis_weights,
-    cell_ranges,
-    cells_read,
-    make_bins,
-    sample_grid,
-)
+from roicli.sampling import Bins, CellRanges, FloatArray, IntArray, cell_ranges, make_bins, sample_grid
 from roicli.spec import Mode, PoolSpec
+from roicli.weights import axis_weights, cells_read
 
-# In a window of more than so many times the cells that are read, gathering those is taken to be cheaper.
-_SPARSE = 3
+# Maps are transposed in tiles that stay in the cache: whole lines of the map, so many cells, and channels.
+_TILE_CELLS, _TILE_CHANNELS = 2048, 64
 # Samples and weights are made for as many RoIs at once as keep each of their arrays below so many values.
 _CHUNK_VALUES = 2**18
 
@@ -153,19 +144,31 @@ def roi_pool(
     return _pool_batch(features, boxes, output_size, out, spatial_scale=spatial_scale, mode="max", op="roi_pool")
 
 
-def channels_last(feature_map: NDArray[Any]) -> FloatArray:
+def channels_last(feature_map: NDArray[Any], buffer: FloatArray | None = None) -> FloatArray:
     """Lay one map out for the kernels: (C, H, W) of any dtype and strides to contiguous (H, W, C).
 
-    Returns the map itself, transposed, where it lies in memory like that already; a copy otherwise.
+    Returns the map itself, transposed, where it lies in memory like that already; a copy otherwise, which is made in
+    `buffer` if that has its shape and dtype.
     """
     dtype = compute_dtype(feature_map.dtype)
     view = feature_map.transpose(1, 2, 0)
     if view.flags.c_contiguous and view.dtype == dtype:
         return view
-    return np.ascontiguousarray(view, dtype)
+    # What does not own its memory may be a map that was returned as it is: part of a file.
+    fits = buffer is not None and buffer.flags.owndata and (buffer.shape, buffer.dtype) == (view.shape, dtype)
+    copy = buffer if buffer is not None and fits else np.empty(view.shape, dtype)
+    height, width, channels = view.shape
+    lines = max(1, _TILE_CELLS // width)
+    for y in range(0, height, lines):
+        for c in range(0, channels, _TILE_CHANNELS):
+            tile = np.s_[y : y + lines, :, c : c + _TILE_CHANNELS]
+            copy[tile] = view[tile]
+    return copy
 
 
-def pool_boxes(feature_map: FloatArray, boxes: NDArray[Any], spec: PoolSpec, out: FloatArray) -> int:
+def pool_boxes(
+    feature_map: FloatArray, boxes: NDArray[Any], spec: PoolSpec, out: FloatArray, kernel: Kernel = NUMPY_KERNEL
+) -> int:
     """Pool K boxes of one map.
 
     Parameters
@@ -178,6 +181,8 @@ def pool_boxes(feature_map: FloatArray, boxes: NDArray[Any], spec: PoolSpec, out
         What to compute.
     out : (K, C, PH, PW), or (K, C) where the bins are averaged away
         Contiguous, of the dtype of the map. A RoI's numbers do not depend on which others are pooled beside it.
+    kernel : Kernel
+        What contracts averages.
 
     Returns
     -------
@@ -192,6 +197,8 @@ def pool_boxes(feature_map: FloatArray, boxes: NDArray[Any], spec: PoolSpec, out
     )
     step = max(1, _CHUNK_VALUES // per_roi)
     not_finite = 0
+    # Where more is written than the map holds, reading the map tells sooner that nothing can go wrong.
+    harmless = out.size > feature_map.size and _harmless(feature_map)
     with np.errstate(invalid="ignore", over="ignore"):
         for first in range(0, len(boxes), step):
             part = slice(first, first + step)
@@ -199,39 +206,45 @@ def pool_boxes(feature_map: FloatArray, boxes: NDArray[Any], spec: PoolSpec, out
             if spec.op == "roi_pool":
                 cells_y = cell_ranges(y1, y2, spec.output_size[0], height, spec)
                 cells_x = cell_ranges(x1, x2, spec.output_size[1], width, spec)
-                not_finite += _pool_cells(feature_map, cells_y, cells_x, spec, out[part])
+                _pool_cells(feature_map, cells_y, cells_x, spec, out[part])
+                not_finite += 0 if harmless else len(_not_finite(out[part]))
             else:
                 rows = make_bins(y1, y2, spec.output_size[0], height, spec)
                 columns = make_bins(x1, x2, spec.output_size[1], width, spec)
-                not_finite += _pool_bins(feature_map, rows, columns, spec, out[part])
+                if spec.mode == "max":
+                    _pool_samples(feature_map, rows, columns, spec, out[part])
+                else:
+                    _pool_weights(feature_map, rows, columns, spec, out[part], kernel)
+                not_finite += 0 if harmless else _mend(feature_map, rows, columns, spec, out[part])
     return not_finite
 
 
-def _pool_bins(feature_map: FloatArray, rows: Bins, columns: Bins, spec: PoolSpec, out: FloatArray) -> int:
-    if spec.mode == "max":
-        _pool_samples(feature_map, rows, columns, spec, out)
-        return len(_not_finite(out))
-    _pool_weights(feature_map, rows, columns, spec, out)
-    # A non-finite cell has spread over the block of each RoI whose window holds it: pool these again, exactly.
+def _mend(feature_map: FloatArray, rows: Bins, columns: Bins, spec: PoolSpec, out: FloatArray) -> int:
+    """Count the RoIs that are not finite, after averages among them are pooled again.
+
+    A non-finite cell has spread over the whole block of each RoI whose window holds it.
+    """
     spoilt = _not_finite(out)
-    if not len(spoilt):
-        return 0
-    again = np.empty((len(spoilt), *out.shape[1:]), out.dtype)
-    _pool_samples(feature_map, rows.take(spoilt), columns.take(spoilt), spec, again)
-    out[spoilt] = again
-    return len(_not_finite(again))
+    if len(spoilt) and spec.mode == "avg":
+        again = np.empty((len(spoilt), *out.shape[1:]), out.dtype)
+        _pool_samples(feature_map, rows.take(spoilt), columns.take(spoilt), spec, again)
+        out[spoilt] = again
+        spoilt = _not_finite(again)
+    return len(spoilt)
 
 
-def _pool_weights(feature_map: FloatArray, rows: Bins, columns: Bins, spec: PoolSpec, out: FloatArray) -> None:
+def _pool_weights(
+    feature_map: FloatArray, rows: Bins, columns: Bins, spec: PoolSpec, out: FloatArray, kernel: Kernel
+) -> None:
     """Contract with one weight matrix an axis: averages."""
     grid_y, grid_x = sample_grid(rows), sample_grid(columns)
     cells_y, cells_x = cells_read(grid_y), cells_read(grid_x)
     window = (cells_y.stop - cells_y.first) * (cells_x.stop - cells_x.first)
-    whole = window <= _SPARSE * cells_y.read.sum(axis=1) * cells_x.read.sum(axis=1)
+    whole = window <= kernel.sparse * cells_y.number() * cells_x.number()
     mean = spec.reduce == "mean"
     weights_y = axis_weights(grid_y, cells_y, whole, mean=mean)
     weights_x = axis_weights(grid_x, cells_x, whole, mean=mean)
-    pool_separable(feature_map, weights_y, weights_x, out)
+    kernel.contract(feature_map, weights_y, weights_x, out)
 
 
 def _pool_samples(feature_map: FloatArray, rows: Bins, columns: Bins, spec: PoolSpec, out: FloatArray) -> None:
@@ -240,11 +253,12 @@ def _pool_samples(feature_map: FloatArray, rows: Bins, columns: Bins, spec: Pool
         pool_pointwise(feature_map, sample_grid(rows), sample_grid(columns), spec.mode, blocks)
 
 
-def _pool_cells(feature_map: FloatArray, rows: CellRanges, columns: CellRanges, spec: PoolSpec, out: FloatArray) -> int:
+def _pool_cells(
+    feature_map: FloatArray, rows: CellRanges, columns: CellRanges, spec: PoolSpec, out: FloatArray
+) -> None:
     """Take the maximum over whole cells."""
     with _blocks(spec, out) as blocks:
         pool_maximum(feature_map, rows, columns, blocks)
-    return len(_not_finite(out))
 
 
 @contextmanager
@@ -256,6 +270,12 @@ def _blocks(spec: PoolSpec, out: FloatArray) -> Iterator[FloatArray]:
         blocks = np.empty((*out.shape[:2], *spec.output_size), out.dtype)
         yield blocks
         np.mean(blocks, axis=(2, 3), keepdims=True, out=out)
+
+
+def _harmless(feature_map: FloatArray) -> bool:
+    """Whether all cells are finite, and too small for any sum of them to overflow."""
+    bound = np.finfo(feature_map.dtype).max / 4
+    return bool(feature_map.min() > -bound and feature_map.max() < bound)
 
 
 def _not_finite(blocks: FloatArray) -> IntArray:

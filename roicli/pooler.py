@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roicli.engine import channels_last, pool_boxes
+from roicli.kernels.choose import NUMPY_KERNEL, Kernel
 from roicli.plan import Task
 from roicli.sampling import FloatArray
 from roicli.sinks import RowFile
@@ -58,6 +59,8 @@ class Pooler:
         What to compute.
     target : RowFile
         Where row i of `boxes` goes.
+    kernel : Kernel
+        What contracts averages.
     """
 
     def __init__(
@@ -67,23 +70,32 @@ class Pooler:
         order: NDArray[np.intp],
         spec: PoolSpec,
         target: RowFile,
+        kernel: Kernel = NUMPY_KERNEL,
     ) -> None:
         self._source, self._boxes, self._order, self._spec, self._target = source, boxes, order, spec, target
+        self._kernel = kernel
         self._lock = threading.Lock()
         self._held: tuple[int, FloatArray] | None = None
+        self._active = 0
 
     def pool(self, task: Task) -> Done:
         """Work off one task."""
         done = Done()
-        for map_index, units in groupby(task, key=lambda unit: unit.map_index):
-            feature_map = self._feature_map(map_index)
-            for unit in units:
-                done += self._pool_rows(feature_map, self._order[unit.first : unit.stop])
+        with self._lock:
+            self._active += 1
+        try:
+            for map_index, units in groupby(task, key=lambda unit: unit.map_index):
+                feature_map = self._feature_map(map_index)
+                for unit in units:
+                    done += self._pool_rows(feature_map, self._order[unit.first : unit.stop])
+        finally:
+            with self._lock:
+                self._active -= 1
         return done
 
     def _pool_rows(self, feature_map: FloatArray, rows: NDArray[np.intp]) -> Done:
         block = np.empty((len(rows), *self._target.row_shape), feature_map.dtype)
-        not_finite = pool_boxes(feature_map, self._boxes[rows], self._spec, block)
+        not_finite = pool_boxes(feature_map, self._boxes[rows], self._spec, block, self._kernel)
         overflowed = 0
         if block.dtype != self._target.dtype:
             with np.errstate(over="ignore"):
@@ -98,8 +110,10 @@ class Pooler:
         """Read a map once, also for threads that pool it together."""
         with self._lock:
             if self._held is None or self._held[0] != map_index:
+                # Its memory can hold the next map, unless another thread is still at the last one.
+                last = self._held[1] if self._held is not None and self._active == 1 else None
                 self._held = None
-                self._held = (map_index, channels_last(self._source.read(map_index)))
+                self._held = (map_index, channels_last(self._source.read(map_index), last))
             return self._held[1]
 
     def __getstate__(self) -> dict[str, Any]:

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 import roicli
 from roicli.errors import BoxError, FeatureError, UsageError
-from roicli.sampling import axis_weights, cells_read, make_bins, sample_grid
+from roicli.sampling import make_bins, sample_grid
 from roicli.spec import PoolSpec
+from roicli.weights import axis_weights, cells_read
 
 ROICLI = Path(sys.executable).with_name("roicli")
 SAMPLES = Path(__file__).parent.parent / "sample_data"

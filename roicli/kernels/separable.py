@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import numpy as np
+from numpy.typing import NDArray
 
-from roicli.sampling import AxisWeights, FloatArray
+from roicli.sampling import FloatArray
+from roicli.weights import AxisWeights
+
+# From so many lines on, multiplying only those that a bin reads is faster than one product with many zeros.
+_BANDED = 16
+# Blocks are made channels last, then copied to their place so many values at a time.
+_GROUP_VALUES = 2**17
+# Added to the channels of the block in the making: lines a power of two apart would share the same places of the cache.
+_PADDING = 16
 
 
 def pool_separable(feature_map: FloatArray, rows: AxisWeights, columns: AxisWeights, out: FloatArray) -> None:
@@ -28,22 +35,43 @@ def pool_separable(feature_map: FloatArray, rows: AxisWeights, columns: AxisWeig
     (0 * NaN is NaN): the caller looks for that.
     """
     height, width, channels = feature_map.shape
+    bins_y, bins_x = rows.bins, columns.bins
     lines = feature_map.reshape(height, width * channels)
     flat = feature_map.reshape(height * width, channels)
-    widest = max((stop - first for first, stop in pairwise(columns.cell_splits)), default=0)
-    scratch = np.empty(rows.bins * widest * channels, dtype=feature_map.dtype)
-    for roi, block in enumerate(out):
-        y, x = rows.cells(roi), columns.cells(roi)
-        h, w = len(y), len(x)
-        if h == 0 or w == 0:
-            block[...] = 0
-            continue
-        y0, x0 = int(y[0]), int(x[0])
-        if y[-1] - y0 == h - 1 and x[-1] - x0 == w - 1:
-            window = lines[y0 : y0 + h, x0 * channels : (x0 + w) * channels]
-        else:
-            window = flat.take((y[:, None] * width + x).ravel(), axis=0).reshape(h, w * channels)
-        banded = scratch[: rows.bins * w * channels].reshape(rows.bins, w * channels)
-        np.matmul(rows.matrix(roi), window, out=banded)
-        by_channel = banded.reshape(rows.bins, w, channels).transpose(0, 2, 1)
-        np.matmul(by_channel, columns.matrix(roi).T, out=block.transpose(1, 0, 2))
+    y_splits, x_splits = rows.cell_splits.tolist(), columns.cell_splits.tolist()
+    y_runs, x_runs = rows.runs().tolist(), columns.runs().tolist()
+    widest = int(np.diff(columns.cell_splits).max(initial=0))
+    scratch = np.empty(bins_y * widest * channels, dtype=feature_map.dtype)
+    group = max(1, _GROUP_VALUES // (bins_y * bins_x * channels))
+    blocks = np.empty((group, bins_y, bins_x, channels + _PADDING), dtype=feature_map.dtype)[..., :channels]
+    for begin in range(0, len(out), group):
+        pooled = out[begin : begin + group]
+        for roi, block in enumerate(blocks[: len(pooled)], start=begin):
+            y, x = y_splits[roi], x_splits[roi]
+            h, w = y_splits[roi + 1] - y, x_splits[roi + 1] - x
+            if h == 0 or w == 0:
+                block[...] = 0
+                continue
+            y0, x0 = y_runs[roi], x_runs[roi]
+            if y0 >= 0 and x0 >= 0:
+                window = lines[y0 : y0 + h, x0 * channels : (x0 + w) * channels]
+            else:
+                cells = rows.cell[y : y + h, None] * width + columns.cell[x : x + w]
+                window = flat.take(cells.ravel(), axis=0).reshape(h, w * channels)
+            weights = rows.weight[bins_y * y : bins_y * (y + h)].reshape(bins_y, h)
+            banded = scratch[: bins_y * w * channels].reshape(bins_y, w * channels)
+            if h < _BANDED:
+                np.matmul(weights, window, out=banded)
+            else:
+                _contract_bands(weights, rows.first[roi], rows.stop[roi], window, banded)
+            weights = columns.weight[bins_x * x : bins_x * (x + w)].reshape(bins_x, w)
+            np.matmul(weights, banded.reshape(bins_y, w, channels), out=block)
+        pooled[...] = blocks[: len(pooled)].transpose(0, 3, 1, 2)
+
+
+def _contract_bands(
+    weights: FloatArray, first: NDArray[np.intp], stop: NDArray[np.intp], window: FloatArray, out: FloatArray
+) -> None:
+    """Multiply each bin's weights with the lines that it reads."""
+    for bin_y, (begin, end) in enumerate(zip(first.tolist(), stop.tolist(), strict=True)):
+        np.matmul(weights[bin_y, begin:end], window[begin:end], out=out[bin_y])
