@@ -24,6 +24,9 @@ _SMALL_BYTES = 64 * 2**20
 # One task of a worker: bytes enough to outweigh its hand-over, few enough to share the work evenly and to stop soon.
 _TASK_BYTES = 32 * 2**20
 
+# From so many bytes of blocks on, a compiled kernel saves more time than its compiler takes to load.
+_LARGE_BYTES = 4 * 2**30
+
 
 class Unit(NamedTuple):
     """Some boxes of one map: ``plan.order[first:stop]``."""
@@ -124,6 +127,11 @@ def make_plan(
         strategy = strategy if workers > 1 else Strategy.SERIAL
     tasks = _tasks(map_index[order], costs, batch, shared=strategy is Strategy.THREADS)
     return Plan(order, tasks, strategy, min(workers, max(len(tasks), 1)))
+
+
+def is_large(rows: int, costs: Costs) -> bool:
+    """Whether pooling so many rows takes long enough to load a compiler for it."""
+    return rows * costs.work >= _LARGE_BYTES
 
 
 def _strategy(rows: int, costs: Costs, workers: int) -> Strategy:

@@ -17,7 +17,7 @@ import pytest
 
 from roicli import roi_align
 from roicli.bench.children import run_python
-from roicli.bench.engine import KERNELS, kernel_call, time_engine
+from roicli.bench.engine import kernel_call, our_kernels, time_engine
 from roicli.bench.jobfiles import JobSize, temporary_folder, write_boxes, write_features
 from roicli.bench.peers import importable, installed_peers
 from roicli.bench.report import BenchReport, Comparison, Run, Scaling
@@ -50,7 +50,7 @@ def theirs(prepare, features, boxes, spec, threads):
     return prepare(features, boxes, spec, threads)()
 
 
-CALLS = {name: partial(ours, kernel) for name, kernel in KERNELS.items()}
+CALLS = {name: partial(ours, kernel) for name, kernel in our_kernels().items()}
 CALLS |= {name: partial(theirs, prepare) for name, prepare in installed_peers().items()}
 
 
@@ -104,7 +104,7 @@ def test_engine_compares_everyone_with_the_first():
     (comparison,) = time_engine([Workload((4, 20, 30), 10, 16)], threads=2, repeat=3, say=said.append)
     assert said == ["engine: 4 x 20 x 30, 10 RoIs at 1/16, adaptive"]
     assert [run.name for run in comparison.runs] == list(CALLS)
-    assert comparison.ours == tuple(KERNELS)
+    assert comparison.ours == tuple(our_kernels())
     for run in comparison.runs:
         assert len(run.seconds) == 3
         assert run.difference < 1e-6
@@ -223,7 +223,7 @@ def test_the_command(tmp_path):
         assert [run["name"] for run in comparison["runs"]] == list(CALLS)
         for run in comparison["runs"]:
             assert run["largest_difference"] < 1e-6
-            assert set(run["times_as_long_as"]) == set(KERNELS) - {run["name"]}
+            assert set(run["times_as_long_as"]) == set(our_kernels()) - {run["name"]}
     assert done.stderr.count("engine: ") == 6
 
 

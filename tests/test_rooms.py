@@ -40,10 +40,10 @@ MAY_IMPORT = {
     "report": set(),
     "jobs": {
         *("__init__", "arguments", "boxes", "boxfiles", "engine", "errors", "execute", "pooler"),
-        *("imageids", "plan", "report", "sampling", "signals"),
+        *("imageids", "kernels", "plan", "report", "sampling", "signals"),
         *("bintrace", "sinks", "sources", "spec", "trace"),
     },
-    "bench": {"__init__", "engine", "errors", "spec"},
+    "bench": {"__init__", "engine", "errors", "kernels", "spec"},
     "cli": {
         "__init__",
         "bench",

@@ -19,6 +19,13 @@ run_options = stacked(
     click.option(
         "--max-memory", type=memory, metavar="SIZE", help="Memory that all workers together may take, such as 2GiB."
     ),
+    click.option(
+        "--kernel",
+        type=click.Choice(["auto", "numpy", "numba"]),
+        default="auto",
+        show_default=True,
+        help="What computes averages; auto takes numba for large jobs where roicli[fast] is installed.",
+    ),
 )
 
 

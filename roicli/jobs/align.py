@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from roicli import __version__
 from roicli.arguments import compute_dtype
 from roicli.boxes import BoxFormat, find_bad_boxes
-from roicli.errors import BoxError, OutputError
+from roicli.errors import BoxError, OutputError, UsageError
 from roicli.execute import run
 from roicli.jobs.bind import Inputs, Layout, bind
 from roicli.jobs.listener import Listener
-from roicli.plan import Costs, make_plan
+from roicli.kernels.choose import KernelName, load_kernel, numba_is_installed
+from roicli.plan import Costs, is_large, make_plan
 from roicli.pooler import Pooler
 from roicli.report import RunReport, peak_memory
 from roicli.sampling import lie_outside
@@ -28,6 +29,7 @@ from roicli.sinks import IndexFile, PooledSink, Record, RowFile, check_output, o
 from roicli.sources import MapInfo
 from roicli.spec import PoolSpec
 
+KernelChoice = Literal["auto", "numpy", "numba"]
 BadBoxes = Literal["error", "skip", "zero", "keep"]
 
 
@@ -67,6 +69,8 @@ class AlignJob:
         The most that may work at once.
     batch_size, max_memory : int, optional
         See `make_plan`.
+    kernel : {"auto", "numpy", "numba"}
+        What contracts averages; auto takes Numba where it is installed and the job is large.
     """
 
     features: str
@@ -84,6 +88,7 @@ class AlignJob:
     workers: int = 1
     batch_size: int | None = None
     max_memory: int | None = None
+    kernel: KernelChoice = "auto"
 
     def parameters(self) -> dict[str, str | int | float | bool]:
         """Return what an output says of how it was made."""
@@ -105,6 +110,7 @@ class AlignJob:
             "box_format": self.box_format or "as the file says",
             "normalized": self.normalized,
             "bad_boxes": self.bad_boxes,
+            "kernel": self.kernel,
         }
 
 
@@ -151,9 +157,12 @@ def align(job: AlignJob, listener: Listener) -> RunReport:
     zeroed = bad if job.bad_boxes == "zero" else bad[:0]
     map_index = inputs.map_index.copy()
     map_index[zeroed] = -1
+    costs = _costs(infos, map_index, spec, computed, dtype)
+    job = replace(job, kernel=_kernel(job, len(boxes), costs))
+    kernel = load_kernel(KernelName(job.kernel), computed)
     plan = make_plan(
         map_index,
-        _costs(infos, map_index, spec, computed, dtype),
+        costs,
         workers=job.workers,
         batch_size=job.batch_size,
         max_memory=job.max_memory,
@@ -161,7 +170,7 @@ def align(job: AlignJob, listener: Listener) -> RunReport:
     with _outputs(job, _record(job, inputs), (len(boxes), *row_shape), dtype) as target:
         listener.begin(len(plan.order))
         target.write(zeroed, np.zeros((len(zeroed), *row_shape), dtype))
-        done = run(plan, Pooler(inputs.source, boxes, plan.order, spec, target), listener.advance)
+        done = run(plan, Pooler(inputs.source, boxes, plan.order, spec, target, kernel), listener.advance)
     if done.not_finite:
         note(f"{done.not_finite} boxes read NaN or infinite cells of {inputs.source.name}; so are their features")
     if done.overflowed:
@@ -262,6 +271,16 @@ def _costs(
     values = int(np.prod(spec.row_shape(channels)))
     row = values * (computed.itemsize + (dtype.itemsize if dtype != computed else 0))
     return Costs(maps, row, channels * int(np.prod(spec.output_size)) * computed.itemsize)
+
+
+def _kernel(job: AlignJob, rows: int, costs: Costs) -> Literal["numpy", "numba"]:
+    """Choose by the whole job, not by how it is shared out: the last bits of the numbers depend on the kernel."""
+    averages = job.spec.mode == "avg"
+    if job.kernel == "numba" and not averages:
+        raise UsageError("the kernel numba computes averages only", "Leave --kernel out, or give --mode avg.")
+    if job.kernel == "auto":
+        return "numba" if averages and is_large(rows, costs) and numba_is_installed() else "numpy"
+    return job.kernel
 
 
 def _record(job: AlignJob, inputs: Inputs) -> Record:
