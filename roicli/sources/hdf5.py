@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from roicli.errors import FeatureError, FileError
 from roicli.sources.base import Layout, MapSource, StoredMap, check_map, unique
 from roicli.sources.choose import sibling_ids
+from roicli.sources.chunks import GzipChunks
 from roicli.sources.files import COPY_AGAIN, StoredArray, file_size, printable, reading, wrong_content
 from roicli.sources.hdf5_tree import find_maps, members, name_of, raw
 
@@ -18,9 +19,13 @@ from roicli.sources.hdf5_tree import find_maps, members, name_of, raw
 class Hdf5Source(MapSource):
     """One HDF5 file.
 
-    Datasets that lie in the file in one piece are memory-mapped; chunked, compressed, compact, external, virtual and
-    not yet written ones are read through h5py, one map at a time.
+    Datasets that lie in the file in one piece are memory-mapped; of gzip chunks, the stored bytes are inflated here;
+    otherwise compressed, chunked, compact, external, virtual and not yet written ones are read through h5py, one map
+    at a time.
     """
+
+    # Maps read together, because they share chunks: the first of them, and their values.
+    _held: tuple[int, NDArray[Any]] | None = None
 
     def __init__(self, path: Path, layout: Layout, dataset: str | None) -> None:
         super().__init__(path, layout)
@@ -84,16 +89,49 @@ class Hdf5Source(MapSource):
 
         def load() -> NDArray[Any]:
             with reading(where):
-                values: NDArray[Any] = plain.map(item) if plain else dataset[() if item is None else item]
+                values: NDArray[Any] | None = plain.map(item) if plain else self._inflated(dataset, item)
+                if values is None:
+                    values = np.asarray(dataset[() if item is None else item])
             return values
 
         return StoredMap(where, shape, dtype, plain is not None, load)
+
+    def _inflated(self, dataset: Any, item: int | None) -> NDArray[Any] | None:
+        """Values of a dataset, or of one item of it, if they lie in gzip chunks; None if h5py has to read them."""
+        chunks = GzipChunks.of(dataset)
+        if chunks is None:
+            return None
+        if item is None:
+            return chunks.read(0, chunks.shape[0])
+        first, stop = chunks.together(item)
+        held = self._held
+        if held is None or held[0] != first:
+            held = self._held = None  # first, to hold one at a time
+            values = chunks.read(first, stop)
+            if values is None:
+                return None
+            values.flags.writeable = False
+            held = first, values
+            if stop - first > 1:
+                self._held = held
+        value: NDArray[Any] = held[1][item - first]
+        return value
+
+    def close(self) -> None:
+        """Release the handle and the maps that are held."""
+        self._held = None
+        super().close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"_held": None}
 
 
 def _start(dataset: Any) -> int | None:
     """Offset of a dataset in its file; None unless its values lie there in one piece and as they are read."""
     from h5py import h5d, h5t
 
+    if dataset.chunks:  # whose status would take a look at each
+        return None
     # The offset alone does not tell: in a file with a user block, h5py gives one to datasets that have none.
     if dataset.id.get_space_status() != h5d.SPACE_STATUS_ALLOCATED:
         return None
