@@ -47,11 +47,12 @@ def by_h5py(path: Path) -> np.ndarray:
 
 
 def taken(path: Path) -> bool:
-    """Whether all of a dataset is read here, and nothing is left to HDF5."""
+    """Whether a dataset is read here, and then all of it, or left to HDF5."""
     with h5py.File(path) as file:
         dataset = file["maps"]
         gzip = chunks.GzipChunks.of(dataset)
-        return gzip is not None and gzip.read(0, len(dataset)) is not None
+        assert gzip is None or gzip.read(0, len(dataset)) is not None
+        return gzip is not None
 
 
 def check_equal(path: Path) -> None:
@@ -152,26 +153,38 @@ def test_filters_that_a_chunk_has_skipped(tmp_path: Path, shuffle: bool, mask: i
     check_equal(path)
 
 
+def test_bytes_shuffled_by_another_size_are_left_to_hdf5(tmp_path: Path):
+    path = write(tmp_path / "a.h5", some(SHAPE), shuffle=True)
+    pipeline = b"shuffle\0" + (4).to_bytes(4, "little")
+    assert pipeline in path.read_bytes()
+    path.write_bytes(path.read_bytes().replace(pipeline, b"shuffle\0" + (2).to_bytes(4, "little")))
+    assert not taken(path)
+    check_equal(path)
+
+
 NBYTES = int(np.prod(CHUNK)) * 4
 NOISE = np.random.default_rng(0).bytes(NBYTES)
+NOT_FULL = f"its chunk at (8, 0, 0) does not hold {NBYTES} bytes"
+BY_HDF5 = "read data"  # its versions say it differently
+ONES = zlib.compress(b"\1" * NBYTES)
 BROKEN = {
-    "inflates to less": (zlib.compress(NOISE[:-4]), 0),
-    "inflates to more": (zlib.compress(NOISE + b"\0"), 0),
-    "a bomb": (zlib.compress(bytes(2**27), 9), 0),
-    "cut in its checksum": (zlib.compress(NOISE)[:-1], 0),
-    "cut in its data": (zlib.compress(NOISE)[: NBYTES // 2], 0),
-    "wrong checksum": (zlib.compress(NOISE)[:-1] + b"\0", 0),
-    "no deflated data": (NOISE, 0),
-    "a flipped bit": (zlib.compress(b"\1" * 4000)[:10] + b"\xff" + zlib.compress(b"\1" * 4000)[11:], 0),
-    "not deflated, too short": (NOISE[:-4], 2),
-    "not deflated, too long": (NOISE + b"\0", 2),
+    "inflates to less": (zlib.compress(NOISE[:-4]), 0, NOT_FULL),
+    "inflates to more": (zlib.compress(NOISE + b"\0"), 0, NOT_FULL),
+    "a bomb": (zlib.compress(bytes(2**27), 9), 0, NOT_FULL),
+    "cut in its checksum": (zlib.compress(NOISE)[:-1], 0, NOT_FULL),
+    "cut in its data": (zlib.compress(NOISE)[: NBYTES // 2], 0, NOT_FULL),
+    "wrong checksum": (ONES[:-1] + bytes([ONES[-1] ^ 1]), 0, BY_HDF5),
+    "no deflated data": (NOISE, 0, BY_HDF5),
+    "a flipped byte": (ONES[:4] + bytes([ONES[4] ^ 0xFF]) + ONES[5:], 0, ""),
+    "not deflated, too short": (NOISE[:-4], 2, NOT_FULL),
+    "not deflated, too long": (NOISE + b"\0" * 4, 2, NOT_FULL),
 }
 
 
 @pytest.mark.parametrize("kind", BROKEN)
 def test_a_broken_chunk_is_one_error_that_names_it(tmp_path: Path, kind: str):
     path = write(tmp_path / "a.h5", some(SHAPE), shuffle=True)
-    data, mask = BROKEN[kind]
+    data, mask, reason = BROKEN[kind]
     with h5py.File(path, "a") as file:
         file["maps"].id.write_direct_chunk((8, 0, 0), data, mask)
     source = open_source(path)
@@ -181,6 +194,7 @@ def test_a_broken_chunk_is_one_error_that_names_it(tmp_path: Path, kind: str):
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert f"{path}, dataset /maps" in str(refusal.value)
+    assert reason in str(refusal.value)
     assert peak < 2**20
 
 
@@ -206,6 +220,17 @@ def test_maps_that_share_chunks_are_inflated_once(tmp_path: Path, reads: list[tu
     assert len(reads) == len(set(reads)) == 6
 
 
+def test_maps_are_held_one_chunk_at_a_time(tmp_path: Path):
+    values = some((8, 16, 64, 64))
+    source = open_source(write(tmp_path / "a.h5", values, chunks=(4, 1, 64, 64)))
+    tracemalloc.start()
+    for i in 0, 4:
+        source.read(i)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert values.nbytes / 2 < peak < values.nbytes * 0.75
+
+
 def test_maps_too_large_to_hold_together_are_read_one_by_one(
     tmp_path: Path, reads: list[tuple[int, ...]], monkeypatch: pytest.MonkeyPatch
 ):
@@ -216,6 +241,7 @@ def test_maps_too_large_to_hold_together_are_read_one_by_one(
         array = source.read(i)
         np.testing.assert_array_equal(array, values[i])
         assert array.base.nbytes == array.nbytes
+        assert source._held is None
     assert len(reads) == 6
 
 
