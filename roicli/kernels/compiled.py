@@ -47,41 +47,56 @@ def _compile(function: Any) -> Any:
 
 @_compile
 def _weighted_sum(
-    out: FloatArray, source: FloatArray, places: IntArray, shift: int, weights: FloatArray, number: int
+    out: FloatArray,
+    to: int,
+    source: FloatArray,
+    cells: IntArray,
+    first: int,
+    stop: int,
+    stride: int,
+    shift: int,
+    weights: FloatArray,
+    weight: int,
+    number: int,
 ) -> None:
-    """``out[:number] = sum(weights[i] * source[places[i] + shift :][:number])``, four terms at a time."""
-    terms = len(weights)
-    done = terms % 4
-    if terms == 0:
-        out[:number] = 0
+    """Sum runs of `number` values, one a cell of ``cells[first:stop]``, with ``weights[weight:]``, to ``out[to:]``.
+
+    The run of a cell begins at ``cell * stride + shift``. Four terms at a time; places are unsigned, because those
+    that may be negative are checked value by value.
+    """
+    begin, length = np.uint64(to), np.uint64(number)
+    if first == stop:
+        for i in range(length):
+            out[begin + i] = 0
         return
-    a, u = source[places[0] + shift :], weights[0]
+    done = (stop - first) % 4
+    a, u = np.uint64(cells[first] * stride + shift), weights[weight]
     if done == 1:
-        for i in range(number):
-            out[i] = u * a[i]
+        for i in range(length):
+            out[begin + i] = u * source[a + i]
     elif done == 2:
-        b, v = source[places[1] + shift :], weights[1]
-        for i in range(number):
-            out[i] = u * a[i] + v * b[i]
+        b, v = np.uint64(cells[first + 1] * stride + shift), weights[weight + 1]
+        for i in range(length):
+            out[begin + i] = u * source[a + i] + v * source[b + i]
     elif done == 3:
-        b, v = source[places[1] + shift :], weights[1]
-        c, w = source[places[2] + shift :], weights[2]
-        for i in range(number):
-            out[i] = u * a[i] + v * b[i] + w * c[i]
+        b, v = np.uint64(cells[first + 1] * stride + shift), weights[weight + 1]
+        c, w = np.uint64(cells[first + 2] * stride + shift), weights[weight + 2]
+        for i in range(length):
+            out[begin + i] = u * source[a + i] + v * source[b + i] + w * source[c + i]
     else:
-        b, v = source[places[1] + shift :], weights[1]
-        c, w = source[places[2] + shift :], weights[2]
-        d, x = source[places[3] + shift :], weights[3]
-        for i in range(number):
-            out[i] = u * a[i] + v * b[i] + w * c[i] + x * d[i]
+        b, v = np.uint64(cells[first + 1] * stride + shift), weights[weight + 1]
+        c, w = np.uint64(cells[first + 2] * stride + shift), weights[weight + 2]
+        d, x = np.uint64(cells[first + 3] * stride + shift), weights[weight + 3]
+        for i in range(length):
+            out[begin + i] = u * source[a + i] + v * source[b + i] + w * source[c + i] + x * source[d + i]
         done = 4
-    for term in range(done, terms, 4):
-        a, u = source[places[term] + shift :], weights[term]
-        b, v = source[places[term + 1] + shift :], weights[term + 1]
-        c, w = source[places[term + 2] + shift :], weights[term + 2]
-        d, x = source[places[term + 3] + shift :], weights[term + 3]
-        for i in range(number):
-            out[i] += u * a[i] + v * b[i] + w * c[i] + x * d[i]
+    for term in range(done, stop - first, 4):
+        a, u = np.uint64(cells[first + term] * stride + shift), weights[weight + term]
+        b, v = np.uint64(cells[first + term + 1] * stride + shift), weights[weight + term + 1]
+        c, w = np.uint64(cells[first + term + 2] * stride + shift), weights[weight + term + 2]
+        d, x = np.uint64(cells[first + term + 3] * stride + shift), weights[weight + term + 3]
+        for i in range(length):
+            out[begin + i] += u * source[a + i] + v * source[b + i] + w * source[c + i] + x * source[d + i]
 
 
 @_compile
@@ -100,37 +115,37 @@ def _pool(
     x_stop: IntArray,
     out: FloatArray,
 ) -> None:
-    map_width, channels = width_and_channels
+    width, channels = width_and_channels
     bins_y, bins_x = y_first.shape[1], x_first.shape[1]
     widest = 0
     for roi in range(len(out)):
         widest = max(widest, x_splits[roi + 1] - x_splits[roi])
     banded = np.empty(widest * channels, dtype=flat.dtype)
-    places = np.arange(widest) * channels
-    block = np.empty((bins_y * bins_x, channels + _PADDING), dtype=flat.dtype)
+    banded_cell = np.arange(widest)
+    padded = channels + _PADDING
+    block = np.empty(bins_y * bins_x * padded, dtype=flat.dtype)
     for roi in range(len(out)):
         y, x = y_splits[roi], x_splits[roi]
         h, w = y_splits[roi + 1] - y, x_splits[roi + 1] - x
-        lines = y_cell[y : y + h] * (map_width * channels)
         for bin_y in range(bins_y):
             first, stop = y_first[roi, bin_y], y_stop[roi, bin_y]
-            matrix = bins_y * y + bin_y * h
-            weights = y_weight[matrix + first : matrix + stop]
+            weight = bins_y * y + bin_y * h + first
             begin = 0
             while begin < w:
                 # Cells that follow one another are one run of channels.
                 cell, end = x_cell[x + begin], begin + 1
                 while end < w and x_cell[x + end] == cell + end - begin:
                     end += 1
-                run = banded[begin * channels : end * channels]
-                _weighted_sum(run, flat, lines[first:stop], cell * channels, weights, (end - begin) * channels)
+                to, shift, number = begin * channels, cell * channels, (end - begin) * channels
+                line = width * channels
+                _weighted_sum(banded, to, flat, y_cell, y + first, y + stop, line, shift, y_weight, weight, number)
                 begin = end
             for bin_x in range(bins_x):
                 first, stop = x_first[roi, bin_x], x_stop[roi, bin_x]
-                matrix = bins_x * x + bin_x * w
-                weights = x_weight[matrix + first : matrix + stop]
-                _weighted_sum(block[bin_y * bins_x + bin_x], banded, places[first:stop], 0, weights, channels)
+                weight = bins_x * x + bin_x * w + first
+                to = (bin_y * bins_x + bin_x) * padded
+                _weighted_sum(block, to, banded, banded_cell, first, stop, channels, 0, x_weight, weight, channels)
         for channel in range(channels):
             pooled = out[roi, channel]
             for place in range(bins_y * bins_x):
-                pooled[place] = block[place, channel]
+                pooled[place] = block[place * padded + channel]
