@@ -18,7 +18,7 @@ from roicli.errors import UsageError
 from roicli.kernels.choose import NUMPY_KERNEL, Kernel
 from roicli.kernels.maximum import pool_maximum
 from roicli.kernels.pointwise import pool_pointwise
-from roicli.sampling import Bins, CellRanges, FloatArray, IntArray, cell_ranges, make_bins, sample_grid
+from roicli.sampling import Bins, CellRanges, FloatArray, IntArray, cell_ranges, cells_in_reach, make_bins, sample_grid
 from roicli.spec import Mode, PoolSpec
 from roicli.weights import axis_weights, cells_read
 
@@ -144,11 +144,13 @@ def roi_pool(
     return _pool_batch(features, boxes, output_size, out, spatial_scale=spatial_scale, mode="max", op="roi_pool")
 
 
-def channels_last(feature_map: NDArray[Any], buffer: FloatArray | None = None) -> FloatArray:
+def channels_last(
+    feature_map: NDArray[Any], window: tuple[slice, slice] | None = None, buffer: FloatArray | None = None
+) -> FloatArray:
     """Lay one map out for the kernels: (C, H, W) of any dtype and strides to contiguous (H, W, C).
 
     Returns the map itself, transposed, where it lies in memory like that already; a copy otherwise, which is made in
-    `buffer` if that has its shape and dtype.
+    `buffer` if that has its shape and dtype. Of a copy, only the rows and columns of `window` are filled.
     """
     dtype = compute_dtype(feature_map.dtype)
     view = feature_map.transpose(1, 2, 0)
@@ -158,10 +160,11 @@ def channels_last(feature_map: NDArray[Any], buffer: FloatArray | None = None) -
     fits = buffer is not None and buffer.flags.owndata and (buffer.shape, buffer.dtype) == (view.shape, dtype)
     copy = buffer if buffer is not None and fits else np.empty(view.shape, dtype)
     height, width, channels = view.shape
-    lines = max(1, _TILE_CELLS // width)
-    for y in range(0, height, lines):
+    rows, columns = window or (slice(0, height), slice(0, width))
+    lines = max(1, _TILE_CELLS // max(1, columns.stop - columns.start))
+    for y in range(rows.start, rows.stop, lines):
         for c in range(0, channels, _TILE_CHANNELS):
-            tile = np.s_[y : y + lines, :, c : c + _TILE_CHANNELS]
+            tile = np.s_[y : min(y + lines, rows.stop), columns, c : c + _TILE_CHANNELS]
             copy[tile] = view[tile]
     return copy
 
@@ -174,7 +177,7 @@ def pool_boxes(
     Parameters
     ----------
     feature_map : (H, W, C) float32 or float64
-        As `channels_last` makes it.
+        As `channels_last` makes it; cells that no box has in reach need not be filled.
     boxes : (K, 4)
         xyxy in image pixels, finite; rounded to the dtype of the map.
     spec : PoolSpec
@@ -198,7 +201,8 @@ def pool_boxes(
     step = max(1, _CHUNK_VALUES // per_roi)
     not_finite = 0
     # Where more is written than the map holds, reading the map tells sooner that nothing can go wrong.
-    harmless = out.size > feature_map.size and _harmless(feature_map)
+    reach = feature_map[cells_in_reach(boxes, height, width, spec)]
+    harmless = out.size > reach.size > 0 and _harmless(reach)
     with np.errstate(invalid="ignore", over="ignore"):
         for first in range(0, len(boxes), step):
             part = slice(first, first + step)
@@ -305,6 +309,7 @@ def _pool_batch(
     for image in np.unique(index):
         rows = np.flatnonzero(index == image)
         block = np.empty((len(rows), *shape[1:]), dtype)
-        pool_boxes(channels_last(maps[image]), corners[rows], spec, block)
+        window = cells_in_reach(corners[rows], maps.shape[2], maps.shape[3], spec)
+        pool_boxes(channels_last(maps[image], window), corners[rows], spec, block)
         out[rows] = block
     return out

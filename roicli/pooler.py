@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import chain, groupby
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from roicli.engine import channels_last, pool_boxes
 from roicli.kernels.choose import NUMPY_KERNEL, Kernel
-from roicli.plan import Task
-from roicli.sampling import FloatArray
+from roicli.plan import Plan, Task
+from roicli.sampling import FloatArray, cells_in_reach
 from roicli.sinks import RowFile
 from roicli.sources import FeatureSource
 from roicli.spec import PoolSpec
@@ -53,8 +53,8 @@ class Pooler:
         The maps.
     boxes : (K, 4) float64
         One box for each output row, in image pixels.
-    order : (K',) intp
-        Output rows in the order of the plan.
+    plan : Plan
+        Which units there will be, and the order of the output rows that they name.
     spec : PoolSpec
         What to compute.
     target : RowFile
@@ -67,13 +67,17 @@ class Pooler:
         self,
         source: FeatureSource,
         boxes: NDArray[np.float64],
-        order: NDArray[np.intp],
+        plan: Plan,
         spec: PoolSpec,
         target: RowFile,
         kernel: Kernel = NUMPY_KERNEL,
     ) -> None:
-        self._source, self._boxes, self._order, self._spec, self._target = source, boxes, order, spec, target
+        self._source, self._boxes, self._order, self._spec, self._target = source, boxes, plan.order, spec, target
         self._kernel = kernel
+        self._ranges: dict[int, tuple[int, int]] = {}
+        for unit in chain.from_iterable(plan.tasks):  # in order, so the first unit of a map begins its range
+            first, _ = self._ranges.get(unit.map_index, (unit.first, 0))
+            self._ranges[unit.map_index] = (first, unit.stop)
         self._lock = threading.Lock()
         self._held: tuple[int, FloatArray] | None = None
         self._active = 0
@@ -113,8 +117,16 @@ class Pooler:
                 # Its memory can hold the next map, unless another thread is still at the last one.
                 last = self._held[1] if self._held is not None and self._active == 1 else None
                 self._held = None
-                self._held = (map_index, channels_last(self._source.read(map_index), last))
+                self._held = (map_index, self._lay_out(map_index, last))
             return self._held[1]
+
+    def _lay_out(self, map_index: int, buffer: FloatArray | None) -> FloatArray:
+        """Read a map as far as any of its boxes reaches."""
+        feature_map = self._source.read(map_index)
+        rows = self._order[slice(*self._ranges[map_index])]
+        _, height, width = feature_map.shape
+        window = cells_in_reach(self._boxes[rows], height, width, self._spec)
+        return channels_last(feature_map, window, buffer)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_lock": None, "_held": None}

@@ -22,6 +22,7 @@ coordinate what happens                            cells read (weights)
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -266,3 +267,24 @@ def lie_outside(boxes: NDArray[np.float64], sizes: NDArray[np.float64], spec: Po
     """
     scaled = boxes * spec.spatial_scale
     return np.asarray(((scaled[:, :2] > sizes[:, :2]) | (scaled[:, 2:] < 0)).any(axis=1))
+
+
+def cells_in_reach(boxes: NDArray[np.floating[Any]], height: int, width: int, spec: PoolSpec) -> tuple[slice, slice]:
+    """Find a part of a map, (rows, columns), that holds all cells that boxes read, with some to spare.
+
+    Parameters
+    ----------
+    boxes : (K, 4)
+        xyxy in image pixels, finite.
+    height, width : int
+        Of the map, in cells.
+    spec : PoolSpec
+        Gives the spatial scale; the spare cells are for the shift, the smallest RoI and all rounding.
+    """
+    ends = []
+    for axis, length in ((1, height), (0, width)):
+        scaled = boxes[:, axis::2].astype(np.float64) * spec.spatial_scale
+        spare = 3 + 1e-6 * np.abs(scaled).max(initial=0)
+        first, stop = scaled.min(initial=length) - spare, scaled.max(initial=0) + spare
+        ends.append(slice(*np.clip([math.floor(first), math.ceil(stop)], 0, length).tolist()))
+    return ends[0], ends[1]

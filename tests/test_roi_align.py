@@ -2,9 +2,14 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import roicli
+from roicli.engine import channels_last, pool_boxes
 from roicli.errors import BoxError, FeatureError, UsageError
+from roicli.sampling import cells_in_reach
+from roicli.spec import PoolSpec
 
 MAPS = np.random.default_rng(0).standard_normal((2, 3, 8, 9)).astype(np.float32)
 ROIS = np.array([[1, 0, 1, 6, 7], [0, 2.5, 3, 4, 5], [1, -3, -3, 20, 20]])
@@ -119,3 +124,31 @@ def test_errors_are_of_two_kinds():
         roicli.roi_align(np.zeros(3), [], 2)
     assert isinstance(caught.value, roicli.RoicliError)
     assert caught.value.hint == "Give (N, C, H, W), or (C, H, W) for one map."
+
+
+@given(
+    corners=st.lists(st.tuples(*[st.floats(-1e9, 1e9, width=32) | st.floats(-40, 90, width=32)] * 4), max_size=3),
+    scale=st.sampled_from([1.0, 0.25, 1 / 3]),
+    aligned=st.booleans(),
+    sampling_ratio=st.sampled_from([-1, 1, 3]),
+    op=st.sampled_from(["roi_align", "roi_pool"]),
+)
+def test_no_cell_out_of_reach_is_read(corners, scale, aligned, sampling_ratio, op):
+    """What lies beyond the window of `channels_last` may be anything; here it is NaN, which would spread."""
+    features = np.random.default_rng(0).standard_normal((2, 30, 40)).astype(np.float32)
+    boxes = np.array(corners, np.float32).reshape(-1, 4)
+    settings = {"aligned": aligned, "sampling_ratio": sampling_ratio} if op == "roi_align" else {"mode": "max"}
+    spec = PoolSpec((2, 3), scale, op=op, **settings)
+    window = cells_in_reach(boxes, 30, 40, spec)
+    expected, got = (np.empty((len(boxes), 2, 2, 3), np.float32) for _ in range(2))
+    broken = channels_last(features, window, np.full((30, 40, 2), np.nan, np.float32))
+    assert pool_boxes(broken, boxes, spec, got) == pool_boxes(channels_last(features), boxes, spec, expected) == 0
+    np.testing.assert_array_equal(got, expected)
+
+
+def test_only_what_is_in_reach_is_copied():
+    features = np.ones((3, 200, 300), np.float16)
+    window = cells_in_reach(np.array([[40, 80, 60, 120]]), 200, 300, PoolSpec((7, 7), 0.5, aligned=True))
+    assert window == (slice(36, 64), slice(16, 34))
+    copied = channels_last(features, window, np.zeros((200, 300, 3), np.float32))
+    assert copied.sum() == 3 * 28 * 18

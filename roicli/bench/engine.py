@@ -60,7 +60,7 @@ def kernel_call(
     buffer = channels_last(features)
 
     def call() -> Blocks:
-        feature_map = channels_last(features, buffer)
+        feature_map = channels_last(features, buffer=buffer)
         list(executor.map(lambda part: pool_boxes(feature_map, boxes[part], spec, out[part], kernel), parts))
         return out
 

@@ -170,7 +170,7 @@ def align(job: AlignJob, listener: Listener) -> RunReport:
     with _outputs(job, _record(job, inputs), (len(boxes), *row_shape), dtype) as target:
         listener.begin(len(plan.order))
         target.write(zeroed, np.zeros((len(zeroed), *row_shape), dtype))
-        done = run(plan, Pooler(inputs.source, boxes, plan.order, spec, target, kernel), listener.advance)
+        done = run(plan, Pooler(inputs.source, boxes, plan, spec, target, kernel), listener.advance)
     if done.not_finite:
         note(f"{done.not_finite} boxes read NaN or infinite cells of {inputs.source.name}; so are their features")
     if done.overflowed:
