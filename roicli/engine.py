@@ -25,7 +25,7 @@ from roicli.weights import axis_weights, cells_read
 # Maps are transposed in tiles that stay in the cache: whole lines of the map, so many cells, and channels.
 _TILE_CELLS, _TILE_CHANNELS = 2048, 64
 # Samples and weights are made for as many RoIs at once as keep each of their arrays below so many values.
-_CHUNK_VALUES = 2**18
+_CHUNK_VALUES = 2**17
 
 
 def roi_align(
