@@ -13,6 +13,7 @@ from roicli.imageids import Counted
 from roicli.sources.base import Layout, MapSource, StoredMap, check_map, unique
 from roicli.sources.choose import sibling_ids
 from roicli.sources.files import StoredArray, file_size, printable, reading, wrong_content
+from roicli.sources.hdf5_heap import check_strings
 from roicli.sources.hdf5_storage import check_chunks, check_parts, check_storage
 from roicli.sources.hdf5_tree import find_maps, members, name_of, raw
 
@@ -68,6 +69,8 @@ class Hdf5Source(MapSource):
             if dataset.is_virtual:
                 check_parts(dataset, where)
             check_chunks(dataset, where, None)
+            if dataset.dtype.kind == "O":
+                check_strings(dataset, where)
             return np.asarray(dataset[()])
 
         return StoredMap(where, dataset.shape or (), dtype, False, load)

@@ -12,6 +12,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from roicli.errors import FeatureError, FileError
 from roicli.sources.files import COPY_AGAIN, check_ratio, file_size, printable, reading
 
@@ -19,6 +21,9 @@ from roicli.sources.files import COPY_AGAIN, check_ratio, file_size, printable, 
 _SLACK = 64
 # HDF5 looks up each chunk of a map, written or not, which takes it some 10 microseconds.
 _MOST_CHUNKS = 2**18
+
+_SHUFFLED = [2, 1]  # H5Z_FILTER_SHUFFLE, H5Z_FILTER_DEFLATE
+_KNOWN: tuple[list[int], ...] = ([], [1], _SHUFFLED)
 
 
 def check_storage(dataset: Any, where: str, item: int | None, least_bytes: int = 4) -> None:
@@ -32,7 +37,7 @@ def check_storage(dataset: Any, where: str, item: int | None, least_bytes: int =
     values = max(math.prod(shape), math.prod(dataset.chunks or ()))
     claimed = math.prod(dataset.shape) * dataset.dtype.itemsize
     check_ratio(where, values * max(dataset.dtype.itemsize, least_bytes), claimed, lambda: _stored(dataset))
-    if dataset.chunks and (count := math.prod(map(len, _corners(dataset, item)))) > _MOST_CHUNKS:
+    if dataset.chunks and (count := math.prod(map(len, corners_of(dataset, item)))) > _MOST_CHUNKS:
         raise FeatureError(f"{where} lies in {count:,} chunks", "Write it anew in larger chunks.")
 
 
@@ -90,7 +95,7 @@ def _part(dataset: Any, source: Any) -> Path:
     return own if source.file_name == "." else own.parent / source.file_name.replace("%%", "%")
 
 
-def _corners(dataset: Any, item: int | None) -> list[range]:
+def corners_of(dataset: Any, item: int | None) -> list[range]:
     """First corners of the chunks of a dataset, or of one item of it, along each axis."""
     corners = [range(0, length, size) for length, size in zip(dataset.shape, dataset.chunks, strict=True)]
     if item is not None:
@@ -100,24 +105,43 @@ def _corners(dataset: Any, item: int | None) -> list[range]:
 
 def check_chunks(dataset: Any, where: str, item: int | None) -> None:
     """Raise FileError if a chunk that is read cannot hold the values that it stands for."""
-    from h5py import h5z
+    if dataset.chunks and dataset.dtype.kind != "O":
+        nbytes = math.prod(dataset.chunks) * dataset.dtype.itemsize
+        for corner in product(*corners_of(dataset, item)):
+            chunk_bytes(dataset, where, corner, nbytes)
 
-    if not dataset.chunks:
-        return
-    nbytes = math.prod(dataset.chunks) * dataset.dtype.itemsize
-    created = dataset.id.get_create_plist()
-    filters = [created.get_filter(i)[0] for i in range(created.get_nfilters())]
-    known = filters in ([h5z.FILTER_DEFLATE], [h5z.FILTER_SHUFFLE, h5z.FILTER_DEFLATE])
-    longest = nbytes + nbytes // 1000 + _SLACK if filters else nbytes
-    for corner in product(*_corners(dataset, item)):
-        info = dataset.id.get_chunk_info_by_coord(corner)
-        if info.byte_offset is None:  # never written: the fill value
-            continue
-        sound = info.size <= longest if filters else info.size == nbytes
-        if sound and known and not info.filter_mask:
-            with reading(where):
+
+def chunk_bytes(dataset: Any, where: str, corner: tuple[int, ...], nbytes: int) -> bytes | None:
+    """Take the chunk at `corner` from HDF5 and inflate it, checked to be of `nbytes`; None if it was never written.
+
+    Of filters other than gzip and shuffle the size alone is checked, and what is returned is as stored.
+    """
+    info = dataset.id.get_chunk_info_by_coord(corner)
+    if info.byte_offset is None:
+        return None
+    filters = _filters(dataset)
+    sound, data = 0 < info.size <= nbytes + nbytes // 1000 + _SLACK, b""
+    if sound and filters in _KNOWN:
+        with reading(where):
+            _, data = dataset.id.read_direct_chunk(corner)
+            if filters and not info.filter_mask >> len(filters) - 1 & 1:
                 inflating = zlib.decompressobj()
-                length = len(inflating.decompress(dataset.id.read_direct_chunk(corner)[1], nbytes + 1))
-            sound = length == nbytes and inflating.eof
-        if not sound:
-            raise FileError(f"{where} is damaged: its chunk at {corner} does not hold {nbytes} bytes", COPY_AGAIN)
+                data = inflating.decompress(data, nbytes + 1)
+                data = data if inflating.eof else b""
+        sound = len(data) == nbytes
+    if not sound:
+        raise FileError(f"{where} is damaged: its chunk at {corner} does not hold {nbytes} bytes", COPY_AGAIN)
+    if filters == _SHUFFLED and not info.filter_mask & 1:
+        items = math.prod(dataset.chunks)
+        data = np.frombuffer(data, np.uint8).reshape(nbytes // items, items).T.tobytes()
+    return data
+
+
+def uses_gzip_at_most(dataset: Any) -> bool:
+    """Tell whether the chunks of a dataset are as they are read, or under gzip, with or without shuffle."""
+    return _filters(dataset) in _KNOWN
+
+
+def _filters(dataset: Any) -> list[int]:
+    created = dataset.id.get_create_plist()
+    return [created.get_filter(i)[0] for i in range(created.get_nfilters())]
