@@ -38,7 +38,7 @@ MAP = np.arange(60, dtype="f4").reshape(3, 4, 5)
 STACK = np.stack([MAP, MAP + 60])
 BOXES = [[0, 0.5, 0.25, 3.5, 3], [1, 1, 1, 2, 2]]
 RESULTS = [{"image_id": row[0], "bbox": row[1:], "score": 0.5, "id": 7 + row[0]} for row in BOXES]
-# Damage by which libhdf5 itself dies, about 1 mutated HDF5 file in 5,000, as two chunks said to be one; it must not hang.
+# Damage by which libhdf5 itself dies, about 1 mutated HDF5 file in 5,000: two chunks said to be one. None may hang.
 CRASHES = ("libhdf5: SIGSEGV", "libhdf5: SIGABRT")
 SECONDS = 5.0  # of the processor: the machine may be busy
 

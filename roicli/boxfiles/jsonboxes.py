@@ -69,6 +69,9 @@ def read_json(path: Path, box_format: BoxFormat | None) -> tuple[BoxTable, tuple
         data = data[len(_BOM) :]
     if (start := _NOT_BLANK.search(data)) is None:
         raise BoxError(f"{path}: empty", "Write [] for no boxes at all.")
+    if (nul := data.find(b"\0")) >= 0:  # before a decoder reads gigabytes of them, as in a file never filled
+        data[: min(nul, 4)].decode()  # UTF-16 begins in bytes that are not UTF-8
+        raise BoxError(f"{path}, byte {nul}: a NUL byte, so this is not a text in UTF-8", "Save it as UTF-8.")
     if _is_lines(data):
         return read_json_lines(path, box_format)
     if start[0] == b"[":

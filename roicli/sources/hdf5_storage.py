@@ -120,7 +120,7 @@ def chunk_bytes(dataset: Any, where: str, corner: tuple[int, ...], nbytes: int) 
     if info.byte_offset is None:
         return None
     filters = _filters(dataset)
-    sound, data = 0 < info.size <= nbytes + nbytes // 1000 + _SLACK, b""
+    sound, data = 0 < info.size <= nbytes + nbytes // 1000 + _SLACK if filters else info.size == nbytes, b""
     if sound and filters in _KNOWN:
         with reading(where):
             _, data = dataset.id.read_direct_chunk(corner)
