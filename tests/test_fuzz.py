@@ -315,9 +315,11 @@ def examine(folder: Path, name: str, content: bytes) -> str:
 
 
 @pytest.mark.parametrize("name", VALID)
-def test_a_mutated_input_is_pooled_or_refused(tmp_path: Path, name: str):
+def test_a_mutated_input_is_pooled_or_refused(tmp_path: Path, name: str, request: pytest.FixtureRequest):
     # A process for each HDF5 file costs as much as three of the others.
-    @settings(derandomize=True, deadline=None, database=None, max_examples=30 if name.endswith(".h5") else 100)
+    examples = (30 if name.endswith(".h5") else 100) * (1000 if request.config.getoption("--long") else 1)
+
+    @settings(derandomize=True, deadline=None, database=None, max_examples=examples)
     @given(rng=st.randoms(use_true_random=False))
     def one(rng: random.Random) -> None:
         assert examine(tmp_path, name, mutate(name, rng)) in ("pooled", "refused", *CRASHES)
@@ -332,7 +334,7 @@ def test_what_is_mutated_is_valid(tmp_path: Path, name: str):
 
 @pytest.mark.parametrize("name", VALID)
 def test_a_file_that_ends_anywhere_is_pooled_or_refused(tmp_path: Path, name: str):
-    step = 1 + len(VALID[name]) // 40 if name.endswith((".h5", ".npz")) else 1
+    step = 1 + len(VALID[name]) // (40 if name.endswith(".h5") else 150)
     for size in range(0, len(VALID[name]), step):
         assert examine(tmp_path, name, VALID[name][:size]) in ("pooled", "refused"), size
 

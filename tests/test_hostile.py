@@ -19,6 +19,8 @@ import pytest
 from click.testing import CliRunner
 
 from roicli.cli.main import main
+from roicli.errors import FeatureError
+from roicli.sources import open_source
 
 ROICLI = Path(sys.executable).with_name("roicli")
 MAP = np.arange(30, dtype="f4").reshape(2, 3, 5)
@@ -343,3 +345,20 @@ def test_a_stack_may_have_any_number_of_maps(tmp_path: Path, monkeypatch: pytest
     done = CliRunner().invoke(main, ["align", "f.npy", "b.json", "-o", "out.npy", "--index", "rows.csv"])
     assert done.exit_code == 0, done.output
     assert [line.split(",")[1] for line in (tmp_path / "rows.csv").read_text().split("\n")[1:3]] == ["999999999", "7"]
+
+
+@pytest.mark.parametrize("userblock", [0, 512])
+@pytest.mark.parametrize("libver", ["earliest", "latest"])
+@pytest.mark.parametrize("layout", [{}, {"maxshape": (None,)}, {"compression": "gzip"}, {"compression": "lzf"}])
+def test_string_ids_are_looked_at_before_they_are_read(
+    tmp_path: Path, layout: dict[str, object], libver: str, userblock: int
+):
+    names = tuple(f"{i}-{'x' * (i % 50)}" for i in range(500))
+    with h5py.File(tmp_path / "f.h5", "w", libver=libver, userblock_size=userblock) as file:
+        file.create_dataset("f", (500, 1, 1, 1), "f4")
+        file.create_dataset("image_ids", data=names, dtype=h5py.string_dtype(), **layout)
+    if layout.get("compression") == "lzf":
+        with pytest.raises(FeatureError, match="another filter than gzip"):
+            open_source(tmp_path / "f.h5")
+    else:
+        assert open_source(tmp_path / "f.h5").ids == names
