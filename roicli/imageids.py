@@ -9,14 +9,50 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from operator import eq
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from roicli.errors import BoxError
 
+_COUNT = re.compile("0|[1-9][0-9]{0,18}")
 _EXTENSION = re.compile(r"(?i)\.(jpe?g|png|bmp|gif|webp|tiff?|ppm|pgm|jp2|heic|npy|npz|h5|hdf5|pt|pth|pkl|mat|bin)$")
+
+
+class Counted(Sequence[str]):
+    """Image ids of maps that have none, "0", "1", ..., without holding them, since a file may claim any number.
+
+    Examples
+    --------
+    >>> Counted(10**12)[-1]
+    '999999999999'
+    """
+
+    def __init__(self, count: int) -> None:
+        self._range = range(count)
+
+    def __len__(self) -> int:
+        return len(self._range)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        return [*map(str, self._range[index])] if isinstance(index, slice) else str(self._range[index])
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and len(self) == len(other) and all(map(eq, self, other))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def near(self, names: Iterable[str]) -> list[int]:
+        """Every index whose id is one of `names`, or the last of their `tails`, in order."""
+        last = {tails(name)[-1] for name in names}
+        return sorted(int(name) for name in last if _COUNT.fullmatch(name) and int(name) in self._range)
 
 
 def tails(image_id: str) -> list[str]:
@@ -90,6 +126,10 @@ def find_images(image_ids: Sequence[str], aliases: Sequence[str] | None, map_ids
     (len(image_ids),) intp
         Index into `map_ids`, -1 where there is no map, or more than one could be meant.
     """
+    if isinstance(map_ids, Counted):
+        near = map_ids.near([*image_ids, *(aliases or ())])
+        found_near = find_images(image_ids, aliases, [str(index) for index in near])
+        return np.where(found_near < 0, -1, np.array([*near, -1], dtype=np.intp)[found_near])
     exact = {name: index for index, name in enumerate(map_ids)}
     found = [exact.get(name, -1) for name in image_ids]
     if -1 in found:

@@ -1,6 +1,7 @@
 """What several test files share."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,11 @@ class Golden:
             meta = json.loads(str(arrays["meta"]))
         self.output_size = tuple(meta["output_size"])
         self.settings = {name: meta[name] for name in ("spatial_scale", "sampling_ratio", "aligned")}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    with suppress(ValueError):  # another file may have added it
+        parser.addoption("--long", action="store_true", help="run the tests that take an hour, too")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "bintrace": {"sampling", "spec"},
     "trace": {"arguments", "bintrace", "engine", "errors", "sampling", "spec"},
     "picture": {"errors", "trace"},
-    "sources": {"errors"},
+    "sources": {"errors", "imageids"},
     "sinks": {"boxes", "errors"},
     "boxfiles": {"boxes", "errors"},
     "plan": {"errors"},

@@ -6,11 +6,13 @@ One file a format; each knows its own layouts and hands its boxes to `table`, wh
 from __future__ import annotations
 
 import stat
+from codecs import getincrementaldecoder
 from pathlib import Path
 
 from roicli.boxes import BoxFormat, BoxTable
 from roicli.boxfiles.csvboxes import read_csv
 from roicli.boxfiles.jsonboxes import read_json, read_json_lines
+from roicli.boxfiles.lines import LONGEST_LINE
 from roicli.boxfiles.npyboxes import read_npy
 from roicli.errors import BoxError, FileError, RoicliError
 
@@ -72,10 +74,12 @@ def read_boxes(path: Path, box_format: BoxFormat | None = None) -> tuple[BoxTabl
 
 def _first_undecodable(path: Path) -> str:
     """Name the first line that is not UTF-8; decoders count bytes from wherever their last buffer began."""
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
+    utf8, number = getincrementaldecoder("utf-8")(), 1
+    with path.open("rb") as file:
+        while part := file.readline(LONGEST_LINE):
             try:
-                line.decode()
+                utf8.decode(part)
             except UnicodeDecodeError:
                 return f", line {number}"
+            number += part.endswith(b"\n")
     return ""

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TextIO
 
 from roicli.boxes import BoxFormat, BoxTable
+from roicli.boxfiles.lines import LONGEST_LINE, check_line
 from roicli.boxfiles.table import TableBuilder
 from roicli.errors import BoxError
 
@@ -40,6 +43,9 @@ _ID_COLUMNS = ("id", "boxid", "annid")
 
 _HEADER_HINT = "Name the columns in the first line: image_id, and x1, y1, x2, y2 or x, y, w, h or cx, cy, w, h."
 
+_LISTED = 40
+_MOST_COLUMNS = 10_000
+
 # What Excel reads and writes as a first line before the header.
 _SEPARATOR_LINE = re.compile(r'"?sep=([^\w\s"]|\t)"?\s*', re.IGNORECASE)
 
@@ -59,7 +65,7 @@ def read_csv(path: Path, box_format: BoxFormat | None) -> tuple[BoxTable, tuple[
     """Read a table separated by commas, semicolons or tabs; see `read_boxes`."""
     builder = TableBuilder(str(path), "line")
     with path.open(encoding="utf-8-sig", newline="") as file:
-        first = file.readline()
+        first = file.readline(LONGEST_LINE)
         said = _SEPARATOR_LINE.fullmatch(first)
         delimiter = said[1] if said else max(",;\t", key=first.count)
         file.seek(0)
@@ -81,12 +87,18 @@ def read_csv(path: Path, box_format: BoxFormat | None) -> tuple[BoxTable, tuple[
     return builder.table(box_format or columns.box_format), notes
 
 
-def _lines(file: Iterable[str], path: Path) -> Iterator[str]:
+def _lines(file: TextIO, path: Path) -> Iterator[str]:
     """Pass on the lines of a text; a NUL says that it is none, and would hide in a cell."""
-    for number, line in enumerate(file, 1):
+    for number, line in enumerate(iter(partial(file.readline, LONGEST_LINE), ""), 1):
+        check_line(line, path, number)
         if "\0" in line:
             raise BoxError(f"{path}, line {number}: a NUL byte, so this is not a text in UTF-8", "Save it as UTF-8.")
         yield line
+
+
+def _some(header: list[str]) -> str:
+    more = f" and {len(header) - _LISTED:,} more" if len(header) > _LISTED else ""
+    return ", ".join(header[:_LISTED]) + more
 
 
 def _plain(name: str) -> str:
@@ -97,6 +109,8 @@ def _plain(name: str) -> str:
 def _find_columns(header: list[str], box_format: BoxFormat | None, where: str) -> _Columns:
     if not any(header):
         raise BoxError(f"{where}: no header", _HEADER_HINT)
+    if len(header) > _MOST_COLUMNS:
+        raise BoxError(f"{where}: {len(header):,} columns", "Check that this is the right file.")
     plain = [_plain(name) for name in header]
 
     def find(*names: str) -> int | None:
@@ -110,7 +124,7 @@ def _find_columns(header: list[str], box_format: BoxFormat | None, where: str) -
 
     complete = [(found, names) for found, names in _BOX_COLUMNS if set(names) <= set(plain)]
     if not complete:
-        raise BoxError(f"{where}: no columns of a box among {', '.join(header)}", _HEADER_HINT)
+        raise BoxError(f"{where}: no columns of a box among {_some(header)}", _HEADER_HINT)
     # Where the columns offer more than one format, the user's word decides.
     named_format, names = next((choice for choice in complete if choice[0] is box_format), complete[0])
     image = find(*_IMAGE_COLUMNS)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from codecs import getincrementaldecoder
+from collections.abc import Iterator
 from mmap import mmap
 from pathlib import Path
 from typing import TypeVar
@@ -13,6 +15,9 @@ from msgspec.json import Decoder
 from roicli.errors import BoxError
 
 _T = TypeVar("_T")
+
+_BLOCK = 1 << 20
+_CONTEXT = 200
 
 _BOX_HINT = "Give each box four numbers, or five with the batch index first, or an object with image_id and bbox."
 NO_BOX_HINT = (
@@ -29,18 +34,31 @@ def parse(decoder: Decoder[_T], data: mmap | bytes, path: Path, line: int = 1) -
         raise _refusal(error, str(path)) from error
     except DecodeError as error:
         fault = re.fullmatch(r"JSON is malformed: (.*) \(byte (\d+)\)", str(error))
-        reason, offset = (fault[1], int(fault[2])) if fault else ("the text ends too early", len(data[:].rstrip()))
-        before = data[:offset]
-        line_start = before.rfind(b"\n") + 1
-        line_end = data.find(b"\n", offset)
+        reason, offset = (fault[1], int(fault[2])) if fault else ("the text ends too early", _last_of_text(data))
+        line_start = data.rfind(b"\n", 0, offset) + 1
         # What is not JSON may not be UTF-8 either, and then that is the thing to say: UnicodeDecodeError.
-        data[line_start : line_end if line_end >= 0 else len(data)].decode()
+        utf8 = getincrementaldecoder("utf-8")()
+        column = 1 + sum(len(utf8.decode(part)) for part in _blocks(data, line_start, offset))
+        utf8.decode(data[offset : offset + _CONTEXT].partition(b"\n")[0])
         hint = "Look for a missing bracket, quote or comma there."
         if re.match(rb"nan|inf", data[offset : offset + 3], re.IGNORECASE):
             hint = "JSON has no NaN and no Infinity: leave such boxes out, or use CSV or .npy."
-        column = len(before[line_start:].decode()) + 1
-        line += before.count(b"\n")
+        line += sum(part.count(b"\n") for part in _blocks(data, 0, offset))
         raise BoxError(f"{path}, line {line}, column {column}: malformed JSON, {reason}", hint) from error
+
+
+def _last_of_text(data: mmap | bytes) -> int:
+    """Offset of the end of a text without the blanks after it."""
+    end = len(data)
+    while end and not data[max(end - _BLOCK, 0) : end].strip():
+        end -= min(_BLOCK, end)
+    return end - _BLOCK + len(data[end - _BLOCK : end].rstrip()) if end > _BLOCK else len(data[:end].rstrip())
+
+
+def _blocks(data: mmap | bytes, start: int, stop: int) -> Iterator[bytes]:
+    """Yield a part of a text in blocks, since all of it may be a file larger than the memory."""
+    for at in range(start, stop, _BLOCK):
+        yield data[at : min(at + _BLOCK, stop)]
 
 
 def fields(decoder: Decoder[_T], raw: Raw, where: str) -> _T:

@@ -8,7 +8,8 @@ that are used. Everything else, such as segmentations, is only ever skipped.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from functools import partial
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Annotated
@@ -18,6 +19,8 @@ from msgspec.json import Decoder
 
 from roicli.boxes import BoxFormat, BoxTable
 from roicli.boxfiles.decode import NO_BOX_HINT, fields, parse
+from roicli.boxfiles.keys import MEMBERS, Key, check_members, may_repeat
+from roicli.boxfiles.lines import LONGEST_LINE, check_line
 from roicli.boxfiles.table import Name, TableBuilder, assumed_xyxy, name_of
 from roicli.errors import BoxError
 
@@ -47,17 +50,9 @@ class Dataset(Struct):
     annotations: list[Raw] | UnsetType = UNSET
 
 
-class ImageKey:
-    """An image id as a key that equals only itself, so that one given twice is seen, not overwritten."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-
-
 _VALUE = Decoder(Raw)
 _VALUES = Decoder(list[Raw])
 _DATASET = Decoder(Dataset)
-_BY_IMAGE = Decoder(dict[ImageKey, Raw], dec_hook=lambda key, text: key(text))
 _BOXES_OF_IMAGE = Decoder(list[Four])
 _RESULT = Decoder(Result)
 _RESULT_OR_NUMBERS: Decoder[Result | list[float]] = Decoder(Result | FourOrFive)
@@ -74,25 +69,41 @@ def read_json(path: Path, box_format: BoxFormat | None) -> tuple[BoxTable, tuple
         data = data[len(_BOM) :]
     if (start := _NOT_BLANK.search(data)) is None:
         raise BoxError(f"{path}: empty", "Write [] for no boxes at all.")
+    if (nul := data.find(b"\0")) >= 0:  # before a decoder reads gigabytes of them, as in a file never filled
+        data[: min(nul, 4)].decode()  # UTF-16 begins in bytes that are not UTF-8
+        raise BoxError(f"{path}, byte {nul}: a NUL byte, so this is not a text in UTF-8", "Save it as UTF-8.")
     if _is_lines(data):
         return read_json_lines(path, box_format)
     if start[0] == b"[":
         values = parse(_VALUES, data, path)
-        return _read_items(path, enumerate(values), "box", box_format)
+        doubtful = may_repeat(data, len(values))
+        return _read_items(path, ((row, raw, doubtful) for row, raw in enumerate(values)), "box", box_format)
+    members = parse(MEMBERS, data, path)
+    if {key.text for key in members}.isdisjoint(Dataset.__struct_fields__):
+        return _read_by_image(path, members, box_format)
+    check_members(members, str(path))
     dataset = parse(_DATASET, data, path)
-    if dataset.annotations is not UNSET:
-        return _read_dataset(path, dataset.annotations, dataset.images or [], box_format)
-    if dataset.images is not UNSET:
+    if dataset.annotations is UNSET:
         raise BoxError(f"{path}: a COCO dataset without annotations", NO_BOX_HINT)
-    return _read_by_image(path, parse(_BY_IMAGE, data, path), box_format)
+    doubtful = may_repeat(data, len(dataset.annotations))
+    return _read_dataset(path, dataset.annotations, dataset.images or [], box_format, doubtful=doubtful)
 
 
 def read_json_lines(path: Path, box_format: BoxFormat | None) -> tuple[BoxTable, tuple[str, ...]]:
     """Read one box a line; see `read_boxes`."""
     with path.open("rb") as file:
-        lines = ((number, line.removeprefix(_BOM) if number == 1 else line) for number, line in enumerate(file, 1))
-        values = ((number, parse(_VALUE, line, path, number)) for number, line in lines if not line.isspace())
-        return _read_items(path, values, "line", box_format)
+        lines = enumerate(iter(partial(file.readline, LONGEST_LINE), b""), 1)
+        items = (item for number, line in lines for item in _value_of_line(line, path, number))
+        return _read_items(path, items, "line", box_format)
+
+
+def _value_of_line(line: bytes, path: Path, number: int) -> Iterator[tuple[int, Raw, bool]]:
+    """Yield the value of a line, with its number and whether a key may come twice in it; nothing if it is blank."""
+    check_line(line, path, number)
+    if number == 1:
+        line = line.removeprefix(_BOM)
+    if line and not line.isspace():
+        yield number, parse(_VALUE, line, path, number), may_repeat(line, 1)
 
 
 def _is_lines(data: mmap | bytes) -> bool:
@@ -108,11 +119,14 @@ def _is_lines(data: mmap | bytes) -> bool:
 
 
 def _read_items(
-    path: Path, items: Iterable[tuple[int, Raw]], row_word: str, box_format: BoxFormat | None
+    path: Path, items: Iterable[tuple[int, Raw, bool]], row_word: str, box_format: BoxFormat | None
 ) -> tuple[BoxTable, tuple[str, ...]]:
     builder = TableBuilder(str(path), row_word)
-    for row, raw in items:
-        item = fields(_RESULT_OR_NUMBERS, raw, f"{path}, {row_word} {row}")
+    for row, raw, doubtful in items:
+        where = f"{path}, {row_word} {row}"
+        item = fields(_RESULT_OR_NUMBERS, raw, where)
+        if doubtful and isinstance(item, Result):
+            check_members(fields(MEMBERS, raw, where), where)
         if isinstance(item, Result):
             builder.add(row, item.bbox, item.image_id, item.id)
         else:
@@ -125,19 +139,28 @@ def _read_items(
 
 
 def _read_dataset(
-    path: Path, annotations: list[Raw], images: list[Image], box_format: BoxFormat | None
+    path: Path, annotations: list[Raw], images: list[Image], box_format: BoxFormat | None, *, doubtful: bool
 ) -> tuple[BoxTable, tuple[str, ...]]:
     builder = TableBuilder(str(path), "annotation")
     for row, raw in enumerate(annotations):
-        item = fields(_RESULT, raw, f"{path}, annotation {row}")
+        where = f"{path}, annotation {row}"
+        item = fields(_RESULT, raw, where)
+        if doubtful:
+            check_members(fields(MEMBERS, raw, where), where)
         builder.add(row, item.bbox, item.image_id, item.id)
-    aliases = {name_of(image.id): image.file_name for image in images if image.file_name is not None}
+    aliases: dict[str, str] = {}
+    for image in images:
+        name, file_name = name_of(image.id), image.file_name
+        if file_name is not None and (other := aliases.setdefault(name, file_name)) != file_name:
+            raise BoxError(
+                f"{path}: image {name!r} is both {other!r} and {file_name!r}", "Give each image an id of its own."
+            )
     notes = (_coco_note(path, "dataset"),) if box_format is None and len(builder) else ()
     return builder.table(box_format or BoxFormat.XYWH, aliases), notes
 
 
 def _read_by_image(
-    path: Path, boxes_of: dict[ImageKey, Raw], box_format: BoxFormat | None
+    path: Path, boxes_of: dict[Key, Raw], box_format: BoxFormat | None
 ) -> tuple[BoxTable, tuple[str, ...]]:
     builder = TableBuilder(str(path), "box")
     seen = set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from io import BytesIO
 from pathlib import Path
 from typing import IO
 
@@ -17,17 +18,21 @@ from roicli.errors import BoxError, FileError
 # Version 3 differs from 2 in the names of fields only, and records are not boxes.
 _READ_HEADER = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
+# NumPy's own readers of them refuse more than 10,000 characters.
+_LONGEST_HEADER = 1 << 16
+
 
 def read_npy(path: Path, box_format: BoxFormat | None) -> tuple[BoxTable, tuple[str, ...]]:
     """Read a (K, 4) or (K, 5) array of real numbers; see `read_boxes`."""
     with path.open("rb") as file:
-        shape, fortran_order, dtype = _header(path, file)
+        shape, fortran_order, dtype, start = _header(path, file)
+        file.seek(start)
         if dtype.hasobject:
             raise BoxError(f"{path}: holds pickled objects, which are never loaded", "Save a plain array of numbers.")
         if dtype.kind not in "iuf":
             raise BoxError(f"{path}: dtype {dtype} is not real numbers", "Save the boxes as float64 or float32.")
         if len(shape) != 2 or shape[0] < 0 or shape[1] not in (4, 5):
-            raise BoxError(f"{path}: shape {shape} is not (K, 4) or (K, 5)", FOUR_NUMBERS)
+            raise BoxError(f"{path}: shape {str(shape)[:80]} is not (K, 4) or (K, 5)", FOUR_NUMBERS)
         # A header may claim any shape: hold it against the file before anything is allocated.
         promised, present = math.prod(shape) * dtype.itemsize, path.stat().st_size - file.tell()
         if present < promised:
@@ -41,10 +46,11 @@ def read_npy(path: Path, box_format: BoxFormat | None) -> tuple[BoxTable, tuple[
     return table_of(numbers, table, box_format or BoxFormat.XYXY), notes
 
 
-def _header(path: Path, file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
-    """Shape, Fortran order and dtype; numpy's parser may warn and raise nearly anything over a broken header."""
+def _header(path: Path, file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[np.generic], int]:
+    """Shape, Fortran order, dtype, and where the values start; numpy's parser may warn and raise nearly anything."""
+    beginning = BytesIO(file.read(_LONGEST_HEADER))  # a header says how long it is, up to 4 GB
     try:
         with warnings.catch_warnings(action="ignore"):
-            return _READ_HEADER[npy.read_magic(file)](file)
+            return *_READ_HEADER[npy.read_magic(beginning)](beginning), beginning.tell()
     except Exception as error:
         raise FileError(f"{path}: not an .npy file, or its header is damaged", "Save it with numpy.save.") from error

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import click
 
 from roicli import __version__, signals
+from roicli.cli.plain import plain
 from roicli.errors import RoicliError
 
 # Workers are ours; a BLAS that starts threads at its import would only cost memory. Must be set before NumPy loads.
@@ -55,15 +56,18 @@ class Roicli(click.Group):
             return super().main(*args, **extra)
         except OSError as error:  # standard output, which is a full disk
             _mute_stdout()
-            _fail(f"error: cannot print: {error.strerror}", RoicliError.exit_code)
+            _fail(f"cannot print: {error.strerror}", "", RoicliError.exit_code)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command."""
         try:
             return super().invoke(ctx)
         except RoicliError as error:
-            _fail(f"error: {error.message}" + (f"\nhint: {error.hint}" if error.hint else ""), error.exit_code)
-        except (click.ClickException, click.exceptions.Exit):
+            _fail(error.message, error.hint, error.exit_code)
+        except click.ClickException as error:
+            error.message = plain(error.message)  # type: ignore[misc]  # final in name only
+            raise
+        except click.exceptions.Exit:
             raise
         except signals.Stopped:
             click.echo("stopped: what was not complete has been removed", err=True)
@@ -73,17 +77,15 @@ class Roicli(click.Group):
             _mute_stdout()
             sys.exit(128 + signal.SIGPIPE)
         except MemoryError:
-            _fail("error: memory ran out\nhint: Pool fewer bins or smaller maps at once.", RoicliError.exit_code)
+            _fail("memory ran out", "Pool fewer bins or smaller maps at once.", RoicliError.exit_code)
         except OSError as error:
             _mute_stdout()
             where = f"{error.filename}: " if error.filename else ""
-            _fail(f"error: {where}{error.strerror or error}", RoicliError.exit_code)
+            _fail(f"{where}{error.strerror or error}", "", RoicliError.exit_code)
         except Exception as error:
             if ctx.params["debug"]:
                 raise
-            _fail(
-                f"error: unexpected {type(error).__name__}: {error}\nhint: See where with roicli --debug.", _UNEXPECTED
-            )
+            _fail(f"unexpected {type(error).__name__}: {error}", "See where with roicli --debug.", _UNEXPECTED)
 
 
 @click.group(cls=Roicli, context_settings={"help_option_names": ["-h", "--help"]})
@@ -107,6 +109,6 @@ def _mute_stdout() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
-def _fail(message: str, exit_code: int) -> NoReturn:
-    click.echo(message, err=True)
+def _fail(message: str, hint: str, exit_code: int) -> NoReturn:
+    click.echo(f"error: {plain(message)}" + (f"\nhint: {plain(hint)}" if hint else ""), err=True)
     sys.exit(exit_code)

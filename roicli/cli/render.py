@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from roicli import signals
+from roicli.cli.plain import plain
 from roicli.report import RunReport
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class Display:
     def note(self, text: str) -> None:
         """Print what was assumed."""
         if not self._quiet:
-            click.echo(f"note: {text}", err=True)
+            click.echo(f"note: {plain(text)}", err=True)
 
     def begin(self, boxes: int) -> None:
         """Start the bar, on a terminal only."""
@@ -74,7 +75,7 @@ def show_report(report: RunReport) -> None:
     shape = " x ".join(str(side) for side in report.shape)
     click.echo(
         f"{boxes} of {images} in {report.seconds:.2f} s ({rate}, peak {report.peak_memory / 2**20:.0f} MiB): "
-        f"{report.output} {shape} {report.dtype}",
+        f"{plain(str(report.output))} {shape} {report.dtype}",
         err=True,
     )
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from roicli.cli.options import FILE, input_options, make_spec, pool_options, sampling_ratio
+from roicli.cli.plain import plain
 
 if TYPE_CHECKING:
     from roicli.spec import PoolSpec
@@ -111,16 +112,16 @@ def trace(
         raise click.UsageError("--json and --csv are two answers to one question; give one of them.")
     spec = make_spec(options)
     job = TraceJob(features, boxes, specs=(spec, *_other(spec, vs)), **options)
-    traced = run_job(job, lambda text: click.echo(f"note: {text}", err=True))
+    traced = run_job(job, lambda text: click.echo(f"note: {plain(text)}", err=True))
     titles = [convention_name(one.spec) for one in traced.traces]
     if picture is not None:
         from roicli.picture import draw
         from roicli.sinks import check_name
 
         check_name(picture, overwrite=overwrite)
-        whose = f"{traced.origin.words}, image {traced.image_id}"
+        whose = plain(f"{traced.origin.words}, image {traced.image_id}")
         draw(traced.traces, picture, point=point, titles=[f"{title}: {whose}" for title in titles])
-        click.echo(f"{picture} drawn", err=True)
+        click.echo(f"{plain(str(picture))} drawn", err=True)
     if as_json or as_csv:
         from roicli.cli.tracedata import as_text
 

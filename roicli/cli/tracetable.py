@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from roicli.bintrace import BinTrace
+from roicli.cli.plain import plain
 from roicli.cli.sampletable import cells_table, samples_table
 from roicli.jobs import Traced
 
@@ -89,7 +90,7 @@ def _heading(trace: BinTrace, traced: Traced) -> Table:
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(style=_DIM, no_wrap=True)
     table.add_column(overflow="fold")
-    table.add_row("RoI", f"{traced.origin.words}, image {traced.image_id}")
+    table.add_row("RoI", Text(plain(f"{traced.origin.words}, image {traced.image_id}")))  # ids are no markup
     table.add_row("map", f"{height} cells high, {width} wide, channel {trace.channel} of {channels}")
     table.add_row("bin", f"row {row}, column {column} of {bins_y} x {bins_x}")
     table.add_row(f"box, {traced.unit}", _extent(*traced.given_box))

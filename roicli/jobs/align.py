@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -265,7 +266,7 @@ def _costs(
     maps = {}
     for index, info in infos.items():
         if index in used:
-            cells = int(np.prod(info.shape))
+            cells = math.prod(info.shape)
             maps[index] = cells * (info.dtype.itemsize + compute_dtype(info.dtype).itemsize)
     channels = next(iter(infos.values())).shape[0]
     values = int(np.prod(spec.row_shape(channels)))
@@ -285,5 +286,5 @@ def _kernel(job: AlignJob, rows: int, costs: Costs) -> Literal["numpy", "numba"]
 
 def _record(job: AlignJob, inputs: Inputs) -> Record:
     table = inputs.table
-    ids = np.array(inputs.source.ids, dtype=np.str_)[inputs.map_index]
+    ids = np.array([inputs.source.ids[index] for index in inputs.map_index.tolist()], dtype=np.str_)
     return Record(ids, table.boxes, table.rows, table.box_ids, job.parameters())

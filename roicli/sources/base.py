@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -33,11 +33,16 @@ class StoredMap:
 
 def is_poolable(dtype: np.dtype[Any]) -> bool:
     """Tell whether maps of this dtype can be pooled: integers, float16, float32, float64 of either byte order."""
-    return dtype.kind in "iu" or (dtype.kind == "f" and dtype.itemsize <= 8)
+    named = dtype.metadata and "enum" in dtype.metadata  # HDF5's enumerations, to which h5py gives an integer's dtype
+    return not named and (dtype.kind in "iu" or (dtype.kind == "f" and dtype.itemsize <= 8))
 
 
 def check_map(where: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
     """Raise FeatureError unless `shape` and `dtype` are those of one map that can be pooled."""
+    if dtype.metadata and "enum" in dtype.metadata:
+        raise FeatureError(
+            f"{where} is an HDF5 enumeration, numbers that stand for names", "Name a dataset of features."
+        )
     if dtype.hasobject:
         raise FeatureError(
             f"{where} holds Python objects, which only pickle could load; roicli never loads pickle",
@@ -79,7 +84,7 @@ class MapSource(ABC):
     def __init__(self, path: Path, layout: Layout) -> None:
         self.path = path
         self.layout = layout
-        self.ids: tuple[str, ...] = ()
+        self.ids: Sequence[str] = ()
         self.labelled = False
         self._handle: Any = None
         self._pid = 0

@@ -22,6 +22,8 @@ _ID_NAMES = (
     *("images", "names", "name", "keys", "key"),
 )
 
+_LONGEST_ID = 1 << 16  # bytes of a fixed-length string; the system's longest path in UTF-32 has a quarter of it
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -102,6 +104,8 @@ def sibling_ids(names: Iterable[str], count: int, look: Callable[[str], StoredMa
 def _ids_of(array: StoredMap, count: int) -> list[str] | None:
     """Values of an array as image ids, or None if it cannot be one of them."""
     if array.shape not in ((count,), (count, 1)) or array.dtype.kind not in "iuSUf":
+        return None
+    if array.dtype.itemsize > _LONGEST_ID:
         return None
     # Floats are ids that have been through a table; NaN and infinity have no remainder of 0.
     with reading(array.where), np.errstate(invalid="ignore"):

@@ -10,7 +10,7 @@ import struct
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +49,8 @@ _UNREADABLE = (
     zlib.error,
 )
 
+_LONGEST_REASON = 300
+
 _SIGNATURES = {
     b"\x93NUMPY": "a .npy array",
     b"PK\x03\x04": "a zip archive, as .npz files are",
@@ -58,6 +60,11 @@ _SIGNATURES = {
     b"<": "a web page or XML",
     b"\x80": "a pickle, which roicli never loads",
 }
+
+
+# What takes no more memory than this is read whatever it is. No features shrink to so small a part as 1 in 200.
+_HARMLESS = 64 << 20
+_LARGEST_RATIO = 200
 
 
 @contextmanager
@@ -71,6 +78,7 @@ def reading(where: str, hint: str = COPY_AGAIN) -> Iterator[None]:
         raise FeatureError(f"{where} does not fit into memory", "Split it into smaller maps.") from error
     except _UNREADABLE as error:
         reason = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
+        reason = reason if len(reason) <= _LONGEST_REASON else f"{reason[:_LONGEST_REASON]}..."  # may quote the file
         number = error.errno if isinstance(error, OSError) else None
         raise FileError(f"{where} cannot be read: {reason.rstrip('.')}", _REMEDIES.get(number or 0, hint)) from error
 
@@ -78,6 +86,27 @@ def reading(where: str, hint: str = COPY_AGAIN) -> Iterator[None]:
 def printable(name: str) -> str:
     """Return a name as text that UTF-8 can hold; bytes that Python has escaped (PEP 383) are written in hexadecimal."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def check_ratio(where: str, size: int, claimed: int, stored: Callable[[], int]) -> None:
+    """Raise FileError if something large is claimed of which the file holds next to nothing: a decompression bomb.
+
+    Parameters
+    ----------
+    where : str
+        What claims it.
+    size : int
+        Bytes that it would take in memory.
+    claimed : int
+        Bytes of the whole that it is a part of.
+    stored : callable
+        Gives the bytes that the whole takes in its file.
+    """
+    if size > _HARMLESS and claimed > _LARGEST_RATIO * (present := stored()):
+        raise FileError(
+            f"{where} claims {claimed:,} bytes, of which {present:,} are in its file",
+            "It was never filled, or is made to fill the memory; write it uncompressed if it is meant.",
+        )
 
 
 def file_size(path: Path) -> int:

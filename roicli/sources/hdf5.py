@@ -8,20 +8,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from roicli.errors import FeatureError, FileError
+from roicli.errors import FeatureError
+from roicli.imageids import Counted
 from roicli.sources.base import Layout, MapSource, StoredMap, check_map, unique
 from roicli.sources.choose import sibling_ids
 from roicli.sources.chunks import GzipChunks
-from roicli.sources.files import COPY_AGAIN, StoredArray, file_size, printable, reading, wrong_content
+from roicli.sources.files import StoredArray, file_size, printable, reading, wrong_content
+from roicli.sources.hdf5_heap import check_strings
+from roicli.sources.hdf5_storage import check_chunks, check_parts, check_storage
 from roicli.sources.hdf5_tree import find_maps, members, name_of, raw
+
+# What the text of an id takes in memory, at the least.
+_ID_BYTES = 16
 
 
 class Hdf5Source(MapSource):
     """One HDF5 file.
 
     Datasets that lie in the file in one piece are memory-mapped; of gzip chunks, the stored bytes are inflated here;
-    otherwise compressed, chunked, compact, external, virtual and not yet written ones are read through h5py, one map
-    at a time.
+    otherwise compressed, chunked, compact, virtual and not yet written ones are read through h5py, one map at a time.
     """
 
     # Maps read together, because they share chunks: the first of them, and their values.
@@ -29,6 +34,7 @@ class Hdf5Source(MapSource):
 
     def __init__(self, path: Path, layout: Layout, dataset: str | None) -> None:
         super().__init__(path, layout)
+        self._sound: set[str] = set()  # virtual datasets whose parts are all there
         with reading(self.name):
             import h5py
 
@@ -48,7 +54,7 @@ class Hdf5Source(MapSource):
         """Take the ids of a 4-D dataset from the dataset of ids beside it, or else count its maps."""
         ids = sibling_ids(members(stack.parent)[0], stack.shape[0], lambda name: self._beside(stack, name))
         self.labelled = ids is not None
-        self.ids = tuple(map(str, range(stack.shape[0]))) if ids is None else ids
+        self.ids = Counted(stack.shape[0]) if ids is None else ids
         if self.ids:
             check_map(f"{self.path}, dataset {self._at}", stack.shape[1:], stack.dtype)
 
@@ -61,7 +67,17 @@ class Hdf5Source(MapSource):
             return None
         dtype = np.dtype("S") if h5py.check_string_dtype(dataset.dtype) else dataset.dtype
         where = f"{self.path}, dataset {name_of(dataset)}"
-        return StoredMap(where, dataset.shape or (), dtype, False, lambda: np.asarray(dataset[()]))
+
+        def load() -> NDArray[Any]:
+            check_storage(dataset, where, None, least_bytes=_ID_BYTES)
+            if dataset.is_virtual:
+                check_parts(dataset, where)
+            check_chunks(dataset, where, None)
+            if dataset.dtype.kind == "O":
+                check_strings(dataset, where)
+            return np.asarray(dataset[()])
+
+        return StoredMap(where, dataset.shape or (), dtype, False, load)
 
     def _open(self) -> Any:
         import h5py
@@ -80,10 +96,15 @@ class Hdf5Source(MapSource):
             if not isinstance(dataset, h5py.Dataset):
                 raise FeatureError(f"{where} is a group, not a map", "Keep maps and groups apart.")
             shape, dtype = dataset.shape or (), dataset.dtype
-            if dataset.is_virtual:
-                _check_parts(dataset, where)
+            if dataset.is_virtual and path not in self._sound:
+                check_parts(dataset, where)
+                self._sound.add(path)
             start = _start(dataset)
             plain = None if start is None else StoredArray(self.path, start, shape, dtype)
+            if plain:
+                plain.check_inside()
+            elif len(shape) == 3 + (item is not None):
+                check_storage(dataset, where, item)
         if item is not None:
             where, shape = f"{where}, map {item}", shape[1:]
 
@@ -91,6 +112,7 @@ class Hdf5Source(MapSource):
             with reading(where):
                 values: NDArray[Any] | None = plain.map(item) if plain else self._inflated(dataset, item)
                 if values is None:
+                    check_chunks(dataset, where, item)
                     values = np.asarray(dataset[() if item is None else item])
             return values
 
@@ -140,12 +162,3 @@ def _start(dataset: Any) -> int | None:
         return None
     offset: int | None = dataset.id.get_offset()
     return offset
-
-
-def _check_parts(dataset: Any, where: str) -> None:
-    """Raise FileError if a virtual dataset lacks one of its files: HDF5 would read zeros in its place."""
-    folder = Path(dataset.file.filename).parent
-    for source in dataset.virtual_sources():
-        # "." is the file itself, "%" stands for a numbered series without end.
-        if "%" not in source.file_name and not (folder / source.file_name).exists():
-            raise FileError(f"{where} lacks {source.file_name}, one of its virtual parts", COPY_AGAIN)

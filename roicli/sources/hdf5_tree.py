@@ -60,13 +60,14 @@ def _survey(root: Any) -> tuple[list[Choice], list[str]]:
 
     choices: list[Choice] = []
     rows: list[str] = []
-    pending, seen, opened = deque([root]), set(), 0
+    pending, seen, opened, partly = deque([root]), set(), 0, False
     while pending and opened < _FILE_SAMPLE and len(choices) <= LISTED:
         group = pending.popleft()
-        if group in seen:  # hard links may go round in circles
+        if _address(group) in seen:  # hard links may go round in circles
             continue
-        seen.add(group)
+        seen.add(_address(group))
         names, links = members(group)
+        partly |= len(names) > _GROUP_SAMPLE
         strangers = set()
         example = ""
         for name in names[:_GROUP_SAMPLE]:
@@ -79,8 +80,8 @@ def _survey(root: Any) -> tuple[list[Choice], list[str]]:
                 if len(shape) == 3 and is_poolable(dtype):
                     example = example or f"{name} {row}"
                     continue
-                if len(shape) == 4 and is_poolable(dtype) and item not in seen:
-                    seen.add(item)
+                if len(shape) == 4 and is_poolable(dtype) and _address(item) not in seen:
+                    seen.add(_address(item))
                     choices.append(Choice(name_of(item), None, row))
             elif isinstance(item, h5py.Group):
                 pending.append(item)
@@ -89,7 +90,17 @@ def _survey(root: Any) -> tuple[list[Choice], list[str]]:
         if example:
             maps = tuple(name for name in names if name not in strangers)
             choices.append(Choice(name_of(group), maps, f"{len(maps)} maps such as {example}"))
+    if not choices and (pending or partly):
+        rows.insert(0, f"(more than {opened:,} objects, of which the others were not looked at: name one by --dataset)")
     return choices, rows
+
+
+def _address(item: Any) -> tuple[int, int]:
+    """Tell a group or dataset from others without keeping it open, which takes memory for all of its path."""
+    import h5py
+
+    info = h5py.h5o.get_info(item.id)
+    return info.fileno, info.addr
 
 
 def members(group: Any) -> tuple[list[str], list[str]]:

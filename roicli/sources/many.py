@@ -11,6 +11,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from roicli.errors import FeatureError
+from roicli.imageids import Counted
 from roicli.sources.files import printable
 from roicli.sources.protocol import FeatureSource, MapInfo
 
@@ -43,9 +44,9 @@ class ManySource:
                             f"Image id {image_id!r} is both in {first.name} and in {part.name}",
                             "Leave one of the files out, or rename the map.",
                         )
-            self.ids = tuple(owner)
+            self.ids: Sequence[str] = tuple(owner)
         else:
-            self.ids = tuple(map(str, range(self._ends[-1])))
+            self.ids = Counted(self._ends[-1])
 
     def _locate(self, index: int) -> tuple[FeatureSource, int]:
         """Find the part and the index in it; the part used longest ago gives up its handle."""

@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
+from sys import maxsize
 from typing import IO
+from warnings import catch_warnings
 
 import numpy as np
 
 from roicli.errors import FeatureError, FileError
+from roicli.imageids import Counted
 from roicli.sources.base import Layout, MapSource, StoredMap, check_map
 from roicli.sources.files import StoredArray, file_size, printable, reading, wrong_content
+
+# NumPy's own readers of them refuse more than 10,000 characters.
+_LONGEST_HEADER = 1 << 16
+_READ_HEADER = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+_MOST_AXES = 64
 
 
 def read_header(file: IO[bytes], path: Path, where: str) -> StoredArray:
     """Read the .npy header at the start of `file`; `start` counts from there, nothing is allocated or unpickled."""
     with reading(where):
-        version = np.lib.format.read_magic(file)
+        beginning = BytesIO(file.read(_LONGEST_HEADER))  # a header says how long it is, up to 4 GB
+        version = np.lib.format.read_magic(beginning)
         if version == (3, 0):  # the only reason for it are field names
             raise FeatureError(f"{where} is a structured array", "Save one plain numeric array a map.")
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran, dtype = read(file)
-        if any(length < 0 for length in shape):
-            raise FileError(f"{where} claims the shape {shape}", "Write the file anew.")
-        return StoredArray(path, file.tell(), shape, dtype, fortran)
+        if version not in _READ_HEADER:
+            raise FileError(f"{where} is of version {version[0]}.{version[1]}, unknown of .npy", "Write the file anew.")
+        with catch_warnings(action="ignore"):  # such as that its text was written by Python 2
+            shape, fortran, dtype = _READ_HEADER[version](beginning)
+        if len(shape) > _MOST_AXES or any(type(length) is not int or not 0 <= length <= maxsize for length in shape):
+            raise FileError(f"{where} claims the shape {str(shape)[:80]}", "Write the file anew.")
+        return StoredArray(path, beginning.tell(), shape, dtype, fortran)
 
 
 def open_npy(path: Path) -> StoredArray:
@@ -46,7 +58,7 @@ class NpySource(MapSource):
         self._array = open_npy(path)
         shape = self._array.shape
         self.labelled = len(shape) != 4
-        self.ids = (printable(path.stem),) if self.labelled else tuple(map(str, range(shape[0])))
+        self.ids = (printable(path.stem),) if self.labelled else Counted(shape[0])
         if self.ids:
             check_map(self.name, shape if self.labelled else shape[1:], self._array.dtype)
 

@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roicli.errors import FeatureError, FileError
+from roicli.imageids import Counted
 from roicli.sources.base import Layout, MapSource, StoredMap, check_map, is_poolable, unique
 from roicli.sources.choose import Choice, choose, listing, sibling_ids
-from roicli.sources.files import COPY_AGAIN, StoredArray, natural_key, reading, wrong_content
+from roicli.sources.files import COPY_AGAIN, StoredArray, check_ratio, natural_key, reading, wrong_content
 from roicli.sources.npy import read_header
 
 _BLOCK = 1 << 20
-_DEFLATE_LIMIT = 1032  # no byte of deflated data stands for more bytes than these
 
 
 class _Archive:
@@ -80,7 +80,7 @@ class NpzSource(MapSource):
             shape = self._arrays[choice.path].shape
             ids = sibling_ids(self._arrays, shape[0], self._whole)
             self.labelled = ids is not None
-            self.ids = tuple(map(str, range(shape[0]))) if ids is None else ids
+            self.ids = Counted(shape[0]) if ids is None else ids
             if self.ids:
                 check_map(self._where(choice.path), shape[1:], self._arrays[choice.path].dtype)
         else:
@@ -94,20 +94,21 @@ class NpzSource(MapSource):
         """Note where a member's values begin, once its header and the archive agree on its size."""
         name = entry.filename.removesuffix(".npy")
         where = self._where(name)
+        if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            # NumPy writes no others, and zipfile inflates theirs without a bound.
+            raise FileError(f"{where} is compressed by method {entry.compress_type} of zip", "Write it with NumPy.")
         with reading(where), archive.open(entry) as stream:
             array = read_header(stream, self.path, where)
         if array.dtype.hasobject:
             self._arrays[name] = array
             return
-        if (
-            array.start + array.nbytes > entry.file_size
-            or entry.file_size > _DEFLATE_LIMIT * entry.compress_size + _BLOCK
-        ):
+        if array.start + array.nbytes > entry.file_size:
             raise FileError(
                 f"{where} is broken: {array.shape} of {array.dtype} does not fit into its {entry.file_size} bytes "
                 f"({entry.compress_size} in the file)",
                 COPY_AGAIN,
             )
+        check_ratio(where, entry.file_size, entry.file_size, lambda: entry.compress_size)
         if entry.compress_type == zipfile.ZIP_STORED and not entry.flag_bits & 1:
             with self.path.open("rb") as file:  # the local header has its own lengths, often others than the table
                 file.seek(entry.header_offset)

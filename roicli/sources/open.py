@@ -56,11 +56,24 @@ def open_source(pattern: str | Path, *, dataset: str | None = None, layout: Layo
         raise FileError("features: the name is empty", "Name a file, a folder of .npy files, or a pattern in quotes.")
     if os.path.lexists(pattern) or not glob.has_magic(pattern):
         return _open_path(Path(pattern), dataset, layout)
-    matches = sorted(glob.glob(pattern, recursive=True), key=natural_key)  # noqa: PTH207 (Path.glob takes hidden files)
+    matches = sorted(_matches(pattern), key=natural_key)
     if not matches:
         raise FileError(f"No file matches {pattern!r}", "Check the folder and the pattern.")
     parts = [_open_path(Path(match), dataset, layout) for match in matches]
     return parts[0] if len(parts) == 1 else ManySource(pattern, parts)
+
+
+def _matches(pattern: str) -> list[str]:
+    """Files that match; ``**`` goes into no folder behind a link, or links to a folder above would go on for ever."""
+    before, deep, after = pattern.partition("**/")
+    if not deep or before[-1:] not in ("", "/"):
+        return glob.glob(pattern)  # noqa: PTH207 (Path.glob takes hidden files)
+    found = []
+    for start in glob.glob(before) if before else [""]:  # noqa: PTH207
+        for folder, inner, _ in os.walk(start or "."):
+            inner[:] = [name for name in inner if not name.startswith(".")]
+            found += _matches(os.path.join(glob.escape(folder if start else os.path.relpath(folder)), after))  # noqa: PTH118
+    return found
 
 
 def _open_path(path: Path, dataset: str | None, layout: Layout) -> FeatureSource:

@@ -1,0 +1,14 @@
+"""Text that a terminal shows and does not obey: names in files and of files may hold control characters."""
+
+from __future__ import annotations
+
+import re
+
+# C0, DEL and C1 controls, separators of lines, and what turns the direction of writing round. Lines of a message of
+# ours begin with a space after the first: any other line feed came with a name.
+_CONTROLS = re.compile(r"(?!\n )[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def plain(text: str) -> str:
+    """Return text with every control character written out, as Python would: an escape becomes ``\\x1b``."""
+    return _CONTROLS.sub(lambda control: control[0].encode("unicode_escape").decode(), text)
