@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from roicli.cli.options import FILE, input_options, make_spec, memory, pool_options, stacked
+
+if TYPE_CHECKING:
+    from roicli.shards import Shard
 
 run_options = stacked(
     click.option(
@@ -20,6 +23,12 @@ run_options = stacked(
         "--max-memory", type=memory, metavar="SIZE", help="Memory that all workers together may take, such as 2GiB."
     ),
 )
+
+
+def _shard(ctx: click.Context, param: click.Parameter, value: str | None) -> Shard | None:
+    from roicli.shards import read_shard
+
+    return read_shard(value, os.environ) if value is not None else None
 
 
 @click.command(short_help="Pool the boxes of a file from feature maps in files.")
@@ -56,6 +65,13 @@ run_options = stacked(
 )
 @click.option(
     "--out-dtype", type=click.Choice(["float16", "float32"]), help="[default: float32, or float64 as the maps]"
+)
+@click.option(
+    "--shard",
+    callback=_shard,
+    metavar="I/N|auto",
+    help="Do part I of N, counted from 1, for roicli merge. auto: as the array of Slurm or Grid Engine says; "
+    "auto/FIRST-LAST: as the task numbers of any array say, PBS too.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
 @run_options

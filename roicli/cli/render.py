@@ -14,6 +14,8 @@ from roicli.report import RunReport
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from roicli.jobs import MergeReport
+
 
 class Display:
     """Shows how a job advances: notes, and on a terminal a progress bar; see `Listener`."""
@@ -77,6 +79,13 @@ def show_report(report: RunReport) -> None:
         f"{report.output} {shape} {report.dtype}",
         err=True,
     )
+
+
+def show_merged(report: MergeReport) -> None:
+    """Print the one line that says what was joined."""
+    shape = " x ".join(str(side) for side in report.shape)
+    where = ", features left in them" if report.virtual else ""
+    click.echo(f"{_count(report.parts, 'part', 'parts')}{where}: {report.output} {shape} {report.dtype}", err=True)
 
 
 def _count(number: int, one: str, many: str) -> str:

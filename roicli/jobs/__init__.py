@@ -3,7 +3,21 @@
 from roicli.jobs.align import AlignJob, align
 from roicli.jobs.bind import Layout
 from roicli.jobs.listener import Listener
+from roicli.jobs.merge import MergeJob, MergeReport, merge
 from roicli.jobs.prepare import BadBoxes, PoolJob
 from roicli.jobs.trace import Traced, TraceJob, trace
 
-__all__ = ["AlignJob", "BadBoxes", "Layout", "Listener", "PoolJob", "TraceJob", "Traced", "align", "trace"]
+__all__ = [
+    "AlignJob",
+    "BadBoxes",
+    "Layout",
+    "Listener",
+    "MergeJob",
+    "MergeReport",
+    "PoolJob",
+    "TraceJob",
+    "Traced",
+    "align",
+    "merge",
+    "trace",
+]

@@ -17,12 +17,24 @@ from roicli.errors import OutputError
 from roicli.execute import run
 from roicli.jobs.bind import Inputs
 from roicli.jobs.listener import Listener
+from roicli.jobs.part import Part, take_part
 from roicli.jobs.prepare import PoolJob, Prepared, prepare
 from roicli.plan import Costs, make_plan
 from roicli.pooler import Pooler
 from roicli.report import RunReport, peak_memory
+from roicli.shards import Shard
 from roicli.signals import held_off
-from roicli.sinks import IndexFile, PooledSink, Record, RowFile, check_output, open_sink
+from roicli.sinks import (
+    IndexFile,
+    PooledSink,
+    Record,
+    RowFile,
+    ShardFile,
+    check_name,
+    check_output,
+    open_sink,
+    shard_file,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +47,8 @@ class AlignJob(PoolJob):
         Ends in .npy, .npz, .h5 or .hdf5.
     index : Path, optional
         A CSV that says whose features each row is.
+    shard : Shard, optional
+        The part of the job to do; all of it is checked.
     overwrite : bool
         Replace outputs that exist.
     workers : int
@@ -45,10 +59,16 @@ class AlignJob(PoolJob):
 
     output: Path
     index: Path | None = None
+    shard: Shard | None = None
     overwrite: bool = False
     workers: int = 1
     batch_size: int | None = None
     max_memory: int | None = None
+
+    @property
+    def needs_shard_file(self) -> bool:
+        """Whether the output is a part that cannot say so itself."""
+        return self.shard is not None and self.output.suffix.lower() == ".npy"
 
 
 def align(job: AlignJob, listener: Listener) -> RunReport:
@@ -72,9 +92,14 @@ def align(job: AlignJob, listener: Listener) -> RunReport:
     check_output(job.output, overwrite=job.overwrite)
     if job.index is not None:
         IndexFile.check(job.index, overwrite=job.overwrite)
+    if job.needs_shard_file:
+        check_name(shard_file(job.output), overwrite=job.overwrite)
     inputs = job.bind(note)
     _spare_inputs(job, inputs)
     work = prepare(job, inputs, note)
+    part = None
+    if job.shard is not None:
+        work, part = take_part(job, job.shard, inputs, work)
     boxes, spec, dtype, row_shape = work.boxes, work.spec, work.dtype, work.row_shape
     map_index = work.inputs.map_index.copy()
     map_index[work.zeroed] = -1
@@ -85,7 +110,7 @@ def align(job: AlignJob, listener: Listener) -> RunReport:
         batch_size=job.batch_size,
         max_memory=job.max_memory,
     )
-    with _outputs(job, _record(job, work.inputs), (len(boxes), *row_shape), dtype) as target:
+    with _outputs(job, _record(job, work.inputs, part), (len(boxes), *row_shape), dtype) as target:
         listener.begin(len(plan.order))
         target.write(work.zeroed, np.zeros((len(work.zeroed), *row_shape), dtype))
         done = run(plan, Pooler(inputs.source, boxes, plan.order, spec, target), listener.advance)
@@ -115,13 +140,17 @@ def align(job: AlignJob, listener: Listener) -> RunReport:
 def _outputs(job: AlignJob, record: Record, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Iterator[RowFile]:
     """Yield where rows go; all outputs appear together when what is done inside succeeds, and none if it fails."""
     sink = open_sink(job.output, shape, dtype, record, overwrite=job.overwrite)
-    outputs: list[PooledSink | IndexFile] = [sink]
+    outputs: list[PooledSink | IndexFile | ShardFile] = [sink]
     try:
         yield sink.target
         sink.finish()
         if job.index is not None:
             outputs.insert(0, IndexFile(job.index, record, overwrite=job.overwrite))
+        if job.needs_shard_file:
+            outputs.insert(0, ShardFile(job.output, record, overwrite=job.overwrite))
         with held_off():
+            if not job.needs_shard_file:
+                shard_file(job.output).unlink(missing_ok=True)  # of a part that this output replaces
             for output in outputs:
                 output.publish()
     except BaseException:
@@ -152,7 +181,8 @@ def _costs(work: Prepared, map_index: NDArray[np.intp]) -> Costs:
     return Costs(maps, row, channels * int(np.prod(work.spec.output_size)) * work.computed.itemsize)
 
 
-def _record(job: AlignJob, inputs: Inputs) -> Record:
+def _record(job: AlignJob, inputs: Inputs, part: Part | None) -> Record:
     table = inputs.table
+    parameters = job.parameters() | (part.parameters() if part else {})
     ids = np.array(inputs.source.ids, dtype=np.str_)[inputs.map_index]
-    return Record(ids, table.boxes, table.rows, table.box_ids, job.parameters())
+    return Record(ids, table.boxes, table.rows, table.box_ids, parameters, part.rows if part else None)
