@@ -346,19 +346,3 @@ def _round_half_away(values: FloatArray) -> IntArray:
     whole = np.floor(magnitude)
     rounded: IntArray = np.copysign(whole + (magnitude - whole >= 0.5), values).astype(np.intp)
     return rounded
-
-
-def lie_outside(boxes: NDArray[np.float64], sizes: NDArray[np.float64], spec: PoolSpec) -> NDArray[np.bool_]:
-    """Tell which boxes have no part on their map.
-
-    Parameters
-    ----------
-    boxes : (K, 4) float64
-        xyxy in image pixels.
-    sizes : (K, 4) float64
-        Width, height, width, height of each box's map, in cells.
-    spec : PoolSpec
-        Gives the spatial scale.
-    """
-    scaled = boxes * spec.spatial_scale
-    return np.asarray(((scaled[:, :2] > sizes[:, :2]) | (scaled[:, 2:] < 0)).any(axis=1))

@@ -21,6 +21,7 @@ MAY_IMPORT = {
     "boxes": {"errors"},
     "imageids": {"errors"},
     "sampling": {"spec", "errors"},
+    "extents": {"sampling", "spec"},
     "kernels": {"sampling", "spec"},
     "arguments": {"errors", "sampling", "spec"},
     "engine": {"arguments", "errors", "kernels", "sampling", "spec"},
@@ -40,7 +41,7 @@ MAY_IMPORT = {
     "report": set(),
     "outputs": {"errors", "sinks", "sources"},
     "jobs": {
-        *("__init__", "arguments", "boxes", "boxfiles", "engine", "errors", "execute", "pooler"),
+        *("__init__", "arguments", "boxes", "boxfiles", "engine", "errors", "execute", "extents", "pooler"),
         *("imageids", "outputs", "plan", "report", "sampling", "shards", "signals"),
         *("bintrace", "sinks", "sources", "spec", "trace"),
     },

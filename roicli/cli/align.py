@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from roicli.cli.options import FILE, input_options, make_spec, memory, pool_options, stacked
+from roicli.cli.options import FILE, input_options, make_spec, memory, pool_options, reduce_option, row_options, stacked
 
 if TYPE_CHECKING:
     from roicli.shards import Shard
@@ -42,29 +42,14 @@ def _shard(ctx: click.Context, param: click.Parameter, value: str | None) -> Sha
     help="File to write: .npy, .npz, .h5 or .hdf5.",
 )
 @pool_options
-@click.option(
-    "--reduce",
-    type=click.Choice(["none", "mean"]),
-    default="none",
-    show_default=True,
-    help="mean: average the bins too, one vector a box.",
-)
+@reduce_option
 @input_options
-@click.option(
-    "--bad-boxes",
-    type=click.Choice(["error", "skip", "zero", "keep"]),
-    default="error",
-    show_default=True,
-    help="NaN and inverted boxes: stop, leave them out, write zeros, or pool inverted ones as torchvision does.",
-)
+@row_options
 @click.option(
     "--index",
     type=FILE,
     metavar="FILE.csv",
     help="Write whose features each row is, as a CSV.",
-)
-@click.option(
-    "--out-dtype", type=click.Choice(["float16", "float32"]), help="[default: float32, or float64 as the maps]"
 )
 @click.option(
     "--shard",

@@ -2,6 +2,7 @@
 
 from roicli.jobs.align import AlignJob, align
 from roicli.jobs.bind import Layout
+from roicli.jobs.check import CheckReport, check
 from roicli.jobs.listener import Listener
 from roicli.jobs.merge import MergeJob, MergeReport, merge
 from roicli.jobs.prepare import BadBoxes, PoolJob
@@ -10,6 +11,7 @@ from roicli.jobs.trace import Traced, TraceJob, trace
 __all__ = [
     "AlignJob",
     "BadBoxes",
+    "CheckReport",
     "Layout",
     "Listener",
     "MergeJob",
@@ -18,6 +20,7 @@ __all__ = [
     "TraceJob",
     "Traced",
     "align",
+    "check",
     "merge",
     "trace",
 ]

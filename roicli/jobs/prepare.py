@@ -17,8 +17,8 @@ from roicli import __version__
 from roicli.arguments import compute_dtype
 from roicli.boxes import BoxFormat, find_bad_boxes
 from roicli.errors import BoxError
+from roicli.extents import lie_outside
 from roicli.jobs.bind import Inputs, Layout, bind
-from roicli.sampling import lie_outside
 from roicli.sources import MapInfo
 from roicli.spec import PoolSpec
 

@@ -2,7 +2,7 @@
 
 from roicli.sinks.index import IndexFile
 from roicli.sinks.open import HDF5_SUFFIXES, check_output, open_sink
-from roicli.sinks.partial import check_name
+from roicli.sinks.partial import check_name, in_words
 from roicli.sinks.protocol import PooledSink, Record
 from roicli.sinks.rowfile import RowFile
 from roicli.sinks.shardfile import ShardFile, shard_file
@@ -19,6 +19,7 @@ __all__ = [
     "VirtualFile",
     "check_name",
     "check_output",
+    "in_words",
     "open_sink",
     "shard_file",
 ]
