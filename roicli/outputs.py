@@ -6,6 +6,7 @@ import json
 import math
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -16,16 +17,20 @@ from numpy.typing import NDArray
 from roicli.errors import FileError
 from roicli.sinks import HDF5_SUFFIXES, shard_file
 from roicli.sources.files import StoredArray, file_size, printable, reading
+from roicli.sources.hdf5_tree import members
 from roicli.sources.npy import open_npy, read_header
 
 Parameters = dict[str, str | int | float | bool]
 
 # Features are read so many bytes at a time.
 _BLOCK_BYTES = 16 * 2**20
-# No record of ours is longer; what is read as one must not take memory without end.
+# No record of ours is larger; what is read as one must not take memory without end.
 _RECORD_BYTES = 2**20
+_MOST_PARAMETERS = 100
 # The rows of a part, as runs in JSON: some 20 bytes a run.
 _SHARD_FILE_BYTES = 2**30
+
+_NO_COLUMNS = ("features", "parameters")
 
 _HINT = "Give files that roicli align has written, as it has written them."
 
@@ -74,7 +79,8 @@ def open_output(path: Path) -> Output:
     with reading(name, _HINT):
         if suffix == ".npy":
             array = open_npy(path)
-            return _checked(Output(path, array.shape, array.dtype, *_beside(path, array.shape[:1])), array.fortran)
+            columns = _npy_columns(path, array.shape[0] if array.shape else 0)
+            return _checked(Output(path, array.shape, array.dtype, read_parameters(path), columns), array.fortran)
         if suffix == ".npz":
             with zipfile.ZipFile(path) as archive:
                 arrays = {entry.filename.removesuffix(".npy"): entry for entry in archive.infolist()}
@@ -86,8 +92,9 @@ def open_output(path: Path) -> Output:
             import h5py
 
             with h5py.File(path, "r") as file:
-                features = file["features"]
-                columns = {name: _column(file[name]) for name in file if name not in _NO_COLUMNS}
+                features = _plain(file["features"])
+                names = [name for name in members(file)[0] if name not in _NO_COLUMNS]
+                columns = {name: _column(file[name]) for name in names}
                 return _checked(Output(path, features.shape, features.dtype, read_parameters(path), columns))
     raise FileError(f"{name} is no output of roicli", _HINT)
 
@@ -97,19 +104,27 @@ def read_parameters(path: Path) -> Parameters:
     suffix = path.suffix.lower()
     with reading(printable(str(path)), _HINT):
         if suffix == ".npy":
-            return _beside(path, (0,))[0] if shard_file(path).is_file() else {}
+            return dict(_beside(path)["parameters"])
         if suffix == ".npz":
             with zipfile.ZipFile(path) as archive:
-                if "parameters.npy" not in archive.namelist():
-                    return {}
-                found = json.loads(str(_member(archive, archive.getinfo("parameters.npy"), limit=_RECORD_BYTES)))
-                return found if isinstance(found, dict) else {}
+                entries = [entry for entry in archive.infolist() if entry.filename == "parameters.npy"]
+                plain = [entry for entry in entries if entry.compress_type == zipfile.ZIP_STORED]
+                found = _member(archive, plain[0]) if plain and plain[0].file_size < _RECORD_BYTES else None
+            return _said(found)
         if suffix in HDF5_SUFFIXES:
             return _attributes(path)
     return {}
 
 
-_NO_COLUMNS = ("features", "parameters")
+def _said(found: NDArray[Any] | None) -> Parameters:
+    """Take the parameters out of an array that is called so; a file of features may have one of that name too."""
+    if found is None or found.dtype.kind != "U" or found.shape != ():
+        return {}
+    with suppress(ValueError):
+        said = json.loads(str(found))
+        if isinstance(said, dict) and "roicli_version" in said:
+            return said
+    return {}
 
 
 def _checked(output: Output, fortran: bool = False) -> Output:
@@ -121,30 +136,36 @@ def _checked(output: Output, fortran: bool = False) -> Output:
     return output
 
 
-def _beside(path: Path, rows: tuple[int, ...]) -> tuple[Parameters, dict[str, NDArray[Any]]]:
-    """Read what a part's .npy has beside it: its parameters, and its rows of the whole output."""
+def _beside(path: Path) -> dict[str, Any]:
+    """Read what a part's .npy has beside it; nothing if it is no part."""
     beside = shard_file(path)
     if not beside.exists():
-        return {}, {}
+        return {"parameters": {}}
     with reading(printable(str(beside)), _HINT):
         if file_size(beside) > _SHARD_FILE_BYTES:
             raise FileError(f"{beside} is too large to say which rows {path} holds", _HINT)
         said = json.loads(beside.read_bytes())
+        return {"parameters": dict(said["parameters"]), "output_rows": said["output_rows"]}
+
+
+def _npy_columns(path: Path, rows: int) -> dict[str, NDArray[Any]]:
+    """Take the runs of rows that are beside an .npy apart."""
+    said = _beside(path)
+    if "output_rows" not in said:
+        return {}
+    with reading(printable(str(shard_file(path))), _HINT):
         runs = np.array(said["output_rows"], dtype=np.int64).reshape(-1, 2)
         lengths = runs[:, 1] - runs[:, 0]
-        if (lengths < 1).any() or (rows != (0,) and int(lengths.sum()) != rows[0]):
-            raise FileError(f"{beside} does not fit {path}", _HINT)
-        parameters = dict(said["parameters"])
-        if rows == (0,):
-            return parameters, {"output_rows": np.zeros(0, np.int64)}
+        if (lengths < 1).any() or int(lengths.sum()) != rows:
+            raise FileError(f"{shard_file(path)} does not fit {path}", _HINT)
         starts = np.repeat(runs[:, 0] - np.cumsum(lengths) + lengths, lengths)
-        return parameters, {"output_rows": starts + np.arange(rows[0])}
+        return {"output_rows": starts + np.arange(rows)}
 
 
-def _member(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, limit: int | None = None) -> NDArray[Any]:
+def _member(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> NDArray[Any]:
     """Read one small array of an .npz, which roicli never compresses."""
     where = f"{archive.filename}, array {entry.filename}"
-    if entry.compress_type != zipfile.ZIP_STORED or (limit is not None and entry.file_size > limit):
+    if entry.compress_type != zipfile.ZIP_STORED:
         raise FileError(f"{where} is not as roicli writes it", _HINT)
     with archive.open(entry) as stream:
         array = read_header(stream, Path(str(archive.filename)), where)
@@ -154,15 +175,26 @@ def _member(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, limit: int | None 
 
 
 def _column(dataset: Any) -> NDArray[Any]:
-    """Read one small dataset; one whose values are not in the file could claim any size."""
+    """Read one small dataset."""
     import h5py
 
-    if not isinstance(dataset, h5py.Dataset) or dataset.id.get_storage_size() < dataset.size * dataset.dtype.itemsize:
-        raise FileError(f"{dataset.file.filename}, {dataset.name} is not as roicli writes it", _HINT)
-    if h5py.check_string_dtype(dataset.dtype):
+    if h5py.check_string_dtype(_plain(dataset).dtype):
         return np.array(dataset.asstr()[()].tolist(), dtype=np.str_)
     values: NDArray[Any] = dataset[()]
     return values
+
+
+def _plain(dataset: Any) -> Any:
+    """Refuse a dataset whose values are not all in the file, as they are read: it could claim any size."""
+    import h5py
+
+    if (
+        not isinstance(dataset, h5py.Dataset)
+        or dataset.shape is None
+        or dataset.id.get_storage_size() < dataset.size * dataset.dtype.itemsize
+    ):
+        raise FileError(f"{dataset.file.filename}, {dataset.name} is not as roicli writes it", _HINT)
+    return dataset
 
 
 def _attributes(path: Path) -> Parameters:
@@ -171,12 +203,15 @@ def _attributes(path: Path) -> Parameters:
 
     names: list[str] = []
     with h5py.File(path, "r") as file:
-        # An end-less list of attributes, or of bytes in one, is no record of ours.
         h5py.h5a.iterate(file.id, lambda name: names.append(name.decode()), order=h5py.h5.ITER_NATIVE)
-        if "roicli_version" not in names or len(names) > 100:
+        if "roicli_version" not in names or len(names) > _MOST_PARAMETERS:
             return {}
-        values = {name: file.attrs[name] for name in names}
-    return {name: value.item() if isinstance(value, np.generic) else value for name, value in values.items()}
+        values = [file.attrs[name] for name in names]
+    plain = [value.item() if isinstance(value, np.generic) else value for value in values]
+    return {
+        name: value if isinstance(value, (str, int, float)) else str(value)
+        for name, value in zip(names, plain, strict=True)
+    }
 
 
 def _npy_blocks(path: Path, rows: int) -> Iterator[NDArray[Any]]:

@@ -58,6 +58,7 @@ MAY_IMPORT = {
         "shards",
         "signals",
         "sinks",
+        "sources",
         "spec",
         "trace",
     },

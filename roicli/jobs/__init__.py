@@ -3,6 +3,7 @@
 from roicli.jobs.align import AlignJob, align
 from roicli.jobs.bind import Layout
 from roicli.jobs.check import CheckReport, check
+from roicli.jobs.info import BoxesInfo, FileInfo, MapsInfo, info
 from roicli.jobs.listener import Listener
 from roicli.jobs.merge import MergeJob, MergeReport, merge
 from roicli.jobs.prepare import BadBoxes, PoolJob
@@ -11,9 +12,12 @@ from roicli.jobs.trace import Traced, TraceJob, trace
 __all__ = [
     "AlignJob",
     "BadBoxes",
+    "BoxesInfo",
     "CheckReport",
+    "FileInfo",
     "Layout",
     "Listener",
+    "MapsInfo",
     "MergeJob",
     "MergeReport",
     "PoolJob",
@@ -21,6 +25,7 @@ __all__ = [
     "Traced",
     "align",
     "check",
+    "info",
     "merge",
     "trace",
 ]
