@@ -1,6 +1,8 @@
 """Jobs shared out: which part is which, ten parts made in ten processes and joined, and parts that do not fit."""
 
 import json
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from roicli.cli.align import align as align_command
 from roicli.errors import RoicliError, UsageError
 from roicli.jobs import AlignJob, MergeJob, align, merge
 from roicli.shards import Shard, parts_of, read_shard
@@ -355,3 +358,37 @@ def test_damaged_parts(parts, tmp_path, suffix, damage):
     kind = "." + suffix.split(".")[1]
     others = [parts / f"part-{n}{kind}" for n in range(2, 11)]
     assert "part-1." in merge_refused(tmp_path, f"out{kind}", f"part-1{kind}", *others)
+
+
+def test_the_job_script_of_the_readme(tmp_path):
+    """As Slurm runs it: each task by itself, with its variables set."""
+    root = Path(__file__).parent.parent
+    script, joined = re.findall(r"^```bash\n(.*?)^```$", (root / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    tasks = int(re.search(r"--array=1-(\d+)", script)[1])
+    if not any(option.name == "resume" for option in align_command.params):
+        script = script.replace(" --resume", "")
+    for name in ("feats.h5", "boxes.json"):
+        (tmp_path / name).write_bytes((root / "sample_data" / name).read_bytes())
+    (tmp_path / "job.sh").write_text(script)
+    (tmp_path / "join.sh").write_text(joined)
+    env = os.environ | {"PATH": f"{ROICLI.parent}:{os.environ['PATH']}"}
+    array = {"SLURM_ARRAY_TASK_MIN": "1", "SLURM_ARRAY_TASK_MAX": str(tasks), "SLURM_ARRAY_TASK_COUNT": str(tasks)}
+    for task in range(1, tasks + 1):
+        subprocess.run(
+            ["bash", "job.sh"], cwd=tmp_path, env=env | array | {"SLURM_ARRAY_TASK_ID": str(task)}, check=True
+        )
+    subprocess.run(["bash", "join.sh"], cwd=tmp_path, env=env, check=True)
+    run(
+        tmp_path,
+        "align",
+        "feats.h5",
+        "boxes.json",
+        "-o",
+        "whole.h5",
+        "--size",
+        7,
+        "--aligned",
+        "--spatial-scale",
+        "1/16",
+    )
+    assert (tmp_path / "pooled.h5").read_bytes() == (tmp_path / "whole.h5").read_bytes()
