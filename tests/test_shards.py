@@ -17,6 +17,7 @@ from roicli.cli.align import align as align_command
 from roicli.errors import RoicliError, UsageError
 from roicli.jobs import AlignJob, MergeJob, align, merge
 from roicli.shards import Shard, parts_of, read_shard
+from roicli.sinks import virtual
 from roicli.spec import PoolSpec
 
 ROICLI = Path(sys.executable).with_name("roicli")
@@ -248,6 +249,12 @@ def test_virtual(parts, tmp_path):
         for name in file:
             np.testing.assert_array_equal(file[name][()], whole[name][()])
         assert dict(file.attrs) == dict(whole.attrs)
+
+
+def test_virtual_of_too_many_runs(parts, tmp_path, monkeypatch):
+    monkeypatch.setattr(virtual, "_MAX_RUNS", 20)
+    message = merge_refused(tmp_path, "out.h5", f"{parts}/part-*.h5", virtual=True)
+    assert re.fullmatch(r"out\.h5 would refer to \d\d separate runs of rows; 20 are allowed", message)
 
 
 def test_a_part_that_becomes_a_whole(job, tmp_path):

@@ -16,8 +16,8 @@ from roicli.sinks.hdf5 import write_record
 from roicli.sinks.partial import Partial, writing
 from roicli.sinks.protocol import Record
 
-# HDF5 goes through all runs of a virtual dataset whenever it reads from it.
-_MAX_RUNS = 20_000
+# Each takes some 25 KiB of memory while the file is made.
+_MAX_RUNS = 10_000
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class VirtualFile:
         runs = [stretch.runs() for stretch in stretches]
         if (number := sum(map(len, runs))) > _MAX_RUNS:
             raise OutputError(
-                f"{path} would be of {number:,} runs of rows, and reading it slow; {_MAX_RUNS:,} are allowed",
+                f"{path} would refer to {number:,} separate runs of rows; {_MAX_RUNS:,} are allowed",
                 "Merge without --virtual, or sort the box file by image.",
             )
         self._partial = Partial(path, overwrite=overwrite)
