@@ -84,6 +84,11 @@ IN_IMAGE = np.array([WIDTH, HEIGHT, WIDTH, HEIGHT])
         (good_boxes()[:, [0, 2, 1, 3]], {}, "may be x1, x2, y1, y2; write x1, y1, x2, y2"),
         (good_boxes()[:, [1, 0, 3, 2]], {}, "with x and y exchanged they would lie on them: write x before y"),
         (good_boxes(), {"box_format": BoxFormat.XYWH}, "as xyxy they would lie on them: give --box-format xyxy"),
+        (
+            good_boxes() / IN_IMAGE,
+            {"box_format": BoxFormat.XYWH, "normalized": True},
+            "as xyxy they would lie on them: give --box-format xyxy",
+        ),
         (good_boxes(), {"scale": 1.0}, "the spatial scale forgotten? 1/16 is the largest that would fit"),
         (good_boxes(), {"scale": 1 / 4}, "the spatial scale forgotten? 1/16 is the largest that would fit"),
         (good_boxes() / STRIDE, {}, "smaller than one cell of their maps: if they are in cells already, leave"),
@@ -113,6 +118,7 @@ def test_odd_boxes_are_no_mistake_unless_most_are(folder, boxes):
     report, warnings, _ = checked(folder, boxes, bad_boxes="zero")
     assert len(warnings) == (1 if len(boxes) == 1 else 0)
     assert report.boxes == len(boxes)
+    assert (report.partly_outside, report.wholly_outside) == (0, {100: 5, 1: 1}.get(len(boxes), 0))
 
 
 def test_normalized_boxes_as_they_should_be(folder):

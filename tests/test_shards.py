@@ -70,7 +70,8 @@ def job(tmp_path_factory):
             file[f"{n:03d}"] = rng.standard_normal((4, 9 + n, 17 - n)).astype(dtype)
     corners = rng.uniform(0, 120, (60, 4)).round(1)
     boxes = np.concatenate([np.minimum(corners[:, :2], corners[:, 2:]), np.maximum(corners[:, :2], corners[:, 2:])], 1)
-    for row in (5, 17, 40):
+    boxes[17] = np.nan
+    for row in (5, 40):
         boxes[row] = boxes[row, [2, 3, 0, 1]]
     images = rng.choice(7, 60, p=[0.4, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1])
     lines = [
@@ -218,6 +219,8 @@ def test_boxes_left_out_and_more_parts_than_images(job, tmp_path, suffix):
     for name in ("boxes", "images"):
         assert sum(getattr(report, name) for report in reports) == getattr(whole, name)
     assert sorted(row for report in reports for row in report.skipped) == [7, 19, 42]
+    zeroed = [align_here(job, tmp_path / f"zero-{n}{suffix}", f"{n}/3").zeroed for n in (1, 2, 3)]
+    assert sorted(row for rows in zeroed for row in rows) == [7, 19, 42]
     report = merge_here(tmp_path / f"merged{suffix}", *(tmp_path / f"{n}{suffix}" for n in range(1, 10)))
     assert (tmp_path / f"merged{suffix}").read_bytes() == (tmp_path / f"whole{suffix}").read_bytes()
     assert (report.parts, report.shape, report.dtype) == (9, (57, 4), "float16")
@@ -338,6 +341,10 @@ def test_refused_names(parts, job, tmp_path):
     assert merge_refused(tmp_path, "out.h5", "whole.h5").startswith("whole.h5 is no part of a job")
     assert merge_refused(tmp_path, "out.npy", "part.npy").startswith("part.npy is no part of a job")
     merge_here(tmp_path / "whole.h5", f"{parts}/part-*.h5", overwrite=True)
+    # What lies beside a part goes when a whole takes its name.
+    (tmp_path / "part.npy.shard.json").write_text("{}")
+    merge_here(tmp_path / "part.npy", f"{parts}/part-*.npy", overwrite=True)
+    assert not (tmp_path / "part.npy.shard.json").exists()
 
 
 def broken_parts():
@@ -365,6 +372,19 @@ def test_damaged_parts(parts, tmp_path, suffix, damage):
     kind = "." + suffix.split(".")[1]
     others = [parts / f"part-{n}{kind}" for n in range(2, 11)]
     assert "part-1." in merge_refused(tmp_path, f"out{kind}", f"part-1{kind}", *others)
+
+
+def test_a_part_that_claims_any_size(parts, tmp_path):
+    """Nothing that a file only claims takes memory."""
+    (tmp_path / "a.npy").write_bytes((parts / "part-1.npy").read_bytes())
+    said = json.loads((parts / "part-1.npy.shard.json").read_text())
+    (tmp_path / "a.npy.shard.json").write_text(json.dumps(said | {"output_rows": [[0, 2_000_000_000]]}))
+    assert merge_refused(tmp_path, "out.npy", "a.npy") == "a.npy.shard.json does not fit a.npy"
+    with h5py.File(parts / "part-1.h5") as file, h5py.File(tmp_path / "b.h5", "w") as claims:
+        claims.attrs.update(file.attrs)
+        claims.create_dataset("features", (2_000_000_000, 4), "f4", chunks=(10, 4))
+        claims.create_dataset("output_rows", (2_000_000_000,), "i8", chunks=(10,))
+    assert merge_refused(tmp_path, "out.h5", "b.h5") == "b.h5, /features is not as roicli writes it"
 
 
 def test_the_job_script_of_the_readme(tmp_path):
