@@ -11,7 +11,7 @@ import pytest
 import roicli
 from roicli.boxes import BoxFormat
 from roicli.errors import RoicliError
-from roicli.jobs import PoolJob, check
+from roicli.jobs import AlignJob, PoolJob, align, check
 from roicli.spec import PoolSpec
 
 ROICLI = Path(sys.executable).with_name("roicli")
@@ -35,6 +35,12 @@ def folder(tmp_path_factory):
     rng = np.random.default_rng(0)
     np.save(path / "feats.npy", rng.standard_normal((2, 8, HEIGHT // STRIDE, WIDTH // STRIDE)).astype(np.float32))
     return path
+
+
+class Silent:
+    """A listener that hears nothing."""
+
+    note = begin = advance = staticmethod(lambda what: None)
 
 
 def good_boxes(number=200):
@@ -154,11 +160,6 @@ def test_the_worked_box(folder):
     ],
 )
 def test_it_refuses_what_align_refuses(folder, tmp_path, boxes, bad_boxes):
-    from roicli.jobs import AlignJob, align
-
-    class Silent:
-        note = begin = advance = staticmethod(lambda what: None)
-
     scale = 50.0  # at which the largest box cannot be sampled
     report, _, refusal = checked(folder, boxes, scale=scale, bad_boxes=bad_boxes)
     spec = PoolSpec((7, 7), spatial_scale=scale, aligned=True)
