@@ -134,6 +134,15 @@ def test_normalized_boxes_as_they_should_be(folder):
     assert report.example.cells[0] == pytest.approx(good_boxes()[0, 0] / STRIDE - 0.5, abs=1e-5)
 
 
+def test_some_boxes_beyond_their_maps_are_no_mistake(folder):
+    boxes = good_boxes()
+    boxes[::5] += IN_IMAGE
+    for normalized in (False, True):
+        report, warnings, _ = checked(folder, boxes / IN_IMAGE if normalized else boxes, normalized=normalized)
+        assert warnings == []
+        assert report.wholly_outside == 40
+
+
 def test_the_worked_box(folder):
     boxes = np.array([[9.0, 9, 5, 5], [-16, 32, 48, 80]])
     report, _, _ = checked(folder, boxes, bad_boxes="zero")
@@ -194,7 +203,9 @@ def test_the_command(folder, tmp_path):
         assert max(map(len, done.stdout.splitlines())) <= int(width)
     assert "note: the maps of feats.npy have no ids" in done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["boxes.json", "feats.npy"]
-    report = json.loads(run(tmp_path, *command, "--json", "--quiet").stdout)
+    done = run(tmp_path, *command, "--json", "--quiet")
+    assert done.stderr == ""
+    report = json.loads(done.stdout)
     assert (report["shape"], report["partly_outside"]) == ([2, 8], 1)
     assert report["example"]["cells"] == [1, 2, 5, 5]
 

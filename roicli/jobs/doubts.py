@@ -59,8 +59,8 @@ def doubt_places(job: PoolJob, work: Prepared) -> Iterator[str]:
     shares = shares_inside(boxes, sizes, spec)
     beyond = int((shares < 0.5).sum())
     if (shares < _ON_MAP).mean() > 0.1:
-        remedy = _other_reading(job, work, good) or (_other_scale(job, boxes, sizes, spec) if beyond else "")
-        if remedy or beyond > len(boxes) / 2:
+        most = beyond > len(boxes) / 2
+        if remedy := _other_reading(job, work, good) or (_other_scale(job, boxes, sizes, spec) if most else ""):
             yield f"{beyond} of {len(boxes)} boxes lie for the most part beyond their maps{remedy}"
     cells = np.abs(boxes[:, 2:] - boxes[:, :2]) * spec.spatial_scale
     small = int((cells < 1).all(axis=1).sum())
