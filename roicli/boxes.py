@@ -50,6 +50,20 @@ def to_xyxy(boxes: NDArray[np.float64], box_format: BoxFormat) -> NDArray[np.flo
     return np.concatenate([start, start + size], axis=1)
 
 
+def from_xyxy(boxes: NDArray[np.float64], box_format: BoxFormat) -> NDArray[np.float64]:
+    """Undo `to_xyxy`, to what rounding allows.
+
+    Examples
+    --------
+    >>> from_xyxy(np.array([[8.0, 16.0, 12.0, 24.0]]), BoxFormat.CXCYWH).tolist()
+    [[10.0, 20.0, 4.0, 8.0]]
+    """
+    if box_format is BoxFormat.XYXY:
+        return boxes
+    start, size = boxes[:, :2], boxes[:, 2:] - boxes[:, :2]
+    return np.concatenate([start if box_format is BoxFormat.XYWH else start + size / 2, size], axis=1)
+
+
 @dataclass(frozen=True)
 class BoxTable:
     """The boxes of one file, in the order of the file; row i of the output is box i of this table.
@@ -74,6 +88,8 @@ class BoxTable:
         The file's own id of each box (COCO annotation ids).
     source : str
         Name of the file, for messages.
+    box_format : BoxFormat
+        What the four numbers of the file were taken as.
     """
 
     boxes: NDArray[np.float64]
@@ -84,6 +100,7 @@ class BoxTable:
     row_word: str = "box"
     aliases: tuple[str, ...] | None = None
     box_ids: NDArray[np.generic] | None = None
+    box_format: BoxFormat = BoxFormat.XYXY
 
     def __len__(self) -> int:
         return len(self.boxes)

@@ -129,9 +129,9 @@ def make_plan(
     return Plan(order, tasks, strategy, min(workers, max(len(tasks), 1)))
 
 
-def is_large(rows: int, costs: Costs) -> bool:
-    """Whether pooling so many rows takes long enough to load a compiler for it."""
-    return rows * costs.work >= _LARGE_BYTES
+def is_large(block_bytes: int) -> bool:
+    """Whether pooling so many bytes of blocks takes long enough to load a compiler for it."""
+    return block_bytes >= _LARGE_BYTES
 
 
 def _strategy(rows: int, costs: Costs, workers: int) -> Strategy:

@@ -253,22 +253,6 @@ def _round_half_away(values: FloatArray) -> IntArray:
     return rounded
 
 
-def lie_outside(boxes: NDArray[np.float64], sizes: NDArray[np.float64], spec: PoolSpec) -> NDArray[np.bool_]:
-    """Tell which boxes have no part on their map.
-
-    Parameters
-    ----------
-    boxes : (K, 4) float64
-        xyxy in image pixels.
-    sizes : (K, 4) float64
-        Width, height, width, height of each box's map, in cells.
-    spec : PoolSpec
-        Gives the spatial scale.
-    """
-    scaled = boxes * spec.spatial_scale
-    return np.asarray(((scaled[:, :2] > sizes[:, :2]) | (scaled[:, 2:] < 0)).any(axis=1))
-
-
 def cells_in_reach(boxes: NDArray[np.floating[Any]], height: int, width: int, spec: PoolSpec) -> tuple[slice, slice]:
     """Find a part of a map, (rows, columns), that holds all cells that boxes read, with some to spare.
 

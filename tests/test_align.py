@@ -491,8 +491,15 @@ def test_an_unexpected_failure_is_one_line_without_debug(many, monkeypatch):
     from roicli.jobs import align as job
 
     folder, *_ = many
-    monkeypatch.setattr(sys.modules[job.__module__], "bind", lambda *_, **__: 1 / 0)
-    arguments = ["align", str(folder / "feats.h5"), str(folder / "boxes.json"), "-o", str(folder / "out.npy")]
+    monkeypatch.setattr(sys.modules[job.__module__], "prepare", lambda *_, **__: 1 / 0)
+    arguments = [
+        "align",
+        str(folder / "feats.h5"),
+        str(folder / "boxes.json"),
+        "-o",
+        str(folder / "out.npy"),
+        "--quiet",
+    ]
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 70
     assert result.output.splitlines()[0] == "error: unexpected ZeroDivisionError: division by zero"

@@ -49,7 +49,9 @@ def test_commands_of_the_readme(command, folder):
         assert (folder / words[words.index(flag) + 1]).stat().st_size > 0
 
 
-@pytest.mark.parametrize("start", ["roicli align sample_data/", "roicli trace sample_data/"])
+@pytest.mark.parametrize(
+    "start", ["roicli align sample_data/", "roicli check sample_data/", "roicli trace sample_data/"]
+)
 def test_outputs_shown_in_the_readme(start, folder):
     """The block after a command on the samples begins what it prints; figures of speed aside."""
     at, command = next(

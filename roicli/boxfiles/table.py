@@ -46,7 +46,7 @@ def table_of(numbers: NDArray[np.float64], table: BoxTable, box_format: BoxForma
     box_format : BoxFormat
         What the last four columns mean.
     """
-    table = replace(table, boxes=to_xyxy(numbers[:, -4:], box_format))
+    table = replace(table, boxes=to_xyxy(numbers[:, -4:], box_format), box_format=box_format)
     if numbers.shape[1] == 4:
         return table
     batch_index = numbers[:, 0]

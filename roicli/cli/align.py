@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from roicli.cli.options import FILE, input_options, make_spec, memory, pool_options, stacked
+from roicli.cli.options import FILE, input_options, make_spec, memory, pool_options, reduce_option, row_options, stacked
+
+if TYPE_CHECKING:
+    from roicli.shards import Shard
 
 run_options = stacked(
     click.option(
@@ -29,6 +32,12 @@ run_options = stacked(
 )
 
 
+def _shard(ctx: click.Context, param: click.Parameter, value: str | None) -> Shard | None:
+    from roicli.shards import read_shard
+
+    return read_shard(value, os.environ) if value is not None else None
+
+
 @click.command(short_help="Pool the boxes of a file from feature maps in files.")
 @click.argument("features")
 @click.argument("boxes", type=FILE)
@@ -40,21 +49,9 @@ run_options = stacked(
     help="File to write: .npy, .npz, .h5 or .hdf5.",
 )
 @pool_options
-@click.option(
-    "--reduce",
-    type=click.Choice(["none", "mean"]),
-    default="none",
-    show_default=True,
-    help="mean: average the bins too, one vector a box.",
-)
+@reduce_option
 @input_options
-@click.option(
-    "--bad-boxes",
-    type=click.Choice(["error", "skip", "zero", "keep"]),
-    default="error",
-    show_default=True,
-    help="NaN and inverted boxes: stop, leave them out, write zeros, or pool inverted ones as torchvision does.",
-)
+@row_options
 @click.option(
     "--index",
     type=FILE,
@@ -62,7 +59,11 @@ run_options = stacked(
     help="Write whose features each row is, as a CSV.",
 )
 @click.option(
-    "--out-dtype", type=click.Choice(["float16", "float32"]), help="[default: float32, or float64 as the maps]"
+    "--shard",
+    callback=_shard,
+    metavar="I/N|auto",
+    help="Do part I of N, counted from 1, for roicli merge. auto: as the array of Slurm or Grid Engine says; "
+    "auto/FIRST-LAST: as the task numbers of any array say, PBS too.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
 @run_options

@@ -20,6 +20,9 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 _COMMANDS = {
     "align": "Pool the boxes of a file from feature maps in files.",
+    "check": "See what align would do, and whether the boxes make sense.",
+    "info": "Describe a file of feature maps, boxes or pooled features.",
+    "merge": "Join the parts of a job that was shared out.",
     "trace": "Explain one bin of one RoI, sample by sample.",
     "bench": "Time roicli on this machine, beside what else is installed.",
 }

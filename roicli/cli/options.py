@@ -139,6 +139,28 @@ pool_options = stacked(
     ),
 )
 
+reduce_option = click.option(
+    "--reduce",
+    type=click.Choice(["none", "mean"]),
+    default="none",
+    show_default=True,
+    help="mean: average the bins too, one vector a box.",
+)
+
+# What becomes of boxes, and of their rows.
+row_options = stacked(
+    click.option(
+        "--bad-boxes",
+        type=click.Choice(["error", "skip", "zero", "keep"]),
+        default="error",
+        show_default=True,
+        help="NaN and inverted boxes: stop, leave them out, write zeros, or pool inverted ones as torchvision does.",
+    ),
+    click.option(
+        "--out-dtype", type=click.Choice(["float16", "float32"]), help="[default: float32, or float64 as the maps]"
+    ),
+)
+
 
 def make_spec(options: dict[str, Any]) -> PoolSpec:
     """Take what `pool_options` gave, and a reduction if there is one, out of a command's options."""

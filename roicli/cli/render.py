@@ -15,6 +15,8 @@ from roicli.report import RunReport
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from roicli.jobs import MergeReport
+
 
 class Display:
     """Shows how a job advances: notes, and on a terminal a progress bar; see `Listener`."""
@@ -70,7 +72,7 @@ class Display:
 
 def show_report(report: RunReport) -> None:
     """Print the one line that says what was done."""
-    boxes, images = _count(report.boxes, "box", "boxes"), _count(report.images, "image", "images")
+    boxes, images = count(report.boxes, "box", "boxes"), count(report.images, "image", "images")
     rate = f"{report.boxes / report.seconds:,.0f} boxes/s" if report.seconds else ""
     shape = " x ".join(str(side) for side in report.shape)
     click.echo(
@@ -80,5 +82,13 @@ def show_report(report: RunReport) -> None:
     )
 
 
-def _count(number: int, one: str, many: str) -> str:
+def show_merged(report: MergeReport) -> None:
+    """Print the one line that says what was joined."""
+    shape = " x ".join(str(side) for side in report.shape)
+    where = ", features left in them" if report.virtual else ""
+    click.echo(f"{count(report.parts, 'part', 'parts')}{where}: {report.output} {shape} {report.dtype}", err=True)
+
+
+def count(number: int, one: str, many: str) -> str:
+    """Say how many of something there are."""
     return f"{number:,} {one if number == 1 else many}"

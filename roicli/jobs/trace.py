@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from roicli.bintrace import BinTrace
 from roicli.boxes import BoxFormat, find_bad_boxes, to_xyxy
 from roicli.errors import BoxError, UsageError
+from roicli.extents import lie_outside
 from roicli.imageids import find_images, match_images
 from roicli.jobs.bind import Layout, bind
-from roicli.sampling import lie_outside
 from roicli.sources import FeatureSource, open_source
 from roicli.spec import PoolSpec
 from roicli.trace import trace_bin

@@ -12,6 +12,18 @@ from roicli.sinks.protocol import Record
 from roicli.sinks.rowfile import RowFile
 
 
+def write_record(file: Any, record: Record) -> None:
+    """Write all that is recorded beside the features."""
+    import h5py
+
+    file.attrs.update(record.parameters)
+    for column, array in record.columns().items():
+        text = array.dtype.kind == "U"
+        file.create_dataset(
+            column, data=array.astype(object) if text else array, dtype=h5py.string_dtype() if text else None
+        )
+
+
 def create_hdf5(path: Path, name: Path, shape: tuple[int, ...], dtype: np.dtype[Any], record: Record) -> RowFile:
     """Make an HDF5 file with all but the rows; return where they lie.
 
@@ -20,16 +32,12 @@ def create_hdf5(path: Path, name: Path, shape: tuple[int, ...], dtype: np.dtype[
     import h5py
 
     with writing(name), h5py.File(path, "w", libver=("earliest", "v110")) as file:
-        file.attrs.update(record.parameters)
-        for column, array in record.columns().items():
-            text = array.dtype.kind == "U"
-            file.create_dataset(
-                column, data=array.astype(object) if text else array, dtype=h5py.string_dtype() if text else None
-            )
+        write_record(file, record)
         layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
         layout.set_layout(h5py.h5d.CONTIGUOUS)
         layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
         layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+        layout.set_obj_track_times(False)  # the same job gives the same bytes at any time
         kind = h5py.h5t.py_create(dtype, logical=True)
         features = h5py.h5d.create(file.id, b"features", kind, h5py.h5s.create_simple(shape), dcpl=layout)
         return RowFile(path, name, features.get_offset() or 0, shape[0], shape[1:], dtype)

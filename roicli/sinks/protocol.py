@@ -27,6 +27,8 @@ class Record:
         The box file's own ids.
     parameters : dict
         Every setting that changes numbers, the names of the inputs and the version of roicli.
+    output_rows : (K,) int64, optional
+        Of a part of a job: the rows of the whole output, ascending.
     """
 
     image_ids: NDArray[np.str_]
@@ -34,12 +36,15 @@ class Record:
     rows: NDArray[np.int64]
     box_ids: NDArray[Any] | None
     parameters: dict[str, str | int | float | bool]
+    output_rows: NDArray[np.int64] | None = None
 
     def columns(self) -> dict[str, NDArray[Any]]:
         """Return the arrays under the names that they have in an output."""
         columns: dict[str, NDArray[Any]] = {"image_ids": self.image_ids, "boxes": self.boxes, "rows": self.rows}
         if self.box_ids is not None:
             columns["box_ids"] = self.box_ids
+        if self.output_rows is not None:
+            columns["output_rows"] = self.output_rows
         return columns
 
 

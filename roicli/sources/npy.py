@@ -22,7 +22,7 @@ _MOST_AXES = 64
 
 
 def read_header(file: IO[bytes], path: Path, where: str) -> StoredArray:
-    """Read the .npy header at the start of `file`; `start` counts from there, nothing is allocated or unpickled."""
+    """Read the .npy header at the start of `file`, and leave `file` behind it; nothing is allocated or unpickled."""
     with reading(where):
         beginning = BytesIO(file.read(_LONGEST_HEADER))  # a header says how long it is, up to 4 GB
         version = np.lib.format.read_magic(beginning)
@@ -34,6 +34,7 @@ def read_header(file: IO[bytes], path: Path, where: str) -> StoredArray:
             shape, fortran, dtype = _READ_HEADER[version](beginning)
         if len(shape) > _MOST_AXES or any(type(length) is not int or not 0 <= length <= maxsize for length in shape):
             raise FileError(f"{where} claims the shape {str(shape)[:80]}", "Write the file anew.")
+        file.seek(beginning.tell())
         return StoredArray(path, beginning.tell(), shape, dtype, fortran)
 
 

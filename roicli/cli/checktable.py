@@ -1,0 +1,39 @@
+"""What `align` would do, as people read it."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from roicli.cli.render import count
+from roicli.jobs import CheckReport
+from roicli.sinks import in_words
+
+
+def show_check(report: CheckReport) -> None:
+    """Print the inputs, one worked box, and what would be written."""
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    table.add_row("features", f"{report.features}, {count(report.maps, 'map', 'maps')}")
+    how = f"{report.box_format}, in 0..1 of the image" if report.normalized else f"{report.box_format}, in pixels"
+    table.add_row("boxes", f"{report.boxes_file}, {how}")
+    table.add_row("pooled", f"{count(report.boxes, 'box', 'boxes')} of {count(report.images, 'image', 'images')}")
+    for number, fate in ((report.skipped, "left out"), (report.zeroed, "written as zeros")):
+        if number:
+            table.add_row("", f"{count(number, 'bad box', 'bad boxes')} {fate}")
+    table.add_row("leave their maps", f"{report.partly_outside:,} partly, {report.wholly_outside:,} wholly")
+    if report.example is not None:
+        box = report.example
+        height, width = box.map_size
+        table.add_row("for example", f"{box.where}, image {box.image_id}, map {height} cells high, {width} wide")
+        table.add_row("  in 0..1" if report.normalized else "  in pixels", _extent(*box.given))
+        table.add_row("  in cells", f"{_extent(*box.cells)}, 0 being the first cell's centre")
+        table.add_row("  on the map", f"{box.inside:.1%} of it")
+    shape = " x ".join(str(side) for side in report.shape)
+    table.add_row("output", f"{shape} {report.dtype}, {in_words(report.bytes)}")
+    Console(highlight=False, markup=False).print(table)
+
+
+def _extent(left: float, top: float, right: float, bottom: float) -> str:
+    return f"x {left:.6g} to {right:.6g}, y {top:.6g} to {bottom:.6g}"

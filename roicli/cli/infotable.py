@@ -1,0 +1,100 @@
+"""What a file holds, as people read it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from roicli.cli.render import count
+from roicli.jobs import BoxesInfo, FileInfo, MapsInfo
+from roicli.sinks import in_words
+from roicli.sources import Inventory
+
+# Of more kinds of arrays or maps, the most frequent are shown.
+_SHOWN = 20
+
+
+def show_info(info: FileInfo) -> None:
+    """Print what it is, then its arrays."""
+    console = Console(highlight=False, markup=False)
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    files = f", {count(info.files, 'file', 'files')}" if info.files != 1 else ""
+    table.add_row("file", f"{info.name}{files}, {in_words(info.bytes)}")
+    if info.parameters:
+        table.add_row("written by", f"roicli {info.parameters.get('roicli_version', '?')}")
+        for name, value in info.parameters.items():
+            if name != "roicli_version" and value != "":
+                table.add_row(f"  {name}", str(value))
+    for name, value in (*_maps(info.maps), *_boxes(info.boxes)):
+        table.add_row(name, value)
+    if info.not_maps:
+        table.add_row("no maps", info.not_maps.partition(":\n")[0])
+    console.print(table)
+    if info.arrays is not None and info.boxes is None:
+        console.print("", _arrays(info.arrays))
+
+
+def _maps(maps: MapsInfo | None) -> Iterator[tuple[str, str]]:
+    if maps is None:
+        return
+    looked_at = f", {maps.looked_at:,} of them looked at" if maps.looked_at < maps.count else ""
+    yield "feature maps", f"{maps.count:,}{looked_at}"
+    more = ", ..." if maps.count > len(maps.ids) else ""
+    named = "image ids" if maps.labelled else "no ids, counted"
+    if maps.ids:
+        yield f"  {named}", f"{', '.join(maps.ids)}{more}"
+    yield "  channels", ", ".join(map(str, maps.channels[:_SHOWN])) + (", ..." if len(maps.channels) > _SHOWN else "")
+    for number, (shape, dtype, maps_of_it) in enumerate(maps.kinds[:_SHOWN]):
+        yield "  (C, H, W)" if not number else "", f"{shape} {dtype}: {count(maps_of_it, 'map', 'maps')}"
+    if len(maps.kinds) > _SHOWN:
+        yield "", f"and {len(maps.kinds) - _SHOWN:,} shapes more"
+    for fault in maps.faults:
+        yield "  broken", fault
+
+
+def _boxes(boxes: BoxesInfo | None) -> Iterator[tuple[str, str]]:
+    if boxes is None:
+        return
+    fewest, median, most = boxes.per_image
+    yield "boxes", f"{boxes.count:,} of {count(boxes.images, 'image', 'images')}"
+    yield "  an image has", f"{fewest:,} to {most:,}, median {median:g}"
+    yield "  images by", boxes.images_by
+    yield "  taken as", boxes.box_format
+    for reason in boxes.assumed:
+        yield "", reason
+    for reading, inverted in boxes.inverted.items():
+        yield f"  as {reading}", f"{inverted:,} inverted"
+    if boxes.unusable:
+        yield "  unusable", f"{boxes.unusable:,} are NaN, infinite or beyond 1e9"
+    if boxes.extent is not None:
+        left, top, right, bottom = boxes.extent
+        yield "  all lie in", f"x {left:g} to {right:g}, y {top:g} to {bottom:g}"
+
+
+def _arrays(arrays: Inventory) -> Table:
+    looked_at = f", {arrays.looked_at:,} of them looked at" if arrays.looked_at < arrays.arrays else ""
+    table = Table(
+        title=f"{count(arrays.arrays, 'array', 'arrays')}{looked_at}",
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        show_edge=False,
+        pad_edge=False,
+    )
+    for header in ("arrays", "names", "shape", "dtype", "stored", "size"):
+        numeric = header in ("arrays", "size")
+        table.add_column(header, justify="right" if numeric else "left", no_wrap=numeric, overflow="fold")
+    for alike in arrays.kinds[:_SHOWN]:
+        names = ", ".join(alike.names) + (", ..." if alike.count > len(alike.names) else "")
+        shape, dtype, storage = alike.kind
+        table.add_row(f"{alike.count:,}", names, str(shape), dtype, storage, in_words(alike.stored))
+    if len(arrays.kinds) > _SHOWN:
+        table.caption = f"and {len(arrays.kinds) - _SHOWN:,} kinds more"
+        table.caption_justify = "left"
+    return table

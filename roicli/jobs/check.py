@@ -1,0 +1,172 @@
+"""All checks of `align`, and what it would write, without pooling."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from roicli.extents import in_cells, shares_inside
+from roicli.jobs.doubts import doubt_numbers, doubt_places
+from roicli.jobs.prepare import PoolJob, Prepared, prepare
+
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class WorkedBox:
+    """One box followed from its file to its map.
+
+    Attributes
+    ----------
+    where : str
+        Where it stands in the box file.
+    image_id : str
+        Its map.
+    map_size : (int, int)
+        Height and width of the map, in cells.
+    given : tuple of four floats
+        xyxy as read, in image pixels, or in 0..1 of the image if the boxes are normalised.
+    cells : tuple of four floats
+        xyxy as pooled: in cells, after the scale and the shift by half a cell.
+    inside : float
+        Share of its area on the map.
+    """
+
+    where: str
+    image_id: str
+    map_size: tuple[int, int]
+    given: Box
+    cells: Box
+    inside: float
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What `align` would do.
+
+    Attributes
+    ----------
+    features, boxes_file : str
+        The inputs.
+    maps, images, boxes : int
+        Maps in the features; images and boxes that would be pooled.
+    skipped, zeroed : int
+        Boxes that would be left out, or written as zeros.
+    box_format : str
+        What the four numbers of a box were taken as.
+    normalized : bool
+        Whether boxes are in 0..1 of the image.
+    partly_outside, wholly_outside : int
+        Boxes that leave their maps.
+    example : WorkedBox or None
+        The first box that would be pooled.
+    shape, dtype, bytes
+        The features that would be written.
+    warnings : tuple of str
+        What looks like a mistake.
+    notes : tuple of str
+        What was assumed.
+    """
+
+    features: str
+    boxes_file: str
+    maps: int
+    images: int
+    boxes: int
+    skipped: int
+    zeroed: int
+    box_format: str
+    normalized: bool
+    partly_outside: int
+    wholly_outside: int
+    example: WorkedBox | None
+    shape: tuple[int, ...]
+    dtype: str
+    bytes: int
+    warnings: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values, as JSON can hold them."""
+        return asdict(self)
+
+
+def check(job: PoolJob, note: Callable[[str], None], warn: Callable[[str], None]) -> CheckReport:
+    """Do all that `align` does before it pools; no feature is read.
+
+    Parameters
+    ----------
+    job : PoolJob
+        What would be pooled.
+    note : callable
+        Is told what was assumed.
+    warn : callable
+        Is told what looks like a mistake, before `align` may refuse it.
+
+    Raises
+    ------
+    RoicliError
+        Where `align` would, with the same message.
+    """
+    notes: list[str] = []
+    warnings: list[str] = []
+
+    def keep_note(text: str) -> None:
+        notes.append(text)
+        note(text)
+
+    def keep_warning(text: str) -> None:
+        warnings.append(text)
+        warn(text)
+
+    inputs = job.bind(keep_note)
+    for doubt in doubt_numbers(job, inputs.table):
+        keep_warning(doubt)
+    work = prepare(job, inputs, keep_note)
+    for doubt in doubt_places(job, work):
+        keep_warning(doubt)
+    # What follows from the boxes after they were scaled may be refused by the engine only: ask it of all of them.
+    pooled = np.setdiff1d(np.arange(len(work.boxes)), work.zeroed)
+    in_cells(work.boxes[pooled].astype(work.computed), work.spec)
+    shares = shares_inside(work.boxes[pooled], work.sizes[pooled], work.spec)
+    shape = (len(work.boxes), *work.row_shape)
+    outside = work.outside[pooled]
+    return CheckReport(
+        features=inputs.source.name,
+        boxes_file=inputs.table.source,
+        maps=len(inputs.source.ids),
+        images=len(np.unique(work.inputs.map_index)),
+        boxes=len(work.boxes),
+        skipped=len(work.skipped),
+        zeroed=len(work.zeroed),
+        box_format=str(inputs.table.box_format),
+        normalized=job.normalized,
+        partly_outside=int(((shares < 1) & ~outside).sum()),
+        wholly_outside=int(outside.sum()),
+        example=_worked(work, int(pooled[0])) if len(pooled) else None,
+        shape=shape,
+        dtype=str(work.dtype),
+        bytes=math.prod(shape) * work.dtype.itemsize,
+        warnings=tuple(warnings),
+        notes=tuple(notes),
+    )
+
+
+def _worked(work: Prepared, row: int) -> WorkedBox:
+    table, index = work.inputs.table, int(work.inputs.map_index[row])
+    box, size = work.boxes[[row]], work.sizes[[row]]
+    _, height, width = work.infos[index].shape
+    x1, y1, x2, y2 = table.boxes[row].tolist()
+    left, top, right, bottom = in_cells(box.astype(work.computed), work.spec)[0].tolist()
+    return WorkedBox(
+        where=table.where(np.array([row])),
+        image_id=work.inputs.source.ids[index],
+        map_size=(height, width),
+        given=(x1, y1, x2, y2),
+        cells=(left, top, right, bottom),
+        inside=float(shares_inside(box, size, work.spec)[0]),
+    )

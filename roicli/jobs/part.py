@@ -1,0 +1,90 @@
+"""One part of a job: its rows, and what it says of itself so that the parts can be joined."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roicli.jobs.bind import Inputs
+from roicli.jobs.prepare import PoolJob, Prepared
+from roicli.shards import Shard, parts_of
+
+# Where the inputs lie may differ from part to part: nodes of a cluster have disks of their own.
+NAMES = ("features", "boxes_file")
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a job.
+
+    Attributes
+    ----------
+    shard : Shard
+        Which of how many.
+    rows : (k,) int64
+        Rows of the whole output that it holds, ascending.
+    total : int
+        Rows of the whole output.
+    job : str
+        Digest of everything that the numbers of the whole depend on, save the values of the features.
+    """
+
+    shard: Shard
+    rows: NDArray[np.int64]
+    total: int
+    job: str
+
+    def parameters(self) -> dict[str, str | int | float | bool]:
+        """Return what its output says of it, beside the parameters of the job."""
+        return {"shard": str(self.shard), "shard_total_rows": self.total, "shard_job": self.job}
+
+
+def take_part(job: PoolJob, shard: Shard, inputs: Inputs, whole: Prepared) -> tuple[Prepared, Part]:
+    """Reduce a job to one part of it.
+
+    Parameters
+    ----------
+    job : PoolJob
+        The job.
+    shard : Shard
+        Which part.
+    inputs : Inputs
+        All boxes of the box file.
+    whole : Prepared
+        The whole job, checked: what one part refuses, all do.
+    """
+    table = inputs.table
+    image = np.zeros(len(table), np.int64) if table.image_index is None else table.image_index
+    mine = parts_of(image, shard.count) == shard.index
+    rows = np.flatnonzero(mine[whole.kept])
+    prepared = replace(
+        whole,
+        inputs=whole.inputs.take(rows),
+        kept=whole.kept[rows],
+        skipped=whole.skipped[mine[whole.skipped]],
+        zeroed=np.flatnonzero(np.isin(rows, whole.zeroed)),
+        sizes=whole.sizes[rows],
+        boxes=whole.boxes[rows],
+        outside=whole.outside[rows],
+    )
+    return prepared, Part(shard, rows.astype(np.int64), len(whole.boxes), _digest(job, whole))
+
+
+def _digest(job: PoolJob, whole: Prepared) -> str:
+    table, ids = whole.inputs.table, whole.inputs.source.ids
+    used, map_of_box = np.unique(whole.inputs.map_index, return_inverse=True)
+    said = {
+        "parameters": {name: value for name, value in job.parameters().items() if name not in NAMES},
+        "dtype": str(whole.dtype),
+        "maps": [(ids[index], whole.infos[index].shape, str(whole.infos[index].dtype)) for index in used.tolist()],
+    }
+    digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
+    for column, kind in ((map_of_box, "<i8"), (table.rows, "<i8"), (table.boxes, "<f8"), (whole.zeroed, "<i8")):
+        digest.update(column.astype(kind).tobytes())
+    if table.box_ids is not None:
+        digest.update(table.box_ids.tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,121 @@
+"""The parts of a job as files: read, and checked that they are all of one job and that none is missing or doubled."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roicli.errors import OutputError
+from roicli.jobs.part import NAMES
+from roicli.outputs import Output, open_output
+from roicli.shards import MAX_PARTS, Shard
+
+_MADE_BY = "Give the outputs of roicli align --shard I/N, all of one job."
+_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class StoredPart:
+    """A part of a job, read back; see `Part`."""
+
+    output: Output
+    shard: Shard
+    total: int
+    job: str
+    rows: NDArray[np.int64]
+
+
+def read_parts(paths: Sequence[Path]) -> list[StoredPart]:
+    """Read all of the parts of one job but their features; part 1 comes first.
+
+    Raises
+    ------
+    OutputError
+        Files that are no parts, parts of different jobs, parts that are missing or given twice.
+    FileError
+        A file that cannot be read.
+    """
+    parts = [_read(path) for path in paths]
+    _check_together(parts)
+    _check_complete(parts)
+    _check_rows(parts)
+    return sorted(parts, key=lambda part: part.shard.index)
+
+
+def _read(path: Path) -> StoredPart:
+    output = open_output(path)
+    said = output.parameters
+    found = re.fullmatch(r"(\d{1,7})/(\d{1,7})", str(said.get("shard")))
+    total, rows = said.get("shard_total_rows"), output.columns.get("output_rows")
+    if not found or not isinstance(total, int) or rows is None:
+        raise OutputError(f"{path} is no part of a job: it does not say which rows of the whole it holds", _MADE_BY)
+    shard = Shard(int(found[1]), int(found[2]))
+    recorded = output.columns.keys() >= {"image_ids", "boxes", "rows"} or path.suffix.lower() == ".npy"
+    legal = rows.dtype == np.int64 and rows.shape == output.shape[:1] and bool((np.diff(rows) > 0).all())
+    inside = legal and (not len(rows) or 0 <= rows[0] <= rows[-1] < total)
+    if not (recorded and inside and 1 <= shard.index <= shard.count <= MAX_PARTS):
+        raise OutputError(f"{path}: what it says of its rows is damaged", "Make this part again.")
+    return StoredPart(output, shard, total, str(said.get("shard_job")), rows)
+
+
+def _check_together(parts: Sequence[StoredPart]) -> None:
+    """Refuse parts of different jobs; says what differs."""
+    first = parts[0]
+    for part in parts[1:]:
+        names = f"{first.output.path} and {part.output.path} are parts of different jobs"
+        if part.shard.count != first.shard.count:
+            raise OutputError(f"{names}: one is {first.shard}, the other {part.shard}", _MADE_BY)
+        ours, theirs = first.output.parameters, part.output.parameters
+        for name in [*ours, *(name for name in theirs if name not in ours)]:
+            differ = ours.get(name) != theirs.get(name)
+            if differ and name not in (*NAMES, "shard", "shard_job", "shard_total_rows"):
+                raise OutputError(
+                    f"{names}: {name} is {ours.get(name)!r} in one, {theirs.get(name)!r} in the other", _MADE_BY
+                )
+        one, other = (f"{found.shape[1:]} of {found.dtype}" for found in (first.output, part.output))
+        if one != other:
+            raise OutputError(f"{names}: rows are {one} in one, {other} in the other", _MADE_BY)
+        this, that = ((one.job, one.total, one.output.columns.keys()) for one in (part, first))
+        if this != that:
+            raise OutputError(f"{names}: their boxes or feature maps are not the same", _MADE_BY)
+
+
+def _check_complete(parts: Sequence[StoredPart]) -> None:
+    count = parts[0].shard.count
+    given: dict[int, Path] = {}
+    for part in parts:
+        if (other := given.setdefault(part.shard.index, part.output.path)) is not part.output.path:
+            raise OutputError(
+                f"part {part.shard.index} of {count} is given twice: {other} and {part.output.path}",
+                "Leave one of them out.",
+            )
+    if len(given) == count:
+        return
+    missing = [index for index in range(1, count + 1) if index not in given]
+    shown = ", ".join(map(str, missing[:_SHOWN]))
+    if len(missing) > _SHOWN:
+        shown += f" and {len(missing) - _SHOWN} more"
+    elif len(missing) > 1:
+        shown = f"{', '.join(map(str, missing[:-1]))} and {missing[-1]}"
+    one = len(missing) == 1
+    raise OutputError(
+        f"part{'' if one else 's'} {shown} of {count} {'is' if one else 'are'} missing",
+        f"Make {'it' if one else 'them'} with roicli align --shard {missing[0]}/{count}"
+        f"{'' if one else ' and so on'}, or name {'it' if one else 'them'} too.",
+    )
+
+
+def _check_rows(parts: Sequence[StoredPart]) -> None:
+    """Refuse parts that do not cover the whole once, which only damage can bring about."""
+    total = parts[0].total
+    rows = np.concatenate([part.rows for part in parts])
+    if len(rows) != total or len(np.unique(rows)) != total:
+        raise OutputError(
+            f"the parts hold {len(rows)} rows, {len(np.unique(rows))} of them different, of {total}",
+            "Make the parts again.",
+        )

@@ -1,0 +1,213 @@
+"""What comes before pooling: everything that can be known, and refused, without reading a feature.
+
+`align` and `check` share it, so that what one promises the other keeps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roicli import __version__
+from roicli.arguments import compute_dtype
+from roicli.boxes import BoxFormat, find_bad_boxes
+from roicli.errors import BoxError
+from roicli.extents import lie_outside
+from roicli.jobs.bind import Inputs, Layout, bind
+from roicli.sources import MapInfo
+from roicli.spec import PoolSpec
+
+BadBoxes = Literal["error", "skip", "zero", "keep"]
+
+
+@dataclass(frozen=True)
+class PoolJob:
+    """What to pool, and how: all that the numbers of an output depend on.
+
+    Attributes
+    ----------
+    features : str
+        File, folder or pattern of the feature maps.
+    boxes : Path
+        The box file.
+    spec : PoolSpec
+        What to compute.
+    dataset : str, optional
+        Which dataset holds the maps, where several would do.
+    layout : {"chw", "hwc"}
+        How the maps are stored.
+    box_format : BoxFormat, optional
+        Where it is not what the box file says.
+    normalized : bool
+        Boxes are in 0..1 of the image; they are multiplied by the map's width and height, in float64, and the
+        spatial scale does not apply.
+    bad_boxes : {"error", "skip", "zero", "keep"}
+        What becomes of boxes that are inverted or not finite: end the job; leave them out of the output; write
+        zeros; pool inverted ones as torchvision would (those that are not finite end the job all the same).
+    out_dtype : {"float16", "float32"}, optional
+        By default that of the computation: float64 for float64 features, else float32.
+    kernel : {"auto", "numpy", "numba"}
+        What contracts averages; auto takes Numba where it is installed and the job is large.
+    """
+
+    features: str
+    boxes: Path
+    spec: PoolSpec
+    dataset: str | None = None
+    layout: Layout = "chw"
+    box_format: BoxFormat | None = None
+    normalized: bool = False
+    bad_boxes: BadBoxes = "error"
+    out_dtype: Literal["float16", "float32"] | None = None
+    kernel: Literal["auto", "numpy", "numba"] = "auto"
+
+    def bind(self, note: Callable[[str], None]) -> Inputs:
+        """Open the features and read the boxes; see `bind`."""
+        return bind(
+            self.features, self.boxes, note, dataset=self.dataset, layout=self.layout, box_format=self.box_format
+        )
+
+    def parameters(self) -> dict[str, str | int | float | bool]:
+        """Return what an output says of how it was made."""
+        height, width = self.spec.output_size
+        return {
+            "roicli_version": __version__,
+            "op": self.spec.op,
+            "output_height": height,
+            "output_width": width,
+            "spatial_scale": 1.0 if self.normalized else self.spec.spatial_scale,
+            "sampling_ratio": -1 if self.spec.adaptive else self.spec.sampling_ratio,
+            "aligned": self.spec.aligned,
+            "mode": self.spec.mode,
+            "reduce": self.spec.reduce,
+            "features": self.features,
+            "dataset": self.dataset or "",
+            "layout": self.layout,
+            "boxes_file": str(self.boxes),
+            "box_format": self.box_format or "as the file says",
+            "normalized": self.normalized,
+            "bad_boxes": self.bad_boxes,
+            "kernel": self.kernel,
+        }
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A job that has been checked, and what pooling needs to know.
+
+    Attributes
+    ----------
+    inputs : Inputs
+        The boxes that have a row in the output, and their maps.
+    kept, skipped : (K,) and (n,) intp
+        Boxes of the box file that have a row, and those left out because the user said so.
+    zeroed : (m,) intp
+        Rows of the output that are zeros because the user said so.
+    infos : dict of int to MapInfo
+        The maps.
+    sizes : (K, 4) float64
+        Width, height, width, height of each box's map, in cells.
+    boxes : (K, 4) float64
+        xyxy as they are pooled: in pixels, or in cells if they were normalised.
+    spec : PoolSpec
+        As it is pooled: of spatial scale 1 if the boxes were normalised.
+    outside : (K,) bool
+        Boxes that lie wholly outside their maps.
+    computed, dtype : numpy.dtype
+        Of the computation, and of the output.
+    row_shape : tuple of int
+        Shape of one row of the output.
+    """
+
+    inputs: Inputs
+    kept: NDArray[np.intp]
+    skipped: NDArray[np.intp]
+    zeroed: NDArray[np.intp]
+    infos: dict[int, MapInfo]
+    sizes: NDArray[np.float64]
+    boxes: NDArray[np.float64]
+    spec: PoolSpec
+    outside: NDArray[np.bool_]
+    computed: np.dtype[Any]
+    dtype: np.dtype[Any]
+    row_shape: tuple[int, ...]
+
+
+def prepare(job: PoolJob, inputs: Inputs, note: Callable[[str], None]) -> Prepared:
+    """Judge the boxes and look up the maps; no feature is read.
+
+    Raises
+    ------
+    RoicliError
+        Bad boxes that the job does not allow, maps that cannot be pooled together.
+    """
+    table = inputs.table
+    bad = _bad_rows(job, inputs, note)
+    skipped = bad if job.bad_boxes == "skip" else bad[:0]
+    kept = np.delete(np.arange(len(table)), skipped)
+    if len(skipped):
+        inputs = inputs.take(kept)
+    infos = inputs.infos()
+    inputs.source.close()
+
+    boxes, spec = inputs.table.boxes, job.spec
+    sizes = _map_sizes(infos, inputs.map_index)
+    if job.normalized:
+        boxes, spec = boxes * sizes, replace(spec, spatial_scale=1.0)
+    outside = lie_outside(boxes, sizes, spec)
+    if number := int(outside.sum()):
+        doubt = ": is --spatial-scale right?" if number > len(boxes) / 2 else ""
+        note(f"{number} of {len(boxes)} boxes lie wholly outside their maps, so their features are zero{doubt}")
+    computed = np.result_type(*{compute_dtype(info.dtype) for info in infos.values()})
+    return Prepared(
+        inputs=inputs,
+        kept=kept,
+        skipped=skipped,
+        zeroed=bad if job.bad_boxes == "zero" else bad[:0],
+        infos=infos,
+        sizes=sizes,
+        boxes=boxes,
+        spec=spec,
+        outside=outside,
+        computed=computed,
+        dtype=np.dtype(job.out_dtype or computed),
+        row_shape=spec.row_shape(next(iter(infos.values())).shape[0]),
+    )
+
+
+def _bad_rows(job: PoolJob, inputs: Inputs, note: Callable[[str], None]) -> NDArray[np.intp]:
+    """Boxes that are inverted or cannot be pooled at all; raises, or says what becomes of them, as the job asks."""
+    table = inputs.table
+    unusable, inverted = find_bad_boxes(table.boxes)
+    for rows, fault, remedy in (
+        (unusable, "NaN, infinite or beyond 1e9 pixels", "Give --bad-boxes skip or zero to go on without them."),
+        (
+            inverted,
+            "inverted (x2 < x1 or y2 < y1)",
+            "Are they xywh? Then give --box-format xywh; else --bad-boxes skip, zero or keep.",
+        ),
+    ):
+        if not len(rows):
+            continue
+        count = f"{len(rows)} of {len(table)} boxes of {table.source} are {fault}: {table.where(rows)}"
+        if job.bad_boxes == "error" or (job.bad_boxes == "keep" and rows is unusable):
+            raise BoxError(f"{count}; the first is {table.boxes[rows[0]].tolist()}", remedy)
+        if job.spec.aligned:
+            kept = "zeros in the output" if job.spec.adaptive else "pooled backwards, as torchvision does"
+        else:
+            kept = "pooled one cell wide or high, as torchvision does"
+        fate = {"skip": "left out of the output", "zero": "zeros in the output", "keep": kept}
+        note(f"{count}; {fate[job.bad_boxes]}")
+    return np.union1d(unusable, inverted)
+
+
+def _map_sizes(infos: dict[int, MapInfo], map_index: NDArray[np.intp]) -> NDArray[np.float64]:
+    """(width, height, width, height) of each box's map, (K, 4)."""
+    used = np.array(sorted(infos))
+    sizes = np.array([[infos[index].shape[2], infos[index].shape[1]] * 2 for index in used.tolist()], dtype=np.float64)
+    return sizes[np.searchsorted(used, map_index)]

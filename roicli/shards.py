@@ -1,0 +1,177 @@
+"""Parts of a job: which images belong to part I of N, and which part an array task of a batch system is.
+
+A part is a run of images in the order in which the box file first names them, so that each part reads the features in
+as few places as the whole job would. Part and images depend on nothing but the box file and N.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roicli.errors import UsageError
+
+MAX_PARTS = 1_000_000
+
+_FORMS = "Give I/N such as 2/10, auto, or auto/FIRST-LAST with the task numbers of the array, such as auto/1-10."
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Part `index` of `count`, counted from 1.
+
+    Examples
+    --------
+    >>> str(Shard(2, 10))
+    '2/10'
+    """
+
+    index: int
+    count: int
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.count}"
+
+
+def parts_of(image_index: NDArray[np.integer], count: int) -> NDArray[np.intp]:
+    """Find the part that each box belongs to.
+
+    An image belongs to the part in whose share of all boxes its middle lies, so no part holds more than 1/N of the
+    boxes and the largest image besides. With more parts than images some parts are empty.
+
+    Parameters
+    ----------
+    image_index : (K,) int
+        Image of each box, numbered in any way.
+    count : int
+        How many parts there are (N).
+
+    Returns
+    -------
+    (K,) intp
+        From 1 to `count`.
+
+    Examples
+    --------
+    >>> parts_of(np.array([7, 7, 3, 3, 7, 5]), 2).tolist()
+    [1, 1, 2, 2, 1, 2]
+    """
+    _, first, image, boxes = np.unique(image_index, return_index=True, return_inverse=True, return_counts=True)
+    by_appearance = np.argsort(first)
+    twice_middle = 2 * np.cumsum(boxes[by_appearance]) - boxes[by_appearance]
+    part = np.empty(len(boxes), dtype=np.intp)
+    part[by_appearance] = 1 + twice_middle * count // (2 * max(len(image_index), 1))
+    return part[image]
+
+
+def read_shard(text: str, environment: Mapping[str, str]) -> Shard:
+    """Read `I/N`, `auto`, or `auto/N` and `auto/FIRST-LAST` where the batch system does not tell the whole array.
+
+    Parameters
+    ----------
+    text : str
+        What the user gave.
+    environment : mapping of str to str
+        Variables of the process; for `auto` those of Slurm, Grid Engine and PBS are looked up.
+
+    Raises
+    ------
+    UsageError
+        Something else, or variables that do not say which part of how many this is.
+
+    Examples
+    --------
+    >>> read_shard("2/10", {})
+    Shard(index=2, count=10)
+    >>> read_shard("auto/0-9", {"PBS_ARRAY_INDEX": "1"})
+    Shard(index=2, count=10)
+    """
+    found = re.fullmatch(r"(?:(\d{1,7})|(auto))(?:/(?:(\d{1,7})-)?(\d{1,7}))?", text.strip().lower())
+    if not found or (found[1] and (found[3] or not found[4])):
+        raise UsageError(f"--shard {text!r} is no part of a job", _FORMS)
+    if found[1]:
+        return _checked(text, int(found[1]), int(found[4]))
+    if not found[4]:
+        return _checked(text, *_whole_array(environment))
+    first, last = int(found[3] or 1), int(found[4])
+    name, task = _task(environment)
+    if not first <= task <= last:
+        raise UsageError(
+            f"--shard {text}: {name} is {task}, which is not among {first} to {last}",
+            "Give the task numbers as they were given to the batch system, such as auto/0-9 or auto/1-10.",
+        )
+    return _checked(text, task - first + 1, last - first + 1)
+
+
+def _checked(text: str, index: int, count: int) -> Shard:
+    if not 1 <= index <= count <= MAX_PARTS:
+        raise UsageError(
+            f"--shard {text}: there is no part {index} of {count}",
+            f"Parts count from 1 to N, and N is at most {MAX_PARTS:,}.",
+        )
+    return Shard(index, count)
+
+
+# The variable that numbers an array's tasks, by batch system.
+_TASKS = {
+    "Slurm": ("SLURM_ARRAY_TASK_ID",),
+    "Grid Engine": ("SGE_TASK_ID",),
+    "PBS": ("PBS_ARRAY_INDEX", "PBS_ARRAYID"),
+}
+
+
+def _task(environment: Mapping[str, str]) -> tuple[str, int]:
+    """Find the one variable that says which task this is, and its value."""
+    # Grid Engine sets "undefined" in jobs that are no array.
+    names = [name for system in _TASKS.values() for name in system if environment.get(name, "undefined") != "undefined"]
+    if not names:
+        raise UsageError(
+            "--shard auto: this is no array task of Slurm, Grid Engine or PBS, none of "
+            f"{', '.join(name for system in _TASKS.values() for name in system)} is set",
+            "Submit it as an array, or say which part this is: --shard 2/10.",
+        )
+    if len({environment[name] for name in names}) > 1:
+        raise UsageError(
+            f"--shard auto: {' and '.join(names)} are set and differ", "Say which part this is: --shard 2/10."
+        )
+    return names[0], _number(names[0], environment)
+
+
+def _whole_array(environment: Mapping[str, str]) -> tuple[int, int]:
+    """Which task of how many this is, as Slurm and Grid Engine tell."""
+    name, task = _task(environment)
+    if name == "SLURM_ARRAY_TASK_ID":
+        first, last, step = (
+            _number(f"SLURM_ARRAY_TASK_{what}", environment, missing)
+            for what, missing in (("MIN", None), ("MAX", None), ("STEP", 1))
+        )
+        tasks = _number("SLURM_ARRAY_TASK_COUNT", environment)
+    elif name == "SGE_TASK_ID":
+        first, last, step = (
+            _number(f"SGE_TASK_{what}", environment, missing)
+            for what, missing in (("FIRST", None), ("LAST", None), ("STEPSIZE", 1))
+        )
+        # SGE_TASK_LAST is the end of the range as it was given, which steps need not meet.
+        tasks = (last - first) // max(step, 1) + 1
+    else:
+        raise UsageError(
+            f"--shard auto: PBS says that this is task {task} ({name}), but not of how many",
+            "Give the task numbers as qsub was given them: --shard auto/1-10, or auto/0-9.",
+        )
+    if step < 1 or task < first or (task - first) % step or (last - first) // max(step, 1) + 1 != tasks:
+        raise UsageError(
+            f"--shard auto: task {task} of {tasks} tasks from {first} to {last}, step {step}, has no place to count",
+            "Submit one range of tasks, or say what the whole range is: --shard auto/1-10.",
+        )
+    return (task - first) // step + 1, tasks
+
+
+def _number(name: str, environment: Mapping[str, str], missing: int | None = None) -> int:
+    value = environment.get(name, "" if missing is None else str(missing))
+    if not re.fullmatch(r"\d{1,9}", value):
+        raise UsageError(f"--shard auto: {name} is {value!r}, no number", "Say which part this is: --shard 2/10.")
+    return int(value)

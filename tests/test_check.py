@@ -1,0 +1,230 @@
+"""`roicli check`: what align would do, where it would refuse, and the mistakes that it recognises."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import roicli
+from roicli.boxes import BoxFormat
+from roicli.errors import RoicliError
+from roicli.jobs import AlignJob, PoolJob, align, check
+from roicli.spec import PoolSpec
+
+ROICLI = Path(sys.executable).with_name("roicli")
+STRIDE = 16
+WIDTH, HEIGHT = 640, 368
+
+
+def run(folder, *arguments, expect=0, **more):
+    done = subprocess.run(
+        [ROICLI, *map(str, arguments)], cwd=folder, capture_output=True, text=True, check=False, **more
+    )
+    assert done.returncode == expect, done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Two maps of stride 16; each test writes boxes of its own."""
+    path = tmp_path_factory.mktemp("check")
+    rng = np.random.default_rng(0)
+    np.save(path / "feats.npy", rng.standard_normal((2, 8, HEIGHT // STRIDE, WIDTH // STRIDE)).astype(np.float32))
+    return path
+
+
+class Silent:
+    """A listener that hears nothing."""
+
+    note = begin = advance = staticmethod(lambda what: None)
+
+
+def good_boxes(number=200):
+    """Boxes as annotators draw them: anywhere in the image, of any size, none beyond its borders."""
+    rng = np.random.default_rng(5)
+    size = np.exp(rng.uniform(np.log(20), np.log(300), (number, 2)))
+    start = rng.uniform(0, 1, (number, 2)) * (np.array([WIDTH, HEIGHT]) - size)
+    return np.concatenate([start, start + size], axis=1)
+
+
+def checked(folder, boxes, scale=1 / STRIDE, **more):
+    """Check boxes in this process; returns the report, its warnings, and the error if it would be refused."""
+    images = np.arange(len(boxes)) % 2
+    np.save(folder / "boxes.npy", np.insert(boxes, 0, images, axis=1))
+    settings = {"spec": PoolSpec((7, 7), spatial_scale=scale, aligned=True)} | more
+    warnings: list[str] = []
+    try:
+        report = check(
+            PoolJob(str(folder / "feats.npy"), folder / "boxes.npy", **settings), lambda text: None, warnings.append
+        )
+    except RoicliError as error:
+        return None, warnings, error
+    assert list(report.warnings) == warnings
+    return report, warnings, None
+
+
+def test_boxes_as_they_should_be(folder):
+    report, warnings, _ = checked(folder, good_boxes())
+    assert warnings == []
+    assert (report.boxes, report.images, report.maps) == (200, 2, 2)
+    assert (report.partly_outside, report.wholly_outside) == (0, 0)
+    assert (report.shape, report.dtype, report.bytes) == ((200, 8, 7, 7), "float32", 200 * 8 * 49 * 4)
+
+
+def as_xywh(boxes):
+    return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
+
+
+IN_IMAGE = np.array([WIDTH, HEIGHT, WIDTH, HEIGHT])
+
+
+@pytest.mark.parametrize(
+    ("boxes", "settings", "warning"),
+    [
+        (as_xywh(good_boxes()), {}, "may be x, y, width, height; give --box-format xywh"),
+        (good_boxes()[:, [2, 3, 0, 1]], {}, "may be x2, y2, x1, y1; write the upper left corner first"),
+        (good_boxes()[:, [0, 2, 1, 3]], {}, "may be x1, x2, y1, y2; write x1, y1, x2, y2"),
+        (good_boxes()[:, [1, 0, 3, 2]], {}, "with x and y exchanged they would lie on them: write x before y"),
+        (good_boxes(), {"box_format": BoxFormat.XYWH}, "as xyxy they would lie on them: give --box-format xyxy"),
+        (
+            good_boxes() / IN_IMAGE,
+            {"box_format": BoxFormat.XYWH, "normalized": True},
+            "as xyxy they would lie on them: give --box-format xyxy",
+        ),
+        (good_boxes(), {"scale": 1.0}, "the spatial scale forgotten? 1/16 is the largest that would fit"),
+        (good_boxes(), {"scale": 1 / 4}, "the spatial scale forgotten? 1/16 is the largest that would fit"),
+        (good_boxes() / STRIDE, {}, "smaller than one cell of their maps: if they are in cells already, leave"),
+        (good_boxes() / IN_IMAGE, {}, "all boxes of boxes.npy lie within 0 and 1: if they are in 0..1 of the image"),
+        (good_boxes(), {"normalized": True}, "if they are in pixels, leave --normalized out"),
+        (np.full((3, 4), 500.0), {"scale": 1 / 32}, "3 of 3 boxes are smaller than one cell of their maps"),
+        (good_boxes() + 9e4, {"scale": 3.0}, "beyond their maps: is --spatial-scale right?"),
+    ],
+)
+def test_mistakes(folder, boxes, settings, warning):
+    """Each gives one warning, which names the remedy, whether align would go on or not."""
+    _, warnings, _ = checked(folder, boxes, **settings)
+    assert len(warnings) == 1
+    assert warning in warnings[0].replace(f"{folder}/", "")
+
+
+@pytest.mark.parametrize(
+    "boxes",
+    [
+        np.zeros((0, 4)),
+        np.full((3, 4), np.nan),
+        np.concatenate([good_boxes(95), good_boxes(5) + 1e4]),
+        np.array([[-300.0, -300, -100, -100]]),
+    ],
+)
+def test_odd_boxes_are_no_mistake_unless_most_are(folder, boxes):
+    report, warnings, _ = checked(folder, boxes, bad_boxes="zero")
+    assert len(warnings) == (1 if len(boxes) == 1 else 0)
+    assert report.boxes == len(boxes)
+    assert (report.partly_outside, report.wholly_outside) == (0, {100: 5, 1: 1}.get(len(boxes), 0))
+
+
+def test_normalized_boxes_as_they_should_be(folder):
+    report, warnings, _ = checked(folder, good_boxes() / IN_IMAGE, normalized=True)
+    assert warnings == []
+    assert report.example.given[0] == pytest.approx(good_boxes()[0, 0] / WIDTH)
+    assert report.example.cells[0] == pytest.approx(good_boxes()[0, 0] / STRIDE - 0.5, abs=1e-5)
+
+
+def test_some_boxes_beyond_their_maps_are_no_mistake(folder):
+    boxes = good_boxes()
+    boxes[::5] += IN_IMAGE
+    for normalized in (False, True):
+        report, warnings, _ = checked(folder, boxes / IN_IMAGE if normalized else boxes, normalized=normalized)
+        assert warnings == []
+        assert report.wholly_outside == 40
+
+
+def test_the_worked_box(folder):
+    boxes = np.array([[9.0, 9, 5, 5], [-16, 32, 48, 80]])
+    report, _, _ = checked(folder, boxes, bad_boxes="zero")
+    example = report.example
+    assert (example.where, example.image_id, example.map_size) == ("box 1", "1", (23, 40))
+    assert example.given == (-16, 32, 48, 80)
+    assert example.cells == (-1.5, 1.5, 2.5, 4.5)
+    assert example.inside == 0.75
+    assert (report.partly_outside, report.wholly_outside, report.zeroed) == (1, 0, 1)
+    for op, cells in (("roi_align", (-1, 2, 3, 5)), ("roi_pool", (-1.5, 1.5, 3.5, 5.5))):
+        spec = PoolSpec((7, 7), spatial_scale=1 / 16, op=op, mode="max")
+        assert checked(folder, boxes[1:], spec=spec)[0].example.cells == cells
+
+
+@pytest.mark.parametrize("bad_boxes", ["error", "skip", "zero", "keep"])
+@pytest.mark.parametrize(
+    "boxes",
+    [
+        good_boxes(6),
+        np.array([[0.0, 0, 50, 50], [60, 60, 9, 9]]),
+        np.array([[0.0, 0, 50, 50], [0, 0, np.inf, 9]]),
+        np.array([[0.0, 0, 50, 50], [-9e8, 0, 9e8, 50]]),
+        np.zeros((0, 4)),
+    ],
+)
+def test_it_refuses_what_align_refuses(folder, tmp_path, boxes, bad_boxes):
+    scale = 50.0  # at which the largest box cannot be sampled
+    report, _, refusal = checked(folder, boxes, scale=scale, bad_boxes=bad_boxes)
+    spec = PoolSpec((7, 7), spatial_scale=scale, aligned=True)
+    job = AlignJob(
+        str(folder / "feats.npy"), folder / "boxes.npy", spec, bad_boxes=bad_boxes, output=tmp_path / "out.npy"
+    )
+    if refusal is not None:
+        with pytest.raises(type(refusal)) as error:
+            align(job, Silent())
+        assert (error.value.message, error.value.hint) == (refusal.message, refusal.hint)
+    else:
+        done = align(job, Silent())
+        written = np.load(tmp_path / "out.npy")
+        assert (written.shape, str(written.dtype), written.nbytes) == (report.shape, report.dtype, report.bytes)
+        assert (done.boxes, done.images) == (report.boxes - report.zeroed, report.images)
+
+
+def test_the_command(folder, tmp_path):
+    (tmp_path / "boxes.json").write_text(
+        '[{"image_id": 0, "bbox": [16, 32, 64, 48]}, {"image_id": 1, "bbox": [0, 0, 9000, 9]}]'
+    )
+    np.save(tmp_path / "feats.npy", np.load(folder / "feats.npy"))
+    command = ["check", "feats.npy", "boxes.json", "--spatial-scale", "1/16", "--reduce", "mean", "--size", "3x2"]
+    for width in ("80", "160"):
+        done = run(tmp_path, *command, env={"COLUMNS": width})
+        lines = [line.split(None, 1) for line in done.stdout.splitlines()]
+        assert ["features", "feats.npy, 2 maps"] in [[word.rstrip() for word in line] for line in lines]
+        assert "boxes.json, xywh, in pixels" in done.stdout
+        assert "x 1 to 5, y 2 to 5" in done.stdout
+        assert "2 x 8 float32, 64 bytes" in done.stdout
+        assert "…" not in done.stdout
+        assert max(map(len, done.stdout.splitlines())) <= int(width)
+    assert "note: the maps of feats.npy have no ids" in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["boxes.json", "feats.npy"]
+    done = run(tmp_path, *command, "--json", "--quiet")
+    assert done.stderr == ""
+    report = json.loads(done.stdout)
+    assert (report["shape"], report["partly_outside"]) == ([2, 8], 1)
+    assert report["example"]["cells"] == [1, 2, 5, 5]
+
+
+def test_the_command_refuses_as_align_does(folder, tmp_path):
+    np.save(tmp_path / "boxes.npy", np.insert(as_xywh(good_boxes()), 0, 0, axis=1))
+    inputs = [folder / "feats.npy", "boxes.npy"]
+    refused = run(tmp_path, "align", *inputs, "-o", "out.npy", expect=3).stderr.splitlines()
+    shown = run(tmp_path, "check", *inputs, expect=3)
+    assert shown.stdout == ""
+    warning, *rest = [line for line in shown.stderr.splitlines() if not line.startswith("note: ")]
+    assert warning.startswith("warning: ")
+    assert rest == [line for line in refused if not line.startswith("note: ")]
+
+
+def test_extents_are_where_the_trace_says(folder):
+    feature_map = np.load(folder / "feats.npy")[0]
+    for box in good_boxes(20):
+        for aligned in (False, True):
+            traced = roicli.trace_bin(feature_map, box, 7, 1 / 16, aligned=aligned)
+            spec = PoolSpec((7, 7), spatial_scale=1 / 16, aligned=aligned)
+            assert checked(folder, box[None], spec=spec)[0].example.cells == pytest.approx(traced.roi, abs=1e-5)
