@@ -29,7 +29,7 @@ STACK = np.stack([MAP, MAP + 30])
 MEMORY = 300 << 20
 ADDRESSES = 600 << 20
 MIB = bytes(1 << 20)
-# Runs a command, prints its exit code, memory and seconds; a child of pytest itself would begin with the peak of pytest.
+# Prints exit code, memory and seconds of a command; a child of pytest itself would begin with the peak of pytest.
 MEASURED = """
 import os, subprocess, sys
 _, status, used = os.wait4(subprocess.Popen(sys.argv[1:]).pid, 0)
