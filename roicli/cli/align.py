@@ -49,6 +49,13 @@ run_options = stacked(
     help="NaN and inverted boxes: stop, leave them out, write zeros, or pool inverted ones as torchvision does.",
 )
 @click.option(
+    "--missing-features",
+    type=click.Choice(["error", "skip", "zero"]),
+    default="error",
+    show_default=True,
+    help="Boxes of images without features: stop, leave them out, or write zeros.",
+)
+@click.option(
     "--index",
     type=FILE,
     metavar="FILE.csv",
@@ -58,6 +65,7 @@ run_options = stacked(
     "--out-dtype", type=click.Choice(["float16", "float32"]), help="[default: float32, or float64 as the maps]"
 )
 @click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
+@click.option("--resume", is_flag=True, help="Go on with the same job where it was interrupted.")
 @run_options
 @click.option("--quiet", is_flag=True, help="Say nothing but errors.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report of the run as JSON.")

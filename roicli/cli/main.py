@@ -55,35 +55,34 @@ class Roicli(click.Group):
             return super().main(*args, **extra)
         except OSError as error:  # standard output, which is a full disk
             _mute_stdout()
-            _fail(f"error: cannot print: {error.strerror}", RoicliError.exit_code)
+            _fail(f"error: cannot print: {error.strerror}", RoicliError.exit_code, error)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command."""
         try:
             return super().invoke(ctx)
         except RoicliError as error:
-            _fail(f"error: {error.message}" + (f"\nhint: {error.hint}" if error.hint else ""), error.exit_code)
+            _fail(f"error: {error.message}" + (f"\nhint: {error.hint}" if error.hint else ""), error.exit_code, error)
         except (click.ClickException, click.exceptions.Exit):
             raise
-        except signals.Stopped:
-            click.echo("stopped: what was not complete has been removed", err=True)
+        except signals.Stopped as error:
+            click.echo(f"stopped: {_kept(error) or 'what was not complete has been removed'}", err=True)
             raise
         except BrokenPipeError:
             # Who reads our output has heard enough.
             _mute_stdout()
             sys.exit(128 + signal.SIGPIPE)
-        except MemoryError:
-            _fail("error: memory ran out\nhint: Pool fewer bins or smaller maps at once.", RoicliError.exit_code)
+        except MemoryError as error:
+            _fail("error: memory ran out\nhint: Pool fewer bins or smaller maps at once.", RoicliError.exit_code, error)
         except OSError as error:
             _mute_stdout()
             where = f"{error.filename}: " if error.filename else ""
-            _fail(f"error: {where}{error.strerror or error}", RoicliError.exit_code)
+            _fail(f"error: {where}{error.strerror or error}", RoicliError.exit_code, error)
         except Exception as error:
             if ctx.params["debug"]:
                 raise
-            _fail(
-                f"error: unexpected {type(error).__name__}: {error}\nhint: See where with roicli --debug.", _UNEXPECTED
-            )
+            hint = "hint: See where with roicli --debug."
+            _fail(f"error: unexpected {type(error).__name__}: {error}\n{hint}", _UNEXPECTED, error)
 
 
 @click.group(cls=Roicli, context_settings={"help_option_names": ["-h", "--help"]})
@@ -107,6 +106,13 @@ def _mute_stdout() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
-def _fail(message: str, exit_code: int) -> NoReturn:
+def _fail(message: str, exit_code: int, error: BaseException) -> NoReturn:
     click.echo(message, err=True)
+    if kept := _kept(error):
+        click.echo(f"note: {kept}", err=True)
     sys.exit(exit_code)
+
+
+def _kept(error: BaseException) -> str:
+    """Return what a job that failed has noted: what it has kept."""
+    return "; ".join(getattr(error, "__notes__", ()))

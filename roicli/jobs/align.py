@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -14,21 +13,33 @@ from numpy.typing import NDArray
 
 from roicli import __version__
 from roicli.arguments import compute_dtype
-from roicli.boxes import BoxFormat, find_bad_boxes
-from roicli.errors import BoxError, OutputError
+from roicli.boxes import BoxFormat
+from roicli.errors import OutputError
 from roicli.execute import run
 from roicli.jobs.bind import Inputs, Layout, bind
+from roicli.jobs.fingerprint import check_same, take_fingerprint
 from roicli.jobs.listener import Listener
-from roicli.plan import Costs, make_plan
-from roicli.pooler import Pooler
+from roicli.jobs.outputs import SideFile, begun, claimed, find_unfinished
+from roicli.jobs.select import BadBoxes, MissingFeatures, image_name, select
+from roicli.plan import Costs, Task, make_plan
+from roicli.pooler import Done, Pooler
 from roicli.report import RunReport, peak_memory
 from roicli.sampling import lie_outside
-from roicli.signals import held_off
-from roicli.sinks import IndexFile, PooledSink, Record, RowFile, check_output, open_sink
+from roicli.sinks import (
+    IndexFile,
+    PooledSink,
+    Progress,
+    Record,
+    Skipped,
+    SkippedFile,
+    StaleFile,
+    check_name,
+    check_output,
+    discard_past,
+    open_sink,
+)
 from roicli.sources import MapInfo
 from roicli.spec import PoolSpec
-
-BadBoxes = Literal["error", "skip", "zero", "keep"]
 
 
 @dataclass(frozen=True)
@@ -57,12 +68,16 @@ class AlignJob:
     bad_boxes : {"error", "skip", "zero", "keep"}
         What becomes of boxes that are inverted or not finite: end the job; leave them out of the output; write
         zeros; pool inverted ones as torchvision would (those that are not finite end the job all the same).
+    missing_features : {"error", "skip", "zero"}
+        What becomes of boxes of images without feature maps: end the job, leave them out, write zeros.
     index : Path, optional
         A CSV that says whose features each row is.
     out_dtype : {"float16", "float32"}, optional
         By default that of the computation: float64 for float64 features, else float32.
     overwrite : bool
         Replace outputs that exist.
+    resume : bool
+        Go on with what an earlier run of the same job has left, if anything.
     workers : int
         The most that may work at once.
     batch_size, max_memory : int, optional
@@ -78,9 +93,11 @@ class AlignJob:
     box_format: BoxFormat | None = None
     normalized: bool = False
     bad_boxes: BadBoxes = "error"
+    missing_features: MissingFeatures = "error"
     index: Path | None = None
     out_dtype: Literal["float16", "float32"] | None = None
     overwrite: bool = False
+    resume: bool = False
     workers: int = 1
     batch_size: int | None = None
     max_memory: int | None = None
@@ -105,6 +122,7 @@ class AlignJob:
             "box_format": self.box_format or "as the file says",
             "normalized": self.normalized,
             "bad_boxes": self.bad_boxes,
+            "missing_features": self.missing_features,
         }
 
 
@@ -112,13 +130,20 @@ def align(job: AlignJob, listener: Listener) -> RunReport:
     """Pool all boxes of a box file and write their features.
 
     Row i of the output is box i of the box file, whatever the workers did. What can be checked is checked before any
-    output exists, and a failure leaves nothing under the output's name.
+    output exists. A failure leaves nothing under the output's name; what is done by then is kept beside it, for a run
+    with `resume`.
 
     Raises
     ------
     RoicliError
         Any of its kinds; the message names the file, and the row or dataset.
     """
+    check_output(job.output)
+    with claimed(path for path in (job.output, job.index) if path is not None) as beat:
+        return _align(job, listener, beat)
+
+
+def _align(job: AlignJob, listener: Listener, beat: Callable[[], None]) -> RunReport:
     began = time.monotonic()
     notes: list[str] = []
 
@@ -126,15 +151,23 @@ def align(job: AlignJob, listener: Listener) -> RunReport:
         notes.append(text)
         listener.note(text)
 
-    check_output(job.output, overwrite=job.overwrite)
+    past = find_unfinished(job.output, resume=job.resume, overwrite=job.overwrite)
+
+    def may_replace(path: Path) -> bool:
+        return job.overwrite or (past is not None and str(path) in past.beside)
+
     if job.index is not None:
-        IndexFile.check(job.index, overwrite=job.overwrite)
-    inputs = bind(job.features, job.boxes, note, dataset=job.dataset, layout=job.layout, box_format=job.box_format)
+        IndexFile.check(job.index, overwrite=may_replace(job.index))
+    inputs = bind(
+        *(job.features, job.boxes, note),
+        dataset=job.dataset,
+        layout=job.layout,
+        box_format=job.box_format,
+        all_images=job.missing_features == "error",
+    )
     _spare_inputs(job, inputs)
-    bad = _bad_rows(job, inputs, note)
-    skipped = inputs.table.rows[bad] if job.bad_boxes == "skip" else inputs.table.rows[:0]
-    if len(skipped):
-        inputs, bad = inputs.take(np.delete(np.arange(len(inputs.table)), bad)), bad[:0]
+    selection = select(inputs, job.spec, job.bad_boxes, job.missing_features, note)
+    inputs = selection.inputs
     infos = inputs.infos()
     inputs.source.close()
 
@@ -142,38 +175,65 @@ def align(job: AlignJob, listener: Listener) -> RunReport:
     sizes = _map_sizes(infos, inputs.map_index)
     if job.normalized:
         boxes, spec = boxes * sizes, replace(spec, spatial_scale=1.0)
-    if outside := int(lie_outside(boxes, sizes, spec).sum()):
+    if outside := int((lie_outside(boxes, sizes, spec) & (inputs.map_index >= 0)).sum()):
         doubt = ": is --spatial-scale right?" if outside > len(boxes) / 2 else ""
         note(f"{outside} of {len(boxes)} boxes lie wholly outside their maps, so their features are zero{doubt}")
     computed = np.result_type(*{compute_dtype(info.dtype) for info in infos.values()})
     dtype = np.dtype(job.out_dtype or computed)
-    row_shape = spec.row_shape(next(iter(infos.values())).shape[0])
-    zeroed = bad if job.bad_boxes == "zero" else bad[:0]
+    shape = (len(boxes), *spec.row_shape(next(iter(infos.values())).shape[0]))
     map_index = inputs.map_index.copy()
-    map_index[zeroed] = -1
+    map_index[selection.zeroed] = -1  # an output is made of zeros
+
+    fingerprint = take_fingerprint(job.parameters(), job.boxes, inputs, infos, shape, dtype)
+    before = Progress()
+    if past is not None:
+        check_same(job.output, past.job, fingerprint)
+        before = past.done
+        note(f"{before.rows:,} of {past.total:,} rows of {job.output} were there already")
     plan = make_plan(
         map_index,
         _costs(infos, map_index, spec, computed, dtype),
         workers=job.workers,
         batch_size=job.batch_size,
         max_memory=job.max_memory,
+        done=before.ranges,
     )
-    with _outputs(job, _record(job, inputs), (len(boxes), *row_shape), dtype) as target:
-        listener.begin(len(plan.order))
-        target.write(zeroed, np.zeros((len(zeroed), *row_shape), dtype))
-        done = run(plan, Pooler(inputs.source, boxes, plan.order, spec, target), listener.advance)
+    record = _record(job, inputs)
+    side_files = _side_files(job, record, selection.skipped, may_replace, note)
+    done = Done(before.rows, before.not_finite, before.overflowed)
+
+    def sink() -> PooledSink:
+        return open_sink(job.output, shape, dtype, record, overwrite=job.overwrite, past=past)
+
+    if past is not None and past.published:
+        discard_past(job.output)
+    else:
+        with begun(job.output, sink, past, fingerprint, len(plan.order), beat) as outputs:
+            listener.begin(len(plan.order) - before.rows)
+
+            def on_done(task: Task, part: Done) -> None:
+                ranges = tuple((unit.first, unit.stop) for unit in task)
+                outputs.checkpoints.add(Progress(ranges, part.not_finite, part.overflowed))
+                listener.advance(part.boxes)
+
+            pooler = Pooler(inputs.source, boxes, plan.order, spec, outputs.target)
+            done += run(plan, pooler, outputs.checkpoints.begin, on_done)
+            progress = Progress((), done.not_finite, done.overflowed)
+            outputs.publish(side_files, progress)
     if done.not_finite:
         note(f"{done.not_finite} boxes read NaN or infinite cells of {inputs.source.name}; so are their features")
     if done.overflowed:
         note(f"{done.overflowed} boxes have values too large for {dtype}, written as infinities; try float32")
     return RunReport(
         output=job.output,
-        shape=(len(boxes), *row_shape),
+        shape=shape,
         dtype=str(dtype),
         boxes=done.boxes,
         images=len(infos) if len(boxes) else 0,
-        skipped=tuple(skipped.tolist()),
-        zeroed=tuple(inputs.table.rows[zeroed].tolist()),
+        resumed=before.rows,
+        skipped=selection.rows("skipped"),
+        zeroed=selection.rows("zeroed"),
+        missing_images=selection.missing_images,
         not_finite=done.not_finite,
         overflowed=done.overflowed,
         seconds=time.monotonic() - began,
@@ -184,61 +244,35 @@ def align(job: AlignJob, listener: Listener) -> RunReport:
     )
 
 
-@contextmanager
-def _outputs(job: AlignJob, record: Record, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Iterator[RowFile]:
-    """Yield where rows go; all outputs appear together when what is done inside succeeds, and none if it fails."""
-    sink = open_sink(job.output, shape, dtype, record, overwrite=job.overwrite)
-    outputs: list[PooledSink | IndexFile] = [sink]
-    try:
-        yield sink.target
-        sink.finish()
-        if job.index is not None:
-            outputs.insert(0, IndexFile(job.index, record, overwrite=job.overwrite))
-        with held_off():
-            for output in outputs:
-                output.publish()
-    except BaseException:
-        for output in outputs:
-            output.abort()
-        raise
+def _side_files(
+    job: AlignJob, record: Record, skipped: Skipped, may_replace: Callable[[Path], bool], note: Callable[[str], None]
+) -> list[Callable[[], SideFile]]:
+    """Return what makes the files that appear with the output; refuses to write over a list of skipped boxes."""
+    make: list[Callable[[], SideFile]] = []
+    index, listed = job.index, SkippedFile.beside(job.output)
+    if index is not None:
+        make.append(lambda: IndexFile(index, record, overwrite=may_replace(index)))
+    if len(skipped.rows):
+        check_name(listed, overwrite=may_replace(listed))
+        make.append(lambda: SkippedFile(job.output, skipped, overwrite=may_replace(listed)))
+        note(f"the boxes left out or zeroed are listed in {listed}")
+    elif job.overwrite:
+        make.append(lambda: StaleFile(listed))
+    elif listed.exists():
+        note(f"{listed} is of an earlier run: this one pools all boxes")
+    return make
 
 
 def _spare_inputs(job: AlignJob, inputs: Inputs) -> None:
     """Refuse to write over what is read, which `overwrite` does not mean."""
     read = [job.boxes, *(Path(path) for path in inputs.source.paths)]
-    for path in (job.output, job.index):
+    for path in (job.output, job.index, SkippedFile.beside(job.output)):
         if path is not None and path.exists() and any(path.samefile(other) for other in read):
             raise OutputError(f"{path} is an input of this job", "Name another output.")
 
 
-def _bad_rows(job: AlignJob, inputs: Inputs, note: Callable[[str], None]) -> NDArray[np.intp]:
-    """Boxes that are inverted or cannot be pooled at all; raises, or says what becomes of them, as the job asks."""
-    table = inputs.table
-    unusable, inverted = find_bad_boxes(table.boxes)
-    for rows, fault, remedy in (
-        (unusable, "NaN, infinite or beyond 1e9 pixels", "Give --bad-boxes skip or zero to go on without them."),
-        (
-            inverted,
-            "inverted (x2 < x1 or y2 < y1)",
-            "Are they xywh? Then give --box-format xywh; else --bad-boxes skip, zero or keep.",
-        ),
-    ):
-        if not len(rows):
-            continue
-        count = f"{len(rows)} of {len(table)} boxes of {table.source} are {fault}: {table.where(rows)}"
-        if job.bad_boxes == "error" or (job.bad_boxes == "keep" and rows is unusable):
-            raise BoxError(f"{count}; the first is {table.boxes[rows[0]].tolist()}", remedy)
-        if job.spec.aligned:
-            kept = "zeros in the output" if job.spec.adaptive else "pooled backwards, as torchvision does"
-        else:
-            kept = "pooled one cell wide or high, as torchvision does"
-        fate = {"skip": "left out of the output", "zero": "zeros in the output", "keep": kept}
-        note(f"{count}; {fate[job.bad_boxes]}")
-    return np.union1d(unusable, inverted)
-
-
 def _map_sizes(infos: dict[int, MapInfo], map_index: NDArray[np.intp]) -> NDArray[np.float64]:
-    """(width, height, width, height) of each box's map, (K, 4)."""
+    """(width, height, width, height) of each box's map, (K, 4); of any map where it has none."""
     used = np.array(sorted(infos))
     sizes = np.array([[infos[index].shape[2], infos[index].shape[1]] * 2 for index in used.tolist()], dtype=np.float64)
     return sizes[np.searchsorted(used, map_index)]
@@ -266,5 +300,9 @@ def _costs(
 
 def _record(job: AlignJob, inputs: Inputs) -> Record:
     table = inputs.table
-    ids = np.array(inputs.source.ids, dtype=np.str_)[inputs.map_index]
+    # Images without features have only the id of the box file; the last map lends its place.
+    names = {row: image_name(table, row) for row in np.flatnonzero(inputs.map_index < 0).tolist()}
+    ids = np.array([*inputs.source.ids, *set(names.values())], dtype=np.str_)[inputs.map_index]
+    for row, name in names.items():
+        ids[row] = name
     return Record(ids, table.boxes, table.rows, table.box_ids, job.parameters())
