@@ -21,6 +21,10 @@ def _one_blas_thread():
         yield
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="also what takes an hour: thousands of kills")
+
+
 class Golden:
     """One case computed by torchvision: arrays and the parameters that gave them."""
 
