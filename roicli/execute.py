@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, Executor
 from contextlib import contextmanager
 from functools import partial
@@ -13,8 +13,19 @@ from roicli.pooler import Done, Pooler
 from roicli.signals import held_off
 
 
-def run(plan: Plan, pooler: Pooler, on_progress: Callable[[int], None]) -> Done:
-    """Work off all tasks of a plan; `on_progress` is called with the number of boxes done since the last call.
+def run(plan: Plan, pooler: Pooler, on_begin: Callable[[], None], on_done: Callable[[Task, Done], None]) -> Done:
+    """Work off all tasks of a plan.
+
+    Parameters
+    ----------
+    plan : Plan
+        The tasks, and by how many workers of what kind.
+    pooler : Pooler
+        Does one task.
+    on_begin : callable
+        Called once, when the workers have started: before, a thread would make it unsafe to fork them.
+    on_done : callable
+        Called with each task that is done, in whatever order, and what became of it.
 
     Raises
     ------
@@ -29,9 +40,11 @@ def run(plan: Plan, pooler: Pooler, on_progress: Callable[[int], None]) -> Done:
     # Every worker is a thread or process of ours; BLAS starting its own beside them would only slow both.
     with threadpool_limits(1), _workers(plan, pooler) as work_off:
         try:
-            for part in work_off(plan.tasks):
+            results = work_off(plan.tasks)
+            on_begin()
+            for task, part in results:
                 done += part
-                on_progress(part.boxes)
+                on_done(task, part)
         except BrokenExecutor as error:
             raise WorkerError(
                 "a worker process died before its work was done",
@@ -45,7 +58,7 @@ def run(plan: Plan, pooler: Pooler, on_progress: Callable[[int], None]) -> Done:
 
 
 @contextmanager
-def _workers(plan: Plan, pooler: Pooler) -> Iterator[Callable[[tuple[Task, ...]], Iterator[Done]]]:
+def _workers(plan: Plan, pooler: Pooler) -> Iterator[Callable[[tuple[Task, ...]], Iterable[tuple[Task, Done]]]]:
     """Start the workers that the plan asks for; yields what works off tasks with them."""
     # Pools are imported where they are needed: a small job must not pay for them.
     if plan.strategy is Strategy.PROCESSES:
@@ -65,15 +78,14 @@ def _workers(plan: Plan, pooler: Pooler) -> Iterator[Callable[[tuple[Task, ...]]
                 threads.shutdown(cancel_futures=True)
                 raise
     else:
-        yield partial(map, pooler.pool)
+        yield lambda tasks: ((task, pooler.pool(task)) for task in tasks)
 
 
-def _gather(executor: Executor, work: Callable[[Task], Done], tasks: tuple[Task, ...]) -> Iterator[Done]:
-    """Yield results as they come, whatever their order."""
+def _gather(executor: Executor, work: Callable[[Task], Done], tasks: tuple[Task, ...]) -> Iterable[tuple[Task, Done]]:
+    """Hand out all tasks; return their results as they come, whatever their order."""
     from concurrent.futures import as_completed
 
     # Processes start here, and must not be torn out of their start by a signal that is meant for their parent.
     with held_off():
-        futures = [executor.submit(work, task) for task in tasks]
-    for future in as_completed(futures):
-        yield future.result()
+        futures = {executor.submit(work, task): task for task in tasks}
+    return ((futures[future], future.result()) for future in as_completed(futures))

@@ -94,19 +94,26 @@ def match_images(
     missing = [name for name, index in zip(image_ids, found.tolist(), strict=True) if index < 0]
     if missing:
         raise BoxError(
-            f"{len(missing)} of {len(image_ids)} images of {boxes} have no features in {features}: {_some(missing)}",
-            f"The features are named {_some(map_ids)}; make the ids agree, or leave those images out of the boxes."
+            f"{len(missing)} of {len(image_ids)} images of {boxes} have no features in {features}: {some(missing)}",
+            f"The features are named {some(map_ids)}; make the ids agree, or leave those images out of the boxes."
             if map_ids
             else "Name features that hold maps.",
         )
-    twice = [index for index, count in Counter(found.tolist()).items() if count > 1]
+    check_distinct(image_ids, found, map_ids, boxes=boxes, features=features)
+    return found
+
+
+def check_distinct(
+    image_ids: Sequence[str], found: NDArray[np.intp], map_ids: Sequence[str], *, boxes: str, features: str
+) -> None:
+    """Refuse two images that would be the same map; parameters as in `match_images`, `found` what it returns."""
+    twice = [index for index, count in Counter(found.tolist()).items() if count > 1 and index >= 0]
     if twice:
         same = [name for name, index in zip(image_ids, found.tolist(), strict=True) if index == twice[0]]
         raise BoxError(
-            f"images {_some(same)} of {boxes} would all be map {map_ids[twice[0]]!r} of {features}",
+            f"images {some(same)} of {boxes} would all be map {map_ids[twice[0]]!r} of {features}",
             "Give each image an id of its own, written as the features are named.",
         )
-    return found
 
 
 def find_images(image_ids: Sequence[str], aliases: Sequence[str] | None, map_ids: Sequence[str]) -> NDArray[np.intp]:
@@ -162,6 +169,7 @@ def _finder(names: Sequence[str]) -> Callable[[str], int]:
     return find
 
 
-def _some(names: Sequence[str], limit: int = 5) -> str:
+def some(names: Sequence[str], limit: int = 5) -> str:
+    """Return the first few names for a message."""
     shown = ", ".join(repr(name) for name in names[:limit])
     return f"{shown}, ..." if len(names) > limit else shown

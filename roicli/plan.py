@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
@@ -95,6 +95,7 @@ def make_plan(
     workers: int,
     batch_size: int | None = None,
     max_memory: int | None = None,
+    done: Sequence[tuple[int, int]] = (),
 ) -> Plan:
     """Order the work.
 
@@ -110,6 +111,8 @@ def make_plan(
         The most rows that are pooled before they are written.
     max_memory : int, optional
         Bytes that all processes together may take; batches and then workers are reduced to fit.
+    done : sequence of (first, stop)
+        Positions in the order of the plan that are left out, since an earlier run did them.
 
     Raises
     ------
@@ -118,14 +121,18 @@ def make_plan(
     """
     order = np.argsort(map_index, kind="stable")
     order = order[np.searchsorted(map_index[order], 0) :]
+    left = np.ones(len(order), dtype=bool)
+    for first, stop in done:
+        left[first:stop] = False
+    positions = np.flatnonzero(left)
     base = _BASE_BYTES + len(map_index) * _BOX_BYTES
     batch = batch_size or max(1, _BATCH_BYTES // max(costs.row, 1))
-    strategy = _strategy(len(order), costs, workers)
+    strategy = _strategy(len(positions), costs, workers)
     workers = 1 if strategy is Strategy.SERIAL else workers
     if max_memory is not None:
         workers, batch = _fit(costs, strategy, workers, batch, max_memory, base)
         strategy = strategy if workers > 1 else Strategy.SERIAL
-    tasks = _tasks(map_index[order], costs, batch, shared=strategy is Strategy.THREADS)
+    tasks = _tasks(positions, map_index[order], costs, batch, shared=strategy is Strategy.THREADS)
     return Plan(order, tasks, strategy, min(workers, max(len(tasks), 1)))
 
 
@@ -157,19 +164,24 @@ def _fit(costs: Costs, strategy: Strategy, workers: int, batch: int, max_memory:
     )
 
 
-def _tasks(map_index: NDArray[np.intp], costs: Costs, batch: int, *, shared: bool) -> tuple[Task, ...]:
-    """Cut rows that are grouped by map into units of at most `batch`, and units into tasks.
+def _tasks(
+    positions: NDArray[np.intp], map_index: NDArray[np.intp], costs: Costs, batch: int, *, shared: bool
+) -> tuple[Task, ...]:
+    """Cut positions in an order that is grouped by map into units of at most `batch`, and units into tasks.
 
     Tasks of threads, which share the map, are single units; others are as many units as move some bytes.
     """
-    edges = [*np.flatnonzero(np.diff(map_index, prepend=-1)).tolist(), len(map_index)]
+    # A run of positions ends where the map does, and where the next ones are done already.
+    breaks = (np.diff(positions, prepend=-2) != 1) | (np.diff(map_index[positions], prepend=-1) != 0)
+    edges = [*np.flatnonzero(breaks).tolist(), len(positions)]
     tasks: list[Task] = []
     task: list[Unit] = []
     moved = 0
     for begin, end in pairwise(edges):
-        current = int(map_index[begin])
+        start, end = int(positions[begin]), int(positions[end - 1]) + 1
+        current = int(map_index[start])
         moved += costs.maps[current]
-        for first in range(begin, end, batch):
+        for first in range(start, end, batch):
             stop = min(first + batch, end)
             task.append(Unit(current, first, stop))
             moved += (stop - first) * costs.work

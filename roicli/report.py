@@ -23,8 +23,12 @@ class RunReport:
         Their dtype.
     boxes, images : int
         How many boxes of how many images were pooled.
+    resumed : int
+        How many of these boxes an earlier run had done.
     skipped, zeroed : tuple of int
         Rows of the box file left out of the output, or written as zeros, because the user said so.
+    missing_images : int
+        Images of the box file without features, whose boxes are among them.
     not_finite : int
         Rows with a NaN or an infinity, read from such cells of the features.
     overflowed : int
@@ -46,8 +50,10 @@ class RunReport:
     dtype: str
     boxes: int
     images: int
+    resumed: int
     skipped: tuple[int, ...]
     zeroed: tuple[int, ...]
+    missing_images: int
     not_finite: int
     overflowed: int
     seconds: float

@@ -1,7 +1,6 @@
 """What several test files share."""
 
 import json
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +21,10 @@ def _one_blas_thread():
         yield
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="also what takes an hour: kills and mutations by thousands")
+
+
 class Golden:
     """One case computed by torchvision: arrays and the parameters that gave them."""
 
@@ -31,11 +34,6 @@ class Golden:
             meta = json.loads(str(arrays["meta"]))
         self.output_size = tuple(meta["output_size"])
         self.settings = {name: meta[name] for name in ("spatial_scale", "sampling_ratio", "aligned")}
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    with suppress(ValueError):  # another file may have added it
-        parser.addoption("--long", action="store_true", help="run the tests that take an hour, too")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

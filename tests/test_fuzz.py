@@ -261,7 +261,7 @@ def outcome(folder: Path, name: str, content: bytes) -> str:
     output = folder / "out.npy"
     output.unlink(missing_ok=True)
     try:
-        report = align(AlignJob(str(features), boxes, output, PoolSpec((2, 3)), bad_boxes="zero"), Silent())
+        report = align(AlignJob(str(features), boxes, PoolSpec((2, 3)), output=output, bad_boxes="zero"), Silent())
     except RoicliError as error:
         if output.exists() or not error.message or not error.hint.endswith("."):
             raise AssertionError(f"a partial output, or a message without a hint: {error}") from error

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from roicli.errors import UsageError
@@ -20,14 +20,18 @@ def costs(maps, map_bytes=MIB, row=1000, work=1000):
     batch_size=st.none() | st.integers(1, 9),
     workers=st.integers(1, 5),
     map_bytes=st.sampled_from([1, 5 * MIB, 90 * MIB]),
+    done=st.lists(st.tuples(st.integers(0, 60), st.integers(0, 9)), max_size=4),
 )
-def test_every_row_is_pooled_once(map_index, batch_size, workers, map_bytes):
+@example(map_index=[0] * 9, batch_size=None, workers=1, map_bytes=1, done=[(3, 2)])  # in the middle of a map
+def test_every_row_is_pooled_once(map_index, batch_size, workers, map_bytes, done):
     map_index = np.array(map_index, dtype=np.intp)
     used = set(map_index[map_index >= 0].tolist())
-    plan = make_plan(map_index, costs(used, map_bytes), workers=workers, batch_size=batch_size)
+    done = [(first, first + count) for first, count in done]
+    plan = make_plan(map_index, costs(used, map_bytes), workers=workers, batch_size=batch_size, done=done)
     units = [unit for task in plan.tasks for unit in task]
     pooled = [row for unit in units for row in plan.order[unit.first : unit.stop].tolist()]
-    assert sorted(pooled) == np.flatnonzero(map_index >= 0).tolist()
+    before = {row for first, stop in done for row in plan.order[first:stop].tolist()}
+    assert sorted(pooled) == sorted(set(np.flatnonzero(map_index >= 0).tolist()) - before)
     for unit in units:
         rows = plan.order[unit.first : unit.stop]
         assert (map_index[rows] == unit.map_index).all()

@@ -4,6 +4,7 @@ import csv
 import errno
 import json
 import pickle
+import time
 
 import h5py
 import numpy as np
@@ -96,6 +97,7 @@ class SinkContract:
 
     def test_the_same_rows_give_the_same_bytes(self, tmp_path):
         for name in ("a", "b"):
+            time.sleep(1.01 - time.time() % 1)  # HDF5 would write down the second
             (tmp_path / name).mkdir()
             sink = self.make(tmp_path / name, (4, 3))
             sink.target.write(np.arange(4), np.ones((4, 3), np.float32))
@@ -189,16 +191,13 @@ def test_more_rows_than_memory(tmp_path):
         ("out.txt", "out.txt: no format is known by '.txt'"),
         ("out", "out: no format is known by ''"),
         ("no/out.npy", "the folder .*no does not exist"),
-        ("there.npy", "there.npy exists"),
         ("folder.npy", "folder.npy is a folder"),
     ],
 )
 def test_refused_names(tmp_path, name, message):
-    (tmp_path / "there.npy").touch()
     (tmp_path / "folder.npy").mkdir()
     with pytest.raises(OutputError, match=message):
-        check_output(tmp_path / name, overwrite=False)
-    check_output(tmp_path / "there.npy", overwrite=True)
+        check_output(tmp_path / name)
 
 
 def test_index(tmp_path):

@@ -66,6 +66,7 @@ def _shard(ctx: click.Context, param: click.Parameter, value: str | None) -> Sha
     "auto/FIRST-LAST: as the task numbers of any array say, PBS too.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
+@click.option("--resume", is_flag=True, help="Go on with the same job where it was interrupted.")
 @run_options
 @click.option("--quiet", is_flag=True, help="Say nothing but errors.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report of the run as JSON.")

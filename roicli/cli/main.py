@@ -59,36 +59,36 @@ class Roicli(click.Group):
             return super().main(*args, **extra)
         except OSError as error:  # standard output, which is a full disk
             _mute_stdout()
-            _fail(f"cannot print: {error.strerror}", "", RoicliError.exit_code)
+            _fail(f"cannot print: {error.strerror}", "", RoicliError.exit_code, error)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command."""
         try:
             return super().invoke(ctx)
         except RoicliError as error:
-            _fail(error.message, error.hint, error.exit_code)
+            _fail(error.message, error.hint, error.exit_code, error)
         except click.ClickException as error:
             error.message = plain(error.message)  # type: ignore[misc]  # final in name only
             raise
         except click.exceptions.Exit:
             raise
-        except signals.Stopped:
-            click.echo("stopped: what was not complete has been removed", err=True)
+        except signals.Stopped as error:
+            click.echo(f"stopped: {_kept(error) or 'what was not complete has been removed'}", err=True)
             raise
         except BrokenPipeError:
             # Who reads our output has heard enough.
             _mute_stdout()
             sys.exit(128 + signal.SIGPIPE)
-        except MemoryError:
-            _fail("memory ran out", "Pool fewer bins or smaller maps at once.", RoicliError.exit_code)
+        except MemoryError as error:
+            _fail("memory ran out", "Pool fewer bins or smaller maps at once.", RoicliError.exit_code, error)
         except OSError as error:
             _mute_stdout()
             where = f"{error.filename}: " if error.filename else ""
-            _fail(f"{where}{error.strerror or error}", "", RoicliError.exit_code)
+            _fail(f"{where}{error.strerror or error}", "", RoicliError.exit_code, error)
         except Exception as error:
             if ctx.params["debug"]:
                 raise
-            _fail(f"unexpected {type(error).__name__}: {error}", "See where with roicli --debug.", _UNEXPECTED)
+            _fail(f"unexpected {type(error).__name__}: {error}", "See where with roicli --debug.", _UNEXPECTED, error)
 
 
 @click.group(cls=Roicli, context_settings={"help_option_names": ["-h", "--help"]})
@@ -112,6 +112,13 @@ def _mute_stdout() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
-def _fail(message: str, hint: str, exit_code: int) -> NoReturn:
+def _fail(message: str, hint: str, exit_code: int, error: BaseException) -> NoReturn:
     click.echo(f"error: {plain(message)}" + (f"\nhint: {plain(hint)}" if hint else ""), err=True)
+    if kept := _kept(error):
+        click.echo(f"note: {plain(kept)}", err=True)
     sys.exit(exit_code)
+
+
+def _kept(error: BaseException) -> str:
+    """Return what a job that failed has noted: what it has kept."""
+    return "; ".join(getattr(error, "__notes__", ()))

@@ -157,6 +157,13 @@ row_options = stacked(
         help="NaN and inverted boxes: stop, leave them out, write zeros, or pool inverted ones as torchvision does.",
     ),
     click.option(
+        "--missing-features",
+        type=click.Choice(["error", "skip", "zero"]),
+        default="error",
+        show_default=True,
+        help="Boxes of images without features: stop, leave them out, or write zeros.",
+    ),
+    click.option(
         "--out-dtype", type=click.Choice(["float16", "float32"]), help="[default: float32, or float64 as the maps]"
     ),
 )

@@ -71,15 +71,22 @@ class Display:
 
 
 def show_report(report: RunReport) -> None:
-    """Print the one line that says what was done."""
+    """Print the one line that says what was done, and one that says what was not."""
     boxes, images = count(report.boxes, "box", "boxes"), count(report.images, "image", "images")
-    rate = f"{report.boxes / report.seconds:,.0f} boxes/s" if report.seconds else ""
+    pooled = report.boxes - report.resumed
+    rate = f"{pooled / report.seconds:,.0f} boxes/s" if report.seconds else ""
+    before = f", {report.resumed:,} of them before" if report.resumed else ""
     shape = " x ".join(str(side) for side in report.shape)
     click.echo(
-        f"{boxes} of {images} in {report.seconds:.2f} s ({rate}, peak {report.peak_memory / 2**20:.0f} MiB): "
+        f"{boxes} of {images}{before} in {report.seconds:.2f} s ({rate}, peak {report.peak_memory / 2**20:.0f} MiB): "
         f"{plain(str(report.output))} {shape} {report.dtype}",
         err=True,
     )
+    if report.skipped or report.zeroed:
+        click.echo(
+            f"not pooled: {count(len(report.skipped), 'box', 'boxes')} left out, {len(report.zeroed):,} zeroed",
+            err=True,
+        )
 
 
 def show_merged(report: MergeReport) -> None:

@@ -6,7 +6,8 @@ from roicli.jobs.check import CheckReport, check
 from roicli.jobs.info import BoxesInfo, FileInfo, MapsInfo, info
 from roicli.jobs.listener import Listener
 from roicli.jobs.merge import MergeJob, MergeReport, merge
-from roicli.jobs.prepare import BadBoxes, PoolJob
+from roicli.jobs.prepare import PoolJob
+from roicli.jobs.select import BadBoxes, MissingFeatures
 from roicli.jobs.trace import Traced, TraceJob, trace
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "MapsInfo",
     "MergeJob",
     "MergeReport",
+    "MissingFeatures",
     "PoolJob",
     "TraceJob",
     "Traced",

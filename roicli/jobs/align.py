@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,23 +16,29 @@ from roicli.arguments import compute_dtype
 from roicli.errors import OutputError, UsageError
 from roicli.execute import run
 from roicli.jobs.bind import Inputs
+from roicli.jobs.fingerprint import check_same, take_fingerprint
 from roicli.jobs.listener import Listener
+from roicli.jobs.outputs import SideFile, begun, claimed, find_unfinished
 from roicli.jobs.part import Part, take_part
 from roicli.jobs.prepare import PoolJob, Prepared, prepare
+from roicli.jobs.select import image_name
 from roicli.kernels.choose import KernelName, load_kernel, numba_is_installed
-from roicli.plan import Costs, is_large, make_plan
-from roicli.pooler import Pooler
+from roicli.plan import Costs, Task, is_large, make_plan
+from roicli.pooler import Done, Pooler
 from roicli.report import RunReport, peak_memory
 from roicli.shards import Shard
-from roicli.signals import held_off
 from roicli.sinks import (
     IndexFile,
     PooledSink,
+    Progress,
     Record,
-    RowFile,
     ShardFile,
+    Skipped,
+    SkippedFile,
+    StaleFile,
     check_name,
     check_output,
+    discard_past,
     open_sink,
     shard_file,
 )
@@ -50,9 +55,11 @@ class AlignJob(PoolJob):
     index : Path, optional
         A CSV that says whose features each row is.
     shard : Shard, optional
-        The part of the job to do; all of it is checked.
+        The part of the job that is done; all of it by default.
     overwrite : bool
         Replace outputs that exist.
+    resume : bool
+        Go on with what an earlier run of the same job has left, if anything.
     workers : int
         The most that may work at once.
     batch_size, max_memory : int, optional
@@ -63,6 +70,7 @@ class AlignJob(PoolJob):
     index: Path | None = None
     shard: Shard | None = None
     overwrite: bool = False
+    resume: bool = False
     workers: int = 1
     batch_size: int | None = None
     max_memory: int | None = None
@@ -77,13 +85,20 @@ def align(job: AlignJob, listener: Listener) -> RunReport:
     """Pool all boxes of a box file and write their features.
 
     Row i of the output is box i of the box file, whatever the workers did. What can be checked is checked before any
-    output exists, and a failure leaves nothing under the output's name.
+    output exists. A failure leaves nothing under the output's name; what is done by then is kept beside it, for a run
+    with `resume`.
 
     Raises
     ------
     RoicliError
         Any of its kinds; the message names the file, and the row or dataset.
     """
+    check_output(job.output)
+    with claimed(path for path in (job.output, job.index) if path is not None) as beat:
+        return _align(job, listener, beat)
+
+
+def _align(job: AlignJob, listener: Listener, beat: Callable[[], None]) -> RunReport:
     began = time.monotonic()
     notes: list[str] = []
 
@@ -91,11 +106,15 @@ def align(job: AlignJob, listener: Listener) -> RunReport:
         notes.append(text)
         listener.note(text)
 
-    check_output(job.output, overwrite=job.overwrite)
+    past = find_unfinished(job.output, resume=job.resume, overwrite=job.overwrite)
+
+    def may_replace(path: Path) -> bool:
+        return job.overwrite or (past is not None and str(path) in past.beside)
+
     if job.index is not None:
-        IndexFile.check(job.index, overwrite=job.overwrite)
+        IndexFile.check(job.index, overwrite=may_replace(job.index))
     if job.needs_shard_file:
-        check_name(shard_file(job.output), overwrite=job.overwrite)
+        check_name(shard_file(job.output), overwrite=may_replace(shard_file(job.output)))
     inputs = job.bind(note)
     _spare_inputs(job, inputs)
     work = prepare(job, inputs, note)
@@ -103,33 +122,60 @@ def align(job: AlignJob, listener: Listener) -> RunReport:
     part = None
     if job.shard is not None:
         work, part = take_part(job, job.shard, inputs, work)
-    boxes, spec, dtype, row_shape = work.boxes, work.spec, work.dtype, work.row_shape
     map_index = work.inputs.map_index.copy()
-    map_index[work.zeroed] = -1
-    kernel = load_kernel(KernelName(job.kernel), work.computed)
+    map_index[work.zeroed] = -1  # an output is made of zeros
+
+    record = _record(job, work.inputs, part)
+    shape = (len(work.boxes), *work.row_shape)
+    fingerprint = take_fingerprint(record.parameters, job.boxes, work.inputs, work.infos, shape, work.dtype)
+    before = Progress()
+    if past is not None:
+        check_same(job.output, past.job, fingerprint)
+        before = past.done
+        note(f"{before.rows:,} of {past.total:,} rows of {job.output} were there already")
     plan = make_plan(
         map_index,
         _costs(work, map_index),
         workers=job.workers,
         batch_size=job.batch_size,
         max_memory=job.max_memory,
+        done=before.ranges,
     )
-    with _outputs(job, _record(job, work.inputs, part), (len(boxes), *row_shape), dtype) as target:
-        listener.begin(len(plan.order))
-        target.write(work.zeroed, np.zeros((len(work.zeroed), *row_shape), dtype))
-        done = run(plan, Pooler(inputs.source, boxes, plan, spec, target, kernel), listener.advance)
+    side_files = _side_files(job, record, work.skipped, may_replace, note)
+    done = Done(before.rows, before.not_finite, before.overflowed)
+
+    def sink() -> PooledSink:
+        return open_sink(job.output, shape, work.dtype, record, overwrite=job.overwrite, past=past)
+
+    if past is not None and past.published:
+        discard_past(job.output)
+    else:
+        kernel = load_kernel(KernelName(job.kernel), work.computed)
+        with begun(job.output, sink, past, fingerprint, len(plan.order), beat) as outputs:
+            listener.begin(len(plan.order) - before.rows)
+
+            def on_done(task: Task, pooled: Done) -> None:
+                ranges = tuple((unit.first, unit.stop) for unit in task)
+                outputs.checkpoints.add(Progress(ranges, pooled.not_finite, pooled.overflowed))
+                listener.advance(pooled.boxes)
+
+            pooler = Pooler(inputs.source, work.boxes, plan, work.spec, outputs.target, kernel)
+            done += run(plan, pooler, outputs.checkpoints.begin, on_done)
+            outputs.publish(side_files, Progress((), done.not_finite, done.overflowed))
     if done.not_finite:
         note(f"{done.not_finite} boxes read NaN or infinite cells of {inputs.source.name}; so are their features")
     if done.overflowed:
-        note(f"{done.overflowed} boxes have values too large for {dtype}, written as infinities; try float32")
+        note(f"{done.overflowed} boxes have values too large for {work.dtype}, written as infinities; try float32")
     return RunReport(
         output=job.output,
-        shape=(len(boxes), *row_shape),
-        dtype=str(dtype),
+        shape=shape,
+        dtype=str(work.dtype),
         boxes=done.boxes,
-        images=len(np.unique(work.inputs.map_index)),
-        skipped=tuple(inputs.table.rows[work.skipped].tolist()),
-        zeroed=tuple(work.inputs.table.rows[work.zeroed].tolist()),
+        images=work.images(),
+        resumed=before.rows,
+        skipped=work.skipped.of("skipped"),
+        zeroed=work.skipped.of("zeroed"),
+        missing_images=work.skipped.missing_images(),
         not_finite=done.not_finite,
         overflowed=done.overflowed,
         seconds=time.monotonic() - began,
@@ -140,33 +186,33 @@ def align(job: AlignJob, listener: Listener) -> RunReport:
     )
 
 
-@contextmanager
-def _outputs(job: AlignJob, record: Record, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Iterator[RowFile]:
-    """Yield where rows go; all outputs appear together when what is done inside succeeds, and none if it fails."""
-    sink = open_sink(job.output, shape, dtype, record, overwrite=job.overwrite)
-    outputs: list[PooledSink | IndexFile | ShardFile] = [sink]
-    try:
-        yield sink.target
-        sink.finish()
-        if job.index is not None:
-            outputs.insert(0, IndexFile(job.index, record, overwrite=job.overwrite))
-        if job.needs_shard_file:
-            outputs.insert(0, ShardFile(job.output, record, overwrite=job.overwrite))
-        with held_off():
-            if not job.needs_shard_file:
-                shard_file(job.output).unlink(missing_ok=True)  # of a part that this output replaces
-            for output in outputs:
-                output.publish()
-    except BaseException:
-        for output in outputs:
-            output.abort()
-        raise
+def _side_files(
+    job: AlignJob, record: Record, skipped: Skipped, may_replace: Callable[[Path], bool], note: Callable[[str], None]
+) -> list[Callable[[], SideFile]]:
+    """Return what makes the files that appear with the output; refuses to write over a list of skipped boxes."""
+    make: list[Callable[[], SideFile]] = []
+    index, listed, shard = job.index, SkippedFile.beside(job.output), shard_file(job.output)
+    if index is not None:
+        make.append(lambda: IndexFile(index, record, overwrite=may_replace(index)))
+    if job.needs_shard_file:
+        make.append(lambda: ShardFile(job.output, record, overwrite=may_replace(shard)))
+    else:
+        make.append(lambda: StaleFile(shard))  # of a part that this output replaces
+    if len(skipped.rows):
+        check_name(listed, overwrite=may_replace(listed))
+        make.append(lambda: SkippedFile(job.output, skipped, overwrite=may_replace(listed)))
+        note(f"the boxes left out or zeroed are listed in {listed}")
+    elif job.overwrite:
+        make.append(lambda: StaleFile(listed))
+    elif listed.exists():
+        note(f"{listed} is of an earlier run: this one pools all boxes")
+    return make
 
 
 def _spare_inputs(job: AlignJob, inputs: Inputs) -> None:
     """Refuse to write over what is read, which `overwrite` does not mean."""
     read = [job.boxes, *(Path(path) for path in inputs.source.paths)]
-    for path in (job.output, job.index):
+    for path in (job.output, job.index, SkippedFile.beside(job.output)):
         if path is not None and path.exists() and any(path.samefile(other) for other in read):
             raise OutputError(f"{path} is an input of this job", "Name another output.")
 
@@ -179,7 +225,7 @@ def _costs(work: Prepared, map_index: NDArray[np.intp]) -> Costs:
         if index in used:
             cells = math.prod(info.shape)
             maps[index] = cells * (info.dtype.itemsize + compute_dtype(info.dtype).itemsize)
-    values = int(np.prod(work.row_shape))
+    values = math.prod(work.row_shape)
     row = values * (work.computed.itemsize + (work.dtype.itemsize if work.dtype != work.computed else 0))
     return Costs(maps, row, _block_bytes(work))
 
@@ -203,5 +249,10 @@ def _kernel(job: PoolJob, work: Prepared) -> Literal["numpy", "numba"]:
 def _record(job: AlignJob, inputs: Inputs, part: Part | None) -> Record:
     table = inputs.table
     parameters = job.parameters() | (part.parameters() if part else {})
-    ids = np.array([inputs.source.ids[index] for index in inputs.map_index.tolist()], dtype=np.str_)
-    return Record(ids, table.boxes, table.rows, table.box_ids, parameters, part.rows if part else None)
+    # Images without features have only the id of the box file.
+    ids = [
+        inputs.source.ids[index] if index >= 0 else image_name(table, row)
+        for row, index in enumerate(inputs.map_index.tolist())
+    ]
+    rows = part.rows if part else None
+    return Record(np.array(ids, dtype=np.str_), table.boxes, table.rows, table.box_ids, parameters, rows)

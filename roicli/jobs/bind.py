@@ -45,7 +45,8 @@ class Inputs:
         FeatureError
             A map that cannot be pooled, or one with another number of channels than the others.
         """
-        used = np.unique(self.map_index).tolist() or list(range(len(self.source.ids)))[:1]
+        with_maps = self.map_index[self.map_index >= 0]
+        used = np.unique(with_maps).tolist() or list(range(len(self.source.ids)))[:1]
         infos = {index: self.source.info(index) for index in used}
         if not infos:
             raise FeatureError(f"{self.source.name} holds no feature maps", "Name the file that holds them.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from roicli.errors import OutputError, UsageError
+from roicli.jobs.outputs import claimed, find_unfinished
 from roicli.jobs.partfiles import StoredPart, read_parts
 from roicli.signals import held_off
 from roicli.sinks import (
@@ -22,6 +23,7 @@ from roicli.sinks import (
     Stretch,
     VirtualFile,
     check_output,
+    discard_past,
     open_sink,
     shard_file,
 )
@@ -86,12 +88,19 @@ def merge(job: MergeJob, advance: Callable[[int], None]) -> MergeReport:
     RoicliError
         Parts that do not belong together, are missing or given twice; an output that cannot be written.
     """
-    check_output(job.output, overwrite=job.overwrite)
+    check_output(job.output)
+    with claimed([job.output]) as beat:
+        find_unfinished(job.output, resume=False, overwrite=job.overwrite)
+        return _merge(job, advance, beat)
+
+
+def _merge(job: MergeJob, advance: Callable[[int], None], beat: Callable[[], None]) -> MergeReport:
     paths = _paths(job)
     parts = read_parts(paths)
     first = parts[0].output
     shape = (parts[0].total, *first.shape[1:])
     record = _whole_record(parts)
+    discard_past(job.output)
     sink: PooledSink | VirtualFile
     if job.virtual:
         stretches = [Stretch(part.output.path, part.rows) for part in parts]
@@ -101,7 +110,9 @@ def merge(job: MergeJob, advance: Callable[[int], None]) -> MergeReport:
     try:
         if not isinstance(sink, VirtualFile):
             for part in parts:
-                _copy(part, sink.target, advance)
+                for rows in _copy(part, sink.target):
+                    advance(rows)
+                    beat()
             sink.finish()
         with held_off():
             shard_file(job.output).unlink(missing_ok=True)  # of a part that this output replaces
@@ -159,9 +170,10 @@ def _whole_record(parts: Sequence[StoredPart]) -> Record:
     )
 
 
-def _copy(part: StoredPart, target: RowFile, advance: Callable[[int], None]) -> None:
+def _copy(part: StoredPart, target: RowFile) -> Iterator[int]:
+    """Copy the rows of a part block by block; yields how many."""
     done = 0
     for block in part.output.blocks():
         target.write(part.rows[done : done + len(block)].astype(np.intp), block)
         done += len(block)
-        advance(len(block))
+        yield len(block)

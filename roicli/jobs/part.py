@@ -60,12 +60,13 @@ def take_part(job: PoolJob, shard: Shard, inputs: Inputs, whole: Prepared) -> tu
     table = inputs.table
     image = np.zeros(len(table), np.int64) if table.image_index is None else table.image_index
     mine = parts_of(image, shard.count) == shard.index
-    rows = np.flatnonzero(mine[whole.kept])
+    rows, listed = np.flatnonzero(mine[whole.kept]), np.flatnonzero(mine[whole.listed])
     prepared = replace(
         whole,
         inputs=whole.inputs.take(rows),
         kept=whole.kept[rows],
-        skipped=whole.skipped[mine[whole.skipped]],
+        listed=whole.listed[listed],
+        skipped=whole.skipped.take(listed),
         zeroed=np.flatnonzero(np.isin(rows, whole.zeroed)),
         sizes=whole.sizes[rows],
         boxes=whole.boxes[rows],
@@ -80,7 +81,10 @@ def _digest(job: PoolJob, whole: Prepared) -> str:
     said = {
         "parameters": {name: value for name, value in job.parameters().items() if name not in NAMES},
         "dtype": str(whole.dtype),
-        "maps": [(ids[index], whole.infos[index].shape, str(whole.infos[index].dtype)) for index in used.tolist()],
+        "maps": [
+            (ids[index], whole.infos[index].shape, str(whole.infos[index].dtype)) if index >= 0 else "no features"
+            for index in used.tolist()
+        ],
     }
     digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
     for column, kind in ((map_of_box, "<i8"), (table.rows, "<i8"), (table.boxes, "<f8"), (whole.zeroed, "<i8")):

@@ -15,14 +15,13 @@ from numpy.typing import NDArray
 
 from roicli import __version__
 from roicli.arguments import compute_dtype
-from roicli.boxes import BoxFormat, find_bad_boxes
-from roicli.errors import BoxError
+from roicli.boxes import BoxFormat
 from roicli.extents import lie_outside
 from roicli.jobs.bind import Inputs, Layout, bind
+from roicli.jobs.select import BadBoxes, MissingFeatures, select
+from roicli.sinks import Skipped
 from roicli.sources import MapInfo
 from roicli.spec import PoolSpec
-
-BadBoxes = Literal["error", "skip", "zero", "keep"]
 
 
 @dataclass(frozen=True)
@@ -49,6 +48,8 @@ class PoolJob:
     bad_boxes : {"error", "skip", "zero", "keep"}
         What becomes of boxes that are inverted or not finite: end the job; leave them out of the output; write
         zeros; pool inverted ones as torchvision would (those that are not finite end the job all the same).
+    missing_features : {"error", "skip", "zero"}
+        What becomes of boxes of images without feature maps: end the job, leave them out, write zeros.
     out_dtype : {"float16", "float32"}, optional
         By default that of the computation: float64 for float64 features, else float32.
     kernel : {"auto", "numpy", "numba"}
@@ -63,13 +64,18 @@ class PoolJob:
     box_format: BoxFormat | None = None
     normalized: bool = False
     bad_boxes: BadBoxes = "error"
+    missing_features: MissingFeatures = "error"
     out_dtype: Literal["float16", "float32"] | None = None
     kernel: Literal["auto", "numpy", "numba"] = "auto"
 
     def bind(self, note: Callable[[str], None]) -> Inputs:
         """Open the features and read the boxes; see `bind`."""
         return bind(
-            self.features, self.boxes, note, dataset=self.dataset, layout=self.layout, box_format=self.box_format
+            *(self.features, self.boxes, note),
+            dataset=self.dataset,
+            layout=self.layout,
+            box_format=self.box_format,
+            all_images=self.missing_features == "error",
         )
 
     def parameters(self) -> dict[str, str | int | float | bool]:
@@ -92,6 +98,7 @@ class PoolJob:
             "box_format": self.box_format or "as the file says",
             "normalized": self.normalized,
             "bad_boxes": self.bad_boxes,
+            "missing_features": self.missing_features,
             "kernel": self.kernel,
         }
 
@@ -104,8 +111,10 @@ class Prepared:
     ----------
     inputs : Inputs
         The boxes that have a row in the output, and their maps.
-    kept, skipped : (K,) and (n,) intp
-        Boxes of the box file that have a row, and those left out because the user said so.
+    kept, listed : (K,) and (n,) intp
+        Boxes of the box file that have a row, and those left out or zeroed because the user said so.
+    skipped : Skipped
+        What is told of the latter.
     zeroed : (m,) intp
         Rows of the output that are zeros because the user said so.
     infos : dict of int to MapInfo
@@ -126,7 +135,8 @@ class Prepared:
 
     inputs: Inputs
     kept: NDArray[np.intp]
-    skipped: NDArray[np.intp]
+    listed: NDArray[np.intp]
+    skipped: Skipped
     zeroed: NDArray[np.intp]
     infos: dict[int, MapInfo]
     sizes: NDArray[np.float64]
@@ -137,6 +147,10 @@ class Prepared:
     dtype: np.dtype[Any]
     row_shape: tuple[int, ...]
 
+    def images(self) -> int:
+        """How many maps have boxes."""
+        return len(np.unique(self.inputs.map_index[self.inputs.map_index >= 0]))
+
 
 def prepare(job: PoolJob, inputs: Inputs, note: Callable[[str], None]) -> Prepared:
     """Judge the boxes and look up the maps; no feature is read.
@@ -146,12 +160,8 @@ def prepare(job: PoolJob, inputs: Inputs, note: Callable[[str], None]) -> Prepar
     RoicliError
         Bad boxes that the job does not allow, maps that cannot be pooled together.
     """
-    table = inputs.table
-    bad = _bad_rows(job, inputs, note)
-    skipped = bad if job.bad_boxes == "skip" else bad[:0]
-    kept = np.delete(np.arange(len(table)), skipped)
-    if len(skipped):
-        inputs = inputs.take(kept)
+    selection = select(inputs, job.spec, job.bad_boxes, job.missing_features, note)
+    inputs = selection.inputs
     infos = inputs.infos()
     inputs.source.close()
 
@@ -159,16 +169,17 @@ def prepare(job: PoolJob, inputs: Inputs, note: Callable[[str], None]) -> Prepar
     sizes = _map_sizes(infos, inputs.map_index)
     if job.normalized:
         boxes, spec = boxes * sizes, replace(spec, spatial_scale=1.0)
-    outside = lie_outside(boxes, sizes, spec)
+    outside = lie_outside(boxes, sizes, spec) & (inputs.map_index >= 0)
     if number := int(outside.sum()):
         doubt = ": is --spatial-scale right?" if number > len(boxes) / 2 else ""
         note(f"{number} of {len(boxes)} boxes lie wholly outside their maps, so their features are zero{doubt}")
     computed = np.result_type(*{compute_dtype(info.dtype) for info in infos.values()})
     return Prepared(
         inputs=inputs,
-        kept=kept,
-        skipped=skipped,
-        zeroed=bad if job.bad_boxes == "zero" else bad[:0],
+        kept=selection.kept,
+        listed=selection.listed,
+        skipped=selection.skipped,
+        zeroed=selection.zeroed,
         infos=infos,
         sizes=sizes,
         boxes=boxes,
@@ -180,34 +191,8 @@ def prepare(job: PoolJob, inputs: Inputs, note: Callable[[str], None]) -> Prepar
     )
 
 
-def _bad_rows(job: PoolJob, inputs: Inputs, note: Callable[[str], None]) -> NDArray[np.intp]:
-    """Boxes that are inverted or cannot be pooled at all; raises, or says what becomes of them, as the job asks."""
-    table = inputs.table
-    unusable, inverted = find_bad_boxes(table.boxes)
-    for rows, fault, remedy in (
-        (unusable, "NaN, infinite or beyond 1e9 pixels", "Give --bad-boxes skip or zero to go on without them."),
-        (
-            inverted,
-            "inverted (x2 < x1 or y2 < y1)",
-            "Are they xywh? Then give --box-format xywh; else --bad-boxes skip, zero or keep.",
-        ),
-    ):
-        if not len(rows):
-            continue
-        count = f"{len(rows)} of {len(table)} boxes of {table.source} are {fault}: {table.where(rows)}"
-        if job.bad_boxes == "error" or (job.bad_boxes == "keep" and rows is unusable):
-            raise BoxError(f"{count}; the first is {table.boxes[rows[0]].tolist()}", remedy)
-        if job.spec.aligned:
-            kept = "zeros in the output" if job.spec.adaptive else "pooled backwards, as torchvision does"
-        else:
-            kept = "pooled one cell wide or high, as torchvision does"
-        fate = {"skip": "left out of the output", "zero": "zeros in the output", "keep": kept}
-        note(f"{count}; {fate[job.bad_boxes]}")
-    return np.union1d(unusable, inverted)
-
-
 def _map_sizes(infos: dict[int, MapInfo], map_index: NDArray[np.intp]) -> NDArray[np.float64]:
-    """(width, height, width, height) of each box's map, (K, 4)."""
+    """(width, height, width, height) of each box's map, (K, 4); of any map where it has none."""
     used = np.array(sorted(infos))
     sizes = np.array([[infos[index].shape[2], infos[index].shape[1]] * 2 for index in used.tolist()], dtype=np.float64)
     return sizes[np.searchsorted(used, map_index)]

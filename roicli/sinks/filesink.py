@@ -10,7 +10,7 @@ from roicli.sinks.rowfile import RowFile
 
 
 class FileSink:
-    """A temporary file that becomes the output by being moved.
+    """A partial file that becomes the output by being moved.
 
     Parameters
     ----------
@@ -20,10 +20,18 @@ class FileSink:
         Makes the file at the path that it is given, of its full size, and tells where its rows lie.
     overwrite : bool
         Whether an output that exists is replaced.
+    left : RowFile, optional
+        The rows that an earlier run has left, to go on with.
     """
 
-    def __init__(self, path: Path, create: Callable[[Path], RowFile], *, overwrite: bool) -> None:
+    def __init__(
+        self, path: Path, create: Callable[[Path], RowFile], *, overwrite: bool, left: RowFile | None = None
+    ) -> None:
         self._partial = Partial(path, overwrite=overwrite)
+        self.moved = self._partial.path
+        if left is not None:
+            self.target = left
+            return
         with self._partial.begun():
             self.target = create(self._partial.path)
 
@@ -36,7 +44,8 @@ class FileSink:
         """Move the file to its final name."""
         self._partial.publish()
 
-    def abort(self) -> None:
-        """Remove the temporary file."""
+    def abort(self, *, keep_rows: bool = False) -> None:
+        """Remove the partial file, or leave it for a later run."""
         self.target.close()
-        self._partial.remove()
+        if not keep_rows:
+            self._partial.remove()

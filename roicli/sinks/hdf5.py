@@ -37,7 +37,7 @@ def create_hdf5(path: Path, name: Path, shape: tuple[int, ...], dtype: np.dtype[
         layout.set_layout(h5py.h5d.CONTIGUOUS)
         layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
         layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-        layout.set_obj_track_times(False)  # the same job gives the same bytes at any time
+        layout.set_obj_track_times(False)  # the same job gives the same bytes, whenever it runs
         kind = h5py.h5t.py_create(dtype, logical=True)
         features = h5py.h5d.create(file.id, b"features", kind, h5py.h5s.create_simple(shape), dcpl=layout)
         return RowFile(path, name, features.get_offset() or 0, shape[0], shape[1:], dtype)

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
 from roicli.errors import OutputError
-from roicli.sinks.partial import Partial, check_name, writing
+from roicli.sinks.csvfile import CsvFile
+from roicli.sinks.partial import check_name
 from roicli.sinks.protocol import Record
 
 # Lines are made so many at once: all of them as Python objects would take far more memory than the arrays.
 _BLOCK = 10_000
+_COLUMNS = ("row", "image_id", "box_id", "x1", "y1", "x2", "y2", "box_file_row")
 
 
-class IndexFile:
+class IndexFile(CsvFile):
     """A CSV with one line a row of the output: row, image_id, box_id, x1, y1, x2, y2, box_file_row.
 
     Can be read back as a box file.
@@ -29,26 +30,15 @@ class IndexFile:
         check_name(path, overwrite=overwrite)
 
     def __init__(self, path: Path, record: Record, *, overwrite: bool) -> None:
-        self._partial = Partial(path, overwrite=overwrite)
-        with self._partial.begun(), writing(path), self._partial.path.open("w", newline="", encoding="utf-8") as file:
-            lines = csv.writer(file)
-            lines.writerow(["row", "image_id", "box_id", "x1", "y1", "x2", "y2", "box_file_row"])
-            for first in range(0, len(record.rows), _BLOCK):
-                lines.writerows(_lines(record, first))
-        self._partial.flush()
-
-    def publish(self) -> None:
-        """Move the file to its final name."""
-        self._partial.publish()
-
-    def abort(self) -> None:
-        """Remove the temporary file."""
-        self._partial.remove()
+        super().__init__(path, _COLUMNS, _lines(record), overwrite=overwrite)
 
 
-def _lines(record: Record, first: int) -> Iterator[list[object]]:
-    part = slice(first, first + _BLOCK)
-    boxes, rows = record.boxes[part].tolist(), record.rows[part].tolist()
-    ids = [""] * len(rows) if record.box_ids is None else record.box_ids[part].tolist()
-    for number, image, box_id, box, place in zip(count(first), record.image_ids[part], ids, boxes, rows, strict=False):
-        yield [number, image, box_id, *box, place]
+def _lines(record: Record) -> Iterator[list[object]]:
+    for first in range(0, len(record.rows), _BLOCK):
+        part = slice(first, first + _BLOCK)
+        boxes, rows = record.boxes[part].tolist(), record.rows[part].tolist()
+        ids = [""] * len(rows) if record.box_ids is None else record.box_ids[part].tolist()
+        for number, image, box_id, box, place in zip(
+            count(first), record.image_ids[part], ids, boxes, rows, strict=False
+        ):
+            yield [number, image, box_id, *box, place]

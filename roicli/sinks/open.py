@@ -9,50 +9,84 @@ import numpy as np
 
 from roicli.errors import OutputError
 from roicli.sinks.filesink import FileSink
-from roicli.sinks.partial import check_name, check_space
+from roicli.sinks.journal import discard_journal
+from roicli.sinks.partial import PARTIAL, ROWS, beside, check_name, check_space, writing
+from roicli.sinks.past import Past, read_past
 from roicli.sinks.protocol import PooledSink, Record
+from roicli.sinks.rowfile import RowFile
 
 HDF5_SUFFIXES = (".h5", ".hdf5")
 SUFFIXES = (".npy", ".npz", *HDF5_SUFFIXES)
 
 
-def check_output(path: Path, *, overwrite: bool) -> None:
-    """Refuse an output that cannot or must not be written, before anything is computed.
+def check_output(path: Path) -> None:
+    """Refuse an output that cannot be written, before anything is computed; whether it may be is `check_name`'s matter.
 
     Raises
     ------
     OutputError
-        An unknown ending, a folder that does not exist or is not writable, a file that exists.
+        An unknown ending, a folder that does not exist or is not writable.
     """
     if path.suffix.lower() not in SUFFIXES:
         raise OutputError(
             f"{path}: no format is known by {path.suffix!r}", f"Name an output that ends in {', '.join(SUFFIXES)}."
         )
-    check_name(path, overwrite=overwrite)
+    check_name(path, overwrite=True)
+
+
+def find_past(path: Path) -> Past | None:
+    """Find what an earlier run has left of an output; see `read_past`."""
+    return read_past(path, _rows_path(path), beside(path, PARTIAL))
+
+
+def discard_past(path: Path) -> None:
+    """Remove what an earlier run has left of an output, the journal first.
+
+    A new run must not write over a file that is there: a worker of the killed run may still have it open.
+    """
+    discard_journal(path)
+    with writing(path):
+        for ending in (PARTIAL, ROWS):
+            beside(path, ending).unlink(missing_ok=True)
 
 
 def open_sink(
-    path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], record: Record, *, overwrite: bool
+    path: Path,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    record: Record,
+    *,
+    overwrite: bool,
+    past: Past | None = None,
 ) -> PooledSink:
     """Begin an output of (K, ...) rows in the format that the name of `path` says; see `check_output` first.
+
+    With a `past`, go on with the rows that an earlier run has left.
 
     Raises
     ------
     OutputError
         A disk without room for it, a failure of the system.
     """
+    rows = _rows_path(path)
+    left = None if past is None else RowFile(rows, path, past.offset, shape[0], shape[1:], dtype)
     size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    written = rows.stat().st_blocks * 512 if left else 0
     size += sum(array.nbytes for array in record.columns().values())
     suffix = path.suffix.lower()
-    check_space(path, 2 * size if suffix == ".npz" else size)
+    check_space(path, (2 * size if suffix == ".npz" else size) - written)
     if suffix == ".npz":
         from roicli.sinks.npz import NpzSink
 
-        return NpzSink(path, shape, dtype, record, overwrite=overwrite)
+        return NpzSink(path, shape, dtype, record, overwrite=overwrite, left=left)
     if suffix == ".npy":
         from roicli.sinks.npy import create_npy
 
-        return FileSink(path, lambda file: create_npy(file, path, shape, dtype), overwrite=overwrite)
+        return FileSink(path, lambda file: create_npy(file, path, shape, dtype), overwrite=overwrite, left=left)
     from roicli.sinks.hdf5 import create_hdf5
 
-    return FileSink(path, lambda file: create_hdf5(file, path, shape, dtype, record), overwrite=overwrite)
+    return FileSink(path, lambda file: create_hdf5(file, path, shape, dtype, record), overwrite=overwrite, left=left)
+
+
+def _rows_path(path: Path) -> Path:
+    return beside(path, ROWS if path.suffix.lower() == ".npz" else PARTIAL)

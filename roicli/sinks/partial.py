@@ -11,6 +11,10 @@ from pathlib import Path
 
 from roicli.errors import OutputError
 
+# What the names of hidden files beside an output end in: what is moved to the final name, and rows that wait for that.
+PARTIAL = "partial"
+ROWS = "rows.partial"
+
 
 def check_name(path: Path, *, overwrite: bool) -> None:
     """Refuse a name that cannot or must not be written."""
@@ -37,20 +41,26 @@ def check_space(path: Path, needed: int) -> None:
         )
 
 
+def beside(output: Path, ending: str) -> Path:
+    """Return the name of a hidden file beside an output; where that is a symbolic link, beside what it leads to."""
+    final = Path(os.path.realpath(output))
+    return final.with_name(f".{final.name}.{ending}")
+
+
 class Partial:
-    """A temporary file beside the final name, this process's own.
+    """A file beside the final name; what a crash leaves of it is there under the same name for the next run.
 
     Attributes
     ----------
     path : Path
-        The temporary file.
+        The file before it is published.
     final : Path
         The name that it is for; where that is a symbolic link, what the link leads to.
     """
 
-    def __init__(self, final: Path, *, overwrite: bool) -> None:
+    def __init__(self, final: Path, *, overwrite: bool, ending: str = PARTIAL) -> None:
         self.final = Path(os.path.realpath(final))
-        self.path = self.final.with_name(f".{self.final.name}.{os.getpid()}.partial")
+        self.path = beside(final, ending)
         self._overwrite = overwrite
 
     @contextmanager
@@ -74,11 +84,16 @@ class Partial:
                 check_name(self.final, overwrite=self._overwrite)  # another job may have been faster
                 shutil.copymode(self.final, self.path)
             self.path.replace(self.final)
-            _flush(self.final.parent)
+            flush_folder(self.final)
 
     def remove(self) -> None:
         """Remove the file, if it is there."""
         self.path.unlink(missing_ok=True)
+
+
+def flush_folder(path: Path) -> None:
+    """Force the name of a file onto the disk."""
+    _flush(path.parent)
 
 
 def _flush(path: Path) -> None:

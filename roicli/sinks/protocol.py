@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -56,6 +57,11 @@ class PooledSink(Protocol):
         """Where rows are written, by any number of workers at once."""
         ...
 
+    @property
+    def moved(self) -> Path:
+        """The file that `publish` moves to the final name."""
+        ...
+
     def finish(self) -> None:
         """Complete the temporary file, check it and flush it to the disk; OutputError if that fails."""
         ...
@@ -64,6 +70,6 @@ class PooledSink(Protocol):
         """Move the finished file to its final name, which takes no time."""
         ...
 
-    def abort(self) -> None:
-        """Remove the temporary file; the final name is as it was before."""
+    def abort(self, *, keep_rows: bool = False) -> None:
+        """Remove all temporary files, or all but the rows; the final name is as it was before."""
         ...

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from roicli.errors import OutputError
 from roicli.sinks.partial import writing
 
+_fdatasync = getattr(os, "fdatasync", os.fsync)  # which macOS does not have
+
 
 @dataclass
 class RowFile:
@@ -72,6 +74,16 @@ class RowFile:
                     if hasattr(os, "posix_fadvise"):  # begin to write back now: less is left to flush at the end
                         os.posix_fadvise(self._open(), place, written, os.POSIX_FADV_DONTNEED)
                     part, place = part[written:], place + written
+
+    def open_to_flush(self) -> int:
+        """Open a descriptor for `flush`."""
+        with writing(self.name):
+            return os.open(self.path, os.O_RDONLY)
+
+    def flush(self, descriptor: int) -> None:
+        """Force onto the disk what any process has written so far; OutputError if any of it could not be."""
+        with writing(self.name):
+            _fdatasync(descriptor)
 
     def finish(self) -> None:
         """Close the file and hold its size against what its rows need; OutputError if it is shorter."""

@@ -24,8 +24,9 @@ class ShardFile:
         rows = record.output_rows
         edges = np.flatnonzero(np.diff(rows, prepend=-2, append=-2) != 1)
         runs = np.stack([rows[edges[:-1]], rows[edges[1:] - 1] + 1], axis=1).tolist() if len(rows) else []
-        self._partial = Partial(shard_file(output), overwrite=overwrite)
-        with self._partial.begun(), writing(shard_file(output)):
+        self.path = shard_file(output)
+        self._partial = Partial(self.path, overwrite=overwrite)
+        with self._partial.begun(), writing(self.path):
             self._partial.path.write_text(json.dumps({"parameters": record.parameters, "output_rows": runs}))
         self._partial.flush()
 

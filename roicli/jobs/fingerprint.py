@@ -1,0 +1,111 @@
+"""What must be the same for a job to go on with the rows of another: settings, input files, maps and boxes."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from roicli.errors import OutputError
+from roicli.jobs.bind import Inputs
+from roicli.sources import MapInfo
+
+# So many files are told apart by name; of more, only that one of them has changed.
+_FILES_BY_NAME = 200
+_SHOWN = 5
+
+Parameters = Mapping[str, str | int | float | bool]
+
+
+def take_fingerprint(
+    parameters: Parameters,
+    boxes: Path,
+    inputs: Inputs,
+    infos: Mapping[int, MapInfo],
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+) -> dict[str, Any]:
+    """Describe a job as JSON can hold it.
+
+    Parameters
+    ----------
+    parameters : mapping
+        Every setting that changes numbers.
+    boxes : Path
+        The box file.
+    inputs : Inputs
+        What was read.
+    infos : mapping of int to MapInfo
+        The maps that are used.
+    shape, dtype
+        Of the output.
+    """
+    files = {path: _stamp(Path(path)) for path in (str(boxes), *inputs.source.paths)}
+    few = len(files) <= _FILES_BY_NAME
+    return {
+        "settings": {**parameters, "dtype": str(dtype), "shape": " x ".join(map(str, shape))},
+        "files": files if few else {inputs.source.name: _digest(f"{path} {stamp}" for path, stamp in files.items())},
+        "maps": _digest(
+            f"{index} {inputs.source.ids[index]} {infos[index].shape} {infos[index].dtype}" for index in sorted(infos)
+        ),
+        "boxes": _digest_boxes(inputs),
+    }
+
+
+def check_same(output: Path, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Refuse to go on with the rows of another job; OutputError says what has changed."""
+    if not (changes := list(_changes(then, now))):
+        return
+    more = f" and {len(changes) - _SHOWN} more" if len(changes) > _SHOWN else ""
+    raise OutputError(
+        f"{output} was begun by another job: {'; '.join(changes[:_SHOWN])}{more}",
+        "Give the same inputs and options to go on, or --overwrite without --resume to begin anew.",
+    )
+
+
+def _changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    before, after = then.get("settings", {}), now["settings"]
+    for name in {**before, **after}:
+        if before.get(name) != after.get(name):
+            yield f"{name} was {before.get(name, 'unknown')}, is {after.get(name, 'unknown')}"
+    before, after = then.get("files", {}), now["files"]
+    for name in {**before, **after}:
+        if name not in after:
+            yield f"{name} is no input any more"
+        elif name not in before:
+            yield f"{name} was no input"
+        elif before[name] != after[name]:
+            yield f"{name} was modified since"
+    for name, changed in (("maps", "other maps or shapes of maps"), ("boxes", "other boxes")):
+        if then.get(name) != now[name]:
+            yield changed
+
+
+def _stamp(path: Path) -> str:
+    status = path.stat()
+    return f"{status.st_size} bytes, {status.st_mtime_ns} ns"
+
+
+def _digest(lines: Iterable[str]) -> str:
+    return _sum(line.encode("utf-8", "surrogatepass") + b"\n" for line in lines)
+
+
+def _digest_boxes(inputs: Inputs) -> str:
+    table = inputs.table
+    arrays = (table.boxes, table.rows, inputs.map_index, table.box_ids)
+    return _sum(
+        f"{array.dtype.str} {array.shape}".encode() + np.ascontiguousarray(array).tobytes()
+        for array in arrays
+        if array is not None
+    )
+
+
+def _sum(parts: Iterable[bytes]) -> str:
+    """Sum up what may change by accident; sizes and times are compared too, so that a CRC does."""
+    number = 0
+    for part in parts:
+        number = zlib.crc32(part, number)
+    return f"{number:08x}"

@@ -1,0 +1,158 @@
+"""All files that one job writes: begun or taken up again, published together, and on failure kept to go on with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from roicli.errors import OutputError
+from roicli.jobs.checkpoints import Checkpoints
+from roicli.signals import held_off
+from roicli.sinks import Claim, Journal, Past, PooledSink, Progress, RowFile, check_name, discard_past, find_past
+
+
+class SideFile(Protocol):
+    """A small file that appears together with the output."""
+
+    @property
+    def path(self) -> Path:
+        """Its final name."""
+        ...
+
+    def publish(self) -> None:
+        """Move it to its final name."""
+        ...
+
+    def abort(self) -> None:
+        """Remove what is not published."""
+        ...
+
+
+@contextmanager
+def claimed(paths: Iterable[Path]) -> Iterator[Callable[[], None]]:
+    """Keep other runs off all files that this one writes; yields what shows them that this one is alive."""
+    claims = [Claim(path) for path in paths]
+    with ExitStack() as stack:
+        for claim in claims:
+            with held_off():
+                claim.take()
+                stack.callback(claim.release)
+
+        def beat() -> None:
+            for claim in claims:
+                claim.beat()
+
+        yield beat
+
+
+def find_unfinished(output: Path, *, resume: bool, overwrite: bool) -> Past | None:
+    """Find what an earlier run has left to go on with, and refuse to write over what must not be.
+
+    Raises
+    ------
+    OutputError
+        The output exists, or is unfinished, and it was not said what to do about it.
+    """
+    if overwrite and not resume:
+        check_name(output, overwrite=True)
+        return None
+    past = find_past(output)
+    if past is not None and past.published and resume:
+        return past
+    check_name(output, overwrite=overwrite)
+    if past is None or not (past.done.rows or past.beside):
+        return None
+    if not resume:
+        raise OutputError(
+            f"{output} is unfinished: {past.done.rows:,} of {past.total:,} rows are done",
+            "Give --resume to go on, or --overwrite to begin anew.",
+        )
+    return past
+
+
+class Outputs:
+    """The output of a running job, with its journal, until it is published or given up.
+
+    Parameters
+    ----------
+    sink : PooledSink
+        The output.
+    journal : Journal
+        What is done of it.
+    before : int
+        Rows that the journal proves already.
+    beat : callable
+        Shows other runs that this one is alive.
+    """
+
+    def __init__(self, sink: PooledSink, journal: Journal, before: int, beat: Callable[[], None]) -> None:
+        self._sink, self._journal = sink, journal
+        self._side: list[SideFile] = []
+        self._published = False
+        self.checkpoints = Checkpoints(journal, sink.target, beat, before)
+
+    @property
+    def target(self) -> RowFile:
+        """Where rows are written."""
+        return self._sink.target
+
+    def publish(self, side_files: Iterable[Callable[[], SideFile]], done: Progress) -> None:
+        """Complete and flush all files, then let them appear, the output last."""
+        self._sink.finish()
+        for make in side_files:
+            self._side.append(make())
+        self.checkpoints.stop()
+        self._journal.add_publishing(self._sink.moved, [file.path for file in self._side], done)
+        with held_off():
+            for file in self._side:
+                file.publish()
+            self._sink.publish()
+            self._journal.remove()
+            self._published = True
+
+    def give_up(self, total: int) -> str | None:
+        """Keep rows that are done for a later run, remove everything else; returns what to tell about it."""
+        if self._published:
+            return None
+        proved = self.checkpoints.save()
+        if proved is None:
+            return None
+        for file in self._side:
+            file.abort()
+        self._sink.abort(keep_rows=proved > 0)
+        if proved == 0:
+            self._journal.remove()
+            return None
+        return f"{proved:,} of {total:,} rows are done; continue with --resume"
+
+
+@contextmanager
+def begun(
+    output: Path,
+    open_sink: Callable[[], PooledSink],
+    past: Past | None,
+    job: dict[str, Any],
+    total: int,
+    beat: Callable[[], None],
+) -> Iterator[Outputs]:
+    """Begin an output of `total` rows for `job`, or go on with one; whatever fails inside tells what was kept of it."""
+    beat()  # after the inputs were read, which may have taken long
+    if past is None:
+        discard_past(output)
+    sink = open_sink()
+    try:
+        journal = Journal.reopen(output, past.end) if past else Journal.create(output, job, total, sink.target)
+        outputs = Outputs(sink, journal, past.done.rows if past else 0, beat)
+    except BaseException:
+        sink.abort(keep_rows=past is not None)
+        raise
+    try:
+        yield outputs
+    except BaseException as error:
+        if kept := outputs.give_up(total):
+            error.add_note(kept)
+        raise
+    finally:
+        outputs.checkpoints.close()

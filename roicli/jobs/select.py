@@ -1,0 +1,144 @@
+"""Which boxes are pooled, which are left out or zeroed because the user said so, and which end the job."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roicli.boxes import BoxTable, find_bad_boxes
+from roicli.errors import BoxError
+from roicli.imageids import check_distinct, some
+from roicli.jobs.bind import Inputs
+from roicli.sinks import Skipped
+from roicli.sinks.skipped import NO_FEATURES
+from roicli.spec import PoolSpec
+
+BadBoxes = Literal["error", "skip", "zero", "keep"]
+MissingFeatures = Literal["error", "skip", "zero"]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The boxes of an output.
+
+    Attributes
+    ----------
+    inputs : Inputs
+        The boxes with a row in the output, and the map of each.
+    kept : (K,) intp
+        Which boxes of the box file those are.
+    zeroed : (n,) intp
+        Those of them whose rows are zeros.
+    listed : (m,) intp
+        Boxes of the box file that are left out or zeroed.
+    skipped : Skipped
+        What is told of them.
+    """
+
+    inputs: Inputs
+    kept: NDArray[np.intp]
+    zeroed: NDArray[np.intp]
+    listed: NDArray[np.intp]
+    skipped: Skipped
+
+
+def select(
+    inputs: Inputs, spec: PoolSpec, bad_boxes: BadBoxes, missing_features: MissingFeatures, note: Callable[[str], None]
+) -> Selection:
+    """Decide about every box; the features of an image are looked at before its boxes.
+
+    Parameters
+    ----------
+    inputs : Inputs
+        All boxes; those of images without features have no map.
+    spec : PoolSpec
+        What becomes of inverted boxes that are kept.
+    bad_boxes, missing_features
+        See `AlignJob`.
+    note : callable
+        Is told what becomes of them.
+
+    Raises
+    ------
+    BoxError
+        Bad boxes where they are not allowed, two images that would be the same map.
+    """
+    table = inputs.table
+    reasons = np.full(len(table), "", dtype="U11")
+    missing = np.flatnonzero(inputs.map_index < 0)
+    reasons[missing] = NO_FEATURES
+    images = _missing_images(inputs, missing)
+    if images:
+        fate = {"skip": "left out of the output", "zero": "zeros in the output"}[missing_features]
+        note(
+            f"{len(images)} of {len(table.image_ids or ())} images of {table.source} have no features in "
+            f"{inputs.source.name}: {some(images)}; their {len(missing)} boxes are {fate}"
+        )
+    for fault, rows in _bad_rows(inputs, spec, bad_boxes, note).items():
+        reasons[rows] = fault
+    fates = np.where(inputs.map_index < 0, missing_features, bad_boxes)
+    skip, zero = (reasons != "") & (fates == "skip"), (reasons != "") & (fates == "zero")
+    listed = np.flatnonzero(skip | zero)
+    return Selection(
+        inputs.take(np.flatnonzero(~skip)) if skip.any() else inputs,
+        np.flatnonzero(~skip),
+        np.flatnonzero(zero[~skip]),
+        listed,
+        Skipped(
+            table.rows[listed],
+            [image_name(table, row) for row in listed.tolist()],
+            table.boxes[listed],
+            reasons[listed].tolist(),
+            ["skipped" if skip[row] else "zeroed" for row in listed.tolist()],
+        ),
+    )
+
+
+def image_name(table: BoxTable, row: int) -> str:
+    """Return the image of a box as its file has it: an id, a batch index, or nothing."""
+    if table.image_index is None:
+        return ""
+    number = int(table.image_index[row])
+    return str(number) if table.image_ids is None else table.image_ids[number]
+
+
+def _missing_images(inputs: Inputs, missing: NDArray[np.intp]) -> list[str]:
+    table = inputs.table
+    if table.image_ids is None or table.image_index is None:
+        return []  # a batch index that names no map has ended the job
+    found = np.full(len(table.image_ids), -1, dtype=np.intp)
+    found[table.image_index] = inputs.map_index
+    check_distinct(table.image_ids, found, inputs.source.ids, boxes=table.source, features=inputs.source.name)
+    return [table.image_ids[number] for number in np.unique(table.image_index[missing]).tolist()]
+
+
+def _bad_rows(
+    inputs: Inputs, spec: PoolSpec, bad_boxes: BadBoxes, note: Callable[[str], None]
+) -> dict[str, NDArray[np.intp]]:
+    """Boxes that are inverted or cannot be pooled at all; raises, or says what becomes of them."""
+    table = inputs.table
+    unusable, inverted = (rows[inputs.map_index[rows] >= 0] for rows in find_bad_boxes(table.boxes))
+    for rows, fault, remedy in (
+        (unusable, "NaN, infinite or beyond 1e9 pixels", "Give --bad-boxes skip or zero to go on without them."),
+        (
+            inverted,
+            "inverted (x2 < x1 or y2 < y1)",
+            "Are they xywh? Then give --box-format xywh; else --bad-boxes skip, zero or keep.",
+        ),
+    ):
+        if not len(rows):
+            continue
+        count = f"{len(rows)} of {len(table)} boxes of {table.source} are {fault}: {table.where(rows)}"
+        if bad_boxes == "error" or (bad_boxes == "keep" and rows is unusable):
+            raise BoxError(f"{count}; the first is {table.boxes[rows[0]].tolist()}", remedy)
+        if spec.aligned:
+            kept = "zeros in the output" if spec.adaptive else "pooled backwards, as torchvision does"
+        else:
+            kept = "pooled one cell wide or high, as torchvision does"
+        fate = {"skip": "left out of the output", "zero": "zeros in the output", "keep": kept}
+        note(f"{count}; {fate[bad_boxes]}")
+    return {"not finite": unusable, "inverted": inverted}

@@ -1,0 +1,122 @@
+"""What an earlier run has left of an output: its journal, read back."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from roicli.errors import OutputError
+from roicli.sinks.journal import FORMAT, Progress, Range, identity, journal_path
+
+# No checkpoint is longer; what claims to be is not read into memory.
+_LONGEST_LINE = 2**26
+
+
+@dataclass(frozen=True)
+class Past:
+    """What an earlier run has left.
+
+    Attributes
+    ----------
+    job : dict
+        What must be the same to go on.
+    total : int
+        Rows to compute, done or not.
+    offset : int
+        Byte of the partial file at which row 0 begins.
+    done : Progress
+        What is proved to be done.
+    published : bool
+        Everything is done, and the output lies under its name already.
+    beside : tuple of str
+        Files that were about to be published with the output.
+    end : int
+        Length of the journal without a torn line.
+    """
+
+    job: dict[str, Any]
+    total: int
+    offset: int
+    done: Progress
+    published: bool
+    beside: tuple[str, ...]
+    end: int
+
+
+def read_past(output: Path, rows: Path, moved: Path) -> Past | None:
+    """Read what an earlier run has left; None if that is nothing of use.
+
+    Parameters
+    ----------
+    output : Path
+        The output.
+    rows, moved : Path
+        Where its rows lie until they are all done, and the file that is then moved to its name.
+
+    Raises
+    ------
+    OutputError
+        The journal is of another version of roicli, or no journal.
+    """
+    try:
+        with journal_path(output).open("rb") as file:
+            lines = list(_whole_lines(file))
+            return _past(output, rows, moved, lines) if lines else None
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, LookupError, OSError) as error:
+        raise OutputError(
+            f"{journal_path(output)} is no journal that this version of roicli can read",
+            "Give --overwrite without --resume to begin anew.",
+        ) from error
+
+
+def _whole_lines(file: IO[bytes]) -> Iterator[tuple[dict[str, Any], int]]:
+    """Lines, and where each ends; one that a crash has torn is none, and nothing after it counts."""
+    end = 0
+    while (text := file.readline(_LONGEST_LINE)).endswith(b"\n"):
+        try:
+            line = json.loads(text)
+        except (ValueError, RecursionError):
+            return
+        end += len(text)
+        yield line, end
+
+
+def _past(output: Path, rows: Path, moved: Path, lines: list[tuple[dict[str, Any], int]]) -> Past | None:
+    (header, _), *rest = lines
+    if header["format"] != FORMAT:
+        raise ValueError(header["format"])
+    if not all(isinstance(header[name], int) and header[name] >= 0 for name in ("total", "offset", "size")):
+        raise ValueError(header)
+    last = rest[-1][0] if rest else {}
+    final = Path(os.path.realpath(output))
+    published = "publishing" in last and not moved.exists() and final.exists() and identity(final) == last["publishing"]
+    if not published and not (rows.exists() and rows.stat().st_size >= header["size"]):
+        return None
+    if published:
+        done = _progress(last | {"done": [(0, header["total"])] if header["total"] else []}, header["total"])
+    else:
+        done = Progress.sum(_progress(line, header["total"]) for line, _ in rest if "done" in line)
+    return Past(
+        dict(header["job"]),
+        header["total"],
+        header["offset"],
+        done,
+        published,
+        tuple(last.get("beside", ())),
+        lines[-1][1],
+    )
+
+
+def _progress(line: dict[str, Any], total: int) -> Progress:
+    ranges: list[Range] = []
+    for first, stop in line["done"]:
+        if not 0 <= first < stop <= total:
+            raise ValueError(f"rows {first} to {stop} of {total}")
+        ranges.append((first, stop))
+    return Progress(tuple(ranges), line["not_finite"], line["overflowed"])

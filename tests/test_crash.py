@@ -1,0 +1,228 @@
+"""Kills, full disks and rivals, done to the real command; see crash.py for the harness."""
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+import crash
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at processes as Linux shows them")
+BOXES = 16_000
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory):
+    """A folder with the inputs of a job of some tasks, and its output, undisturbed."""
+    folder = tmp_path_factory.mktemp("job")
+    crash.make_inputs(folder, BOXES)
+    subprocess.run(crash.command("expected.npy"), cwd=folder, check=True)
+    return folder
+
+
+@pytest.fixture
+def folder(job, tmp_path):
+    for name in ("feats.h5", "boxes.npy"):
+        shutil.copy2(job / name, tmp_path)
+    return tmp_path
+
+
+def start(folder, *more, output="out.npy"):
+    return subprocess.Popen(
+        crash.command(output, *more), cwd=folder, start_new_session=True, stderr=subprocess.PIPE, text=True
+    )
+
+
+def run(folder, *more, output="out.npy", expect=0, **options):
+    done = subprocess.run(
+        crash.command(output, *more), cwd=folder, capture_output=True, text=True, check=False, **options
+    )
+    assert done.returncode == expect, done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def wait_for_rows(folder, process=None):
+    """Wait until the journal proves some rows."""
+    journal = folder / ".out.npy.journal"
+    for _ in range(20_000):
+        if journal.exists() and b'"done"' in journal.read_bytes():
+            return
+        assert process is None or process.poll() is None, "it ended too soon"
+        time.sleep(0.0005)
+    raise AssertionError("it never proved a row")
+
+
+def check_result(folder, job):
+    assert (folder / "out.npy").read_bytes() == (job / "expected.npy").read_bytes()
+    assert {path.name for path in folder.iterdir()} == {"feats.h5", "boxes.npy", "out.npy", "rows.csv"}
+
+
+def killed(folder):
+    """Leave what a run that is killed leaves."""
+    with start(folder) as process:
+        wait_for_rows(folder, process)
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def test_kills(request):
+    """Killed at any instant, and resumed to the same bytes; with --long a thousand times for each format."""
+    long = request.config.getoption("long")
+    outcomes = crash.run(1000 if long else 5, 10_000 if long else 3000)
+    with request.config.pluginmanager.get_plugin("capturemanager").global_and_fixture_disabled():
+        print(f"\n{crash.report(outcomes)}" if long else "", end="")  # noqa: T201
+    assert {suffix for suffix, *_ in outcomes} == set(crash.FORMATS)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_keeps_what_is_done(folder, job, number, code):
+    with start(folder) as process:
+        wait_for_rows(folder, process)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=20)
+    assert process.returncode == code
+    [last] = errors.splitlines()
+    assert last.startswith("stopped: ")
+    assert last.endswith(" of 16,000 rows are done; continue with --resume")
+    assert not crash.processes_of(process.pid)
+    assert {path.name for path in folder.iterdir()} == {
+        "feats.h5", "boxes.npy", ".out.npy.partial", ".out.npy.journal",
+    }  # fmt: skip
+    refused = run(folder, expect=3).stderr
+    assert refused.startswith("error: out.npy is unfinished: ")
+    assert refused.endswith("hint: Give --resume to go on, or --overwrite to begin anew.\n")
+    report = json.loads(run(folder, "--resume", "--json").stdout)
+    assert f"stopped: {report['resumed']:,} of" in last
+    check_result(folder, job)
+
+
+def test_a_worker_that_dies_costs_only_its_task(folder, job):
+    with start(folder) as process:
+        wait_for_rows(folder, process)
+        worker = next(pid for pid in crash.processes_of(process.pid) if pid != process.pid)
+        os.kill(worker, signal.SIGKILL)
+        _, errors = process.communicate(timeout=20)
+    assert process.returncode == 3
+    error, _, note = errors.splitlines()
+    assert error == "error: a worker process died before its work was done"
+    assert note.endswith("rows are done; continue with --resume")
+    assert not crash.processes_of(process.pid)
+    run(folder, "--resume")
+    check_result(folder, job)
+
+
+def test_a_second_run_is_refused_while_the_first_lives(folder, job):
+    with start(folder) as process:
+        wait_for_rows(folder, process)
+        process.send_signal(signal.SIGSTOP)  # as good as dead, but not dead
+        for flags in ([], ["--overwrite"], ["--resume"], ["--resume", "--overwrite"]):
+            message = run(folder, *flags, expect=3).stderr
+            assert f"out.npy is being written by process {process.pid} of {os.uname().nodename}" in message
+        (folder / "link.npy").symlink_to("out.npy")
+        assert "link.npy is being written by" in run(folder, output="link.npy", expect=3).stderr
+        (folder / "link.npy").unlink()
+        process.send_signal(signal.SIGCONT)
+        assert process.wait(30) == 0
+    check_result(folder, job)
+
+
+def test_of_many_that_resume_at_once_one_does(folder, job):
+    killed(folder)
+    rivals = [start(folder, "--resume") for _ in range(5)]
+    errors = [process.communicate(timeout=60)[1] for process in rivals]
+    codes = [process.returncode for process in rivals]
+    assert codes.count(0) == 1, errors
+    for code, error in zip(codes, errors, strict=True):
+        assert code in (0, 3)
+        assert code == 0 or "is being written by process" in error or "exists" in error, error
+    check_result(folder, job)
+
+
+def test_a_map_that_breaks_in_the_middle(folder):
+    """What was done before it was read is kept, though it will break again."""
+    import h5py
+
+    with h5py.File(folder / "feats.h5", "r+") as file:
+        array = file["055"][()]
+        del file["055"]
+        file.create_dataset("055", data=array, compression="gzip")
+        place = file["055"].id.get_chunk_info(0).byte_offset
+    with (folder / "feats.h5").open("r+b") as file:
+        file.seek(place)
+        file.write(b"\xff" * 64)
+    for flags in ([], ["--resume"]):
+        error, _, note = run(folder, *flags, expect=3).stderr.splitlines()
+        assert "feats.h5, dataset /055" in error
+        assert note.endswith("rows are done; continue with --resume")
+
+
+def test_a_file_that_may_not_grow(folder, job):
+    """The archive of an .npz is larger than its rows: its last part finds no room, after all rows were written."""
+    size = BOXES * 32 + 2000
+    before = folder / "out.npz"
+    before.write_text("before")
+    done = run(
+        folder, "--overwrite", "--workers", "1", output="out.npz", expect=3,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size)),
+    )  # fmt: skip
+    error, hint, note = done.stderr.splitlines()
+    assert error.endswith("out.npz: cannot write: File too large")
+    assert hint.startswith("hint: Free some disk space")
+    assert note == "note: 16,000 of 16,000 rows are done; continue with --resume"
+    assert before.read_text() == "before"
+    report = json.loads(run(folder, "--overwrite", "--resume", "--json", output="out.npz").stdout)
+    assert report["resumed"] == BOXES
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 8 MiB, if this process may mount one."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", disk], capture_output=True, check=False)
+    if mounted.returncode:
+        pytest.skip("may not mount a small disk")
+    yield disk
+    subprocess.run(["umount", disk], check=True)
+
+
+def test_a_disk_that_fills_up_meanwhile(folder, small_disk):
+    """Another program takes the rest of the disk while rows are written."""
+    output = small_disk / "out.npy"
+    output.write_text("before")
+    boxes = np.tile(np.load(folder / "boxes.npy"), (3, 1))
+    np.save(folder / "boxes.npy", boxes[np.argsort(boxes[:, 0])])  # so that the file's blocks are filled one by one
+    run(folder, output="expected.npy")
+    (folder / "rows.csv").unlink()
+    with start(folder, "--overwrite", output=output) as process:
+        wait_for_rows(small_disk, process)
+        os.killpg(process.pid, signal.SIGSTOP)
+        for name in ("much", "more"):
+            with (small_disk / name).open("wb", buffering=0) as file:
+                try:
+                    while file.write(bytes(4096)):
+                        pass
+                except OSError:
+                    pass
+        os.killpg(process.pid, signal.SIGCONT)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 3
+    error, hint, note = errors.splitlines()
+    assert error == f"error: {output}: cannot write: No space left on device"
+    assert hint.startswith("hint: Free some disk space")
+    assert note.endswith("rows are done; continue with --resume")
+    assert output.read_text() == "before"
+    for name in ("much", "more"):
+        (small_disk / name).unlink()
+    run(folder, "--resume", "--overwrite", output=output)
+    assert output.read_bytes() == (folder / "expected.npy").read_bytes()
+    assert {path.name for path in small_disk.iterdir()} == {"out.npy"}

@@ -1,0 +1,598 @@
+"""An interrupted job goes on with --resume, ends with the same bytes, and never goes on with anything else."""
+
+import csv
+import errno
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+import crash
+
+from roicli.errors import OutputError
+from roicli.jobs import AlignJob, align, checkpoints
+from roicli.jobs import outputs as outputs_module
+from roicli.sinks import Claim, Journal, claim, find_past, npz, partial, rowfile
+from roicli.spec import PoolSpec
+
+BOXES = 1500
+FORMATS = (".npy", ".npz", ".h5")
+
+
+class Silent:
+    """A listener."""
+
+    def __init__(self):
+        self.notes = []
+
+    def note(self, text):
+        self.notes.append(text)
+
+    def begin(self, boxes):
+        pass
+
+    def advance(self, boxes):
+        pass
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    """A folder with the inputs of a job of about ten tasks, and its outputs, undisturbed."""
+    folder = tmp_path_factory.mktemp("inputs")
+    crash.make_inputs(folder, BOXES)
+    (folder / "expected").mkdir()
+    for suffix in FORMATS:
+        align(make_job(folder, suffix), Silent())
+        for name in (f"out{suffix}", "rows.csv"):
+            (folder / name).rename(folder / "expected" / name)
+    return folder
+
+
+@pytest.fixture
+def folder(inputs, tmp_path, monkeypatch):
+    """The inputs in a folder of their own, which is the current one."""
+    for name in ("feats.h5", "boxes.npy"):
+        shutil.copy2(inputs / name, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def make_job(folder, suffix, **settings):
+    os.chdir(folder)
+    spec = PoolSpec((64, 64), reduce="mean")
+    return AlignJob(
+        "feats.h5", Path("boxes.npy"), spec, output=Path(f"out{suffix}"), index=Path("rows.csv"), **settings
+    )
+
+
+def content(folder):
+    """Every file but the inputs, hidden ones too."""
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name not in ("feats.h5", "boxes.npy")}
+
+
+def expected(inputs, suffix):
+    return {name: (inputs / "expected" / name).read_bytes() for name in (f"out{suffix}", "rows.csv")}
+
+
+class Torn(BaseException):
+    """What a test raises where it interrupts a job."""
+
+
+def interrupt(monkeypatch, job, tasks=4):
+    """Run a job that is torn after so many tasks; return what it noted."""
+    from roicli.pooler import Pooler
+
+    pool, left = Pooler.pool, iter(range(tasks))
+
+    def torn(self, task):
+        if next(left, None) is None:
+            raise Torn
+        return pool(self, task)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Pooler, "pool", torn)
+        with pytest.raises(Torn) as caught:
+            align(job, Silent())
+    return getattr(caught.value, "__notes__", [])
+
+
+def refused(job):
+    """Run a job that is refused and changes nothing; return its message."""
+    before = content(Path.cwd())
+    with pytest.raises(OutputError) as caught:
+        align(job, Silent())
+    assert content(Path.cwd()) == before
+    return caught.value.message
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("other", [{}, {"workers": 2}, {"batch_size": 7}, {"max_memory": 200 * 2**20}], ids=str)
+def test_the_same_bytes(folder, inputs, monkeypatch, suffix, other):
+    job = make_job(folder, suffix)
+    [note] = interrupt(monkeypatch, job)
+    done = int(note.split(" ")[0].replace(",", ""))
+    assert note == f"{done:,} of {BOXES:,} rows are done; continue with --resume"
+    assert f"out{suffix}" not in content(folder)
+    rows = f".out{suffix}.{'rows.' * (suffix == '.npz')}partial"
+    assert content(folder).keys() == {rows, f".out{suffix}.journal"}
+    listener = Silent()
+    report = align(replace(job, resume=True, **other), listener)
+    assert (report.boxes, report.resumed) == (BOXES, done)
+    assert 0 < done < BOXES
+    assert f"{done:,} of 1,500 rows of out{suffix} were there already" in listener.notes
+    assert content(folder) == expected(inputs, suffix)
+
+
+def test_interrupted_again_and_again(folder, inputs, monkeypatch):
+    job = make_job(folder, ".npy", batch_size=9)
+    interrupt(monkeypatch, job, 1)
+    for _ in range(3):
+        interrupt(monkeypatch, replace(job, resume=True), 1)
+    assert align(replace(job, resume=True, batch_size=50), Silent()).resumed > 500
+    assert content(folder) == expected(inputs, ".npy")
+
+
+def test_what_is_written_after_a_torn_line_counts(folder, inputs, monkeypatch):
+    job = make_job(folder, ".npy")
+    interrupt(monkeypatch, job, 1)
+    with Path(".out.npy.journal").open("ab") as file:
+        file.write(b'{"done": [[1' + b"0" * 500)
+    [note] = interrupt(monkeypatch, replace(job, resume=True), 2)
+    assert note.startswith(f"{find_past(job.output).done.rows:,} of")
+    assert b"00000" not in Path(".out.npy.journal").read_bytes()
+    align(replace(job, resume=True), Silent())
+    assert content(folder) == expected(inputs, ".npy")
+
+
+def test_to_begin_anew_is_to_begin_a_new_file(folder, inputs, monkeypatch):
+    """A worker of a killed run may live for a moment, with the old file open."""
+    job = make_job(folder, ".npy")
+    interrupt(monkeypatch, job)
+    with Path(".out.npy.partial").open("r+b") as old:
+        align(replace(job, overwrite=True), Silent())
+        old.write(bytes(5000))
+    assert content(folder) == expected(inputs, ".npy")
+
+
+def test_rows_that_nothing_proves_are_computed_again(folder, inputs, monkeypatch):
+    """The journal alone says what is done: whatever else lies in the partial file is written over."""
+    job = make_job(folder, ".npy")
+    interrupt(monkeypatch, job)
+    unfinished = find_past(job.output)
+    order = np.argsort(np.load("boxes.npy")[:, 0], kind="stable")
+    [(first, stop)] = unfinished.done.ranges
+    proved = set(order[first:stop].tolist())
+    with Path(".out.npy.partial").open("r+b") as file:
+        for row in set(range(BOXES)) - proved:
+            file.seek(unfinished.offset + row * 32)
+            file.write(b"\xff" * 32)
+    align(replace(job, resume=True), Silent())
+    assert content(folder) == expected(inputs, ".npy")
+
+
+def test_what_is_counted_is_counted_over_all_runs(folder, monkeypatch):
+    import h5py
+
+    with h5py.File("feats.h5", "r+") as file:
+        file["000"][0, 9, 9] = np.nan
+        file["059"][0, 9, 9] = 1e12
+    job = make_job(folder, ".npy", out_dtype="float16")
+    whole = align(job, Silent())
+    interrupt(monkeypatch, replace(job, overwrite=True))
+    resumed = align(replace(job, overwrite=True, resume=True), Silent())
+    assert (resumed.not_finite, resumed.overflowed) == (whole.not_finite, whole.overflowed)
+    assert whole.not_finite * whole.overflowed > 0
+
+
+def test_a_new_run_does_not_throw_away_rows(folder, inputs, monkeypatch):
+    job = make_job(folder, ".npy")
+    interrupt(monkeypatch, job)
+    message = refused(job)
+    assert message.startswith("out.npy is unfinished: ")
+    assert message.endswith(" of 1,500 rows are done")
+    align(replace(job, overwrite=True), Silent())
+    assert content(folder) == expected(inputs, ".npy")
+    assert refused(replace(job, resume=True)).endswith("/out.npy exists")
+
+
+def test_nothing_to_resume_begins_anew(folder, inputs, monkeypatch):
+    job = make_job(folder, ".npy", resume=True)
+    align(job, Silent())
+    assert content(folder) == expected(inputs, ".npy")
+    for name in expected(inputs, ".npy"):
+        (folder / name).unlink()
+    interrupt(monkeypatch, job)
+    (folder / ".out.npy.partial").unlink()
+    assert align(job, Silent()).resumed == 0
+    assert content(folder) == expected(inputs, ".npy")
+
+
+def test_what_has_changed_is_said(folder, monkeypatch):
+    job = make_job(folder, ".npy", resume=True)
+    interrupt(monkeypatch, job)
+    for change, said in [
+        ({"spec": replace(job.spec, sampling_ratio=4)}, "sampling_ratio was -1, is 4"),
+        ({"spec": replace(job.spec, aligned=True)}, "aligned was False, is True"),
+        ({"out_dtype": "float16"}, "dtype was float32, is float16"),
+        ({"bad_boxes": "zero", "layout": "chw"}, "bad_boxes was error, is zero"),
+        ({"spec": replace(job.spec, reduce="none", output_size=(2, 3))}, "shape was 1500 x 8, is 1500 x 8 x 2 x 3"),
+    ]:
+        assert said in refused(replace(job, **change))
+    for name in ("feats.h5", "boxes.npy"):
+        status = Path(name).stat()
+        os.utime(name, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+        assert refused(job) == f"out.npy was begun by another job: {name} was modified since"
+        os.utime(name, ns=(status.st_atime_ns, status.st_mtime_ns))
+    status = Path("boxes.npy").stat()
+    boxes = np.load("boxes.npy")
+    boxes[7, 2] += 1
+    np.save("boxes.npy", boxes)
+    os.utime("boxes.npy", ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert refused(job) == "out.npy was begun by another job: other boxes"
+
+
+def test_a_journal_cut_anywhere_proves_no_more_than_before(folder, monkeypatch):
+    interrupt(monkeypatch, make_job(folder, ".npy"))
+    path = Path(".out.npy.journal")
+    path.write_bytes(path.read_bytes() + b'{"done": [[1200, 1300], [1350, 1400]], "not_finite": 1, "overflowed": 0}\n')
+    text, whole = path.read_bytes(), find_past(Path("out.npy"))
+    assert whole.done.ranges[1:] == ((1200, 1300), (1350, 1400))
+    ends = [end + 1 for end, byte in enumerate(text) if byte == ord("\n")]
+    for length in range(len(text)):
+        path.write_bytes(text[:length])
+        lines = sum(end <= length for end in ends)
+        found = find_past(Path("out.npy"))
+        assert (found is None) == (lines == 0)
+        if found:
+            assert found.done.ranges == ((), whole.done.ranges[:1], whole.done.ranges)[lines - 1]
+            assert found.end == ends[lines - 1]
+    path.write_bytes(text[:-9] + b"\0\0\n" + text[ends[0] :])
+    assert find_past(Path("out.npy")).done.ranges == whole.done.ranges[:1]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[]\n", "{}\n", '{"format": "roicli journal 9"}\n', "7\n",
+        '{"format": "roicli journal 1", "job": [3], "total": 5, "offset": 0, "size": 0}\n',
+        '{"format": "roicli journal 1", "job": {}, "total": 5, "offset": 0, "size": 0}\n{"done": [[0, 6]]}\n',
+        '{"format": "roicli journal 1", "job": {}, "total": 5, "offset": 0, "size": 0}\n{"done": 3}\n',
+        '{"format": "roicli journal 1", "job": {}, "total": "x", "offset": 0, "size": 0}\n{"done": [[0, 2]]}\n',
+        '{"format": "roicli journal 1", "job": {}, "total": 5, "offset": {}, "size": 0}\n',
+    ],
+)  # fmt: skip
+def test_what_is_no_journal_is_refused(folder, inputs, text):
+    Path(".out.npy.partial").write_bytes(b"some")
+    Path(".out.npy.journal").write_text(text)
+    job = make_job(folder, ".npy")
+    for refusing in (job, replace(job, resume=True)):
+        assert refused(refusing).endswith(".out.npy.journal is no journal that this version of roicli can read")
+    align(replace(job, overwrite=True), Silent())
+    assert content(folder) == expected(inputs, ".npy")
+
+
+def test_rows_are_flushed_before_they_are_proved(folder, monkeypatch):
+    steps = []
+    flush, add, sync = rowfile.RowFile.flush, Journal.add, Journal.flush
+    monkeypatch.setattr(rowfile.RowFile, "flush", lambda *a: (steps.append("rows"), flush(*a))[1])
+    monkeypatch.setattr(Journal, "add", lambda *a: (steps.append("line"), add(*a))[1])
+    monkeypatch.setattr(Journal, "flush", lambda *a: (steps.append("journal"), sync(*a))[1])
+    monkeypatch.setattr(checkpoints, "_PAUSE", 0.01)
+    interrupt(monkeypatch, make_job(folder, ".npy"), 5)
+    assert len(steps) >= 3
+    assert steps == ["rows", "line", "journal"] * (len(steps) // 3)
+
+
+def test_after_a_failed_flush_nothing_more_is_proved(folder, monkeypatch):
+    """The system reports rows that it lost once, and takes them for written afterwards."""
+    calls = []
+
+    def fails_once(descriptor):
+        calls.append(descriptor)
+        if len(calls) == 1:
+            raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(rowfile, "_fdatasync", fails_once)
+    monkeypatch.setattr(checkpoints, "_PAUSE", 0.001)
+    with pytest.raises(OutputError, match=r"out\.npy: cannot write: Input/output error"):
+        align(make_job(folder, ".npy"), Silent())
+    assert len(calls) == 1
+    assert content(folder) == {}
+
+
+# -- faults while files are completed
+
+
+def full(*_, **__):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def after(calls, function):
+    """Make a function that works so many times, then finds the disk full."""
+    left = iter(range(calls))
+    return lambda *a, **k: function(*a, **k) if next(left, None) is not None else full()
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize(
+    ("place", "kept"),
+    [
+        ("create", False), ("first row", False), ("middle", True), ("journal", False), ("later in the journal", True),
+        ("finish", True), ("index", True), ("publish", True),
+    ],
+)  # fmt: skip
+def test_a_full_disk(folder, inputs, monkeypatch, suffix, place, kept):
+    """One error, the output that was there untouched, and what is done kept."""
+    output = folder / f"out{suffix}"
+    output.write_text("before")
+    job = make_job(folder, suffix, overwrite=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "_PAUSE", 0.01)
+        if place == "create":
+            patch.setattr(Journal, "_append", full_in(Journal._append, 0))
+        elif place in ("first row", "middle"):
+            patch.setattr(rowfile.os, "pwrite", after(0 if place == "first row" else 900, os.pwrite))
+        elif "journal" in place:
+            patch.setattr(Journal, "_append", full_in(Journal._append, 1 if place == "journal" else 2))
+        elif place == "finish":
+            if suffix == ".npz":
+                patch.setattr(npz.shutil, "copyfileobj", full)
+            else:
+                patch.setattr(partial.Partial, "flush", partial.writing(output)(full))
+        elif place == "index":
+            patch.setattr("roicli.sinks.csvfile.csv.writer", full)
+        else:
+            patch.setattr(Path, "replace", full)
+        with pytest.raises(OutputError, match=r"cannot write: No space left on device") as caught:
+            align(job, Silent())
+    assert output.read_text() == "before"
+    assert bool(getattr(caught.value, "__notes__", [])) == kept
+    left = content(folder).keys() - {output.name}
+    rows = f".out{suffix}.{'rows.' * (suffix == '.npz')}partial"
+    assert left == ({rows, f".out{suffix}.journal"} if kept else set())
+    assert (align(replace(job, resume=True), Silent()).resumed > 0) == kept
+    assert content(folder) == expected(inputs, suffix)
+
+
+def full_in(append, calls):
+    """Journal lines, of which all after so many find the disk full half way."""
+    left = iter(range(calls))
+
+    def torn(self, line):
+        if next(left, None) is not None:
+            append(self, line)
+            return
+        self._file.write(b'{"done": [[')
+        with partial.writing(self._output):
+            full()
+
+    return torn
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("step", ["before", "after the index", "after the output"])
+def test_killed_while_publishing(folder, inputs, monkeypatch, suffix, step):
+    """A kill between two moves: the next run makes the rest, and takes the index for its own."""
+    job = make_job(folder, suffix)
+    moves = iter(range({"before": 0, "after the index": 1, "after the output": 2}[step]))
+    move, remove = Path.replace, Journal.remove
+
+    def torn(self, target):
+        if next(moves, None) is None:
+            raise Torn
+        return move(self, target)
+
+    def not_removed(self):
+        raise Torn
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", torn)
+        patch.setattr(Journal, "remove", not_removed)
+        patch.setattr(outputs_module.Outputs, "give_up", lambda *_: None)  # a killed process does not clean up
+        with pytest.raises(Torn):
+            align(job, Silent())
+    assert remove is Journal.remove
+    whole = expected(inputs, suffix)
+    assert (f"out{suffix}" in content(folder)) == (step == "after the output")
+    assert ("rows.csv" in content(folder)) == (step != "before")
+    if step == "after the output":
+        assert refused(job).endswith(f"out{suffix} exists")
+        assert refused(replace(job, resume=True, spec=replace(job.spec, aligned=True))).endswith(
+            "aligned was False, is True"
+        )
+    for tasks in () if step == "after the output" else (0, 2):  # the next runs may be killed as well
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoints, "_PAUSE", 0.01)
+            interrupt(monkeypatch, replace(job, resume=True), tasks)
+    report = align(replace(job, resume=True), Silent())
+    assert report.boxes == BOXES
+    assert content(folder) == whole
+
+
+# -- one writer
+
+
+def foreign(output, seconds):
+    """A claim from another machine, touched so long ago."""
+    path = output.with_name(f".{output.name}.0123456789ab-77-5.claim")
+    path.write_text("elsewhere")
+    os.utime(path, (time.time() - seconds,) * 2)
+    return path
+
+
+def test_a_claim_from_another_machine_lives_while_it_is_touched(folder, inputs):
+    job = make_job(folder, ".npy", overwrite=True)
+    path = foreign(folder / "out.npy", 50)
+    for refusing in (job, replace(job, resume=True), replace(job, overwrite=False)):
+        assert refused(refusing) == "out.npy is being written by process 77 of elsewhere"
+    path.unlink()
+    foreign(folder / "rows.csv", 50)
+    assert refused(job) == "rows.csv is being written by process 77 of elsewhere"
+    foreign(folder / "rows.csv", 70)
+    foreign(folder / "out.npy", 70)
+    align(job, Silent())
+    assert content(folder) == expected(inputs, ".npy")
+
+
+def test_a_claim_of_a_number_that_came_again_is_dead(folder, inputs):
+    """Process 1 is alive, but did not start when the owner of the claim did."""
+    mine = Claim(folder / "out.npy")._owner
+    (folder / f".out.npy.{mine.machine}-1-1.claim").touch()
+    align(make_job(folder, ".npy"), Silent())
+    assert content(folder) == expected(inputs, ".npy")
+
+
+def test_names_that_look_alike_are_no_claims(folder, inputs):
+    others = [
+        ".out.npy.claim",
+        ".out.npy.x-1-1.claim",
+        ".xout.npy.0123456789ab-77-5.claim",
+        "out.npy.0123456789ab-1-1.claim",
+    ]
+    for name in others:
+        (folder / name).touch()
+    align(make_job(folder, ".npy"), Silent())
+    assert content(folder) == expected(inputs, ".npy") | dict.fromkeys(others, b"")
+
+
+def test_of_two_that_begin_at_once_one_goes_on(tmp_path, monkeypatch):
+    """The other lays its claim between our two looks: we withdraw, and go on when it has withdrawn too."""
+    claims = [Claim(tmp_path / "out.npy"), Claim(tmp_path / "out.npy")]
+    claims[1]._owner = claim.Owner(claims[0]._owner.machine, os.getppid(), claim._start(os.getppid()))
+    claims[1]._path = tmp_path / f".out.npy.{claims[1]._owner.ending}"
+    lay, laid = Claim._lay, []
+
+    def both(self):
+        lay(self)
+        if not laid:
+            laid.append(self)
+            lay(claims[1])
+
+    waits = []
+
+    def withdraw(seconds):
+        waits.append(seconds)
+        claims[1].release()
+
+    monkeypatch.setattr(Claim, "_lay", both)
+    monkeypatch.setattr(claim.time, "sleep", withdraw)
+    claims[0].take()
+    assert len(waits) == 1
+    assert [path.name for path in tmp_path.iterdir()] == [claims[0]._path.name]
+
+
+def test_a_run_that_was_taken_for_dead_stops_and_touches_nothing(folder, monkeypatch):
+    job = make_job(folder, ".npy")
+    monkeypatch.setattr(checkpoints, "_PAUSE", 0.02)
+    write = rowfile.RowFile.write
+    left = []
+
+    def slow(self, rows, block):
+        write(self, rows, block)
+        if not left:
+            for path in folder.glob(".out.npy.*.claim"):
+                path.unlink()
+            (folder / ".out.npy.journal").write_text("another's")
+            left.append(True)
+            time.sleep(0.2)
+
+    monkeypatch.setattr(rowfile.RowFile, "write", slow)
+    with pytest.raises(OutputError, match="another run has taken over"):
+        align(job, Silent())
+    assert (folder / ".out.npy.journal").read_text().startswith("another's")
+    assert (folder / ".out.npy.partial").exists()
+
+
+# -- boxes that are not pooled
+
+
+@pytest.fixture
+def partly(tmp_path, monkeypatch):
+    """Two maps; boxes of three images, one of them bad."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "feats").mkdir()
+    for name in "ab":
+        np.save(tmp_path / "feats" / f"{name}.npy", np.ones((2, 8, 8), np.float32))
+    boxes = {"a": [[0, 0, 4, 4], [5, 5, 1, 1]], "gone": [[0, 0, 2, 2], [9, 1, 3, 1.5]], "b": [[1, 1, 3, 3]]}
+    (tmp_path / "boxes.json").write_text(json.dumps(boxes))
+    return tmp_path
+
+
+def listed(path):
+    with path.open(newline="", encoding="utf-8") as file:
+        return [(line["box_file_row"], line["image_id"], line["reason"], line["fate"]) for line in csv.DictReader(file)]
+
+
+def call(*arguments):
+    done = subprocess.run([crash.ROICLI, "align", *arguments], capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stderr
+    return done
+
+
+@pytest.mark.parametrize("fate", ["skip", "zero"])
+def test_images_without_features(partly, fate):
+    arguments = ("feats", "boxes.json", "-o", "out.npz", "--size", "2", "--bad-boxes", "zero", "--json")
+    assert "1 of 3 images of boxes.json have no features in feats: 'gone'" in call(*arguments).stderr
+    assert not list(partly.glob("*out*"))
+    done = call(*arguments, "--missing-features", fate)
+    report = json.loads(done.stdout)
+    skipped = [2, 3] if fate == "skip" else []
+    assert report["skipped"] == skipped
+    assert report["zeroed"] == ([1] if skipped else [1, 2, 3])
+    assert report["missing_images"] == 1
+    assert "'gone'; their 2 boxes are" in done.stderr
+    assert done.stderr.splitlines()[-1] == (
+        "not pooled: 2 boxes left out, 1 zeroed" if skipped else "not pooled: 0 boxes left out, 3 zeroed"
+    )
+    with np.load("out.npz") as archive:
+        assert archive["image_ids"].tolist() == ["a", "a", "b"] if skipped else ["a", "a", "gone", "gone", "b"]
+        assert (archive["features"] != 0).any(axis=(1, 2, 3)).tolist() == (
+            [True, False, True] if skipped else [True, False, False, False, True]
+        )
+    word = f"{fate}ped" if skipped else "zeroed"
+    assert listed(partly / "out.npz.skipped.csv") == [
+        ("1", "a", "inverted", "zeroed"),
+        ("2", "gone", "no features", word),
+        ("3", "gone", "no features", word),
+    ]
+
+
+def test_a_list_of_skipped_boxes_goes_with_its_output(partly):
+    arguments = ("feats", "boxes.json", "-o", "out.npy", "--size", "2", "--missing-features", "skip")
+    path = partly / "out.npy.skipped.csv"
+    path.write_text("old")
+    assert "out.npy.skipped.csv exists" in call(*arguments, "--bad-boxes", "skip").stderr
+    assert path.read_text() == "old"
+    assert call(*arguments, "--bad-boxes", "skip", "--overwrite").returncode == 0
+    assert len(listed(path)) == 3
+    (partly / "boxes.json").write_text('{"a": [[0, 0, 4, 4]]}')
+    (partly / "out.npy").unlink()
+    assert "out.npy.skipped.csv is of an earlier run" in call(*arguments).stderr
+    assert path.exists()
+    assert call(*arguments, "--overwrite").returncode == 0
+    assert not path.exists()
+
+
+def test_all_images_without_features(partly):
+    (partly / "boxes.json").write_text('{"x": [[0, 0, 4, 4]], "y": [[0, 0, 4, 4]]}')
+    for fate, rows in (("skip", 0), ("zero", 2)):
+        done = call("feats", "boxes.json", "-o", "out.npy", "--missing-features", fate, "--overwrite", "--json")
+        assert json.loads(done.stdout)["shape"] == [rows, 2, 7, 7]
+        assert not np.load("out.npy").any()
+
+
+def test_two_images_of_one_map_are_refused_all_the_same(partly):
+    images = [{"id": 1, "file_name": "a.jpg"}, {"id": 2, "file_name": "a.png"}, {"id": 3, "file_name": "gone.png"}]
+    annotations = [{"id": n, "image_id": n, "bbox": [0, 0, 4, 4]} for n in (1, 2, 3)]
+    (partly / "boxes.json").write_text(json.dumps({"images": images, "annotations": annotations}))
+    done = call("feats", "boxes.json", "-o", "out.npy", "--missing-features", "skip")
+    assert done.returncode == 3
+    assert "would all be map 'a'" in done.stderr
