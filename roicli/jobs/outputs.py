@@ -81,17 +81,17 @@ class Outputs:
         The output.
     journal : Journal
         What is done of it.
-    before : int
-        Rows that the journal proves already.
+    past : Past, optional
+        What an earlier run has left.
     beat : callable
         Shows other runs that this one is alive.
     """
 
-    def __init__(self, sink: PooledSink, journal: Journal, before: int, beat: Callable[[], None]) -> None:
-        self._sink, self._journal = sink, journal
+    def __init__(self, sink: PooledSink, journal: Journal, past: Past | None, beat: Callable[[], None]) -> None:
+        self._sink, self._journal, self._past = sink, journal, past
         self._side: list[SideFile] = []
         self._published = False
-        self.checkpoints = Checkpoints(journal, sink.target, beat, before)
+        self.checkpoints = Checkpoints(journal, sink.target, beat, past.done.rows if past else 0)
 
     @property
     def target(self) -> RowFile:
@@ -121,9 +121,11 @@ class Outputs:
             return None
         for file in self._side:
             file.abort()
-        self._sink.abort(keep_rows=proved > 0)
+        # What an earlier run has left stays even without rows: it may have published a file beside the output.
+        self._sink.abort(keep_rows=proved > 0 or self._past is not None)
         if proved == 0:
-            self._journal.remove()
+            if self._past is None:
+                self._journal.remove()
             return None
         return f"{proved:,} of {total:,} rows are done; continue with --resume"
 
@@ -144,7 +146,7 @@ def begun(
     sink = open_sink()
     try:
         journal = Journal.reopen(output, past.end) if past else Journal.create(output, job, total, sink.target)
-        outputs = Outputs(sink, journal, past.done.rows if past else 0, beat)
+        outputs = Outputs(sink, journal, past, beat)
     except BaseException:
         sink.abort(keep_rows=past is not None)
         raise

@@ -93,7 +93,8 @@ def _past(output: Path, rows: Path, moved: Path, lines: list[tuple[dict[str, Any
         raise ValueError(header["format"])
     if not all(isinstance(header[name], int) and header[name] >= 0 for name in ("total", "offset", "size")):
         raise ValueError(header)
-    last = rest[-1][0] if rest else {}
+    # Lines of another run may follow that went on, and was killed too, before it published.
+    last: dict[str, Any] = next((line for line, _ in reversed(rest) if "publishing" in line), {})
     final = Path(os.path.realpath(output))
     published = "publishing" in last and not moved.exists() and final.exists() and identity(final) == last["publishing"]
     if not published and not (rows.exists() and rows.stat().st_size >= header["size"]):
