@@ -165,7 +165,7 @@ def test_bytes_shuffled_by_another_size_are_left_to_hdf5(tmp_path: Path):
 NBYTES = int(np.prod(CHUNK)) * 4
 NOISE = np.random.default_rng(0).bytes(NBYTES)
 NOT_FULL = f"its chunk at (8, 0, 0) does not hold {NBYTES} bytes"
-BY_HDF5 = "read data"  # its versions say it differently
+BY_ZLIB = "incorrect"
 ONES = zlib.compress(b"\1" * NBYTES)
 BROKEN = {
     "inflates to less": (zlib.compress(NOISE[:-4]), 0, NOT_FULL),
@@ -173,8 +173,8 @@ BROKEN = {
     "a bomb": (zlib.compress(bytes(2**27), 9), 0, NOT_FULL),
     "cut in its checksum": (zlib.compress(NOISE)[:-1], 0, NOT_FULL),
     "cut in its data": (zlib.compress(NOISE)[: NBYTES // 2], 0, NOT_FULL),
-    "wrong checksum": (ONES[:-1] + bytes([ONES[-1] ^ 1]), 0, BY_HDF5),
-    "no deflated data": (NOISE, 0, BY_HDF5),
+    "wrong checksum": (ONES[:-1] + bytes([ONES[-1] ^ 1]), 0, BY_ZLIB),
+    "no deflated data": (NOISE, 0, BY_ZLIB),
     "a flipped byte": (ONES[:4] + bytes([ONES[4] ^ 0xFF]) + ONES[5:], 0, ""),
     "not deflated, too short": (NOISE[:-4], 2, NOT_FULL),
     "not deflated, too long": (NOISE + b"\0" * 4, 2, NOT_FULL),
@@ -189,13 +189,13 @@ def test_a_broken_chunk_is_one_error_that_names_it(tmp_path: Path, kind: str):
         file["maps"].id.write_direct_chunk((8, 0, 0), data, mask)
     source = open_source(path)
     tracemalloc.start()
-    with pytest.raises(FileError, match="cannot be read") as refusal:
+    with pytest.raises(FileError, match=r"cannot be read|is damaged") as refusal:
         source.read(0)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert f"{path}, dataset /maps" in str(refusal.value)
     assert reason in str(refusal.value)
-    assert peak < 2**20
+    assert peak < 2**23
 
 
 @pytest.fixture

@@ -100,6 +100,8 @@ MODULES = [found.name for found in pkgutil.walk_packages(roicli.__path__, "roicl
 
 @pytest.mark.parametrize("module", MODULES)
 def test_docstrings(module):
+    if module == "roicli.kernels.compiled":
+        pytest.importorskip("numba")
     failed, _ = doctest.testmod(importlib.import_module(module), extraglobs={"np": np})
     assert failed == 0
 
