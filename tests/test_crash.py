@@ -226,3 +226,26 @@ def test_a_disk_that_fills_up_meanwhile(folder, small_disk):
     run(folder, "--resume", "--overwrite", output=output)
     assert output.read_bytes() == (folder / "expected.npy").read_bytes()
     assert {path.name for path in small_disk.iterdir()} == {"out.npy"}
+
+
+def test_ten_parts_of_which_one_is_killed(folder, job):
+    """Done in ten processes at once, one killed and resumed, and joined: the bytes of a single run."""
+    names = [f"part-{n}.npy" for n in range(1, 11)]
+    parts = [("--shard", f"{n}/10", "--index", f"rows-{n}.csv") for n in range(1, 11)]
+    processes = [start(folder, *part, output=name) for name, part in zip(names, parts, strict=True)]
+    for _ in range(20_000):
+        if (folder / ".part-5.npy.journal").exists():
+            break
+        time.sleep(0.0005)
+    os.killpg(processes[4].pid, signal.SIGKILL)
+    for process in processes:
+        process.communicate(timeout=60)
+    assert [process.returncode for process in processes] == [0] * 4 + [-signal.SIGKILL] + [0] * 5
+    merge = [crash.ROICLI, "merge", "out.npy", *names]
+    missing = subprocess.run(merge, cwd=folder, capture_output=True, text=True, check=False)
+    assert missing.returncode == 3
+    assert "part-5.npy" in missing.stderr
+    run(folder, *parts[4], "--resume", output=names[4])
+    subprocess.run(merge, cwd=folder, check=True)
+    assert (folder / "out.npy").read_bytes() == (job / "expected.npy").read_bytes()
+    assert not list(folder.glob(".*"))
