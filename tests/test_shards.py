@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roicli.cli.align import align as align_command
 from roicli.errors import RoicliError, UsageError
 from roicli.jobs import AlignJob, MergeJob, align, merge
 from roicli.shards import Shard, parts_of, read_shard
@@ -386,8 +385,6 @@ def test_the_job_script_of_the_readme(tmp_path):
     root = Path(__file__).parent.parent
     script, joined = re.findall(r"^```bash\n(.*?)^```$", (root / "README.md").read_text(), re.MULTILINE | re.DOTALL)
     tasks = int(re.search(r"--array=1-(\d+)", script)[1])
-    if not any(option.name == "resume" for option in align_command.params):
-        script = script.replace(" --resume", "")
     for name in ("feats.h5", "boxes.json"):
         (tmp_path / name).write_bytes((root / "sample_data" / name).read_bytes())
     (tmp_path / "job.sh").write_text(script)
