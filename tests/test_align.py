@@ -282,7 +282,7 @@ def test_messages(many):
         (("feats.h5", "short.json", *out), ["short.json", "box 0"]),
         (("feats.h5", "nan.csv", *out), ["2 of 3 boxes of nan.csv are NaN", "lines 3, 4", "--bad-boxes"]),
         (("feats.h5", "unknown.json", *out), ["1 of 2 images of unknown.json", "'99'", "'0007'"]),
-        (("feats.h5", "boxes.json", "--box-format", "xyxy", *out), ["are inverted", "annotation", "--box-format xywh"]),
+        (("feats.h5", "boxes.json", "--box-format", "xyxy", *out), ["are inverted", "annotation", "--box-format"]),
         (("feats.h5", "one.json", *out), ["one.json name no image", "5 maps"]),
         (("maps.npy", "far.json", *out), ["far.json, box 0: batch index 2", "2 maps", "0 to 1"]),
         (("mixed.h5", "two.json", *out), ["mixed.h5, dataset /8 has 4 channels", "dataset /7 has 3", "--layout hwc"]),

@@ -11,6 +11,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -596,3 +597,44 @@ def test_two_images_of_one_map_are_refused_all_the_same(partly):
     done = call("feats", "boxes.json", "-o", "out.npy", "--missing-features", "skip")
     assert done.returncode == 3
     assert "would all be map 'a'" in done.stderr
+
+
+def test_values_behind_a_virtual_dataset_count_as_input(folder, inputs):
+    """A file that only refers to the features is the same when they are others."""
+    (folder / "feats.h5").rename(folder / "real.h5")
+    with h5py.File(folder / "real.h5") as real, h5py.File(folder / "feats.h5", "w") as file:
+        for name, maps in real.items():
+            layout = h5py.VirtualLayout(maps.shape, maps.dtype)
+            layout[...] = h5py.VirtualSource("real.h5", name, maps.shape)
+            file.create_virtual_dataset(name, layout)
+    files = take_files(make_job(folder, ".npy"))
+    assert any(path.endswith("real.h5") for path in files)
+
+
+def take_files(job):
+    seen = []
+
+    def take(parameters, boxes, inputs, infos, shape, dtype):
+        seen.extend(inputs.source.paths)
+        raise Torn
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.modules["roicli.jobs.align"], "take_fingerprint", take)
+        with pytest.raises(Torn):
+            align(job, Silent())
+    return seen
+
+
+def test_an_hdf5_output_without_room_from_the_start(folder):
+    command = ["sh", "-c", 'ulimit -f 8; exec "$@"', "sh", sys.executable, "-m", "roicli", "align", "feats.h5"]
+    done = subprocess.run(
+        [*command, "boxes.npy", "-o", "out.h5", "--size", "9"], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 3, done.stderr
+    assert "out.h5: cannot write: " in done.stderr
+    assert not list(folder.glob(".out*"))
+
+
+@pytest.mark.parametrize("name", ["out.npy.skipped.csv"])
+def test_an_index_by_a_name_of_the_output(folder, name):
+    assert "needs for itself" in refused(replace(make_job(folder, ".npy"), index=Path(name)))

@@ -262,7 +262,9 @@ def test_a_part_that_becomes_a_whole(job, tmp_path):
     with pytest.raises(RoicliError, match=r"out\.npy\.shard\.json exists"):
         align_here(job, tmp_path / "out.npy", "1/2")
     (tmp_path / "out.npy.skipped.csv").unlink()
-    align_here(job, tmp_path / "out.npy")
+    with pytest.raises(RoicliError, match=r"out\.npy\.shard\.json exists"):
+        align_here(job, tmp_path / "out.npy")
+    align_here(job, tmp_path / "out.npy", overwrite=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.npy", "out.npy.skipped.csv"]
 
 
@@ -378,6 +380,14 @@ def test_a_part_that_claims_any_size(parts, tmp_path):
         claims.create_dataset("features", (2_000_000_000, 4), "f4", chunks=(10, 4))
         claims.create_dataset("output_rows", (2_000_000_000,), "i8", chunks=(10,))
     assert merge_refused(tmp_path, "out.h5", "b.h5") == "b.h5, /features is not as roicli writes it"
+
+
+def test_a_part_that_is_unfinished(parts, tmp_path):
+    """A kill while a part was replaced may leave the old rows beside a new record."""
+    for name in ("part-1.npy", "part-1.npy.shard.json"):
+        (tmp_path / name).write_bytes((parts / name).read_bytes())
+    (tmp_path / ".part-1.npy.journal").touch()
+    assert merge_refused(tmp_path, "out.npy", "part-1.npy") == "part-1.npy is unfinished"
 
 
 def test_the_job_script_of_the_readme(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -113,7 +114,7 @@ def _align(job: AlignJob, listener: Listener, beat: Callable[[], None]) -> RunRe
 
     if job.index is not None:
         IndexFile.check(job.index, overwrite=may_replace(job.index))
-    if job.needs_shard_file:
+    if job.output.suffix.lower() == ".npy":
         check_name(shard_file(job.output), overwrite=may_replace(shard_file(job.output)))
     inputs = job.bind(note)
     _spare_inputs(job, inputs)
@@ -212,7 +213,10 @@ def _side_files(
 def _spare_inputs(job: AlignJob, inputs: Inputs) -> None:
     """Refuse to write over what is read, which `overwrite` does not mean."""
     read = [job.boxes, *(Path(path) for path in inputs.source.paths)]
-    for path in (job.output, job.index, SkippedFile.beside(job.output)):
+    beside = (SkippedFile.beside(job.output), shard_file(job.output))
+    if job.index is not None and os.path.realpath(job.index) in map(os.path.realpath, beside):
+        raise OutputError(f"{job.index} is a name that the output needs for itself", "Name another index.")
+    for path in (job.output, job.index, *beside):
         if path is not None and path.exists() and any(path.samefile(other) for other in read):
             raise OutputError(f"{path} is an input of this job", "Name another output.")
 

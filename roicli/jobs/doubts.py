@@ -21,6 +21,8 @@ from roicli.spec import MIN_SCALE, PoolSpec
 _ON_MAP = 0.9
 # A remedy must suit so many of the boxes.
 _NEARLY_ALL = 0.99
+# By so much may boxes in 0..1 of the image leave it, since corners are made of rounded centres and widths.
+_ROUNDED = 0.01
 # Images are rarely reduced further by a network.
 _STRIDES = (2, 4, 8, 16, 32, 64, 128)
 
@@ -33,8 +35,13 @@ def doubt_numbers(job: PoolJob, table: BoxTable) -> Iterator[str]:
         return
     if len(inverted) > len(boxes) / 2:
         said = f"{len(inverted)} of {len(table)} boxes of {table.source} have x2 < x1 or y2 < y1, read as "
-        yield f"{said}{table.box_format}{_better_reading(from_xyxy(boxes, table.box_format), table.box_format)}"
-    elif not job.normalized and boxes.min() >= 0 and boxes.max() <= 1:
+        unit = (
+            "; if they are in 0..1 of the image, give --normalized too"
+            if _in_unit(boxes) and not job.normalized
+            else ""
+        )
+        yield f"{said}{table.box_format}{_better_reading(from_xyxy(boxes, table.box_format), table.box_format)}{unit}"
+    elif not job.normalized and _in_unit(boxes):
         yield f"all boxes of {table.source} lie within 0 and 1: if they are in 0..1 of the image, give --normalized"
 
 
@@ -46,7 +53,7 @@ def _better_reading(given: NDArray[np.float64], box_format: BoxFormat) -> str:
     if ((a <= b) & (c <= d)).mean() >= _NEARLY_ALL:
         return ": their numbers may be x1, x2, y1, y2; write x1, y1, x2, y2"
     if box_format is BoxFormat.XYXY and (given[:, 2:] >= 0).mean() >= _NEARLY_ALL:
-        return ": their numbers may be x, y, width, height; give --box-format xywh"
+        return ": their numbers may be x, y, width, height; give --box-format xywh, or cxcywh if x, y is the centre"
     return ""
 
 
@@ -64,7 +71,7 @@ def doubt_places(job: PoolJob, work: Prepared) -> Iterator[str]:
             yield f"{beyond} of {len(boxes)} boxes lie for the most part beyond their maps{remedy}"
     cells = np.abs(boxes[:, 2:] - boxes[:, :2]) * spec.spatial_scale
     small = int((cells < 1).all(axis=1).sum())
-    normalized = boxes.min() >= 0 and boxes.max() <= 1  # which has been said already
+    normalized = _in_unit(boxes)  # which has been said already
     unscaled = replace(spec, spatial_scale=1.0)
     twice = spec.spatial_scale < 1 and _fits(boxes, sizes, unscaled)
     if not normalized and small > len(boxes) * (0.5 if twice else 0.9):
@@ -98,6 +105,11 @@ def _other_scale(job: PoolJob, boxes: NDArray[np.float64], sizes: NDArray[np.flo
 
 
 def _fits(boxes: NDArray[np.float64], sizes: NDArray[np.float64], spec: PoolSpec) -> bool:
-    """Tell whether nearly all boxes lie on their maps and none is inverted."""
-    upright = (boxes[:, 2:] >= boxes[:, :2]).all()
-    return bool(upright and (shares_inside(boxes, sizes, spec) >= _ON_MAP).mean() >= _NEARLY_ALL)
+    """Tell whether nearly all boxes lie on their maps and are not inverted."""
+    upright = (boxes[:, 2:] >= boxes[:, :2]).all(axis=1)
+    return bool((upright & (shares_inside(boxes, sizes, spec) >= _ON_MAP)).mean() >= _NEARLY_ALL)
+
+
+def _in_unit(boxes: NDArray[np.float64]) -> bool:
+    """Tell whether all boxes lie within 0 and 1, but for what rounding may add."""
+    return bool(boxes.min() >= -_ROUNDED and boxes.max() <= 1 + _ROUNDED)

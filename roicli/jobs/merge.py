@@ -20,8 +20,10 @@ from roicli.sinks import (
     PooledSink,
     Record,
     RowFile,
+    SkippedFile,
     Stretch,
     VirtualFile,
+    check_name,
     check_output,
     discard_past,
     open_sink,
@@ -91,6 +93,8 @@ def merge(job: MergeJob, advance: Callable[[int], None]) -> MergeReport:
     check_output(job.output)
     with claimed([job.output]) as beat:
         find_unfinished(job.output, resume=False, overwrite=job.overwrite)
+        for path in (shard_file(job.output), SkippedFile.beside(job.output)):
+            check_name(path, overwrite=job.overwrite)
         return _merge(job, advance, beat)
 
 
@@ -115,7 +119,8 @@ def _merge(job: MergeJob, advance: Callable[[int], None], beat: Callable[[], Non
                     beat()
             sink.finish()
         with held_off():
-            shard_file(job.output).unlink(missing_ok=True)  # of a part that this output replaces
+            for path in (shard_file(job.output), SkippedFile.beside(job.output)):  # of an output that this replaces
+                path.unlink(missing_ok=True)
             sink.publish()
     except BaseException:
         sink.abort()

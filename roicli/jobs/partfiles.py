@@ -14,6 +14,7 @@ from roicli.errors import OutputError
 from roicli.jobs.part import NAMES
 from roicli.outputs import Output, open_output
 from roicli.shards import MAX_PARTS, Shard
+from roicli.sinks import journal_path
 
 _MADE_BY = "Give the outputs of roicli align --shard I/N, all of one job."
 _SHOWN = 10
@@ -48,6 +49,8 @@ def read_parts(paths: Sequence[Path]) -> list[StoredPart]:
 
 
 def _read(path: Path) -> StoredPart:
+    if journal_path(path).exists():  # what lies beside an .npy may be newer than that, or older
+        raise OutputError(f"{path} is unfinished", "Make this part again, with --resume to go on.")
     output = open_output(path)
     said = output.parameters
     found = re.fullmatch(r"(\d{1,7})/(\d{1,7})", str(said.get("shard")))

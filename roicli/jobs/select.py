@@ -127,7 +127,7 @@ def _bad_rows(
         (
             inverted,
             "inverted (x2 < x1 or y2 < y1)",
-            "Are they xywh? Then give --box-format xywh; else --bad-boxes skip, zero or keep.",
+            "Are they xywh or cxcywh? Then say so by --box-format; else give --bad-boxes skip, zero or keep.",
         ),
     ):
         if not len(rows):

@@ -61,7 +61,8 @@ def load_kernel(name: KernelName, dtype: np.dtype[Any]) -> Kernel:
         from roicli.kernels.compiled import compile_for, pool_compiled
     except ImportError as error:
         raise UsageError(
-            f"the kernel numba cannot be loaded: {error}", "Install it with: pip install 'roicli[fast]'"
+            f"the kernel numba cannot be loaded: {error}",
+            "Install numba, or roicli with its extra [fast]; or give --kernel numpy.",
         ) from error
     compile_for(dtype)
     return Kernel(pool_compiled, sparse=0)

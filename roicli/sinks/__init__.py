@@ -2,7 +2,7 @@
 
 from roicli.sinks.claim import Claim, LostClaimError
 from roicli.sinks.index import IndexFile
-from roicli.sinks.journal import Journal, Progress
+from roicli.sinks.journal import Journal, Progress, journal_path
 from roicli.sinks.open import HDF5_SUFFIXES, check_output, discard_past, find_past, open_sink
 from roicli.sinks.partial import check_name, in_words
 from roicli.sinks.past import Past
@@ -34,6 +34,7 @@ __all__ = [
     "discard_past",
     "find_past",
     "in_words",
+    "journal_path",
     "open_sink",
     "shard_file",
 ]

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import math
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +22,25 @@ def write_record(file: Any, record: Record) -> None:
     """Write all that is recorded beside the features."""
     import h5py
 
-    file.attrs.update(record.parameters)
+    # Names of files may be bytes that are no UTF-8, of which HDF5 makes no text.
+    for name, value in record.parameters.items():
+        file.attrs[name] = value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
     for column, array in record.columns().items():
         text = array.dtype.kind == "U"
         file.create_dataset(
             column, data=array.astype(object) if text else array, dtype=h5py.string_dtype() if text else None
         )
+
+
+@contextmanager
+def _complaints() -> Iterator[None]:
+    """Turn what h5py raises over a disk without room into an OSError."""
+    try:
+        yield
+    except RuntimeError as error:
+        found = re.search(r"errno = (\d+)", str(error))
+        number = int(found[1]) if found else errno.EIO
+        raise OSError(number, os.strerror(number)) from error
 
 
 def create_hdf5(path: Path, name: Path, shape: tuple[int, ...], dtype: np.dtype[Any], record: Record) -> RowFile:
@@ -31,7 +50,9 @@ def create_hdf5(path: Path, name: Path, shape: tuple[int, ...], dtype: np.dtype[
     """
     import h5py
 
-    with writing(name), h5py.File(path, "w", libver=("earliest", "v110")) as file:
+    with writing(name), path.open("wb") as file:  # HDF5 may die of a disk or a limit that has no room
+        os.truncate(file.fileno(), math.prod(shape) * dtype.itemsize)
+    with writing(name), _complaints(), h5py.File(path, "w", libver=("earliest", "v110")) as file:
         write_record(file, record)
         layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
         layout.set_layout(h5py.h5d.CONTIGUOUS)

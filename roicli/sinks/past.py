@@ -117,7 +117,7 @@ def _past(output: Path, rows: Path, moved: Path, lines: list[tuple[dict[str, Any
 def _progress(line: dict[str, Any], total: int) -> Progress:
     ranges: list[Range] = []
     for first, stop in line["done"]:
-        if not 0 <= first < stop <= total:
+        if type(first) is not int or type(stop) is not int or not 0 <= first < stop <= total:
             raise ValueError(f"rows {first} to {stop} of {total}")
         ranges.append((first, stop))
     return Progress(tuple(ranges), line["not_finite"], line["overflowed"])

@@ -15,7 +15,7 @@ from roicli.sources.choose import sibling_ids
 from roicli.sources.chunks import GzipChunks
 from roicli.sources.files import StoredArray, file_size, printable, reading, wrong_content
 from roicli.sources.hdf5_heap import check_strings
-from roicli.sources.hdf5_storage import check_chunks, check_parts, check_storage
+from roicli.sources.hdf5_storage import check_chunks, check_parts, check_storage, other_files
 from roicli.sources.hdf5_tree import find_maps, members, name_of, raw
 
 # What the text of an id takes in memory, at the least.
@@ -35,6 +35,7 @@ class Hdf5Source(MapSource):
     def __init__(self, path: Path, layout: Layout, dataset: str | None) -> None:
         super().__init__(path, layout)
         self._sound: set[str] = set()  # virtual datasets whose parts are all there
+        self._others: set[str] = set()
         with reading(self.name):
             import h5py
 
@@ -49,6 +50,11 @@ class Hdf5Source(MapSource):
                 else:
                     self.labelled = True
                     self.ids = unique(map(printable, choice.maps), self.name)
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The file, and those that hold values of the maps looked up so far."""
+        return (str(self.path), *sorted(self._others))
 
     def _list_stack(self, stack: Any) -> None:
         """Take the ids of a 4-D dataset from the dataset of ids beside it, or else count its maps."""
@@ -99,6 +105,8 @@ class Hdf5Source(MapSource):
             if dataset.is_virtual and path not in self._sound:
                 check_parts(dataset, where)
                 self._sound.add(path)
+            if dataset.is_virtual or dataset.external:
+                self._others |= other_files(dataset)
             start = _start(dataset)
             plain = None if start is None else StoredArray(self.path, start, shape, dtype)
             if plain:

@@ -83,10 +83,18 @@ def check_parts(dataset: Any, where: str) -> None:
                     "Make virtual datasets of plain ones.",
                 )
             extent = source.src_space.shape
-            if len(extent) != part.ndim or any(a > b for a, b in zip(extent, part.shape, strict=True)):
+            # A selection of the whole part has no extent of its own.
+            if extent and (len(extent) != part.ndim or any(a > b for a, b in zip(extent, part.shape, strict=True))):
                 raise FileError(
                     f"{where} needs a virtual part of shape {extent}, {name} of {file_name} is {part.shape}", COPY_AGAIN
                 )
+
+
+def other_files(dataset: Any) -> set[str]:
+    """Paths of the files that hold values of a dataset, where those are not in its own."""
+    parts = [_part(dataset, source) for source in dataset.virtual_sources()] if dataset.is_virtual else []
+    external = [Path(dataset.file.filename).parent / name for name, _, _ in dataset.external or ()]
+    return {str(path) for path in (*parts, *external)} - {dataset.file.filename}
 
 
 def _part(dataset: Any, source: Any) -> Path:

@@ -26,7 +26,6 @@ class ManySource:
         self._parts = tuple(parts)
         self._ends = tuple(accumulate(len(part.ids) for part in parts))
         self._in_use: OrderedDict[int, None] = OrderedDict()
-        self.paths = tuple(path for part in parts for path in part.paths)
         self.labelled = parts[0].labelled
         for part in parts:
             if part.labelled != self.labelled:
@@ -47,6 +46,11 @@ class ManySource:
             self.ids: Sequence[str] = tuple(owner)
         else:
             self.ids = Counted(self._ends[-1])
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The files that hold the maps."""
+        return tuple(path for part in self._parts for path in part.paths)
 
     def _locate(self, index: int) -> tuple[FeatureSource, int]:
         """Find the part and the index in it; the part used longest ago gives up its handle."""
