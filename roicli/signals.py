@@ -6,9 +6,10 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import NoReturn
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# Seconds until a signal is heard again that came where nothing can be raised.
+_AGAIN = 0.005
 _received: list[int] = []
 
 
@@ -33,7 +34,7 @@ def check() -> None:
 @contextmanager
 def held_off() -> Iterator[None]:
     """Let no signal stop what happens inside; one that comes is heard afterwards."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (*_STOPPING, signal.SIGALRM))
     try:
         yield
     finally:
@@ -45,11 +46,28 @@ def leave_to_parent() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (*_STOPPING, signal.SIGALRM))
 
 
-def _stop(number: int, frame: FrameType | None) -> NoReturn:
+def _stop(number: int, frame: FrameType | None) -> None:
     for other in _STOPPING:
         signal.signal(other, signal.SIG_IGN)
-    _received.append(number)
-    raise Stopped(128 + number)
+    if not _received:
+        _received.append(number)
+    if _swallows(frame):
+        signal.signal(signal.SIGALRM, _stop)
+        signal.setitimer(signal.ITIMER_REAL, _AGAIN)
+        return
+    raise Stopped(128 + _received[0])
+
+
+def _swallows(frame: FrameType | None) -> bool:
+    """Whether Python would only print what is raised here: in a callback of a weak reference or a destructor."""
+    while frame is not None:
+        file, name = frame.f_code.co_filename, frame.f_code.co_name
+        if file.endswith(("weakref.py", "_weakrefset.py")) or name == "__del__":
+            return True
+        if file.startswith("<frozen importlib") and name == "cb":
+            return True
+        frame = frame.f_back
+    return False

@@ -249,3 +249,20 @@ def test_ten_parts_of_which_one_is_killed(folder, job):
     subprocess.run(merge, cwd=folder, check=True)
     assert (folder / "out.npy").read_bytes() == (job / "expected.npy").read_bytes()
     assert not list(folder.glob(".*"))
+
+
+def test_a_signal_in_a_callback_is_heard_after_it():
+    """Python prints what is raised in the callback of a weak reference, and goes on as if nothing had happened."""
+    program = """
+import os, signal, time, weakref
+from roicli import signals
+class Thing: pass
+def gone(): os.kill(os.getpid(), signal.SIGTERM); time.sleep(0.001)
+signals.listen()
+thing = Thing()
+weakref.finalize(thing, gone)
+del thing
+time.sleep(5)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=20)
+    assert (done.returncode, done.stderr) == (143, "")
