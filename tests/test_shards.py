@@ -390,6 +390,16 @@ def test_a_part_that_is_unfinished(parts, tmp_path):
     assert merge_refused(tmp_path, "out.npy", "part-1.npy") == "part-1.npy is unfinished"
 
 
+def test_a_merge_that_fails_at_last_leaves_what_belongs_to_the_old_output(parts, tmp_path, monkeypatch):
+    for name in ("out.npy", "out.npy.shard.json", "out.npy.skipped.csv"):
+        (tmp_path / name).write_text("old")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        merge_refused(tmp_path, "out.npy", *(parts / f"part-{n}.npy" for n in range(1, 11)), overwrite=True)
+    merge_here(tmp_path / "out.npy", *(parts / f"part-{n}.npy" for n in range(1, 11)), overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["out.npy"]
+
+
 def test_the_job_script_of_the_readme(tmp_path):
     """As Slurm runs it: each task by itself, with its variables set."""
     root = Path(__file__).parent.parent

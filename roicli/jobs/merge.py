@@ -119,9 +119,9 @@ def _merge(job: MergeJob, advance: Callable[[int], None], beat: Callable[[], Non
                     beat()
             sink.finish()
         with held_off():
-            for path in (shard_file(job.output), SkippedFile.beside(job.output)):  # of an output that this replaces
-                path.unlink(missing_ok=True)
             sink.publish()
+            for path in (shard_file(job.output), SkippedFile.beside(job.output)):  # of the output that was replaced
+                path.unlink(missing_ok=True)
     except BaseException:
         sink.abort()
         raise
