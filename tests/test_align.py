@@ -488,7 +488,7 @@ def test_an_unexpected_failure_is_one_line_without_debug(many, monkeypatch):
     from click.testing import CliRunner
 
     from roicli.cli.main import main
-    from roicli.jobs import align as job
+    from roicli.jobs.align import align as job
 
     folder, *_ = many
     monkeypatch.setattr(sys.modules[job.__module__], "prepare", lambda *_, **__: 1 / 0)

@@ -11,7 +11,9 @@ import pytest
 import roicli
 from roicli.boxes import BoxFormat
 from roicli.errors import RoicliError
-from roicli.jobs import AlignJob, PoolJob, align, check
+from roicli.jobs.align import AlignJob, align
+from roicli.jobs.check import check
+from roicli.jobs.prepare import PoolJob
 from roicli.spec import PoolSpec
 
 ROICLI = Path(sys.executable).with_name("roicli")

@@ -31,7 +31,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from roicli.errors import RoicliError
-from roicli.jobs import AlignJob, align
+from roicli.jobs.align import AlignJob, align
 from roicli.spec import PoolSpec
 
 MAP = np.arange(60, dtype="f4").reshape(3, 4, 5)

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from roicli.errors import RoicliError
-from roicli.jobs import AlignJob, align, info
+from roicli.jobs.align import AlignJob, align
+from roicli.jobs.info import info
 from roicli.shards import Shard
 from roicli.sources import Inventory, inventory
 from roicli.spec import PoolSpec

@@ -19,8 +19,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 import crash
 
 from roicli.errors import OutputError
-from roicli.jobs import AlignJob, align, checkpoints
+from roicli.jobs import checkpoints
 from roicli.jobs import outputs as outputs_module
+from roicli.jobs.align import AlignJob, align
 from roicli.sinks import Claim, Journal, claim, find_past, npz, partial, rowfile
 from roicli.spec import PoolSpec
 

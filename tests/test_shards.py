@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roicli.errors import RoicliError, UsageError
-from roicli.jobs import AlignJob, MergeJob, align, merge
+from roicli.jobs.align import AlignJob, align
+from roicli.jobs.merge import MergeJob, merge
 from roicli.shards import Shard, parts_of, read_shard
 from roicli.sinks import virtual
 from roicli.spec import PoolSpec

@@ -83,8 +83,8 @@ def align(features: str, boxes: Path, quiet: bool, as_json: bool, workers: int |
       roicli align map.npy boxes.csv -o means.npy --reduce mean --index rows.csv
     """
     from roicli.cli.render import Display, show_report
-    from roicli.jobs import AlignJob
-    from roicli.jobs import align as run_job
+    from roicli.jobs.align import AlignJob
+    from roicli.jobs.align import align as run_job
 
     job = AlignJob(features, boxes, spec=make_spec(options), workers=workers or usable_cores(), **options)
     with Display(quiet=quiet) as display:

@@ -31,8 +31,8 @@ def check(features: str, boxes: Path, quiet: bool, as_json: bool, **options: Any
       roicli check feats.h5 boxes.json --spatial-scale 1/16
       roicli check 'feats/*.npy' boxes.csv --aligned --json
     """
-    from roicli.jobs import PoolJob
-    from roicli.jobs import check as run_job
+    from roicli.jobs.check import check as run_job
+    from roicli.jobs.prepare import PoolJob
 
     def say(kind: str, text: str) -> None:
         if not quiet:

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from roicli.cli.render import count
-from roicli.jobs import CheckReport
+from roicli.jobs.check import CheckReport
 from roicli.sinks import in_words
 
 

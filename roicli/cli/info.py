@@ -22,7 +22,7 @@ def info(file: str, as_json: bool) -> None:
       roicli info boxes.json --json
       roicli info 'feats/*.npy'
     """
-    from roicli.jobs import info as run_job
+    from roicli.jobs.info import info as run_job
 
     found = run_job(file)
     if as_json:

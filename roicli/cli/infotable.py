@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from roicli.cli.render import count
-from roicli.jobs import BoxesInfo, FileInfo, MapsInfo
+from roicli.jobs.info import BoxesInfo, FileInfo, MapsInfo
 from roicli.sinks import in_words
 from roicli.sources import Inventory
 

@@ -31,8 +31,8 @@ def merge(output: Path, parts: tuple[str, ...], virtual: bool, overwrite: bool, 
     """
     from roicli import signals
     from roicli.cli.render import show_merged
-    from roicli.jobs import MergeJob
-    from roicli.jobs import merge as run_job
+    from roicli.jobs.merge import MergeJob
+    from roicli.jobs.merge import merge as run_job
 
     report = run_job(MergeJob(output, parts, virtual, overwrite), lambda rows: signals.check())
     if as_json:

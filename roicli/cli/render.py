@@ -15,7 +15,7 @@ from roicli.report import RunReport
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from roicli.jobs import MergeReport
+    from roicli.jobs.merge import MergeReport
 
 
 class Display:

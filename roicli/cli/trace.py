@@ -105,8 +105,8 @@ def trace(
       roicli trace feats.h5 boxes.json --image 139 --channel 5 --picture bin.png
       roicli trace map.npy --box 10,20,110,220 --spatial-scale 1/16 --vs roi-pool
     """
-    from roicli.jobs import TraceJob
-    from roicli.jobs import trace as run_job
+    from roicli.jobs.trace import TraceJob
+    from roicli.jobs.trace import trace as run_job
 
     if as_json and as_csv:
         raise click.UsageError("--json and --csv are two answers to one question; give one of them.")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from roicli.bintrace import BinTrace
-from roicli.jobs import Traced
+from roicli.jobs.trace import Traced
 
 
 def as_text(traced: Traced, *, as_json: bool) -> str:

@@ -16,7 +16,7 @@ from rich.text import Text
 from roicli.bintrace import BinTrace
 from roicli.cli.plain import plain
 from roicli.cli.sampletable import cells_table, samples_table
-from roicli.jobs import Traced
+from roicli.jobs.trace import Traced
 
 _DIM = "dim"
 _MARKED = "bold reverse"
