@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import BrokenExecutor, Executor
 from contextlib import contextmanager
 from functools import partial
+from typing import TYPE_CHECKING
 
 from roicli.errors import WorkerError
 from roicli.plan import Plan, Strategy, Task
 from roicli.pooler import Done, Pooler
 from roicli.signals import held_off
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 
 def run(plan: Plan, pooler: Pooler, on_begin: Callable[[], None], on_done: Callable[[Task, Done], None]) -> Done:
@@ -45,11 +48,6 @@ def run(plan: Plan, pooler: Pooler, on_begin: Callable[[], None], on_done: Calla
             for task, part in results:
                 done += part
                 on_done(task, part)
-        except BrokenExecutor as error:
-            raise WorkerError(
-                "a worker process died before its work was done",
-                "If memory ran out, try --max-memory or fewer --workers; else run again with --workers 1.",
-            ) from error
         except MemoryError as error:
             raise WorkerError(
                 "memory ran out", "Try --max-memory, fewer --workers, or a smaller --batch-size."
@@ -62,12 +60,18 @@ def _workers(plan: Plan, pooler: Pooler) -> Iterator[Callable[[tuple[Task, ...]]
     """Start the workers that the plan asks for; yields what works off tasks with them."""
     # Pools are imported where they are needed: a small job must not pay for them.
     if plan.strategy is Strategy.PROCESSES:
-        from concurrent.futures import ProcessPoolExecutor
+        from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 
         from roicli.processes import begin, pool_in_process, start_context, stopped_at_once
 
-        with ProcessPoolExecutor(plan.workers, start_context(), begin, (pooler,)) as processes, stopped_at_once():
-            yield partial(_gather, processes, pool_in_process)
+        try:
+            with ProcessPoolExecutor(plan.workers, start_context(), begin, (pooler,)) as processes, stopped_at_once():
+                yield partial(_gather, processes, pool_in_process)
+        except BrokenExecutor as error:
+            raise WorkerError(
+                "a worker process died before its work was done",
+                "If memory ran out, try --max-memory or fewer --workers; else run again with --workers 1.",
+            ) from error
     elif plan.strategy is Strategy.THREADS:
         from concurrent.futures import ThreadPoolExecutor
 

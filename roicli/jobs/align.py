@@ -223,7 +223,7 @@ def _spare_inputs(job: AlignJob, inputs: Inputs) -> None:
 
 def _costs(work: Prepared, map_index: NDArray[np.intp]) -> Costs:
     """Bytes that maps and rows take while they are pooled."""
-    used = set(np.unique(map_index[map_index >= 0]).tolist())
+    used = set(map_index[map_index >= 0].tolist())
     maps = {}
     for index, info in work.infos.items():
         if index in used:

@@ -149,7 +149,7 @@ class Prepared:
 
     def images(self) -> int:
         """How many maps have boxes."""
-        return len(np.unique(self.inputs.map_index[self.inputs.map_index >= 0]))
+        return len(self.inputs.maps_used())
 
 
 def prepare(job: PoolJob, inputs: Inputs, note: Callable[[str], None]) -> Prepared:

@@ -113,7 +113,7 @@ def _missing_images(inputs: Inputs, missing: NDArray[np.intp]) -> list[str]:
     found = np.full(len(table.image_ids), -1, dtype=np.intp)
     found[table.image_index] = inputs.map_index
     check_distinct(table.image_ids, found, inputs.source.ids, boxes=table.source, features=inputs.source.name)
-    return [table.image_ids[number] for number in np.unique(table.image_index[missing]).tolist()]
+    return [table.image_ids[number] for number in np.flatnonzero(np.bincount(table.image_index[missing])).tolist()]
 
 
 def _bad_rows(
