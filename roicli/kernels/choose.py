@@ -39,7 +39,7 @@ class Kernel:
     sparse: float
 
 
-NUMPY_KERNEL = Kernel(pool_separable, sparse=3)
+NUMPY_KERNEL = Kernel(pool_separable, sparse=2)
 
 
 def numba_is_installed() -> bool:

@@ -38,12 +38,15 @@ def pool_separable(feature_map: FloatArray, rows: AxisWeights, columns: AxisWeig
     bins_y, bins_x = rows.bins, columns.bins
     lines = feature_map.reshape(height, width * channels)
     flat = feature_map.reshape(height * width, channels)
-    y_splits, x_splits = rows.cell_splits.tolist(), columns.cell_splits.tolist()
-    y_runs, x_runs = rows.runs().tolist(), columns.runs().tolist()
-    widest = int(np.diff(columns.cell_splits).max(initial=0))
-    scratch = np.empty(bins_y * widest * channels, dtype=feature_map.dtype)
+    heights, widths = np.diff(rows.cell_splits), np.diff(columns.cell_splits)
+    runs_y, runs_x = rows.runs(), columns.runs()
+    gathers = (runs_y < 0) | (runs_x < 0)
+    gathered = np.empty((int((heights * widths)[gathers].max(initial=0)), channels), dtype=feature_map.dtype)
+    scratch = np.empty(bins_y * int(widths.max(initial=0)) * channels, dtype=feature_map.dtype)
     group = max(1, _GROUP_VALUES // (bins_y * bins_x * channels))
     blocks = np.empty((group, bins_y, bins_x, channels + _PADDING), dtype=feature_map.dtype)[..., :channels]
+    y_splits, x_splits = rows.cell_splits.tolist(), columns.cell_splits.tolist()
+    y_first, x_first = runs_y.tolist(), runs_x.tolist()
     for begin in range(0, len(out), group):
         pooled = out[begin : begin + group]
         for roi, block in enumerate(blocks[: len(pooled)], start=begin):
@@ -52,12 +55,13 @@ def pool_separable(feature_map: FloatArray, rows: AxisWeights, columns: AxisWeig
             if h == 0 or w == 0:
                 block[...] = 0
                 continue
-            y0, x0 = y_runs[roi], x_runs[roi]
+            y0, x0 = y_first[roi], x_first[roi]
             if y0 >= 0 and x0 >= 0:
                 window = lines[y0 : y0 + h, x0 * channels : (x0 + w) * channels]
             else:
                 cells = rows.cell[y : y + h, None] * width + columns.cell[x : x + w]
-                window = flat.take(cells.ravel(), axis=0).reshape(h, w * channels)
+                # All cells lie in the map; to "clip" them is what lets NumPy write in place.
+                window = flat.take(cells.ravel(), axis=0, out=gathered[: h * w], mode="clip").reshape(h, w * channels)
             weights = rows.weight[bins_y * y : bins_y * (y + h)].reshape(bins_y, h)
             banded = scratch[: bins_y * w * channels].reshape(bins_y, w * channels)
             if h < _BANDED:
