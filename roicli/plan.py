@@ -21,6 +21,10 @@ _BOX_BYTES = 200
 _BATCH_BYTES = 16 * 2**20
 # Below this many bytes to read and to pool, starting a pool costs more than it gives.
 _SMALL_BYTES = 64 * 2**20
+# A map that takes more is shared by threads: each process would hold one.
+_LARGE_MAP_BYTES = 128 * 2**20
+# Where workers share each map, so many tasks for each, that none waits long for the last.
+_TASKS_A_WORKER = 4
 # One task of a worker: bytes enough to outweigh its hand-over, few enough to share the work evenly and to stop soon.
 _TASK_BYTES = 32 * 2**20
 
@@ -77,7 +81,8 @@ class Plan:
     tasks : tuple of tuple of Unit
         What a worker is given at once, in the order in which the files are best read.
     strategy : Strategy
-        Serial for a small job, processes for many maps, threads that share each map for few.
+        Serial for a small job; processes, which do not wait for each other's Python, for all others but those whose
+        few maps are so large that threads have to share them.
     workers : int
         How many work at once.
     """
@@ -132,7 +137,10 @@ def make_plan(
     if max_memory is not None:
         workers, batch = _fit(costs, strategy, workers, batch, max_memory, base)
         strategy = strategy if workers > 1 else Strategy.SERIAL
-    tasks = _tasks(positions, map_index[order], costs, batch, shared=strategy is Strategy.THREADS)
+    shared = workers > 1 and _are_few(costs.maps, workers)
+    if shared:
+        batch = min(batch, max(1, -(-len(positions) // (_TASKS_A_WORKER * workers))))
+    tasks = _tasks(positions, map_index[order], costs, batch, shared=shared)
     return Plan(order, tasks, strategy, min(workers, max(len(tasks), 1)))
 
 
@@ -141,10 +149,16 @@ def is_large(block_bytes: int) -> bool:
     return block_bytes >= _LARGE_BYTES
 
 
+def _are_few(maps: Mapping[int, int], workers: int) -> bool:
+    """Whether workers have to share each map to be busy to the end."""
+    return len(maps) < 2 * workers
+
+
 def _strategy(rows: int, costs: Costs, workers: int) -> Strategy:
     if workers == 1 or sum(costs.maps.values()) + rows * costs.work < _SMALL_BYTES:
         return Strategy.SERIAL
-    return Strategy.PROCESSES if len(costs.maps) >= 2 * workers else Strategy.THREADS
+    large = max(costs.maps.values(), default=0) > _LARGE_MAP_BYTES
+    return Strategy.THREADS if large and _are_few(costs.maps, workers) else Strategy.PROCESSES
 
 
 def _fit(costs: Costs, strategy: Strategy, workers: int, batch: int, max_memory: int, base: int) -> tuple[int, int]:
@@ -169,7 +183,7 @@ def _tasks(
 ) -> tuple[Task, ...]:
     """Cut positions in an order that is grouped by map into units of at most `batch`, and units into tasks.
 
-    Tasks of threads, which share the map, are single units; others are as many units as move some bytes.
+    Tasks of workers that share each map are single units; others are as many units as move some bytes.
     """
     # A run of positions ends where the map does, and where the next ones are done already.
     breaks = (np.diff(positions, prepend=-2) != 1) | (np.diff(map_index[positions], prepend=-1) != 0)

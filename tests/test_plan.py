@@ -47,13 +47,23 @@ def test_every_row_is_pooled_once(map_index, batch_size, workers, map_bytes, don
         (1, MIB, 8, Strategy.SERIAL),  # a small job does not pay for a pool
         (64, 14 * MIB, 1, Strategy.SERIAL),
         (64, 14 * MIB, 2, Strategy.PROCESSES),
-        (1, 100 * MIB, 2, Strategy.THREADS),  # one large map is shared
-        (3, 100 * MIB, 2, Strategy.THREADS),
+        (1, 100 * MIB, 2, Strategy.PROCESSES),
+        (3, 100 * MIB, 2, Strategy.PROCESSES),
+        (1, 200 * MIB, 2, Strategy.THREADS),  # one huge map is shared
+        (3, 200 * MIB, 2, Strategy.THREADS),
+        (4, 200 * MIB, 2, Strategy.PROCESSES),  # each holds its own in any case
     ],
 )
 def test_strategy(maps, map_bytes, workers, expected):
     plan = make_plan(np.arange(maps), costs(range(maps), map_bytes), workers=workers)
     assert plan.strategy == expected
+
+
+@pytest.mark.parametrize("map_bytes", [100 * MIB, 200 * MIB])
+def test_few_maps_are_cut_finely(map_bytes):
+    """So that no worker waits long for the last."""
+    plan = make_plan(np.zeros(1000, np.intp), costs([0], map_bytes), workers=2)
+    assert [unit.stop - unit.first for (unit,) in plan.tasks] == [125] * 8
 
 
 def test_no_rows():
