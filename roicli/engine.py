@@ -25,7 +25,7 @@ from roicli.weights import axis_weights, cells_read
 # Maps are transposed in tiles that stay in the cache: whole lines of the map, so many cells, and channels.
 _TILE_CELLS, _TILE_CHANNELS = 2048, 64
 # Samples and weights are made for as many RoIs at once as keep each of their arrays below so many values.
-_CHUNK_VALUES = 2**17
+_CHUNK_VALUES = 2**19
 
 
 def roi_align(
@@ -156,8 +156,7 @@ def channels_last(
     view = feature_map.transpose(1, 2, 0)
     if view.flags.c_contiguous and view.dtype == dtype:
         return view
-    # What does not own its memory may be a map that was returned as it is: part of a file.
-    fits = buffer is not None and buffer.flags.owndata and (buffer.shape, buffer.dtype) == (view.shape, dtype)
+    fits = buffer is not None and (buffer.shape, buffer.dtype) == (view.shape, dtype)
     copy = buffer if buffer is not None and fits else np.empty(view.shape, dtype)
     height, width, channels = view.shape
     rows, columns = window or (slice(0, height), slice(0, width))

@@ -114,8 +114,10 @@ class Pooler:
         """Read a map once, also for threads that pool it together."""
         with self._lock:
             if self._held is None or self._held[0] != map_index:
-                # Its memory can hold the next map, unless another thread is still at the last one.
-                last = self._held[1] if self._held is not None and self._active == 1 else None
+                last = self._held[1] if self._held is not None else None
+                # It can hold the next map, unless another thread is still at it, or it is part of a file.
+                if last is not None and (self._active > 1 or not last.flags.owndata):
+                    last = None
                 self._held = None
                 self._held = (map_index, self._lay_out(map_index, last))
             return self._held[1]

@@ -37,10 +37,15 @@ def stopped_at_once() -> Iterator[None]:
 
 def begin(pooler: Pooler) -> None:
     """Prepare a new worker process for the tasks of one job."""
-    from threadpoolctl import threadpool_limits
-
     global _pooler
     _pooler = pooler
+    settle()
+
+
+def settle() -> None:
+    """Make this process a worker: one thread, that ends when its parent says so or is gone."""
+    from threadpoolctl import threadpool_limits
+
     threadpool_limits(1)
     leave_to_parent()
     threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import h5py
@@ -17,13 +16,14 @@ import pytest
 
 from roicli import roi_align
 from roicli.bench.children import run_python
-from roicli.bench.engine import kernel_call, our_kernels, time_engine
+from roicli.bench.engine import our_kernels, time_engine
 from roicli.bench.jobfiles import JobSize, temporary_folder, write_boxes, write_features
 from roicli.bench.peers import importable, installed_peers
 from roicli.bench.report import BenchReport, Comparison, Run, Scaling
 from roicli.bench.scaling import time_scaling, worker_counts
 from roicli.bench.timing import exponent, interleaved
 from roicli.bench.wholejob import align_command, time_jobs
+from roicli.bench.workers import Workers, shared_work
 from roicli.bench.workloads import WORKLOADS, Workload
 from roicli.cli.benchtable import show_bench
 from roicli.errors import OutputError, WorkerError
@@ -42,15 +42,15 @@ def temporary(tmp_path, monkeypatch):
 
 
 def ours(kernel, features, boxes, spec, threads):
-    with ThreadPoolExecutor(threads) as executor:
-        return kernel_call(kernel, features, boxes, spec, executor, threads)()
+    with Workers(threads) as workers, shared_work(features, boxes, spec) as work:
+        return workers.pool(kernel, work)
 
 
 def theirs(prepare, features, boxes, spec, threads):
     return prepare(features, boxes, spec, threads)()
 
 
-CALLS = {name: partial(ours, kernel) for name, kernel in our_kernels().items()}
+CALLS = {str(name): partial(ours, name) for name in our_kernels()}
 CALLS |= {name: partial(theirs, prepare) for name, prepare in installed_peers().items()}
 
 
@@ -104,7 +104,7 @@ def test_engine_compares_everyone_with_the_first():
     (comparison,) = time_engine([Workload((4, 20, 30), 10, 16)], threads=2, repeat=3, say=said.append)
     assert said == ["engine: 4 x 20 x 30, 10 RoIs at 1/16, adaptive"]
     assert [run.name for run in comparison.runs] == list(CALLS)
-    assert comparison.ours == tuple(our_kernels())
+    assert comparison.ours == tuple(map(str, our_kernels()))
     for run in comparison.runs:
         assert len(run.seconds) == 3
         assert run.difference < 1e-6
@@ -223,7 +223,7 @@ def test_the_command(tmp_path):
         assert [run["name"] for run in comparison["runs"]] == list(CALLS)
         for run in comparison["runs"]:
             assert run["largest_difference"] < 1e-6
-            assert set(run["times_as_long_as"]) == set(our_kernels()) - {run["name"]}
+            assert set(run["times_as_long_as"]) == set(map(str, our_kernels())) - {run["name"]}
     assert done.stderr.count("engine: ") == 6
 
 

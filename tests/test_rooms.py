@@ -46,7 +46,7 @@ MAY_IMPORT = {
         *("imageids", "kernels", "outputs", "plan", "report", "sampling", "shards", "signals"),
         *("bintrace", "sinks", "sources", "spec", "trace"),
     },
-    "bench": {"__init__", "engine", "errors", "kernels", "spec"},
+    "bench": {"__init__", "engine", "errors", "kernels", "processes", "spec"},
     "cli": {
         "__init__",
         "bench",

@@ -64,8 +64,8 @@ def temporary_folder(needed: int) -> Iterator[Path]:
     free = shutil.disk_usage(place).free
     if free < needed:
         raise OutputError(
-            f"the files of a whole job need {needed / 1e9:.1f} GB, {place} has {free / 1e9:.1f} GB free",
-            "Set TMPDIR to a folder of a larger disk, or give --quick or --only engine.",
+            f"the files of the benchmark need {needed / 1e9:.1f} GB, {place} has {free / 1e9:.1f} GB free",
+            "Set TMPDIR to a folder of a larger disk, or give --quick.",
         )
     with tempfile.TemporaryDirectory(prefix="roicli-bench-") as folder:
         yield Path(folder)
