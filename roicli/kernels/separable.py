@@ -17,7 +17,7 @@ _PADDING = 16
 
 
 def pool_separable(feature_map: FloatArray, rows: AxisWeights, columns: AxisWeights, out: FloatArray) -> None:
-    """Contract the rows of each RoI's cells, then their columns.
+    """Contract the rows of each RoI's cells and then their columns, or the other way about.
 
     Parameters
     ----------
@@ -36,13 +36,13 @@ def pool_separable(feature_map: FloatArray, rows: AxisWeights, columns: AxisWeig
     """
     height, width, channels = feature_map.shape
     bins_y, bins_x = rows.bins, columns.bins
-    lines = feature_map.reshape(height, width * channels)
-    flat = feature_map.reshape(height * width, channels)
+    cells = feature_map.reshape(height * width, channels)
     heights, widths = np.diff(rows.cell_splits), np.diff(columns.cell_splits)
     runs_y, runs_x = rows.runs(), columns.runs()
     gathers = (runs_y < 0) | (runs_x < 0)
     gathered = np.empty((int((heights * widths)[gathers].max(initial=0)), channels), dtype=feature_map.dtype)
-    scratch = np.empty(bins_y * int(widths.max(initial=0)) * channels, dtype=feature_map.dtype)
+    longest = max(bins_y * int(widths.max(initial=0)), bins_x * _BANDED)
+    scratch = np.empty(longest * channels, dtype=feature_map.dtype)
     group = max(1, _GROUP_VALUES // (bins_y * bins_x * channels))
     blocks = np.empty((group, bins_y, bins_x, channels + _PADDING), dtype=feature_map.dtype)[..., :channels]
     y_splits, x_splits = rows.cell_splits.tolist(), columns.cell_splits.tolist()
@@ -57,19 +57,26 @@ def pool_separable(feature_map: FloatArray, rows: AxisWeights, columns: AxisWeig
                 continue
             y0, x0 = y_first[roi], x_first[roi]
             if y0 >= 0 and x0 >= 0:
-                window = lines[y0 : y0 + h, x0 * channels : (x0 + w) * channels]
+                window = feature_map[y0 : y0 + h, x0 : x0 + w]
             else:
-                cells = rows.cell[y : y + h, None] * width + columns.cell[x : x + w]
+                few = (rows.cell[y : y + h, None] * width + columns.cell[x : x + w]).ravel()
                 # All cells lie in the map; to "clip" them is what lets NumPy write in place.
-                window = flat.take(cells.ravel(), axis=0, out=gathered[: h * w], mode="clip").reshape(h, w * channels)
-            weights = rows.weight[bins_y * y : bins_y * (y + h)].reshape(bins_y, h)
-            banded = scratch[: bins_y * w * channels].reshape(bins_y, w * channels)
-            if h < _BANDED:
-                np.matmul(weights, window, out=banded)
+                window = cells.take(few, axis=0, out=gathered[: h * w], mode="clip").reshape(h, w, channels)
+            weights_y = rows.weight[bins_y * y : bins_y * (y + h)].reshape(bins_y, h)
+            weights_x = columns.weight[bins_x * x : bins_x * (x + w)].reshape(bins_x, w)
+            # The longer side first, since what comes second is many small products; but many lines in bands.
+            if h < min(w, _BANDED):
+                columns_done = scratch[: h * bins_x * channels].reshape(h, bins_x, channels)
+                np.matmul(weights_x, window, out=columns_done)
+                np.matmul(weights_y, columns_done.transpose(1, 0, 2), out=block.transpose(1, 0, 2))
             else:
-                _contract_bands(weights, rows.first[roi], rows.stop[roi], window, banded)
-            weights = columns.weight[bins_x * x : bins_x * (x + w)].reshape(bins_x, w)
-            np.matmul(weights, banded.reshape(bins_y, w, channels), out=block)
+                lines = window.reshape(h, w * channels)
+                rows_done = scratch[: bins_y * w * channels].reshape(bins_y, w * channels)
+                if h < _BANDED:
+                    np.matmul(weights_y, lines, out=rows_done)
+                else:
+                    _contract_bands(weights_y, rows.first[roi], rows.stop[roi], lines, rows_done)
+                np.matmul(weights_x, rows_done.reshape(bins_y, w, channels), out=block)
         pooled[...] = blocks[: len(pooled)].transpose(0, 3, 1, 2)
 
 
