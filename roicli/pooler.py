@@ -78,9 +78,11 @@ class Pooler:
         for unit in chain.from_iterable(plan.tasks):  # in order, so the first unit of a map begins its range
             first, _ = self._ranges.get(unit.map_index, (unit.first, 0))
             self._ranges[unit.map_index] = (first, unit.stop)
+        self._most_rows = max((unit.stop - unit.first for task in plan.tasks for unit in task), default=0)
         self._lock = threading.Lock()
         self._held: tuple[int, FloatArray] | None = None
         self._active = 0
+        self._own = threading.local()
 
     def pool(self, task: Task) -> Done:
         """Work off one task."""
@@ -98,7 +100,7 @@ class Pooler:
         return done
 
     def _pool_rows(self, feature_map: FloatArray, rows: NDArray[np.intp]) -> Done:
-        block = np.empty((len(rows), *self._target.row_shape), feature_map.dtype)
+        block = self._block(len(rows), feature_map.dtype)
         not_finite = pool_boxes(feature_map, self._boxes[rows], self._spec, block, self._kernel)
         overflowed = 0
         if block.dtype != self._target.dtype:
@@ -109,6 +111,13 @@ class Pooler:
             block = narrow
         self._target.write(rows, block)
         return Done(len(rows), not_finite, overflowed)
+
+    def _block(self, rows: int, dtype: np.dtype[Any]) -> FloatArray:
+        """Return where this thread's next rows go: always the same memory, whose pages are there by then."""
+        held: FloatArray | None = getattr(self._own, "block", None)
+        if held is None or held.dtype != dtype:
+            held = self._own.block = np.empty((self._most_rows, *self._target.row_shape), dtype)
+        return held[:rows]
 
     def _feature_map(self, map_index: int) -> FloatArray:
         """Read a map once, also for threads that pool it together."""
@@ -131,8 +140,9 @@ class Pooler:
         return channels_last(feature_map, window, buffer)
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_lock": None, "_held": None}
+        return self.__dict__ | {"_lock": None, "_held": None, "_own": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._lock = threading.Lock()
+        self._own = threading.local()
