@@ -83,6 +83,17 @@ def test_kills(request):
     assert {suffix for suffix, *_ in outcomes} == set(crash.FORMATS)
 
 
+def test_no_file_of_a_job_takes_the_place_of_a_closed_stream(folder, job):
+    """Or what a library prints there would be written into it."""
+    command = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *crash.command("out.npy")]
+    with subprocess.Popen(command, cwd=folder, start_new_session=True) as process:
+        wait_for_rows(folder, process)
+        pids = crash.processes_of(process.pid)
+        opened = {str(Path(f"/proc/{pid}/fd/{number}").readlink()) for pid in pids for number in range(3)}
+    assert opened == {os.devnull}
+    check_result(folder, job)
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_keeps_what_is_done(folder, job, number, code):
     with start(folder) as process:
