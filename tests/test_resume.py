@@ -4,6 +4,7 @@ import csv
 import errno
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -268,6 +269,10 @@ def test_a_journal_cut_anywhere_proves_no_more_than_before(folder, monkeypatch):
         '{"format": "roicli journal 1", "job": {}, "total": 5, "offset": 0, "size": 0}\n{"done": 3}\n',
         '{"format": "roicli journal 1", "job": {}, "total": "x", "offset": 0, "size": 0}\n{"done": [[0, 2]]}\n',
         '{"format": "roicli journal 1", "job": {}, "total": 5, "offset": {}, "size": 0}\n',
+        '{"format": "roicli journal 1", "job": {}, "total": 5, "offset": true, "size": 0}\n',
+        '{"format": "roicli journal 1", "job": {}, "total": 5, "offset": 0, "size": 0}\n'
+        '{"done": [[0, 2]], "not_finite": -1, "overflowed": 0}\n',
+        "\0\0\n{}\n",
     ],
 )  # fmt: skip
 def test_what_is_no_journal_is_refused(folder, inputs, text):
@@ -278,6 +283,54 @@ def test_what_is_no_journal_is_refused(folder, inputs, text):
         assert refused(refusing).endswith(".out.npy.journal is no journal that this version of roicli can read")
     align(replace(job, overwrite=True), Silent())
     assert content(folder) == expected(inputs, ".npy")
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_what_was_changed_by_hand_is_refused(folder, inputs, monkeypatch, suffix):
+    """Rows would be written to wrong places, or taken for done."""
+    job = make_job(folder, suffix, resume=True)
+    interrupt(monkeypatch, job)
+    journal = Path(f".out{suffix}.journal")
+    rows = Path(f".out{suffix}.{'rows.' * (suffix == '.npz')}partial")
+    kept, header = journal.read_bytes(), json.loads(journal.read_bytes().splitlines()[0])
+    changed = f"{folder}/{rows} is not what {folder}/{journal} describes: one of them was changed"
+    for change, said in [
+        ({"offset": header["offset"] + 4}, changed),
+        ({"offset": 0}, changed),
+        ({"offset": 10**30}, changed),
+        ({"total": BOXES + 1}, "out.* was begun by another job: 1,501 rows were to be computed, now 1,500"),
+        ({"total": 10**30}, "out.* was begun by another job: 1,0.* rows were to be computed, now 1,500"),
+        ({"job": header["job"] | {"settings": [1]}}, "out.* was begun by another job: .* was unknown, is .*"),
+        ({"job": header["job"] | {"files": None}}, "out.* was begun by another job: boxes.npy was no input; .*"),
+    ]:
+        journal.write_bytes(json.dumps(header | change).encode() + kept[kept.index(b"\n") :])
+        assert re.fullmatch(said, refused(job))
+    journal.write_bytes(kept)
+    with rows.open("r+b") as file:
+        file.write(bytes(8))
+    assert refused(job) == changed
+    align(replace(job, resume=False, overwrite=True), Silent())
+    assert content(folder) == expected(inputs, suffix)
+
+
+def test_what_is_no_file_where_files_of_a_job_would_lie(folder):
+    """A folder cannot be removed for it, and who opens a pipe waits forever."""
+    job = make_job(folder, ".npy")
+    for name in (".out.npy.partial", ".out.npy.journal", ".rows.csv.partial"):
+        for make, remove in ((Path.mkdir, Path.rmdir), (os.mkfifo, Path.unlink)):
+            make(folder / name)
+            for refusing in (job, replace(job, resume=True), replace(job, overwrite=True)):
+                with pytest.raises(OutputError, match=f"{re.escape(name)} is no regular file, but an unfinished "):
+                    align(refusing, Silent())
+            remove(folder / name)
+
+
+def test_a_file_of_a_job_is_never_written_through_a_link(folder, inputs):
+    for name in (".rows.csv.partial", ".out.npy.partial"):
+        (folder / name).symlink_to("boxes.npy")
+    align(make_job(folder, ".npy"), Silent())
+    assert content(folder) == expected(inputs, ".npy")
+    assert np.load("boxes.npy").shape == (BOXES, 5)
 
 
 def test_rows_are_flushed_before_they_are_proved(folder, monkeypatch):
@@ -398,6 +451,7 @@ def test_killed_while_publishing(folder, inputs, monkeypatch, suffix, step):
         patch.setattr(Path, "replace", torn)
         patch.setattr(Journal, "remove", not_removed)
         patch.setattr(outputs_module.Outputs, "give_up", lambda *_: None)  # a killed process does not clean up
+        patch.setattr(checkpoints, "_PAUSE", 1000)  # so that the next runs have something to do
         with pytest.raises(Torn):
             align(job, Silent())
     assert remove is Journal.remove

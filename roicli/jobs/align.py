@@ -129,11 +129,7 @@ def _align(job: AlignJob, listener: Listener, beat: Callable[[], None]) -> RunRe
     record = _record(job, work.inputs, part)
     shape = (len(work.boxes), *work.row_shape)
     fingerprint = take_fingerprint(record.parameters, job.boxes, work.inputs, work.infos, shape, work.dtype)
-    before = Progress()
-    if past is not None:
-        check_same(job.output, past.job, fingerprint)
-        before = past.done
-        note(f"{before.rows:,} of {past.total:,} rows of {job.output} were there already")
+    before = Progress() if past is None else past.done
     plan = make_plan(
         map_index,
         _costs(work, map_index),
@@ -142,6 +138,9 @@ def _align(job: AlignJob, listener: Listener, beat: Callable[[], None]) -> RunRe
         max_memory=job.max_memory,
         done=before.ranges,
     )
+    if past is not None:
+        check_same(job.output, past, fingerprint, len(plan.order))
+        note(f"{before.rows:,} of {past.total:,} rows of {job.output} were there already")
     side_files = _side_files(job, record, work.skipped, may_replace, note)
     done = Done(before.rows, before.not_finite, before.overflowed)
 

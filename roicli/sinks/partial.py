@@ -6,14 +6,16 @@ import errno
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from roicli.errors import OutputError
 
-# What the names of hidden files beside an output end in: what is moved to the final name, and rows that wait for that.
+# What the names of hidden files beside an output end in: what is moved to the final name, rows that wait for that, and
+# what is proved to be done of them.
 PARTIAL = "partial"
 ROWS = "rows.partial"
+JOURNAL = "journal"
 
 
 def check_name(path: Path, *, overwrite: bool) -> None:
@@ -29,6 +31,12 @@ def check_name(path: Path, *, overwrite: bool) -> None:
         raise OutputError(f"{path} is not a regular file", "Name a file.")
     if path.exists() and not overwrite:
         raise OutputError(f"{path} exists", "Give --overwrite to replace it, or name another output.")
+    for hidden in (beside(path, ending) for ending in (PARTIAL, ROWS, JOURNAL)):
+        if hidden.exists() and not hidden.is_file():
+            raise OutputError(
+                f"{hidden} is no regular file, but an unfinished {path.name} would lie there",
+                "Remove it, or name another output.",
+            )
 
 
 def check_space(path: Path, needed: int) -> None:
@@ -65,7 +73,9 @@ class Partial:
 
     @contextmanager
     def begun(self) -> Iterator[None]:
-        """Leave no file behind if what happens inside fails."""
+        """Make a new file, whatever a crash has left there; leave none behind if what happens inside fails."""
+        with writing(self.final):
+            self.path.unlink(missing_ok=True)
         try:
             yield
         except BaseException:
@@ -87,8 +97,9 @@ class Partial:
             flush_folder(self.final)
 
     def remove(self) -> None:
-        """Remove the file, if it is there."""
-        self.path.unlink(missing_ok=True)
+        """Remove the file, if it is there and can be removed; the next run does without."""
+        with suppress(OSError):
+            self.path.unlink()
 
 
 def flush_folder(path: Path) -> None:
