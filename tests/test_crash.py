@@ -1,5 +1,6 @@
 """Kills, full disks and rivals, done to the real command; see crash.py for the harness."""
 
+import ctypes
 import json
 import os
 import resource
@@ -110,9 +111,43 @@ def test_a_signal_keeps_what_is_done(folder, job, number, code):
     }  # fmt: skip
     refused = run(folder, expect=3).stderr
     assert refused.startswith("error: out.npy is unfinished: ")
-    assert refused.endswith("hint: Give --resume to go on, or --overwrite to begin anew.\n")
+    assert refused.endswith("hint: Go on with roicli align --resume, or give --overwrite to begin anew.\n")
     report = json.loads(run(folder, "--resume", "--json").stdout)
     assert f"stopped: {report['resumed']:,} of" in last
+    check_result(folder, job)
+
+
+def stopped_in(folder, place, *more):
+    """Run the command in a process that is asked to stop when it comes to a place; return what it says."""
+    program = f"""
+import os, signal, sys
+import roicli.jobs.align
+from roicli.__main__ import main
+from roicli.sinks import Journal
+outputs, align = (sys.modules["roicli.jobs." + name] for name in ("outputs", "align"))
+called = {place}
+def stop(*arguments, **more):
+    os.kill(os.getpid(), signal.SIGTERM)
+    return called(*arguments, **more)
+{place} = stop
+main()
+"""
+    command = [sys.executable, "-c", program, *crash.command("out.npy", *more)[1:]]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 143
+    return done.stderr.strip()
+
+
+def test_what_a_stopped_run_leaves_is_told(folder, job):
+    """Wherever it is stopped: before it takes up the rows of an earlier run, too, and when all is done."""
+    killed(folder)
+    message = run(folder, expect=3).stderr
+    done = message[message.index("unfinished: ") + 12 : message.index(" of 16,000 rows")]
+    kept = f"stopped: {done} of 16,000 rows are done; continue with --resume"
+    assert stopped_in(folder, "outputs.find_past") == "stopped"
+    for place in ("align.prepare", "align.open_sink"):
+        assert stopped_in(folder, place, "--resume") == kept
+    assert stopped_in(folder, "Journal.remove", "--resume") == "stopped: the output is complete"
     check_result(folder, job)
 
 
@@ -239,6 +274,51 @@ def test_a_disk_that_fills_up_meanwhile(folder, small_disk):
     assert {path.name for path in small_disk.iterdir()} == {"out.npy"}
 
 
+def without_privileges():
+    """Hold root to permissions like anybody, in a process to come: PR_CAPBSET_DROP of CAP_DAC_OVERRIDE."""
+    ctypes.CDLL(None).prctl(24, 1, 0, 0, 0)
+
+
+@pytest.fixture
+def locked(tmp_path):
+    """A folder, and what makes it unwritable for processes started with `without_privileges`."""
+    path = tmp_path / "locked"
+    path.mkdir(mode=0o555)
+    if not subprocess.run(
+        ["touch", path / "probe"], stderr=subprocess.DEVNULL, preexec_fn=without_privileges
+    ).returncode:
+        pytest.skip("permissions do not hold here")
+    path.chmod(0o755)
+    yield path
+    path.chmod(0o755)
+
+
+def test_a_folder_that_becomes_unwritable(folder, job, locked):
+    """What went wrong is told, not what could not be cleaned up then; no row is lost."""
+    command = crash.command(locked / "out.npy")
+    with subprocess.Popen(
+        command, cwd=folder, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=without_privileges
+    ) as process:
+        wait_for_rows(locked, process)
+        process.send_signal(signal.SIGSTOP)
+        locked.chmod(0o555)
+        process.send_signal(signal.SIGCONT)
+        _, errors = process.communicate(timeout=30)
+    assert (process.returncode, errors.splitlines()) == (
+        3,
+        [
+            f"error: {locked}/out.npy: cannot write: Permission denied",
+            "hint: Check the folder and its permissions.",
+            "note: 16,000 of 16,000 rows are done; continue with --resume",
+        ],
+    )
+    locked.chmod(0o755)
+    report = json.loads(run(folder, "--resume", "--json", output=locked / "out.npy").stdout)
+    assert report["resumed"] == BOXES
+    assert (locked / "out.npy").read_bytes() == (job / "expected.npy").read_bytes()
+    assert [path.name for path in locked.iterdir()] == ["out.npy"]
+
+
 def test_ten_parts_of_which_one_is_killed(folder, job):
     """Done in ten processes at once, one killed and resumed, and joined: the bytes of a single run."""
     names = [f"part-{n}.npy" for n in range(1, 11)]
@@ -260,6 +340,23 @@ def test_ten_parts_of_which_one_is_killed(folder, job):
     subprocess.run(merge, cwd=folder, check=True)
     assert (folder / "out.npy").read_bytes() == (job / "expected.npy").read_bytes()
     assert not list(folder.glob(".*"))
+
+
+def test_a_signal_that_another_thread_lets_through_is_held_off_too():
+    """Threads of libraries, such as those of BLAS, know nothing of what must not be torn apart."""
+    program = """
+import os, signal, threading, time
+from roicli import signals
+signals.listen()
+threading.Thread(target=time.sleep, args=(5,), daemon=True).start()
+with signals.held_off():
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(0.1)
+    print("whole")
+print("heard too late")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=20)
+    assert (done.returncode, done.stdout, done.stderr) == (143, "whole\n", "")
 
 
 def test_a_signal_in_a_callback_is_heard_after_it():

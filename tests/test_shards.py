@@ -390,6 +390,21 @@ def test_a_part_that_is_unfinished(parts, tmp_path):
     assert merge_refused(tmp_path, "out.npy", "part-1.npy") == "part-1.npy is unfinished"
 
 
+def test_an_output_that_is_unfinished(parts, tmp_path):
+    """merge cannot go on with what align has begun, and does not propose an option that it lacks."""
+    (tmp_path / ".out.npy.partial").touch()
+    header = {"format": "roicli journal 1", "job": {}, "total": 9, "offset": 0, "size": 0}
+    lines = (header, {"done": [[0, 4]], "not_finite": 0, "overflowed": 0})
+    (tmp_path / ".out.npy.journal").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    done = run(tmp_path, "merge", "out.npy", f"{parts}/part-*.npy", expect=3)
+    assert done.stderr == (
+        "error: out.npy is unfinished: 4 of 9 rows are done\n"
+        "hint: Go on with roicli align --resume, or give --overwrite to begin anew.\n"
+    )
+    run(tmp_path, "merge", "out.npy", f"{parts}/part-*.npy", "--overwrite")
+    assert [path.name for path in tmp_path.iterdir()] == ["out.npy"]
+
+
 def test_a_merge_that_fails_at_last_leaves_what_belongs_to_the_old_output(parts, tmp_path, monkeypatch):
     for name in ("out.npy", "out.npy.shard.json", "out.npy.skipped.csv"):
         (tmp_path / name).write_text("old")

@@ -71,7 +71,7 @@ class Roicli(click.Group):
         except click.exceptions.Exit:
             raise
         except signals.Stopped as error:
-            click.echo(f"stopped: {_kept(error) or 'what was not complete has been removed'}", err=True)
+            click.echo(f"stopped: {plain(kept)}" if (kept := _kept(error)) else "stopped", err=True)
             raise
         except BrokenPipeError:
             # Who reads our output has heard enough.

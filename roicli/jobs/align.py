@@ -19,7 +19,7 @@ from roicli.execute import run
 from roicli.jobs.bind import Inputs
 from roicli.jobs.fingerprint import check_same, take_fingerprint
 from roicli.jobs.listener import Listener
-from roicli.jobs.outputs import SideFile, begun, claimed, find_unfinished
+from roicli.jobs.outputs import SideFile, begun, claimed, find_unfinished, kept
 from roicli.jobs.part import Part, take_part
 from roicli.jobs.prepare import PoolJob, Prepared, prepare
 from roicli.jobs.select import image_name
@@ -30,6 +30,7 @@ from roicli.report import RunReport, peak_memory
 from roicli.shards import Shard
 from roicli.sinks import (
     IndexFile,
+    Past,
     PooledSink,
     Progress,
     Record,
@@ -96,18 +97,18 @@ def align(job: AlignJob, listener: Listener) -> RunReport:
     """
     check_output(job.output)
     with claimed(path for path in (job.output, job.index) if path is not None) as beat:
-        return _align(job, listener, beat)
+        past = find_unfinished(job.output, resume=job.resume, overwrite=job.overwrite)
+        with kept(past):
+            return _align(job, past, listener, beat)
 
 
-def _align(job: AlignJob, listener: Listener, beat: Callable[[], None]) -> RunReport:
+def _align(job: AlignJob, past: Past | None, listener: Listener, beat: Callable[[], None]) -> RunReport:
     began = time.monotonic()
     notes: list[str] = []
 
     def note(text: str) -> None:
         notes.append(text)
         listener.note(text)
-
-    past = find_unfinished(job.output, resume=job.resume, overwrite=job.overwrite)
 
     def may_replace(path: Path) -> bool:
         return job.overwrite or (past is not None and str(path) in past.beside)
