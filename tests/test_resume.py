@@ -242,6 +242,7 @@ def test_what_has_changed_is_said(folder, monkeypatch):
 
 
 def test_a_journal_cut_anywhere_proves_no_more_than_before(folder, monkeypatch):
+    monkeypatch.setattr(checkpoints, "_PAUSE", 1000)  # one checkpoint, at the end
     interrupt(monkeypatch, make_job(folder, ".npy"))
     path = Path(".out.npy.journal")
     path.write_bytes(path.read_bytes() + b'{"done": [[1200, 1300], [1350, 1400]], "not_finite": 1, "overflowed": 0}\n')
