@@ -241,6 +241,16 @@ def small_disk(tmp_path):
     subprocess.run(["umount", disk], check=True)
 
 
+def test_the_disk_that_a_link_leads_to_must_have_room(folder, small_disk):
+    options = ("--size", "8", "--reduce", "none")
+    (small_disk / "out.npy").symlink_to(folder / "real.npy")
+    (folder / "out.npy").symlink_to(small_disk / "real.npy")
+    assert "out.npy needs 32 MiB, its disk has 8 MiB free" in run(folder, *options, expect=3).stderr
+    run(folder, *options, output=small_disk / "out.npy")
+    assert (folder / "real.npy").stat().st_size > 30e6
+    assert [path.name for path in small_disk.iterdir()] == ["out.npy"]
+
+
 def test_a_disk_that_fills_up_meanwhile(folder, small_disk):
     """Another program takes the rest of the disk while rows are written."""
     output = small_disk / "out.npy"

@@ -690,6 +690,38 @@ def test_an_hdf5_output_without_room_from_the_start(folder):
     assert not list(folder.glob(".out*"))
 
 
+def test_an_index_that_leads_to_the_output(folder):
+    (folder / "rows.csv").symlink_to("out.npy")
+    with pytest.raises(OutputError, match=r"rows\.csv is being written by this process already"):
+        align(make_job(folder, ".npy"), Silent())
+
+
+def test_another_name_of_an_output_goes_on_with_it(folder, inputs, monkeypatch):
+    """By a link, and from another folder, even where files beside the output were published already."""
+    job = make_job(folder, ".npy")
+    job = replace(job, features=str(folder / "feats.h5"), boxes=folder / "boxes.npy")
+    publish = partial.Partial.publish
+
+    def torn(self):
+        if self.final.name == "out.npy":
+            raise Torn
+        publish(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(partial.Partial, "publish", torn)
+        patch.setattr(outputs_module.Outputs, "give_up", lambda *_: None)
+        with pytest.raises(Torn):
+            align(job, Silent())
+    assert "rows.csv" in content(folder)
+    (folder / "elsewhere").mkdir()
+    monkeypatch.chdir(folder / "elsewhere")
+    Path("link.npy").symlink_to("../out.npy")
+    align(replace(job, output=Path("link.npy"), index=Path("../rows.csv"), resume=True), Silent())
+    assert Path("link.npy").is_symlink()
+    shutil.rmtree(folder / "elsewhere")
+    assert content(folder) == expected(inputs, ".npy")
+
+
 @pytest.mark.parametrize("name", ["out.npy.skipped.csv"])
 def test_an_index_by_a_name_of_the_output(folder, name):
     assert "needs for itself" in refused(replace(make_job(folder, ".npy"), index=Path(name)))

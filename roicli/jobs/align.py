@@ -111,7 +111,7 @@ def _align(job: AlignJob, past: Past | None, listener: Listener, beat: Callable[
         listener.note(text)
 
     def may_replace(path: Path) -> bool:
-        return job.overwrite or (past is not None and str(path) in past.beside)
+        return job.overwrite or (past is not None and os.path.realpath(path) in past.beside)
 
     if job.index is not None:
         IndexFile.check(job.index, overwrite=may_replace(job.index))

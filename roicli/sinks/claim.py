@@ -102,7 +102,9 @@ class Claim:
             try:
                 descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
             except FileExistsError:
-                raise OutputError(f"{self._output} is being written by this process", "Wait for it.") from None
+                raise OutputError(
+                    f"{self._output} is being written by this process already", "Give each file a name of its own."
+                ) from None
             try:
                 os.write(descriptor, os.uname().nodename.encode())  # for the message only
             finally:

@@ -100,7 +100,7 @@ class Journal:
         """Write that all is `done` and flushed, and `path` will now become the output, after `others` beside it."""
         counts = {"not_finite": done.not_finite, "overflowed": done.overflowed}
         with writing(self._output):
-            line = {"publishing": identity(path), "beside": [str(other) for other in others]}
+            line = {"publishing": identity(path), "beside": [os.path.realpath(other) for other in others]}
         self._append(line | counts)
 
     def flush(self) -> None:

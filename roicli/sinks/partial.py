@@ -23,6 +23,8 @@ def check_name(path: Path, *, overwrite: bool) -> None:
     path = Path(os.path.realpath(path))
     if not path.parent.is_dir():
         raise OutputError(f"{path}: the folder {path.parent} does not exist", "Make it first, or name another.")
+    if path.is_symlink():
+        raise OutputError(f"{path} is a link that leads to itself", "Remove it, or name another.")
     if path.is_dir():
         raise OutputError(f"{path} is a folder", "Name a file.")
     if not os.access(path.parent, os.W_OK):
@@ -41,12 +43,17 @@ def check_name(path: Path, *, overwrite: bool) -> None:
 
 def check_space(path: Path, needed: int) -> None:
     """Refuse an output of `needed` bytes that the disk of `path` has no room for."""
-    free = shutil.disk_usage(path.parent).free
+    free = shutil.disk_usage(led_to(path).parent).free
     if needed > free:
         raise OutputError(
             f"{path} needs {in_words(needed)}, its disk has {in_words(free)} free",
             "Free some space, name another disk, or write less: --out-dtype float16, --reduce mean.",
         )
+
+
+def led_to(path: Path) -> Path:
+    """Return what a symbolic link leads to, there or not; any other path as it is."""
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
 
 
 def beside(output: Path, ending: str) -> Path:

@@ -33,7 +33,7 @@ class Past:
     published : bool
         Everything is done, and the output lies under its name already.
     beside : tuple of str
-        Files that were about to be published with the output.
+        Files that were about to be published with the output, links followed.
     end : int
         Length of the journal without a torn line.
     """
