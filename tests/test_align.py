@@ -492,6 +492,15 @@ def test_closed_and_full_streams(many):
         assert not list(folder.glob(".*.partial"))
 
 
+def test_an_output_is_told_before_standard_output_fails(many):
+    folder, *_ = many
+    script = f"{ROICLI} align feats.h5 boxes.json -o out.npy --json >/dev/full"
+    done = subprocess.run(["sh", "-c", script], cwd=folder, capture_output=True, text=True, check=False)
+    *_, report, error = done.stderr.splitlines()
+    assert report.endswith("out.npy 40 x 6 x 7 x 7 float32")
+    assert error == "error: No space left on device"
+
+
 def test_boxes_that_miss_their_map_are_told(many):
     folder, *_ = many
     (folder / "far.json").write_text('{"7": [[0, 0, 9, 9], [400, 0, 500, 9], [0, 600, 9, 700]]}')

@@ -285,8 +285,9 @@ def test_a_disk_that_fills_up_meanwhile(folder, small_disk):
 
 
 def without_privileges():
-    """Hold root to permissions like anybody, in a process to come: PR_CAPBSET_DROP of CAP_DAC_OVERRIDE."""
-    ctypes.CDLL(None).prctl(24, 1, 0, 0, 0)
+    """Hold root to permissions like anybody, in a process to come."""
+    for capability in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+        ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
 
 
 @pytest.fixture
@@ -327,6 +328,32 @@ def test_a_folder_that_becomes_unwritable(folder, job, locked):
     assert report["resumed"] == BOXES
     assert (locked / "out.npy").read_bytes() == (job / "expected.npy").read_bytes()
     assert [path.name for path in locked.iterdir()] == ["out.npy"]
+
+
+def test_a_journal_of_somebody_else(folder, locked):
+    killed(folder)
+    (folder / ".out.npy.journal").chmod(0)
+    for flags in ([], ["--resume"]):
+        done = run(folder, *flags, expect=3, preexec_fn=without_privileges)
+        assert "/.out.npy.journal cannot be read: Permission denied\nhint: Check its permissions" in done.stderr
+
+
+@pytest.mark.parametrize("suffix", crash.FORMATS)
+def test_rows_that_somebody_removes_are_not_said_to_be_kept(folder, job, suffix):
+    with start(folder, output=f"out{suffix}") as process:
+        journal = folder / f".out{suffix}.journal"
+        while not (journal.exists() and b'"done"' in journal.read_bytes()):
+            time.sleep(0.0005)
+        process.send_signal(signal.SIGSTOP)
+        for path in folder.glob(".out*.partial"):
+            path.unlink()
+        process.send_signal(signal.SIGCONT)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 3
+    assert errors == (
+        f"error: out{suffix}: cannot write: No such file or directory\nhint: Check the folder and its permissions.\n"
+    )
+    assert {path.name for path in folder.iterdir()} == {"feats.h5", "boxes.npy"}
 
 
 def test_ten_parts_of_which_one_is_killed(folder, job):

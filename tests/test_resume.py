@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import subprocess
 import sys
 import time
@@ -432,6 +433,19 @@ def full_in(append, calls):
     return torn
 
 
+def test_a_disk_that_cannot_flush_folders(folder, inputs, monkeypatch):
+    flush = os.fsync
+
+    def files_only(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        flush(descriptor)
+
+    monkeypatch.setattr(partial.os, "fsync", files_only)
+    align(make_job(folder, ".npy"), Silent())
+    assert content(folder) == expected(inputs, ".npy")
+
+
 @pytest.mark.parametrize("suffix", FORMATS)
 @pytest.mark.parametrize("step", ["before", "after the index", "after the output"])
 def test_killed_while_publishing(folder, inputs, monkeypatch, suffix, step):
@@ -503,6 +517,16 @@ def test_a_claim_of_a_number_that_came_again_is_dead(folder, inputs):
     mine = Claim(folder / "out.npy")._owner
     (folder / f".out.npy.{mine.machine}-1-1.claim").touch()
     align(make_job(folder, ".npy"), Silent())
+    assert content(folder) == expected(inputs, ".npy")
+
+
+def test_a_dead_claim_that_cannot_be_removed(folder, inputs):
+    """As another user's, in a folder like /tmp."""
+    path = folder / ".out.npy.0123456789ab-77-5.claim"
+    path.mkdir()
+    os.utime(path, (1, 1))
+    align(make_job(folder, ".npy"), Silent())
+    path.rmdir()
     assert content(folder) == expected(inputs, ".npy")
 
 

@@ -139,7 +139,7 @@ class Outputs:
         for file in self._side:
             file.abort()
         # What an earlier run has left stays even without rows: it may have published a file beside the output.
-        keep = proved > 0 or self._past is not None
+        keep = (proved > 0 or self._past is not None) and self.target.path.exists()
         self._sink.abort(keep_rows=keep)
         if not keep:
             self._journal.remove()

@@ -16,6 +16,9 @@ from roicli.errors import OutputError
 PARTIAL = "partial"
 ROWS = "rows.partial"
 JOURNAL = "journal"
+_HINTS = dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "Free some disk space, or write to another disk.") | {
+    errno.ENAMETOOLONG: "Give it a shorter name: hidden files beside it have longer ones."
+}
 
 
 def check_name(path: Path, *, overwrite: bool) -> None:
@@ -33,12 +36,13 @@ def check_name(path: Path, *, overwrite: bool) -> None:
         raise OutputError(f"{path} is not a regular file", "Name a file.")
     if path.exists() and not overwrite:
         raise OutputError(f"{path} exists", "Give --overwrite to replace it, or name another output.")
-    for hidden in (beside(path, ending) for ending in (PARTIAL, ROWS, JOURNAL)):
-        if hidden.exists() and not hidden.is_file():
-            raise OutputError(
-                f"{hidden} is no regular file, but an unfinished {path.name} would lie there",
-                "Remove it, or name another output.",
-            )
+    with writing(path):
+        for hidden in (beside(path, ending) for ending in (PARTIAL, ROWS, JOURNAL)):
+            if hidden.exists() and not hidden.is_file():
+                raise OutputError(
+                    f"{hidden} is no regular file, but an unfinished {path.name} would lie there",
+                    "Remove it, or name another output.",
+                )
 
 
 def check_space(path: Path, needed: int) -> None:
@@ -110,8 +114,12 @@ class Partial:
 
 
 def flush_folder(path: Path) -> None:
-    """Force the name of a file onto the disk."""
-    _flush(path.parent)
+    """Force the name of a file onto the disk, where folders can be flushed: some network disks know no such thing."""
+    try:
+        _flush(path.parent)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
 
 
 def _flush(path: Path) -> None:
@@ -130,11 +138,8 @@ def writing(path: Path) -> Iterator[None]:
     except OutputError:
         raise
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        raise OutputError(
-            f"{path}: cannot write: {error.strerror or error}",
-            "Free some disk space, or write to another disk." if full else "Check the folder and its permissions.",
-        ) from error
+        hint = _HINTS.get(error.errno or 0, "Check the folder and its permissions.")
+        raise OutputError(f"{path}: cannot write: {error.strerror or error}", hint) from error
 
 
 def in_words(size: int) -> str:

@@ -60,7 +60,7 @@ def read_past(output: Path, rows: Path, moved: Path) -> Past | None:
     Raises
     ------
     OutputError
-        The journal is of another version of roicli, or no journal.
+        The journal is of another version of roicli, or no journal, or cannot be read.
     """
     try:
         with journal_path(output).open("rb") as file:
@@ -68,7 +68,11 @@ def read_past(output: Path, rows: Path, moved: Path) -> Past | None:
             return _past(output, rows, moved, lines) if lines else None
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError, LookupError, OSError) as error:
+    except OSError as error:
+        raise OutputError(
+            f"{journal_path(output)} cannot be read: {error.strerror}", "Check its permissions, or name another output."
+        ) from error
+    except (ValueError, TypeError, LookupError) as error:
         raise OutputError(
             f"{journal_path(output)} is no journal that this version of roicli can read",
             "Give --overwrite without --resume to begin anew.",
