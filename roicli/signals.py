@@ -11,6 +11,7 @@ _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # Seconds until a signal is heard again that came where nothing can be raised.
 _AGAIN = 0.005
 _received: list[int] = []
+_held = _late = False
 
 
 class Stopped(SystemExit):
@@ -34,11 +35,16 @@ def check() -> None:
 @contextmanager
 def held_off() -> Iterator[None]:
     """Let no signal stop what happens inside; one that comes is heard afterwards."""
+    global _held, _late
     before = signal.pthread_sigmask(signal.SIG_BLOCK, (*_STOPPING, signal.SIGALRM))
+    _held, _late = True, False
     try:
         yield
     finally:
+        _held = False
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if _late:
+            check()
 
 
 def leave_to_parent() -> None:
@@ -50,10 +56,14 @@ def leave_to_parent() -> None:
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
+    global _late
     for other in _STOPPING:
         signal.signal(other, signal.SIG_IGN)
     if not _received:
         _received.append(number)
+    if _held:  # a thread of a library, of BLAS for one, has let through what this one does not
+        _late = True
+        return
     if _swallows(frame):
         signal.signal(signal.SIGALRM, _stop)
         signal.setitimer(signal.ITIMER_REAL, _AGAIN)

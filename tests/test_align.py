@@ -362,6 +362,28 @@ def test_a_progress_bar_on_a_terminal_only(many):
     assert b"pooling" not in run(folder, "align", "feats.h5", "boxes.json", "-o", "b.npy").stderr.encode()
 
 
+def test_a_terminal_that_is_closed_meanwhile_ends_no_job(many):
+    """As after `disown`: neither notes nor the bar find anybody."""
+    folder, *_ = many
+    ours, theirs = pty.openpty()
+    command = ["sh", "-c", 'trap "" HUP; read go; exec "$@"', "sh", ROICLI, "align", "feats.h5", "boxes.json"]
+    with subprocess.Popen([*command, "-o", "out.npy"], cwd=folder, stdin=subprocess.PIPE, stderr=theirs) as process:
+        os.close(theirs)
+        os.close(ours)
+        process.communicate(b"go\n", timeout=30)
+    assert process.returncode == 0
+    assert (folder / "out.npy").exists()
+
+
+@pytest.mark.parametrize("start", [[ROICLI], [sys.executable, "-m", "roicli"]], ids=["roicli", "python -m roicli"])
+def test_a_signal_while_modules_are_loaded(tmp_path, start):
+    (tmp_path / "click.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    done = subprocess.run(
+        [*start, "--version"], env=os.environ | {"PYTHONPATH": str(tmp_path)}, capture_output=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
+
+
 @pytest.fixture
 def long_job(tmp_path):
     """A job that takes some seconds, in processes."""
@@ -450,10 +472,17 @@ def test_closed_and_full_streams(many):
     command = f"{ROICLI} align feats.h5 boxes.json -o out.npy --overwrite"
     for script, code in [
         (f"{command} 2>&-", 0),
+        (f"{command} 2>/dev/full", 0),
+        (f"{command} 2> >(true)", 0),
+        (f"{command} <&- >&- 2>&-", 0),
+        (f"{ROICLI} align 2>/dev/full", 2),
+        (f"{ROICLI} info no.npy 2>/dev/full", 3),
         (f"{command} --json >&-", 0),
         (f"{command} --json >/dev/full", 3),
         (f"{ROICLI} --help >/dev/full", 3),
         (f"{command} --json | true; exit ${{PIPESTATUS[0]}}", 141),
+        (f"{ROICLI} info feats.h5 | true; exit ${{PIPESTATUS[0]}}", 141),
+        (f"{ROICLI} check feats.h5 boxes.json | true; exit ${{PIPESTATUS[0]}}", 141),
         (f"trap '' XFSZ; ulimit -f 4; {command} --size 20", 3),
     ]:
         (folder / "out.npy").unlink(missing_ok=True)
@@ -462,6 +491,15 @@ def test_closed_and_full_streams(many):
         assert "Traceback" not in done.stderr
         assert (folder / "out.npy").exists() == (command in script and "ulimit" not in script)
         assert not list(folder.glob(".*.partial"))
+
+
+def test_an_output_is_told_before_standard_output_fails(many):
+    folder, *_ = many
+    script = f"{ROICLI} align feats.h5 boxes.json -o out.npy --json >/dev/full"
+    done = subprocess.run(["sh", "-c", script], cwd=folder, capture_output=True, text=True, check=False)
+    *_, report, error = done.stderr.splitlines()
+    assert report.endswith("out.npy 40 x 6 x 7 x 7 float32")
+    assert error == "error: No space left on device"
 
 
 def test_boxes_that_miss_their_map_are_told(many):

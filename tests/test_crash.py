@@ -1,5 +1,6 @@
 """Kills, full disks and rivals, done to the real command; see crash.py for the harness."""
 
+import ctypes
 import json
 import os
 import resource
@@ -83,6 +84,17 @@ def test_kills(request):
     assert {suffix for suffix, *_ in outcomes} == set(crash.FORMATS)
 
 
+def test_no_file_of_a_job_takes_the_place_of_a_closed_stream(folder, job):
+    """Or what a library prints there would be written into it."""
+    command = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *crash.command("out.npy")]
+    with subprocess.Popen(command, cwd=folder, start_new_session=True) as process:
+        wait_for_rows(folder, process)
+        pids = crash.processes_of(process.pid)
+        opened = {str(Path(f"/proc/{pid}/fd/{number}").readlink()) for pid in pids for number in range(3)}
+    assert opened == {os.devnull}
+    check_result(folder, job)
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_keeps_what_is_done(folder, job, number, code):
     with start(folder) as process:
@@ -99,9 +111,43 @@ def test_a_signal_keeps_what_is_done(folder, job, number, code):
     }  # fmt: skip
     refused = run(folder, expect=3).stderr
     assert refused.startswith("error: out.npy is unfinished: ")
-    assert refused.endswith("hint: Give --resume to go on, or --overwrite to begin anew.\n")
+    assert refused.endswith("hint: Go on with roicli align --resume, or give --overwrite to begin anew.\n")
     report = json.loads(run(folder, "--resume", "--json").stdout)
     assert f"stopped: {report['resumed']:,} of" in last
+    check_result(folder, job)
+
+
+def stopped_in(folder, place, *more):
+    """Run the command in a process that is asked to stop when it comes to a place; return what it says."""
+    program = f"""
+import os, signal, sys
+import roicli.jobs.align
+from roicli.__main__ import main
+from roicli.sinks import Journal
+outputs, align = (sys.modules["roicli.jobs." + name] for name in ("outputs", "align"))
+called = {place}
+def stop(*arguments, **more):
+    os.kill(os.getpid(), signal.SIGTERM)
+    return called(*arguments, **more)
+{place} = stop
+main()
+"""
+    command = [sys.executable, "-c", program, *crash.command("out.npy", *more)[1:]]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 143
+    return done.stderr.strip()
+
+
+def test_what_a_stopped_run_leaves_is_told(folder, job):
+    """Wherever it is stopped: before it takes up the rows of an earlier run, too, and when all is done."""
+    killed(folder)
+    message = run(folder, expect=3).stderr
+    done = message[message.index("unfinished: ") + 12 : message.index(" of 16,000 rows")]
+    kept = f"stopped: {done} of 16,000 rows are done; continue with --resume"
+    assert stopped_in(folder, "outputs.find_past") == "stopped"
+    for place in ("align.prepare", "align.open_sink"):
+        assert stopped_in(folder, place, "--resume") == kept
+    assert stopped_in(folder, "Journal.remove", "--resume") == "stopped: the output is complete"
     check_result(folder, job)
 
 
@@ -195,6 +241,16 @@ def small_disk(tmp_path):
     subprocess.run(["umount", disk], check=True)
 
 
+def test_the_disk_that_a_link_leads_to_must_have_room(folder, small_disk):
+    options = ("--size", "8", "--reduce", "none")
+    (small_disk / "out.npy").symlink_to(folder / "real.npy")
+    (folder / "out.npy").symlink_to(small_disk / "real.npy")
+    assert "out.npy needs 32 MiB, its disk has 8 MiB free" in run(folder, *options, expect=3).stderr
+    run(folder, *options, output=small_disk / "out.npy")
+    assert (folder / "real.npy").stat().st_size > 30e6
+    assert [path.name for path in small_disk.iterdir()] == ["out.npy"]
+
+
 def test_a_disk_that_fills_up_meanwhile(folder, small_disk):
     """Another program takes the rest of the disk while rows are written."""
     output = small_disk / "out.npy"
@@ -228,6 +284,78 @@ def test_a_disk_that_fills_up_meanwhile(folder, small_disk):
     assert {path.name for path in small_disk.iterdir()} == {"out.npy"}
 
 
+def without_privileges():
+    """Hold root to permissions like anybody, in a process to come."""
+    for capability in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+        ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
+
+
+@pytest.fixture
+def locked(tmp_path):
+    """A folder, and what makes it unwritable for processes started with `without_privileges`."""
+    path = tmp_path / "locked"
+    path.mkdir(mode=0o555)
+    if not subprocess.run(
+        ["touch", path / "probe"], stderr=subprocess.DEVNULL, preexec_fn=without_privileges
+    ).returncode:
+        pytest.skip("permissions do not hold here")
+    path.chmod(0o755)
+    yield path
+    path.chmod(0o755)
+
+
+def test_a_folder_that_becomes_unwritable(folder, job, locked):
+    """What went wrong is told, not what could not be cleaned up then; no row is lost."""
+    command = crash.command(locked / "out.npy")
+    with subprocess.Popen(
+        command, cwd=folder, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=without_privileges
+    ) as process:
+        wait_for_rows(locked, process)
+        process.send_signal(signal.SIGSTOP)
+        locked.chmod(0o555)
+        process.send_signal(signal.SIGCONT)
+        _, errors = process.communicate(timeout=30)
+    assert (process.returncode, errors.splitlines()) == (
+        3,
+        [
+            f"error: {locked}/out.npy: cannot write: Permission denied",
+            "hint: Check the folder and its permissions.",
+            "note: 16,000 of 16,000 rows are done; continue with --resume",
+        ],
+    )
+    locked.chmod(0o755)
+    report = json.loads(run(folder, "--resume", "--json", output=locked / "out.npy").stdout)
+    assert report["resumed"] == BOXES
+    assert (locked / "out.npy").read_bytes() == (job / "expected.npy").read_bytes()
+    assert [path.name for path in locked.iterdir()] == ["out.npy"]
+
+
+def test_a_journal_of_somebody_else(folder, locked):
+    killed(folder)
+    (folder / ".out.npy.journal").chmod(0)
+    for flags in ([], ["--resume"]):
+        done = run(folder, *flags, expect=3, preexec_fn=without_privileges)
+        assert "/.out.npy.journal cannot be read: Permission denied\nhint: Check its permissions" in done.stderr
+
+
+@pytest.mark.parametrize("suffix", crash.FORMATS)
+def test_rows_that_somebody_removes_are_not_said_to_be_kept(folder, job, suffix):
+    with start(folder, output=f"out{suffix}") as process:
+        journal = folder / f".out{suffix}.journal"
+        while not (journal.exists() and b'"done"' in journal.read_bytes()):
+            time.sleep(0.0005)
+        process.send_signal(signal.SIGSTOP)
+        for path in folder.glob(".out*.partial"):
+            path.unlink()
+        process.send_signal(signal.SIGCONT)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 3
+    assert errors == (
+        f"error: out{suffix}: cannot write: No such file or directory\nhint: Check the folder and its permissions.\n"
+    )
+    assert {path.name for path in folder.iterdir()} == {"feats.h5", "boxes.npy"}
+
+
 def test_ten_parts_of_which_one_is_killed(folder, job):
     """Done in ten processes at once, one killed and resumed, and joined: the bytes of a single run."""
     names = [f"part-{n}.npy" for n in range(1, 11)]
@@ -249,6 +377,23 @@ def test_ten_parts_of_which_one_is_killed(folder, job):
     subprocess.run(merge, cwd=folder, check=True)
     assert (folder / "out.npy").read_bytes() == (job / "expected.npy").read_bytes()
     assert not list(folder.glob(".*"))
+
+
+def test_a_signal_that_another_thread_lets_through_is_held_off_too():
+    """Threads of libraries, such as those of BLAS, know nothing of what must not be torn apart."""
+    program = """
+import os, signal, threading, time
+from roicli import signals
+signals.listen()
+threading.Thread(target=time.sleep, args=(5,), daemon=True).start()
+with signals.held_off():
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(0.1)
+    print("whole")
+print("heard too late")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=20)
+    assert (done.returncode, done.stdout, done.stderr) == (143, "whole\n", "")
 
 
 def test_a_signal_in_a_callback_is_heard_after_it():

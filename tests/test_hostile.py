@@ -309,6 +309,16 @@ def test_limits_leave_room_for_work(tmp_path: Path):
     assert (tmp_path / "out.npy").exists()
 
 
+def test_tables_and_notes_obey_no_name(tmp_path):
+    np.save(tmp_path / "\u202e.npy", np.ones((1, 9, 9), np.float32))
+    (tmp_path / "\u202eb\x1b[31m.json").write_text("[[0, 0, 1, 1]]")
+    for arguments in (["check", "\u202e.npy", "\u202eb\x1b[31m.json"], ["info", "\u202eb\x1b[31m.json"]):
+        done = subprocess.run([ROICLI, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert "\\u202eb\\x1b[31m.json" in done.stdout
+        assert not {"\x1b", "\u202e"} & set(done.stdout + done.stderr)
+
+
 @pytest.mark.parametrize("image_id", ["\x1b[31m\nx", "[/red]", "\u202egpj"])
 def test_ids_do_not_reach_the_terminal_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, image_id: str):
     with h5py.File(tmp_path / "f.h5", "w") as file:

@@ -4,7 +4,9 @@ import csv
 import errno
 import json
 import os
+import re
 import shutil
+import stat
 import subprocess
 import sys
 import time
@@ -270,6 +272,10 @@ def test_a_journal_cut_anywhere_proves_no_more_than_before(folder, monkeypatch):
         '{"format": "roicli journal 1", "job": {}, "total": 5, "offset": 0, "size": 0}\n{"done": 3}\n',
         '{"format": "roicli journal 1", "job": {}, "total": "x", "offset": 0, "size": 0}\n{"done": [[0, 2]]}\n',
         '{"format": "roicli journal 1", "job": {}, "total": 5, "offset": {}, "size": 0}\n',
+        '{"format": "roicli journal 1", "job": {}, "total": 5, "offset": true, "size": 0}\n',
+        '{"format": "roicli journal 1", "job": {}, "total": 5, "offset": 0, "size": 0}\n'
+        '{"done": [[0, 2]], "not_finite": -1, "overflowed": 0}\n',
+        "\0\0\n{}\n",
     ],
 )  # fmt: skip
 def test_what_is_no_journal_is_refused(folder, inputs, text):
@@ -280,6 +286,54 @@ def test_what_is_no_journal_is_refused(folder, inputs, text):
         assert refused(refusing).endswith(".out.npy.journal is no journal that this version of roicli can read")
     align(replace(job, overwrite=True), Silent())
     assert content(folder) == expected(inputs, ".npy")
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_what_was_changed_by_hand_is_refused(folder, inputs, monkeypatch, suffix):
+    """Rows would be written to wrong places, or taken for done."""
+    job = make_job(folder, suffix, resume=True)
+    interrupt(monkeypatch, job)
+    journal = Path(f".out{suffix}.journal")
+    rows = Path(f".out{suffix}.{'rows.' * (suffix == '.npz')}partial")
+    kept, header = journal.read_bytes(), json.loads(journal.read_bytes().splitlines()[0])
+    changed = f"{folder}/{rows} is not what {folder}/{journal} describes: one of them was changed"
+    for change, said in [
+        ({"offset": header["offset"] + 4}, changed),
+        ({"offset": 0}, changed),
+        ({"offset": 10**30}, changed),
+        ({"total": BOXES + 1}, "out.* was begun by another job: 1,501 rows were to be computed, now 1,500"),
+        ({"total": 10**30}, "out.* was begun by another job: 1,0.* rows were to be computed, now 1,500"),
+        ({"job": header["job"] | {"settings": [1]}}, "out.* was begun by another job: .* was unknown, is .*"),
+        ({"job": header["job"] | {"files": None}}, "out.* was begun by another job: boxes.npy was no input; .*"),
+    ]:
+        journal.write_bytes(json.dumps(header | change).encode() + kept[kept.index(b"\n") :])
+        assert re.fullmatch(said, refused(job))
+    journal.write_bytes(kept)
+    with rows.open("r+b") as file:
+        file.write(bytes(8))
+    assert refused(job) == changed
+    align(replace(job, resume=False, overwrite=True), Silent())
+    assert content(folder) == expected(inputs, suffix)
+
+
+def test_what_is_no_file_where_files_of_a_job_would_lie(folder):
+    """A folder cannot be removed for it, and who opens a pipe waits forever."""
+    job = make_job(folder, ".npy")
+    for name in (".out.npy.partial", ".out.npy.journal", ".rows.csv.partial"):
+        for make, remove in ((Path.mkdir, Path.rmdir), (os.mkfifo, Path.unlink)):
+            make(folder / name)
+            for refusing in (job, replace(job, resume=True), replace(job, overwrite=True)):
+                with pytest.raises(OutputError, match=f"{re.escape(name)} is no regular file, but an unfinished "):
+                    align(refusing, Silent())
+            remove(folder / name)
+
+
+def test_a_file_of_a_job_is_never_written_through_a_link(folder, inputs):
+    for name in (".rows.csv.partial", ".out.npy.partial"):
+        (folder / name).symlink_to("boxes.npy")
+    align(make_job(folder, ".npy"), Silent())
+    assert content(folder) == expected(inputs, ".npy")
+    assert np.load("boxes.npy").shape == (BOXES, 5)
 
 
 def test_rows_are_flushed_before_they_are_proved(folder, monkeypatch):
@@ -380,6 +434,19 @@ def full_in(append, calls):
     return torn
 
 
+def test_a_disk_that_cannot_flush_folders(folder, inputs, monkeypatch):
+    flush = os.fsync
+
+    def files_only(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        flush(descriptor)
+
+    monkeypatch.setattr(partial.os, "fsync", files_only)
+    align(make_job(folder, ".npy"), Silent())
+    assert content(folder) == expected(inputs, ".npy")
+
+
 @pytest.mark.parametrize("suffix", FORMATS)
 @pytest.mark.parametrize("step", ["before", "after the index", "after the output"])
 def test_killed_while_publishing(folder, inputs, monkeypatch, suffix, step):
@@ -451,6 +518,16 @@ def test_a_claim_of_a_number_that_came_again_is_dead(folder, inputs):
     mine = Claim(folder / "out.npy")._owner
     (folder / f".out.npy.{mine.machine}-1-1.claim").touch()
     align(make_job(folder, ".npy"), Silent())
+    assert content(folder) == expected(inputs, ".npy")
+
+
+def test_a_dead_claim_that_cannot_be_removed(folder, inputs):
+    """As another user's, in a folder like /tmp."""
+    path = folder / ".out.npy.0123456789ab-77-5.claim"
+    path.mkdir()
+    os.utime(path, (1, 1))
+    align(make_job(folder, ".npy"), Silent())
+    path.rmdir()
     assert content(folder) == expected(inputs, ".npy")
 
 
@@ -636,6 +713,38 @@ def test_an_hdf5_output_without_room_from_the_start(folder):
     assert done.returncode == 3, done.stderr
     assert "out.h5: cannot write: " in done.stderr
     assert not list(folder.glob(".out*"))
+
+
+def test_an_index_that_leads_to_the_output(folder):
+    (folder / "rows.csv").symlink_to("out.npy")
+    with pytest.raises(OutputError, match=r"rows\.csv is being written by this process already"):
+        align(make_job(folder, ".npy"), Silent())
+
+
+def test_another_name_of_an_output_goes_on_with_it(folder, inputs, monkeypatch):
+    """By a link, and from another folder, even where files beside the output were published already."""
+    job = make_job(folder, ".npy")
+    job = replace(job, features=str(folder / "feats.h5"), boxes=folder / "boxes.npy")
+    publish = partial.Partial.publish
+
+    def torn(self):
+        if self.final.name == "out.npy":
+            raise Torn
+        publish(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(partial.Partial, "publish", torn)
+        patch.setattr(outputs_module.Outputs, "give_up", lambda *_: None)
+        with pytest.raises(Torn):
+            align(job, Silent())
+    assert "rows.csv" in content(folder)
+    (folder / "elsewhere").mkdir()
+    monkeypatch.chdir(folder / "elsewhere")
+    Path("link.npy").symlink_to("../out.npy")
+    align(replace(job, output=Path("link.npy"), index=Path("../rows.csv"), resume=True), Silent())
+    assert Path("link.npy").is_symlink()
+    shutil.rmtree(folder / "elsewhere")
+    assert content(folder) == expected(inputs, ".npy")
 
 
 @pytest.mark.parametrize("name", ["out.npy.skipped.csv"])

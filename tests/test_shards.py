@@ -269,6 +269,33 @@ def test_a_part_that_becomes_a_whole(job, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.npy", "out.npy.skipped.csv"]
 
 
+def test_through_links(job, tmp_path):
+    """Links stay links, leading to a file or not yet; what belongs to an output lies beside what they lead to."""
+    far, here = tmp_path / "far", tmp_path / "here"
+    far.mkdir()
+    here.mkdir()
+    for name in ("part-1.npy", "part-2.npy", "out.npy", "rows.csv"):
+        (here / name).symlink_to(f"../far/real-{name}")
+    (far / "real-out.npy").write_text("before")
+    (far / "real-out.npy.shard.json").write_text("before")
+    align_here(job, here / "part-1.npy", "1/2", index=here / "rows.csv")
+    align_here(job, far / "real-part-2.npy", "2/2")
+    run(here, "merge", "out.npy", "part-1.npy", "part-2.npy", expect=3)
+    run(here, "merge", "out.npy", "part-1.npy", "part-2.npy", "--overwrite")
+    align_here(job, tmp_path / "whole.npy")
+    assert (far / "real-out.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
+    assert json.loads(run(here, "info", "part-1.npy", "--json").stdout)["parameters"]["shard"] == "1/2"
+    assert all(path.is_symlink() for path in here.iterdir())
+    assert sorted(path.name for path in far.iterdir()) == [
+        "real-out.npy", "real-part-1.npy", "real-part-1.npy.shard.json", "real-part-1.npy.skipped.csv",
+        "real-part-2.npy", "real-part-2.npy.shard.json", "real-part-2.npy.skipped.csv", "real-rows.csv",
+    ]  # fmt: skip
+    (here / "part-1.npy").unlink()
+    (here / "part-1.npy").symlink_to("part-1.npy")
+    with pytest.raises(RoicliError, match="is a link that leads to itself"):
+        align_here(job, here / "part-1.npy", "1/2", overwrite=True)
+
+
 def merge_refused(folder, output, *parts, code=3, **more):
     """Merge files of `folder`, which must fail and leave all as it was; return the message."""
     before = sorted(folder.iterdir())
@@ -389,6 +416,21 @@ def test_a_part_that_is_unfinished(parts, tmp_path):
         (tmp_path / name).write_bytes((parts / name).read_bytes())
     (tmp_path / ".part-1.npy.journal").touch()
     assert merge_refused(tmp_path, "out.npy", "part-1.npy") == "part-1.npy is unfinished"
+
+
+def test_an_output_that_is_unfinished(parts, tmp_path):
+    """merge cannot go on with what align has begun, and does not propose an option that it lacks."""
+    (tmp_path / ".out.npy.partial").touch()
+    header = {"format": "roicli journal 1", "job": {}, "total": 9, "offset": 0, "size": 0}
+    lines = (header, {"done": [[0, 4]], "not_finite": 0, "overflowed": 0})
+    (tmp_path / ".out.npy.journal").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    done = run(tmp_path, "merge", "out.npy", f"{parts}/part-*.npy", expect=3)
+    assert done.stderr == (
+        "error: out.npy is unfinished: 4 of 9 rows are done\n"
+        "hint: Go on with roicli align --resume, or give --overwrite to begin anew.\n"
+    )
+    run(tmp_path, "merge", "out.npy", f"{parts}/part-*.npy", "--overwrite")
+    assert [path.name for path in tmp_path.iterdir()] == ["out.npy"]
 
 
 def test_a_merge_that_fails_at_last_leaves_what_belongs_to_the_old_output(parts, tmp_path, monkeypatch):

@@ -192,6 +192,7 @@ def test_more_rows_than_memory(tmp_path):
         ("out", "out: no format is known by ''"),
         ("no/out.npy", "the folder .*no does not exist"),
         ("folder.npy", "folder.npy is a folder"),
+        (f"{'x' * 245}.npy", "cannot write: File name too long\nGive it a shorter name"),
     ],
 )
 def test_refused_names(tmp_path, name, message):

@@ -89,10 +89,10 @@ def align(features: str, boxes: Path, quiet: bool, as_json: bool, workers: int |
     job = AlignJob(features, boxes, spec=make_spec(options), workers=workers or usable_cores(), **options)
     with Display(quiet=quiet) as display:
         report = run_job(job, display)
+    if not quiet:  # first, since it says that all is written, which standard output may not take any more
+        show_report(report)
     if as_json:
         click.echo(json.dumps(report.as_dict()))
-    if not quiet:
-        show_report(report)
 
 
 def usable_cores() -> int:

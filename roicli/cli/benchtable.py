@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from roicli.bench.report import BenchReport, Comparison, Run
+from roicli.cli.console import Console
 
 
 def show_bench(report: BenchReport) -> None:

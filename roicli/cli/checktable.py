@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from rich.console import Console
 from rich.table import Table
 
+from roicli.cli.console import Console
 from roicli.cli.render import count
 from roicli.jobs.check import CheckReport
 from roicli.sinks import in_words

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import signal
 import sys
@@ -13,6 +12,7 @@ import click
 
 from roicli import __version__, signals
 from roicli.cli.plain import plain
+from roicli.cli.streams import prepare_streams
 from roicli.errors import RoicliError
 
 # Workers are ours; a BLAS that starts threads at its import would only cost memory. Must be set before NumPy loads.
@@ -52,9 +52,7 @@ class Roicli(click.Group):
     def main(self, *args: Any, **extra: Any) -> Any:
         """Run the command line; whatever goes wrong ends in one message and an exit code."""
         signals.listen()
-        for stream in (sys.stdout, sys.stderr):
-            if isinstance(stream, io.TextIOWrapper):  # an id that a terminal cannot show must not end a job
-                stream.reconfigure(errors="backslashreplace")
+        prepare_streams()
         try:
             return super().main(*args, **extra)
         except OSError as error:  # standard output, which is a full disk
@@ -73,7 +71,7 @@ class Roicli(click.Group):
         except click.exceptions.Exit:
             raise
         except signals.Stopped as error:
-            click.echo(f"stopped: {_kept(error) or 'what was not complete has been removed'}", err=True)
+            click.echo(f"stopped: {plain(kept)}" if (kept := _kept(error)) else "stopped", err=True)
             raise
         except BrokenPipeError:
             # Who reads our output has heard enough.

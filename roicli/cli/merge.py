@@ -35,7 +35,7 @@ def merge(output: Path, parts: tuple[str, ...], virtual: bool, overwrite: bool, 
     from roicli.jobs.merge import merge as run_job
 
     report = run_job(MergeJob(output, parts, virtual, overwrite), lambda rows: signals.check())
-    if as_json:
-        click.echo(json.dumps(report.as_dict()))
     if not quiet:
         show_merged(report)
+    if as_json:
+        click.echo(json.dumps(report.as_dict()))

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from rich import box
 from rich.columns import Columns
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from roicli.bintrace import BinTrace
+from roicli.cli.console import Console
 from roicli.cli.plain import plain
 from roicli.cli.sampletable import cells_table, samples_table
 from roicli.jobs.trace import Traced
@@ -26,17 +27,9 @@ _BESIDE = 150
 _SHOWN = 32
 
 
-class _Console(Console):
-    """Leaves a closed pipe to who ends the command."""
-
-    def on_broken_pipe(self) -> NoReturn:
-        """Raise what rich has caught."""
-        raise BrokenPipeError
-
-
 def show_traced(traced: Traced, *, titles: Sequence[str], limit: int, bins: bool, footprint: bool) -> None:
     """Print all that was asked for; two traces side by side where there is room, else one below the other."""
-    console = _Console(highlight=False)
+    console = Console(highlight=False)
     beside = len(traced.traces) > 1 and console.width >= _BESIDE
     width = console.width // len(traced.traces) - 2 if beside else console.width
     parts = [

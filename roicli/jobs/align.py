@@ -19,7 +19,7 @@ from roicli.execute import run
 from roicli.jobs.bind import Inputs
 from roicli.jobs.fingerprint import check_same, take_fingerprint
 from roicli.jobs.listener import Listener
-from roicli.jobs.outputs import SideFile, begun, claimed, find_unfinished
+from roicli.jobs.outputs import SideFile, begun, claimed, find_unfinished, kept
 from roicli.jobs.part import Part, take_part
 from roicli.jobs.prepare import PoolJob, Prepared, prepare
 from roicli.jobs.select import image_name
@@ -30,6 +30,7 @@ from roicli.report import RunReport, peak_memory
 from roicli.shards import Shard
 from roicli.sinks import (
     IndexFile,
+    Past,
     PooledSink,
     Progress,
     Record,
@@ -96,10 +97,12 @@ def align(job: AlignJob, listener: Listener) -> RunReport:
     """
     check_output(job.output)
     with claimed(path for path in (job.output, job.index) if path is not None) as beat:
-        return _align(job, listener, beat)
+        past = find_unfinished(job.output, resume=job.resume, overwrite=job.overwrite)
+        with kept(past):
+            return _align(job, past, listener, beat)
 
 
-def _align(job: AlignJob, listener: Listener, beat: Callable[[], None]) -> RunReport:
+def _align(job: AlignJob, past: Past | None, listener: Listener, beat: Callable[[], None]) -> RunReport:
     began = time.monotonic()
     notes: list[str] = []
 
@@ -107,10 +110,8 @@ def _align(job: AlignJob, listener: Listener, beat: Callable[[], None]) -> RunRe
         notes.append(text)
         listener.note(text)
 
-    past = find_unfinished(job.output, resume=job.resume, overwrite=job.overwrite)
-
     def may_replace(path: Path) -> bool:
-        return job.overwrite or (past is not None and str(path) in past.beside)
+        return job.overwrite or (past is not None and os.path.realpath(path) in past.beside)
 
     if job.index is not None:
         IndexFile.check(job.index, overwrite=may_replace(job.index))
@@ -129,11 +130,7 @@ def _align(job: AlignJob, listener: Listener, beat: Callable[[], None]) -> RunRe
     record = _record(job, work.inputs, part)
     shape = (len(work.boxes), *work.row_shape)
     fingerprint = take_fingerprint(record.parameters, job.boxes, work.inputs, work.infos, shape, work.dtype)
-    before = Progress()
-    if past is not None:
-        check_same(job.output, past.job, fingerprint)
-        before = past.done
-        note(f"{before.rows:,} of {past.total:,} rows of {job.output} were there already")
+    before = Progress() if past is None else past.done
     plan = make_plan(
         map_index,
         _costs(work, map_index),
@@ -142,6 +139,9 @@ def _align(job: AlignJob, listener: Listener, beat: Callable[[], None]) -> RunRe
         max_memory=job.max_memory,
         done=before.ranges,
     )
+    if past is not None:
+        check_same(job.output, past, fingerprint, len(plan.order))
+        note(f"{before.rows:,} of {past.total:,} rows of {job.output} were there already")
     side_files = _side_files(job, record, work.skipped, may_replace, note)
     done = Done(before.rows, before.not_finite, before.overflowed)
 

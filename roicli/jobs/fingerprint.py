@@ -11,6 +11,7 @@ import numpy as np
 
 from roicli.errors import OutputError
 from roicli.jobs.bind import Inputs
+from roicli.sinks import Past
 from roicli.sources import MapInfo
 
 # So many files are told apart by name; of more, only that one of them has changed.
@@ -55,9 +56,12 @@ def take_fingerprint(
     }
 
 
-def check_same(output: Path, then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Refuse to go on with the rows of another job; OutputError says what has changed."""
-    if not (changes := list(_changes(then, now))):
+def check_same(output: Path, past: Past, now: Mapping[str, Any], total: int) -> None:
+    """Refuse to go on with the rows of another job than `now`, of `total` rows; OutputError says what has changed."""
+    changes = list(_changes(past.job, now))
+    if past.total != total:
+        changes.append(f"{past.total:,} rows were to be computed, now {total:,}")
+    if not changes:
         return
     more = f" and {len(changes) - _SHOWN} more" if len(changes) > _SHOWN else ""
     raise OutputError(
@@ -67,11 +71,11 @@ def check_same(output: Path, then: Mapping[str, Any], now: Mapping[str, Any]) ->
 
 
 def _changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
-    before, after = then.get("settings", {}), now["settings"]
+    before, after = _table(then, "settings"), now["settings"]
     for name in {**before, **after}:
         if before.get(name) != after.get(name):
             yield f"{name} was {before.get(name, 'unknown')}, is {after.get(name, 'unknown')}"
-    before, after = then.get("files", {}), now["files"]
+    before, after = _table(then, "files"), now["files"]
     for name in {**before, **after}:
         if name not in after:
             yield f"{name} is no input any more"
@@ -82,6 +86,12 @@ def _changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
     for name, changed in (("maps", "other maps or shapes of maps"), ("boxes", "other boxes")):
         if then.get(name) != now[name]:
             yield changed
+
+
+def _table(job: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Return a part of what a journal says of its job; nothing if it does not say it as we do."""
+    found = job.get(name)
+    return found if isinstance(found, dict) else {}
 
 
 def _stamp(path: Path) -> str:

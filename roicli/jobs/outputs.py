@@ -9,8 +9,10 @@ from typing import Any, Protocol
 
 from roicli.errors import OutputError
 from roicli.jobs.checkpoints import Checkpoints
-from roicli.signals import held_off
+from roicli.signals import Stopped, held_off
 from roicli.sinks import Claim, Journal, Past, PooledSink, Progress, RowFile, check_name, discard_past, find_past
+
+_CONTINUE = "continue with --resume"
 
 
 class SideFile(Protocol):
@@ -66,10 +68,25 @@ def find_unfinished(output: Path, *, resume: bool, overwrite: bool) -> Past | No
         return None
     if not resume:
         raise OutputError(
-            f"{output} is unfinished: {past.done.rows:,} of {past.total:,} rows are done",
-            "Give --resume to go on, or --overwrite to begin anew.",
+            f"{output} is unfinished: {_how_far(past.done.rows, past.total)}",
+            "Go on with roicli align --resume, or give --overwrite to begin anew.",
         )
     return past
+
+
+@contextmanager
+def kept(past: Past | None) -> Iterator[None]:
+    """If a signal stops what happens inside, tell what an earlier run has left and this one has not touched."""
+    try:
+        yield
+    except Stopped as stopped:
+        if past is not None and not hasattr(stopped, "__notes__"):
+            stopped.add_note(f"{_how_far(past.done.rows, past.total)}; {_CONTINUE}")
+        raise
+
+
+def _how_far(done: int, total: int) -> str:
+    return f"{done:,} of {total:,} rows are done"
 
 
 class Outputs:
@@ -113,21 +130,21 @@ class Outputs:
             self._published = True
 
     def give_up(self, total: int) -> str | None:
-        """Keep rows that are done for a later run, remove everything else; returns what to tell about it."""
+        """Keep rows that are done for a later run, remove everything else; returns what to tell of what is there."""
         if self._published:
-            return None
+            return "the output is complete"
         proved = self.checkpoints.save()
         if proved is None:
             return None
         for file in self._side:
             file.abort()
         # What an earlier run has left stays even without rows: it may have published a file beside the output.
-        self._sink.abort(keep_rows=proved > 0 or self._past is not None)
-        if proved == 0:
-            if self._past is None:
-                self._journal.remove()
+        keep = (proved > 0 or self._past is not None) and self.target.path.exists()
+        self._sink.abort(keep_rows=keep)
+        if not keep:
+            self._journal.remove()
             return None
-        return f"{proved:,} of {total:,} rows are done; continue with --resume"
+        return f"{_how_far(proved, total)}; {_CONTINUE}"
 
 
 @contextmanager
@@ -153,8 +170,10 @@ def begun(
     try:
         yield outputs
     except BaseException as error:
-        if kept := outputs.give_up(total):
-            error.add_note(kept)
+        if left := outputs.give_up(total):
+            error.add_note(left)
+        elif isinstance(error, Stopped):
+            error.add_note("what was not complete has been removed")
         raise
     finally:
         outputs.checkpoints.close()

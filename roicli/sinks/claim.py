@@ -12,6 +12,7 @@ import os
 import re
 import time
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,7 +73,8 @@ class Claim:
             others = self._others()
             if not any(self._is_alive(claim) for claim in others):
                 for claim in others:
-                    claim.unlink(missing_ok=True)
+                    with suppress(OSError):  # another user's, perhaps
+                        claim.unlink()
                 return
             self.release()  # both began at once: the one that waits less goes first
             time.sleep(0.01 + 0.1 * os.urandom(1)[0] / 255)
@@ -91,15 +93,18 @@ class Claim:
                 ) from None
 
     def release(self) -> None:
-        """Give the output free."""
-        self._path.unlink(missing_ok=True)
+        """Give the output free; a claim that cannot be removed is that of a dead run soon."""
+        with suppress(OSError):
+            self._path.unlink()
 
     def _lay(self) -> None:
         with writing(self._output):
             try:
                 descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
             except FileExistsError:
-                raise OutputError(f"{self._output} is being written by this process", "Wait for it.") from None
+                raise OutputError(
+                    f"{self._output} is being written by this process already", "Give each file a name of its own."
+                ) from None
             try:
                 os.write(descriptor, os.uname().nodename.encode())  # for the message only
             finally:

@@ -62,3 +62,16 @@ def create_hdf5(path: Path, name: Path, shape: tuple[int, ...], dtype: np.dtype[
         kind = h5py.h5t.py_create(dtype, logical=True)
         features = h5py.h5d.create(file.id, b"features", kind, h5py.h5s.create_simple(shape), dcpl=layout)
         return RowFile(path, name, features.get_offset() or 0, shape[0], shape[1:], dtype)
+
+
+def find_hdf5(path: Path, name: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> RowFile | None:
+    """Return where the rows lie of a file that `create_hdf5` has made; None if it is not as it was made."""
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            features = h5py.h5d.open(file.id, b"features")
+            offset, made = features.get_offset(), features.shape == shape and features.dtype == dtype
+    except (OSError, RuntimeError, LookupError, TypeError, ValueError):
+        return None
+    return RowFile(path, name, offset or 0, shape[0], shape[1:], dtype) if made else None

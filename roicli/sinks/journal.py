@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from roicli.sinks.partial import beside, flush_folder, writing
+from roicli.sinks.partial import JOURNAL, beside, flush_folder, writing
 from roicli.sinks.rowfile import RowFile
 
 FORMAT = "roicli journal 1"
@@ -99,7 +100,7 @@ class Journal:
         """Write that all is `done` and flushed, and `path` will now become the output, after `others` beside it."""
         counts = {"not_finite": done.not_finite, "overflowed": done.overflowed}
         with writing(self._output):
-            line = {"publishing": identity(path), "beside": [str(other) for other in others]}
+            line = {"publishing": identity(path), "beside": [os.path.realpath(other) for other in others]}
         self._append(line | counts)
 
     def flush(self) -> None:
@@ -115,9 +116,10 @@ class Journal:
         self._file.close()
 
     def remove(self) -> None:
-        """Close and remove it."""
+        """Close and remove it, if it can be: without the rows it speaks of, the next run begins anew."""
         self.close()
-        journal_path(self._output).unlink(missing_ok=True)
+        with suppress(OSError):
+            journal_path(self._output).unlink()
 
     def _append(self, line: dict[str, Any]) -> None:
         text = json.dumps(line).encode() + b"\n"
@@ -128,7 +130,7 @@ class Journal:
 
 def journal_path(output: Path) -> Path:
     """Return where the journal of an output lies."""
-    return beside(output, "journal")
+    return beside(output, JOURNAL)
 
 
 def identity(path: Path) -> list[int]:

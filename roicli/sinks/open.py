@@ -9,7 +9,7 @@ import numpy as np
 
 from roicli.errors import OutputError
 from roicli.sinks.filesink import FileSink
-from roicli.sinks.journal import discard_journal
+from roicli.sinks.journal import discard_journal, journal_path
 from roicli.sinks.partial import PARTIAL, ROWS, beside, check_name, check_space, writing
 from roicli.sinks.past import Past, read_past
 from roicli.sinks.protocol import PooledSink, Record
@@ -66,10 +66,10 @@ def open_sink(
     Raises
     ------
     OutputError
-        A disk without room for it, a failure of the system.
+        A disk without room for it, a failure of the system; rows that do not lie where the `past` says.
     """
     rows = _rows_path(path)
-    left = None if past is None else RowFile(rows, path, past.offset, shape[0], shape[1:], dtype)
+    left = None if past is None else _find_rows(path, shape, dtype, past)
     size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
     written = rows.stat().st_blocks * 512 if left else 0
     size += sum(array.nbytes for array in record.columns().values())
@@ -86,6 +86,23 @@ def open_sink(
     from roicli.sinks.hdf5 import create_hdf5
 
     return FileSink(path, lambda file: create_hdf5(file, path, shape, dtype, record), overwrite=overwrite, left=left)
+
+
+def _find_rows(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], past: Past) -> RowFile:
+    """Find the rows that an earlier run has left, where its journal and the partial file itself say."""
+    from roicli.sinks.npy import find_npy
+
+    rows = _rows_path(path)
+    find = find_npy
+    if path.suffix.lower() in HDF5_SUFFIXES:
+        from roicli.sinks.hdf5 import find_hdf5 as find
+    found = find(rows, path, shape, dtype)
+    if found is None or found.offset != past.offset:
+        raise OutputError(
+            f"{rows} is not what {journal_path(path)} describes: one of them was changed",
+            "Give --overwrite without --resume to begin anew.",
+        )
+    return found
 
 
 def _rows_path(path: Path) -> Path:

@@ -6,14 +6,19 @@ import errno
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from roicli.errors import OutputError
 
-# What the names of hidden files beside an output end in: what is moved to the final name, and rows that wait for that.
+# What the names of hidden files beside an output end in: what is moved to the final name, rows that wait for that, and
+# what is proved to be done of them.
 PARTIAL = "partial"
 ROWS = "rows.partial"
+JOURNAL = "journal"
+_HINTS = dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "Free some disk space, or write to another disk.") | {
+    errno.ENAMETOOLONG: "Give it a shorter name: hidden files beside it have longer ones."
+}
 
 
 def check_name(path: Path, *, overwrite: bool) -> None:
@@ -21,6 +26,8 @@ def check_name(path: Path, *, overwrite: bool) -> None:
     path = Path(os.path.realpath(path))
     if not path.parent.is_dir():
         raise OutputError(f"{path}: the folder {path.parent} does not exist", "Make it first, or name another.")
+    if path.is_symlink():
+        raise OutputError(f"{path} is a link that leads to itself", "Remove it, or name another.")
     if path.is_dir():
         raise OutputError(f"{path} is a folder", "Name a file.")
     if not os.access(path.parent, os.W_OK):
@@ -29,16 +36,28 @@ def check_name(path: Path, *, overwrite: bool) -> None:
         raise OutputError(f"{path} is not a regular file", "Name a file.")
     if path.exists() and not overwrite:
         raise OutputError(f"{path} exists", "Give --overwrite to replace it, or name another output.")
+    with writing(path):
+        for hidden in (beside(path, ending) for ending in (PARTIAL, ROWS, JOURNAL)):
+            if hidden.exists() and not hidden.is_file():
+                raise OutputError(
+                    f"{hidden} is no regular file, but an unfinished {path.name} would lie there",
+                    "Remove it, or name another output.",
+                )
 
 
 def check_space(path: Path, needed: int) -> None:
     """Refuse an output of `needed` bytes that the disk of `path` has no room for."""
-    free = shutil.disk_usage(path.parent).free
+    free = shutil.disk_usage(led_to(path).parent).free
     if needed > free:
         raise OutputError(
             f"{path} needs {in_words(needed)}, its disk has {in_words(free)} free",
             "Free some space, name another disk, or write less: --out-dtype float16, --reduce mean.",
         )
+
+
+def led_to(path: Path) -> Path:
+    """Return what a symbolic link leads to, there or not; any other path as it is."""
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
 
 
 def beside(output: Path, ending: str) -> Path:
@@ -65,7 +84,9 @@ class Partial:
 
     @contextmanager
     def begun(self) -> Iterator[None]:
-        """Leave no file behind if what happens inside fails."""
+        """Make a new file, whatever a crash has left there; leave none behind if what happens inside fails."""
+        with writing(self.final):
+            self.path.unlink(missing_ok=True)
         try:
             yield
         except BaseException:
@@ -87,13 +108,18 @@ class Partial:
             flush_folder(self.final)
 
     def remove(self) -> None:
-        """Remove the file, if it is there."""
-        self.path.unlink(missing_ok=True)
+        """Remove the file, if it is there and can be removed; the next run does without."""
+        with suppress(OSError):
+            self.path.unlink()
 
 
 def flush_folder(path: Path) -> None:
-    """Force the name of a file onto the disk."""
-    _flush(path.parent)
+    """Force the name of a file onto the disk, where folders can be flushed: some network disks know no such thing."""
+    try:
+        _flush(path.parent)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
 
 
 def _flush(path: Path) -> None:
@@ -112,11 +138,8 @@ def writing(path: Path) -> Iterator[None]:
     except OutputError:
         raise
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        raise OutputError(
-            f"{path}: cannot write: {error.strerror or error}",
-            "Free some disk space, or write to another disk." if full else "Check the folder and its permissions.",
-        ) from error
+        hint = _HINTS.get(error.errno or 0, "Check the folder and its permissions.")
+        raise OutputError(f"{path}: cannot write: {error.strerror or error}", hint) from error
 
 
 def in_words(size: int) -> str:

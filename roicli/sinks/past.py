@@ -33,7 +33,7 @@ class Past:
     published : bool
         Everything is done, and the output lies under its name already.
     beside : tuple of str
-        Files that were about to be published with the output.
+        Files that were about to be published with the output, links followed.
     end : int
         Length of the journal without a torn line.
     """
@@ -60,7 +60,7 @@ def read_past(output: Path, rows: Path, moved: Path) -> Past | None:
     Raises
     ------
     OutputError
-        The journal is of another version of roicli, or no journal.
+        The journal is of another version of roicli, or no journal, or cannot be read.
     """
     try:
         with journal_path(output).open("rb") as file:
@@ -68,7 +68,11 @@ def read_past(output: Path, rows: Path, moved: Path) -> Past | None:
             return _past(output, rows, moved, lines) if lines else None
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError, LookupError, OSError) as error:
+    except OSError as error:
+        raise OutputError(
+            f"{journal_path(output)} cannot be read: {error.strerror}", "Check its permissions, or name another output."
+        ) from error
+    except (ValueError, TypeError, LookupError) as error:
         raise OutputError(
             f"{journal_path(output)} is no journal that this version of roicli can read",
             "Give --overwrite without --resume to begin anew.",
@@ -76,12 +80,17 @@ def read_past(output: Path, rows: Path, moved: Path) -> Past | None:
 
 
 def _whole_lines(file: IO[bytes]) -> Iterator[tuple[dict[str, Any], int]]:
-    """Lines, and where each ends; one that a crash has torn is none, and nothing after it counts."""
+    """Lines, and where each ends; one that a crash has torn is none, and nothing after it counts.
+
+    The first one, if it ends, was written whole.
+    """
     end = 0
     while (text := file.readline(_LONGEST_LINE)).endswith(b"\n"):
         try:
             line = json.loads(text)
-        except (ValueError, RecursionError):
+        except (ValueError, RecursionError) as error:
+            if not end:
+                raise ValueError("no header") from error
             return
         end += len(text)
         yield line, end
@@ -91,8 +100,8 @@ def _past(output: Path, rows: Path, moved: Path, lines: list[tuple[dict[str, Any
     (header, _), *rest = lines
     if header["format"] != FORMAT:
         raise ValueError(header["format"])
-    if not all(isinstance(header[name], int) and header[name] >= 0 for name in ("total", "offset", "size")):
-        raise ValueError(header)
+    for name in ("total", "offset", "size"):
+        _check_count(header[name])
     # Lines of another run may follow that went on, and was killed too, before it published.
     last: dict[str, Any] = next((line for line, _ in reversed(rest) if "publishing" in line), {})
     final = Path(os.path.realpath(output))
@@ -120,4 +129,11 @@ def _progress(line: dict[str, Any], total: int) -> Progress:
         if type(first) is not int or type(stop) is not int or not 0 <= first < stop <= total:
             raise ValueError(f"rows {first} to {stop} of {total}")
         ranges.append((first, stop))
+    for name in ("not_finite", "overflowed"):
+        _check_count(line[name])
     return Progress(tuple(ranges), line["not_finite"], line["overflowed"])
+
+
+def _check_count(value: Any) -> None:
+    if type(value) is not int or value < 0:
+        raise ValueError(f"{value!r} is no count")

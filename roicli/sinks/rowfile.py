@@ -88,7 +88,8 @@ class RowFile:
     def finish(self) -> None:
         """Close the file and hold its size against what its rows need; OutputError if it is shorter."""
         self.close()
-        size = self.path.stat().st_size
+        with writing(self.name):
+            size = self.path.stat().st_size
         if size < self.end:
             raise OutputError(f"{self.name}: {size} bytes are on the disk, {self.end} were written", "Check the disk.")
 

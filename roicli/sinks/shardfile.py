@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from roicli.sinks.partial import Partial, writing
+from roicli.sinks.partial import Partial, led_to, writing
 from roicli.sinks.protocol import Record
 
 
 def shard_file(output: Path) -> Path:
     """Name of the file beside an .npy."""
+    output = led_to(output)
     return output.with_name(f"{output.name}.shard.json")
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roicli.sinks.csvfile import CsvFile
-from roicli.sinks.partial import writing
+from roicli.sinks.partial import led_to, writing
 
 NO_FEATURES = "no features"
 _COLUMNS = ("box_file_row", "image_id", "x1", "y1", "x2", "y2", "reason", "fate")
@@ -58,6 +58,7 @@ class SkippedFile(CsvFile):
     @staticmethod
     def beside(output: Path) -> Path:
         """Return the name of the list that belongs to an output."""
+        output = led_to(output)
         return output.with_name(f"{output.name}.skipped.csv")
 
     def __init__(self, output: Path, skipped: Skipped, *, overwrite: bool) -> None:
