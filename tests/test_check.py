@@ -221,6 +221,25 @@ def test_the_command_refuses_as_align_does(folder, tmp_path):
     assert rest == [line for line in refused if not line.startswith("note: ")]
 
 
+@pytest.mark.parametrize("bad_boxes", ["error", "skip", "zero", "keep"])
+def test_boxes_too_large_for_their_scale_are_named(folder, tmp_path, bad_boxes):
+    """Whichever axis it is; before there is any output."""
+    (tmp_path / "boxes.csv").write_text("image_id,x1,y1,x2,y2\n0,0,0,5,5\n1,0,-9e8,5,9e8\n0,5,5,6,6\n1,-9e8,0,9e8,5\n")
+    options = [folder / "feats.npy", "boxes.csv", "--spatial-scale", "50", "--bad-boxes", bad_boxes]
+    message = (
+        "error: boxes.csv, lines 3, 5: too large to sample at spatial scale 50; the first is "
+        "[0.0, -900000000.0, 5.0, 900000000.0]\nhint: Check their coordinates, and --spatial-scale.\n"
+    )
+    for command in (["check", *options], ["align", *options, "-o", "out.npy"]):
+        assert run(tmp_path, *command, expect=3).stderr.endswith(message)
+        assert [path.name for path in tmp_path.iterdir()] == ["boxes.csv"]
+    run(tmp_path, "align", *options, "-o", "out.npy", "--sampling-ratio", "2")
+    _, _, refusal = checked(folder, np.array([[0.0, 0, 1, 1], [0, 0, 9e8, 1]]), normalized=True)
+    assert refusal.message.endswith(
+        "box 1: too large to sample as boxes in 0..1 of the image; the first is [0.0, 0.0, 900000000.0, 1.0]"
+    )
+
+
 def test_extents_are_where_the_trace_says(folder):
     feature_map = np.load(folder / "feats.npy")[0]
     for box in good_boxes(20):
