@@ -46,9 +46,12 @@ def _maps(maps: MapsInfo | None) -> Iterator[tuple[str, str]]:
     yield "feature maps", f"{maps.count:,}{looked_at}"
     more = ", ..." if maps.count > len(maps.ids) else ""
     named = "image ids" if maps.labelled else "no ids, counted"
-    if maps.ids:
-        yield f"  {named}", f"{', '.join(maps.ids)}{more}"
-    yield "  channels", ", ".join(map(str, maps.channels[:_SHOWN])) + (", ..." if len(maps.channels) > _SHOWN else "")
+    if not maps.ids:
+        return
+    yield f"  {named}", f"{', '.join(maps.ids)}{more}"
+    if maps.channels:
+        more = ", ..." if len(maps.channels) > _SHOWN else ""
+        yield "  channels", ", ".join(map(str, maps.channels[:_SHOWN])) + more
     for number, (shape, dtype, maps_of_it) in enumerate(maps.kinds[:_SHOWN]):
         yield "  (C, H, W)" if not number else "", f"{shape} {dtype}: {count(maps_of_it, 'map', 'maps')}"
     if len(maps.kinds) > _SHOWN:
@@ -62,7 +65,9 @@ def _boxes(boxes: BoxesInfo | None) -> Iterator[tuple[str, str]]:
         return
     fewest, median, most = boxes.per_image
     yield "boxes", f"{boxes.count:,} of {count(boxes.images, 'image', 'images')}"
-    yield "  an image has", f"{fewest:,} to {most:,}, median {median:g}"
+    if not boxes.count:
+        return
+    yield "  an image has", f"{fewest:,}" if fewest == most else f"{fewest:,} to {most:,}, median {median:g}"
     yield "  images by", boxes.images_by
     yield "  taken as", boxes.box_format
     for reason in boxes.assumed:

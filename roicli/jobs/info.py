@@ -14,7 +14,7 @@ import numpy as np
 
 from roicli.boxes import BoxTable, find_bad_boxes, from_xyxy
 from roicli.boxfiles import READERS, read_boxes
-from roicli.errors import FeatureError, FileError, RoicliError
+from roicli.errors import FileError, RoicliError
 from roicli.outputs import Parameters, read_parameters
 from roicli.sources import FeatureSource, Inventory, open_source, take_stock
 from roicli.sources.files import file_size, printable
@@ -160,7 +160,7 @@ def info(name: str) -> FileInfo:
         return FileInfo(name, 1, size, {}, arrays, boxes=_boxes(path))
     try:
         return FileInfo(name, 1, size, {}, arrays, maps=_maps(open_source(path)))
-    except FeatureError as error:
+    except RoicliError as error:  # what cannot be pooled is described all the same
         return FileInfo(name, 1, size, {}, arrays, not_maps=error.message)
 
 
