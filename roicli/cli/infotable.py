@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from rich import box
 from rich.console import Console
@@ -10,6 +10,7 @@ from rich.table import Table
 
 from roicli.cli.render import count
 from roicli.jobs import BoxesInfo, FileInfo, MapsInfo
+from roicli.jobs.sidefiles import SideInfo
 from roicli.sinks import in_words
 from roicli.sources import Inventory
 
@@ -23,13 +24,11 @@ def show_info(info: FileInfo) -> None:
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
-    files = f", {count(info.files, 'file', 'files')}" if info.files != 1 else ""
-    table.add_row("file", f"{info.name}{files}, {in_words(info.bytes)}")
-    if info.parameters:
-        table.add_row("written by", f"roicli {info.parameters.get('roicli_version', '?')}")
-        for name, value in info.parameters.items():
-            if name != "roicli_version" and value != "":
-                table.add_row(f"  {name}", str(value))
+    there = in_words(info.bytes) if info.files else "not there yet"
+    files = f", {count(info.files, 'file', 'files')}" if info.files > 1 else ""
+    table.add_row("file", f"{info.name}{files}, {there}")
+    for name, value in (*_unfinished(info), *_side(info.side), *_parameters(info.parameters, "written by")):
+        table.add_row(name, value)
     for name, value in (*_maps(info.maps), *_boxes(info.boxes)):
         table.add_row(name, value)
     if info.not_maps:
@@ -37,6 +36,47 @@ def show_info(info: FileInfo) -> None:
     console.print(table)
     if info.arrays is not None and info.boxes is None:
         console.print("", _arrays(info.arrays))
+
+
+def _parameters(parameters: Mapping[str, object], by: str) -> Iterator[tuple[str, str]]:
+    if not parameters:
+        return
+    yield by, f"roicli {parameters.get('roicli_version', '?')}"
+    for name, value in parameters.items():
+        if name != "roicli_version" and value != "":
+            yield f"  {name}", str(value)
+
+
+def _unfinished(info: FileInfo) -> Iterator[tuple[str, str]]:
+    found = info.unfinished
+    if found is None:
+        return
+    if found.output != info.name:
+        yield "belongs to", f"{found.output}, {'which is there' if found.exists else 'not there yet'}"
+    yield "unfinished", found.state
+    for writer in found.writers:
+        of = f"process {writer.process} of {writer.host}"
+        yield "  written by", of if writer.alive else f"{of}, which has ended"
+    if found.remedy:
+        yield "  what to do", found.remedy
+    yield "  beside it", ", ".join(found.files)
+    yield from _parameters(found.job, "its job")
+
+
+def _side(side: SideInfo | None) -> Iterator[tuple[str, str]]:
+    if side is None:
+        return
+    if side.kind == "index":
+        yield "index of", f"an output with {count(side.rows, 'row', 'rows')}, a line each"
+        return
+    output = side.output if side.output_exists else f"{side.output}, which is not there"
+    if side.kind == "part":
+        yield "record of", f"{count(side.rows, 'row', 'rows')} in {output}"
+        return
+    yield "list of", f"{count(side.rows, 'box', 'boxes')} not pooled into {output}"
+    for fate, words in (("skipped", "left out"), ("zeroed", "zeros")):
+        if reasons := side.fates.get(fate):
+            yield f"  {words}", ", ".join(f"{number:,} {reason}" for reason, number in reasons.items())
 
 
 def _maps(maps: MapsInfo | None) -> Iterator[tuple[str, str]]:

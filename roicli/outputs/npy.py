@@ -34,6 +34,13 @@ def read_parameters(path: Path) -> Parameters:
     return dict(_beside(path).get("parameters", {}))
 
 
+def count_part_rows(path: Path) -> int:
+    """Count the rows that a part has by what lies beside it, whether it is there or not."""
+    said = _beside(path)
+    with reading(printable(str(shard_file(path))), HINT):
+        return sum(int(stop) - int(first) for first, stop in said["output_rows"])
+
+
 def blocks(path: Path, rows: int) -> Iterator[NDArray[Any]]:
     """Yield the features."""
     with path.open("rb") as file:
