@@ -20,6 +20,7 @@ from roicli.errors import BoxError
 from roicli.extents import beyond_sampling, lie_outside
 from roicli.jobs.bind import Inputs, Layout, bind
 from roicli.jobs.select import BadBoxes, MissingFeatures, select
+from roicli.jobs.wording import some_of, verb
 from roicli.sinks import Skipped
 from roicli.sources import MapInfo
 from roicli.spec import PoolSpec
@@ -174,9 +175,10 @@ def prepare(job: PoolJob, inputs: Inputs, note: Callable[[str], None]) -> Prepar
     pooled = np.setdiff1d(np.arange(len(boxes)), selection.zeroed)
     rows = pooled[beyond_sampling(boxes[pooled].astype(computed), spec)]
     if len(rows):  # that depends on the scale, so it is no matter of bad_boxes
+        first = verb(len(rows), "it is", "the first is")
         how = "as boxes in 0..1 of the image" if job.normalized else f"at spatial scale {spec.spatial_scale:g}"
         raise BoxError(
-            f"{inputs.table.source}, {inputs.table.where(rows)}: too large to sample {how}; the first is "
+            f"{inputs.table.source}, {inputs.table.where(rows)}: too large to sample {how}; {first} "
             f"{inputs.table.boxes[rows[0]].tolist()}",
             "Check their coordinates, and --normalized."
             if job.normalized
@@ -184,8 +186,9 @@ def prepare(job: PoolJob, inputs: Inputs, note: Callable[[str], None]) -> Prepar
         )
     outside = lie_outside(boxes, sizes, spec) & (inputs.map_index >= 0)
     if number := int(outside.sum()):
-        doubt = ": is --spatial-scale right?" if number > len(boxes) / 2 else ""
-        note(f"{number} of {len(boxes)} boxes lie wholly outside their maps, so their features are zero{doubt}")
+        doubt = ": is --spatial-scale right?" if number > len(boxes) / 2 and not job.normalized else ""
+        lie = verb(number, "lies wholly outside its map, so its", "lie wholly outside their maps, so their")
+        note(f"{some_of(number, len(boxes))} {lie} features are zero{doubt}")
     return Prepared(
         inputs=inputs,
         kept=selection.kept,
