@@ -253,3 +253,11 @@ def test_nothing_is_said_of_nothing(tmp_path, name, array, words):
     lines = [line.rstrip() for line in run(tmp_path, "info", name).stdout.split("\n\n")[0].splitlines()]
     assert lines[1 : 1 + len(words)] == words
     assert len(lines) == 2 or len(array)
+
+
+@pytest.mark.parametrize("dtype", ["U1", "c16"])
+def test_what_could_be_boxes_and_is_not_is_described(tmp_path, dtype):
+    np.save(tmp_path / "odd.npy", np.zeros((3, 4), dtype))
+    found = info(str(tmp_path / "odd.npy"))
+    assert found.arrays.kinds[0].kind.shape == (3, 4)
+    assert "is not real numbers" in found.not_maps

@@ -236,3 +236,41 @@ def test_nothing_is_written(folder, monkeypatch):
     run(folder, "info", "out.npz")
     assert {path: path.stat() for path in folder.iterdir()}.keys() == before.keys()
     assert all(path.stat().st_mtime_ns == then.st_mtime_ns for path, then in before.items())
+
+
+def test_damaged_files_are_one_message(folder):
+    header = "box_file_row,image_id,x1,y1,x2,y2,reason,fate\n"
+    (folder / "a.npy.skipped.csv").write_text(f"{header}0,{'a' * 200_000},0,0,0,0,inverted,skipped\n")
+    (folder / "b.npy.skipped.csv").write_text(f"{header}0,a,0,0,0,0\n")
+    (folder / "c.npy.shard.json").write_text('{"parameters": 5, "output_rows": []}')
+    (folder / "d.npy.shard.json").write_text('{"parameters": {}, "output_rows": [[0, NaN]]}')
+    assert "a.npy.skipped.csv cannot be read: field larger" in run(folder, "info", "a.npy.skipped.csv", expect=3).stderr
+    assert "1 box not pooled" in run(folder, "info", "b.npy.skipped.csv").stdout
+    for name in ("c.npy.shard.json", "d.npy.shard.json"):
+        assert f"error: {name} cannot be read" in run(folder, "info", name, expect=3).stderr
+
+
+def test_a_link_to_an_output_that_is_not_there_yet(folder, monkeypatch):
+    interrupt(monkeypatch, make_job("out.npy"))
+    Path("link.npy").symlink_to("out.npy")
+    assert info("link.npy").unfinished.rows == BOXES
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+def test_a_pipe_that_is_called_a_claim_is_not_waited_for(folder):
+    os.mkfifo(".out.npy.0123456789abcdef-1-1.claim")
+    [writer] = told(folder, "out.npy")["writers"]
+    assert writer == {"process": 1, "host": "an unknown host", "alive": False}
+
+
+def test_terminals_are_not_obeyed(folder, monkeypatch):
+    """Whatever names, ids and settings hold."""
+    interrupt(monkeypatch, make_job("out.npy"))
+    journal = journal_path(Path("out.npy"))
+    journal.write_text(journal.read_text().replace('"roi_align"', '"\\u001b[31m"'))
+    np.savez("maps.npz", **{"a\x1b[2J": np.zeros((3, 9, 9), np.float32)})
+    Path("b\x1b[2J.json").write_text(json.dumps({"a\x1b[2J": [[0, 0, 5, 5]]}))
+    for command in (["info", "out.npy"], ["info", "maps.npz"], ["check", "maps.npz", "b\x1b[2J.json"]):
+        done = run(folder, *command)
+        assert "\x1b" not in done.stdout + done.stderr
+        assert "\\x1b[" in done.stdout

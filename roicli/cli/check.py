@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from roicli.cli.options import FILE, input_options, make_spec, pool_options, reduce_option, row_options
+from roicli.cli.plain import plain
 
 
 @click.command(short_help="See what align would do, and whether the boxes make sense.")
@@ -37,7 +38,7 @@ def check(features: str, boxes: Path, quiet: bool, as_json: bool, **options: Any
 
     def say(kind: str, text: str) -> None:
         if not quiet:
-            click.echo(f"{kind}: {text}", err=True)
+            click.echo(f"{kind}: {plain(text)}", err=True)
 
     job = PoolJob(features, boxes, spec=make_spec(options), **options)
     report = run_job(job, lambda text: say("note", text), lambda text: say("warning", text))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
+from roicli.cli.plain import plain
 from roicli.cli.render import count
 from roicli.jobs import CheckReport
 from roicli.sinks import in_words
@@ -15,9 +16,9 @@ def show_check(report: CheckReport) -> None:
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
-    table.add_row("features", f"{report.features}, {count(report.maps, 'map', 'maps')}")
+    table.add_row("features", plain(f"{report.features}, {count(report.maps, 'map', 'maps')}"))
     how = f"{report.box_format}, in 0..1 of the image" if report.normalized else f"{report.box_format}, in pixels"
-    table.add_row("boxes", f"{report.boxes_file}, {how}")
+    table.add_row("boxes", plain(f"{report.boxes_file}, {how}"))
     pooled = report.boxes - report.zeroed
     table.add_row("pooled", f"{count(pooled, 'box', 'boxes')} of {count(report.images, 'image', 'images')}")
     for number, fate in ((report.skipped, "left out"), (report.zeroed, "written as zeros")):
@@ -28,7 +29,8 @@ def show_check(report: CheckReport) -> None:
     if report.example is not None:
         box = report.example
         height, width = box.map_size
-        table.add_row("for example", f"{box.where}, image {box.image_id}, map {height} cells high, {width} wide")
+        image = plain(box.image_id)
+        table.add_row("for example", f"{box.where}, image {image}, map {height} cells high, {width} wide")
         table.add_row("  in 0..1" if report.normalized else "  in pixels", _extent(*box.given))
         table.add_row("  in cells", f"{_extent(*box.cells)}, 0 being the first cell's centre")
         table.add_row("  on the map", _share(box.inside))

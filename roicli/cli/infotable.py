@@ -8,6 +8,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from roicli.cli.plain import plain
 from roicli.cli.render import count
 from roicli.jobs import BoxesInfo, FileInfo, MapsInfo
 from roicli.jobs.sidefiles import SideInfo
@@ -26,13 +27,13 @@ def show_info(info: FileInfo) -> None:
     table.add_column(overflow="fold")
     there = in_words(info.bytes) if info.files else "not there yet"
     files = f", {count(info.files, 'file', 'files')}" if info.files > 1 else ""
-    table.add_row("file", f"{info.name}{files}, {there}")
+    table.add_row("file", plain(f"{info.name}{files}, {there}"))
     for name, value in (*_unfinished(info), *_side(info.side), *_parameters(info.parameters, "written by")):
-        table.add_row(name, value)
+        table.add_row(plain(name), plain(value))
     for name, value in (*_maps(info.maps), *_boxes(info.boxes)):
-        table.add_row(name, value)
+        table.add_row(name, plain(value))
     if info.not_maps:
-        table.add_row("no maps", info.not_maps.partition(":\n")[0])
+        table.add_row("no maps", plain(info.not_maps.partition(":\n")[0]))
     console.print(table)
     if info.arrays is not None and info.boxes is None:
         console.print("", _arrays(info.arrays))
@@ -115,7 +116,7 @@ def _boxes(boxes: BoxesInfo | None) -> Iterator[tuple[str, str]]:
     for reading, inverted in boxes.inverted.items():
         yield f"  as {reading}", f"{inverted:,} inverted"
     if boxes.unusable:
-        yield "  unusable", f"{boxes.unusable:,} are NaN, infinite or beyond 1e9"
+        yield "  unusable", f"{boxes.unusable:,} {'is' if boxes.unusable == 1 else 'are'} NaN, infinite or beyond 1e9"
     if boxes.extent is not None:
         left, top, right, bottom = boxes.extent
         yield "  all lie in", f"x {left:g} to {right:g}, y {top:g} to {bottom:g}"
@@ -138,7 +139,7 @@ def _arrays(arrays: Inventory) -> Table:
     for alike in arrays.kinds[:_SHOWN]:
         names = ", ".join(alike.names) + (", ..." if alike.count > len(alike.names) else "")
         shape, dtype, storage = alike.kind
-        table.add_row(f"{alike.count:,}", names, str(shape), dtype, storage, in_words(alike.stored))
+        table.add_row(f"{alike.count:,}", plain(names), str(shape), dtype, storage, in_words(alike.stored))
     if len(arrays.kinds) > _SHOWN:
         table.caption = f"and {len(arrays.kinds) - _SHOWN:,} kinds more"
         table.caption_justify = "left"

@@ -93,7 +93,9 @@ def show_merged(report: MergeReport) -> None:
     """Print the one line that says what was joined."""
     shape = " x ".join(str(side) for side in report.shape)
     where = ", features left in them" if report.virtual else ""
-    click.echo(f"{count(report.parts, 'part', 'parts')}{where}: {report.output} {shape} {report.dtype}", err=True)
+    click.echo(
+        f"{count(report.parts, 'part', 'parts')}{where}: {plain(str(report.output))} {shape} {report.dtype}", err=True
+    )
 
 
 def count(number: int, one: str, many: str) -> str:

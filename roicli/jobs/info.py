@@ -154,7 +154,7 @@ def info(name: str) -> FileInfo:
     if (output := output_of(path)) is not None:
         return FileInfo(name, 1, file_size(path), {}, unfinished=look_beside(output))
     unfinished = look_beside(path) if path.suffix.lower() in _ARRAYS else None
-    if unfinished is not None and not os.path.lexists(name):
+    if unfinished is not None and not unfinished.exists:
         return FileInfo(name, 0, 0, {}, unfinished=unfinished)
     return replace(_complete(name, path), unfinished=unfinished if unfinished and unfinished.matters else None)
 
@@ -178,9 +178,9 @@ def _complete(name: str, path: Path) -> FileInfo:
     if parameters := read_parameters(path):
         return FileInfo(name, 1, size, parameters, arrays)
     shape = arrays.kinds[0].kind.shape if suffix == ".npy" else ()
-    if len(shape) == 2 and shape[1] in (4, 5):
-        return FileInfo(name, 1, size, {}, arrays, boxes=_boxes(path))
     try:
+        if len(shape) == 2 and shape[1] in (4, 5):
+            return FileInfo(name, 1, size, {}, arrays, boxes=_boxes(path))
         return FileInfo(name, 1, size, {}, arrays, maps=_maps(open_source(path)))
     except RoicliError as error:  # what cannot be pooled is described all the same
         return FileInfo(name, 1, size, {}, arrays, not_maps=error.message)

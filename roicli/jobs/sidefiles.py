@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from roicli.errors import FileError
 from roicli.outputs import count_part_rows
 from roicli.sinks import SkippedFile, shard_file
 from roicli.sources.files import file_size
@@ -18,6 +19,7 @@ from roicli.sources.files import file_size
 _SKIPPED_COLUMNS = {"box_file_row", "reason", "fate"}
 _INDEX_COLUMNS = {"row", "box_file_row"}
 _LONGEST_HEADER = 1000
+_HINT = "Run the job again to have it written anew."
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,10 @@ def describe_skipped(path: Path) -> SideInfo | None:
     if output is None or not set(_header(path)) >= _SKIPPED_COLUMNS:
         return None
     with path.open(newline="", encoding="utf-8", errors="replace") as file:
-        counts = Counter((row["fate"], row["reason"]) for row in csv.DictReader(file))
+        try:
+            counts = Counter((row["fate"], row["reason"]) for row in csv.DictReader(file))
+        except csv.Error as error:
+            raise FileError(f"{path} cannot be read: {error}", _HINT) from error
     fates: dict[str, dict[str, int]] = {}
     for (fate, reason), number in counts.most_common():
         fates.setdefault(str(fate), {})[str(reason)] = number
