@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from roicli.sampling import FloatArray, cell_ranges, make_bins
+from roicli.sampling import FloatArray, cell_ranges, make_bins, too_large
 from roicli.spec import PoolSpec
 
 
@@ -51,6 +51,21 @@ def shares_inside(boxes: NDArray[np.float64], sizes: NDArray[np.float64], spec: 
         part = (np.clip(high, 0, ends) - np.clip(low, 0, ends)) / (high - low)
     share: NDArray[np.float64] = np.where(high > low, part, (low >= 0) & (low <= ends)).prod(axis=1)
     return share
+
+
+def beyond_sampling(boxes: FloatArray, spec: PoolSpec) -> NDArray[np.bool_]:
+    """Tell which boxes are so large at their scale that their samples cannot be counted.
+
+    Parameters
+    ----------
+    boxes, spec
+        As in `in_cells`. RoIPool has no samples.
+    """
+    if spec.op == "roi_pool":
+        return np.zeros(len(boxes), np.bool_)
+    height, width = spec.output_size
+    x1, y1, x2, y2 = boxes.T
+    return too_large(x1, x2, width, spec) | too_large(y1, y2, height, spec)
 
 
 def in_cells(boxes: FloatArray, spec: PoolSpec) -> FloatArray:

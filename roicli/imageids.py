@@ -93,8 +93,9 @@ def match_images(
     found = find_images(image_ids, aliases, map_ids)
     missing = [name for name, index in zip(image_ids, found.tolist(), strict=True) if index < 0]
     if missing:
+        have = "has" if len(missing) == 1 else "have"
         raise BoxError(
-            f"{len(missing)} of {len(image_ids)} images of {boxes} have no features in {features}: {some(missing)}",
+            f"{len(missing)} of {len(image_ids)} images of {boxes} {have} no features in {features}: {some(missing)}",
             f"The features are named {some(map_ids)}; make the ids agree, or leave those images out of the boxes."
             if map_ids
             else "Name features that hold maps.",

@@ -87,6 +87,28 @@ def make_bins(low: FloatArray, high: FloatArray, number: int, length: int, spec:
     BoxError
         A box so large that its coordinates or its number of samples cannot be held.
     """
+    start, size, count = _lay_out(low, high, number, spec)
+    broken = _cannot_be_held(size, count)
+    if broken.any():
+        first = int(broken.argmax())
+        raise BoxError(
+            f"a box that spans {low[first]:g} to {high[first]:g} image pixels is too large to sample at spatial scale "
+            f"{spec.spatial_scale:g}",
+            "Check the coordinates of the boxes and the spatial scale.",
+        )
+    return Bins(start, size, np.maximum(count, 0).astype(np.intp), number, length)
+
+
+def too_large(low: FloatArray, high: FloatArray, number: int, spec: PoolSpec) -> NDArray[np.bool_]:
+    """Tell which boxes `make_bins` would refuse along one axis; the parameters are as there."""
+    _, size, count = _lay_out(low, high, number, spec)
+    return _cannot_be_held(size, count)
+
+
+def _lay_out(
+    low: FloatArray, high: FloatArray, number: int, spec: PoolSpec
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Where bins begin, how large one is, and how many samples it has, before that is a whole number that fits."""
     dtype = low.dtype.type
     scale, offset = dtype(spec.spatial_scale), dtype(0.5 if spec.aligned else 0.0)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -96,15 +118,12 @@ def make_bins(low: FloatArray, high: FloatArray, number: int, length: int, spec:
             extent = np.maximum(extent, dtype(1))
         size = extent / dtype(number)
         count = np.ceil(size) if spec.adaptive else np.full_like(size, spec.sampling_ratio)
-    broken = ~(np.isfinite(size) & (count < _MAX_COUNT))
-    if broken.any():
-        first = int(broken.argmax())
-        raise BoxError(
-            f"a box that spans {low[first]:g} to {high[first]:g} image pixels is too large to sample at spatial scale "
-            f"{spec.spatial_scale:g}",
-            "Check the coordinates of the boxes and the spatial scale.",
-        )
-    return Bins(start, size, np.maximum(count, 0).astype(np.intp), number, length)
+    return start, size, count
+
+
+def _cannot_be_held(size: FloatArray, count: FloatArray) -> NDArray[np.bool_]:
+    held: NDArray[np.bool_] = np.isfinite(size) & (count < _MAX_COUNT)
+    return ~held
 
 
 @dataclass(frozen=True)

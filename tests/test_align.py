@@ -233,7 +233,7 @@ def test_bad_boxes(tmp_path, fate):
         expected[1] = 0
         assert report["zeroed"] == [1]
     np.testing.assert_array_equal(got, expected)
-    assert "1 of 3 boxes of boxes.npy are inverted (x2 < x1 or y2 < y1): box 1" in done.stderr
+    assert "1 of 3 boxes of boxes.npy is inverted (x2 < x1 or y2 < y1): box 1" in done.stderr
 
 
 def test_broken_cells_and_overflow_are_told(tmp_path):

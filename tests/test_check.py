@@ -90,18 +90,22 @@ IN_IMAGE = np.array([WIDTH, HEIGHT, WIDTH, HEIGHT])
         (as_xywh(good_boxes()), {}, "may be x, y, width, height; give --box-format xywh"),
         (good_boxes()[:, [2, 3, 0, 1]], {}, "may be x2, y2, x1, y1; write the upper left corner first"),
         (good_boxes()[:, [0, 2, 1, 3]], {}, "may be x1, x2, y1, y2; write x1, y1, x2, y2"),
-        (good_boxes()[:, [1, 0, 3, 2]], {}, "with x and y exchanged they would lie on them: write x before y"),
-        (good_boxes(), {"box_format": BoxFormat.XYWH}, "as xyxy they would lie on them: give --box-format xyxy"),
+        (
+            good_boxes()[:, [1, 0, 3, 2]],
+            {},
+            "lie for the most part beyond their maps, but not with x and y exchanged: write x before y",
+        ),
+        (good_boxes(), {"box_format": BoxFormat.XYWH}, "but not as xyxy: give --box-format xyxy"),
         (
             good_boxes() / IN_IMAGE,
             {"box_format": BoxFormat.XYWH, "normalized": True},
-            "as xyxy they would lie on them: give --box-format xyxy",
+            "but not as xyxy: give --box-format xyxy",
         ),
         (good_boxes(), {"scale": 1.0}, "the spatial scale forgotten? 1/16 is the largest that would fit"),
-        (good_boxes(), {"scale": 1 / 4}, "the spatial scale forgotten? 1/16 is the largest that would fit"),
-        (good_boxes() / STRIDE, {}, "smaller than one cell of their maps: if they are in cells already, leave"),
+        (good_boxes(), {"scale": 1 / 4}, "is --spatial-scale right? 1/16 is the largest that would fit"),
+        (good_boxes() / STRIDE, {}, "smaller than one cell of their maps: if boxes are in cells already, leave"),
         (good_boxes() / IN_IMAGE, {}, "all boxes of boxes.npy lie within 0 and 1: if they are in 0..1 of the image"),
-        (good_boxes(), {"normalized": True}, "if they are in pixels, leave --normalized out"),
+        (good_boxes(), {"normalized": True}, "if boxes are in pixels, leave --normalized out"),
         (np.full((3, 4), 500.0), {"scale": 1 / 32}, "3 of 3 boxes are smaller than one cell of their maps"),
         (good_boxes() + 9e4, {"scale": 3.0}, "beyond their maps: is --spatial-scale right?"),
     ],
@@ -111,6 +115,133 @@ def test_mistakes(folder, boxes, settings, warning):
     _, warnings, _ = checked(folder, boxes, **settings)
     assert len(warnings) == 1
     assert warning in warnings[0].replace(f"{folder}/", "")
+
+
+ONE = good_boxes()[:1]
+
+
+@pytest.mark.parametrize(
+    ("boxes", "settings", "warning"),
+    [
+        (ONE, {"scale": 1.0}, "the only box lies for the most part beyond its map: is the spatial scale forgotten? 1/"),
+        (ONE, {"scale": 1 / 2}, "the only box lies for the most part beyond its map: is --spatial-scale right? 1/"),
+        (ONE / STRIDE, {}, "the only box is smaller than one cell of its map: if boxes are in cells already, leave"),
+        (ONE / IN_IMAGE, {}, "the only box of boxes.npy lies within 0 and 1: if it is in 0..1 of the image, give"),
+        (
+            np.array([[300.0, 200, 80, 60]]),
+            {},
+            "the only box of boxes.npy has x2 < x1 or y2 < y1, read as xyxy: the numbers may be x, y, ",
+        ),
+        (-ONE, {"bad_boxes": "keep"}, "the only box of boxes.npy has x2 < x1 or y2 < y1, read as xyxy: the numbers"),
+        (ONE - 900, {}, "the only box lies for the most part beyond its map, on the left or above, which no spatial"),
+        (np.zeros((1, 4)), {}, "the only box is smaller than one cell of its map"),
+        (np.zeros((0, 4)), {}, ""),
+    ],
+)
+def test_of_one_box_it_speaks_as_of_one(folder, boxes, settings, warning):
+    _, warnings, _ = checked(folder, boxes, **settings)
+    said = "".join(warnings).replace(f"{folder}/", "")
+    assert said[: len(warning)] == warning
+    assert "boxes lie" not in said
+    assert "1 of 1" not in said
+
+
+def test_small_objects_as_xywh_are_not_taken_for_swapped_corners(folder):
+    """Though hardly any is as wide as it is far from the left."""
+    rng = np.random.default_rng(3)
+    start = rng.uniform(20, [WIDTH - 20, HEIGHT - 20], (300, 2))
+    _, [warning], _ = checked(folder, np.concatenate([start, rng.uniform(4, 9, (300, 2))], axis=1))
+    assert "may be x, y, width, height" in warning
+
+
+def test_tables_of_no_boxes_and_of_one(folder, tmp_path):
+    np.save(tmp_path / "none.npy", np.zeros((0, 5)))
+    np.save(tmp_path / "one.npy", [[0, 9e3, 9e3, 9.1e3, 9.1e3]])
+    np.save(tmp_path / "bad.npy", [[0, 5, 5, np.nan, 9]])
+    said = run(tmp_path, "check", folder / "feats.npy", "none.npy").stdout
+    assert "0 boxes of 0 images" in said
+    assert "leave their maps" not in said
+    done = run(tmp_path, "check", folder / "feats.npy", "one.npy", "--spatial-scale", "1/16")
+    assert "note: the only box lies wholly outside its map, so its features are zero" in done.stderr
+    assert "on the map      none of it" in done.stdout
+    said = run(tmp_path, "check", folder / "feats.npy", "bad.npy", "--bad-boxes", "zero").stdout
+    assert "pooled    0 boxes of 1 image" in said
+    assert "1 box written as zeros" in said
+    done = run(tmp_path, "check", folder / "feats.npy", "bad.npy", expect=3)
+    assert "error: the only box of bad.npy is NaN, infinite or beyond 1e9 pixels: box 0; it is [5.0" in done.stderr
+
+
+def write_maps(folder, *shape):
+    """Maps of zeros, which take no room on the disk."""
+    with (folder / "feats.npy").open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
+        file.truncate(file.tell() + 4 * int(np.prod(shape)))
+
+
+C, H, W = 256, HEIGHT // STRIDE, WIDTH // STRIDE
+
+
+@pytest.mark.parametrize(
+    ("shape", "settings", "number", "warning"),
+    [
+        ((H, W, C), {}, 200, f"maps of {H} channels, {W} cells high and {C} wide, are unusual: if they are stored the "
+         f"other way, with {C} channels, give --layout hwc"),
+        ((C, H, W), {"layout": "hwc"}, 200, "but not with x and y exchanged: write x before y; nor if maps are stored "
+         "the other way: give --layout chw"),
+        ((H, W, 8), {}, 200, "beyond their maps, but not if maps are stored the other way: give --layout hwc"),
+        ((8, H, W), {"layout": "hwc"}, 7, "beyond their maps, but not if maps are stored the other way: give --layout"),
+        ((7, 7, 2048), {"scale": 1 / 128}, 3, "maps of 7 channels, 7 cells high and 2048 wide, are unusual"),
+        ((7, 7, 2048), {"normalized": True}, 3, "maps of 7 channels, 7 cells high and 2048 wide, are unusual"),
+    ],
+)  # fmt: skip
+def test_another_layout(tmp_path, shape, settings, number, warning):
+    write_maps(tmp_path, 2, *shape)
+    boxes = good_boxes(number) / (IN_IMAGE if "normalized" in settings else 1)
+    _, warnings, _ = checked(tmp_path, boxes, **settings)
+    assert len(warnings) == 1
+    assert warning in warnings[0]
+
+
+def test_another_layout_of_maps_that_differ(tmp_path):
+    np.savez(tmp_path / "feats.npz", a=np.zeros((20, 30, 64), np.float32), b=np.zeros((25, 30, 64), np.float32))
+    (tmp_path / "boxes.json").write_text('{"a": [[0, 0, 9, 9]], "b": [[0, 0, 9, 9]]}')
+    done = run(tmp_path, "check", "feats.npz", "boxes.json", expect=3)
+    assert "need the same channels; stored the other way they have 64: give --layout hwc." in done.stderr
+    run(tmp_path, "check", "feats.npz", "boxes.json", "--layout", "hwc")
+
+
+@pytest.mark.parametrize("scale", [1 / 4, 1 / 16])
+def test_boxes_that_were_scaled_twice(tmp_path, scale):
+    """Even if they are larger than a cell."""
+    write_maps(tmp_path, 2, 8, int(HEIGHT * scale), int(WIDTH * scale))
+    boxes = good_boxes()
+    boxes[:, 2:] = np.minimum(boxes[:, 2:] + 200, [WIDTH, HEIGHT])
+    assert checked(tmp_path, boxes, scale=scale)[1] == []
+    _, warnings, _ = checked(tmp_path, boxes * scale, scale=scale)
+    assert len(warnings) == 1
+    assert warnings[0].startswith("all 200 boxes lie within the first ")
+    assert warnings[0].endswith("of both sides of their maps: if boxes are in cells already, leave --spatial-scale out")
+    assert checked(tmp_path, boxes[:30] * scale, scale=scale)[1] == []  # which may be in a corner by chance
+
+
+@pytest.mark.parametrize("number", [1, 3, 300])
+@pytest.mark.parametrize("largest", [12, 300])
+def test_ordinary_boxes_give_no_warning(tmp_path, number, largest):
+    """Of images of many shapes, maps of many channels, objects small and large, also in 0..1 of the image."""
+    rng = np.random.default_rng(number)
+    for width, height in ((640, 480), (800, 1333), (512, 512), (2048, 512), (4096, 256), (1024, 96)):
+        for stride in (4, 16, 32):
+            size = np.minimum(rng.uniform(largest / 5, largest, (number, 2)), [width, height])
+            start = rng.uniform(0, 1, (number, 2)) * ([width, height] - size)
+            boxes = np.concatenate([start, start + size], axis=1)
+            for channels in (3, 17, 64, 1024):
+                write_maps(tmp_path, 2, channels, height // stride, width // stride)
+                for given, settings in (
+                    (boxes, {"scale": 1 / stride}),
+                    (boxes / [width, height, width, height], {"normalized": True}),
+                ):
+                    _, warnings, _ = checked(tmp_path, given, **settings)
+                    assert [text for text in warnings if "smaller than one cell" not in text] == []
 
 
 @pytest.mark.parametrize(
@@ -221,6 +352,25 @@ def test_the_command_refuses_as_align_does(folder, tmp_path):
     warning, *rest = [line for line in shown.stderr.splitlines() if not line.startswith("note: ")]
     assert warning.startswith("warning: ")
     assert rest == [line for line in refused if not line.startswith("note: ")]
+
+
+@pytest.mark.parametrize("bad_boxes", ["error", "skip", "zero", "keep"])
+def test_boxes_too_large_for_their_scale_are_named(folder, tmp_path, bad_boxes):
+    """Whichever axis it is; before there is any output."""
+    (tmp_path / "boxes.csv").write_text("image_id,x1,y1,x2,y2\n0,0,0,5,5\n1,0,-9e8,5,9e8\n0,5,5,6,6\n1,-9e8,0,9e8,5\n")
+    options = [folder / "feats.npy", "boxes.csv", "--spatial-scale", "50", "--bad-boxes", bad_boxes]
+    message = (
+        "error: boxes.csv, lines 3, 5: too large to sample at spatial scale 50; the first is "
+        "[0.0, -900000000.0, 5.0, 900000000.0]\nhint: Check their coordinates, and --spatial-scale.\n"
+    )
+    for command in (["check", *options], ["align", *options, "-o", "out.npy"]):
+        assert run(tmp_path, *command, expect=3).stderr.endswith(message)
+        assert [path.name for path in tmp_path.iterdir()] == ["boxes.csv"]
+    run(tmp_path, "align", *options, "-o", "out.npy", "--sampling-ratio", "2")
+    _, _, refusal = checked(folder, np.array([[0.0, 0, 1, 1], [0, 0, 9e8, 1]]), normalized=True)
+    assert refusal.message.endswith(
+        "box 1: too large to sample as boxes in 0..1 of the image; it is [0.0, 0.0, 900000000.0, 1.0]"
+    )
 
 
 def test_extents_are_where_the_trace_says(folder):

@@ -74,7 +74,7 @@ def test_ambiguity_is_an_error(image_ids, map_ids):
     ],
 )
 def test_names_of_different_things_do_not_match(image_ids, map_ids):
-    with pytest.raises(BoxError, match="have no features"):
+    with pytest.raises(BoxError, match="no features"):
         match(image_ids, map_ids)
 
 

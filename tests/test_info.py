@@ -223,3 +223,42 @@ def test_truncated_files_are_told(outputs, tmp_path):
             except RoicliError:
                 refused += 1
         assert refused > 10, name
+
+
+def test_a_truncated_npz_is_called_so(outputs, tmp_path):
+    """And not a zip archive that is no .npz."""
+    (tmp_path / "part.npz").write_bytes((outputs / "part.npz").read_bytes()[:700])
+    for command in (["info", "part.npz"], ["check", "part.npz", outputs / "boxes.npy"]):
+        done = run(tmp_path, *command, expect=3)
+        assert "error: part.npz is truncated: its table of contents is missing" in done.stderr
+
+
+def test_what_cannot_be_pooled_is_described(tmp_path):
+    """Zeros that are as good as not there."""
+    np.savez_compressed(tmp_path / "zeros.npz", features=np.zeros((20, 256, 60, 60), np.float32))
+    found = info(str(tmp_path / "zeros.npz"))
+    assert kinds(found.arrays) == {((20, 256, 60, 60), "float32", "deflate", 1, ("features",))}
+    assert "claims 73,728,128 bytes" in found.not_maps
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "words"),
+    [
+        ("none.npy", np.zeros((0, 3, 7, 7)), ["feature maps  0"]),
+        ("boxes.npy", np.zeros((0, 5)), ["boxes  0 of 0 images"]),
+        ("one.npy", np.ones((1, 4)), ["boxes           1 of 1 image", "  an image has  1"]),
+    ],
+)
+def test_nothing_is_said_of_nothing(tmp_path, name, array, words):
+    np.save(tmp_path / name, array)
+    lines = [line.rstrip() for line in run(tmp_path, "info", name).stdout.split("\n\n")[0].splitlines()]
+    assert lines[1 : 1 + len(words)] == words
+    assert len(lines) == 2 or len(array)
+
+
+@pytest.mark.parametrize("dtype", ["U1", "c16"])
+def test_what_could_be_boxes_and_is_not_is_described(tmp_path, dtype):
+    np.save(tmp_path / "odd.npy", np.zeros((3, 4), dtype))
+    found = info(str(tmp_path / "odd.npy"))
+    assert found.arrays.kinds[0].kind.shape == (3, 4)
+    assert "is not real numbers" in found.not_maps

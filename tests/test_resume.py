@@ -621,7 +621,7 @@ def call(*arguments):
 @pytest.mark.parametrize("fate", ["skip", "zero"])
 def test_images_without_features(partly, fate):
     arguments = ("feats", "boxes.json", "-o", "out.npz", "--size", "2", "--bad-boxes", "zero", "--json")
-    assert "1 of 3 images of boxes.json have no features in feats: 'gone'" in call(*arguments).stderr
+    assert "1 of 3 images of boxes.json has no features in feats: 'gone'" in call(*arguments).stderr
     assert not list(partly.glob("*out*"))
     done = call(*arguments, "--missing-features", fate)
     report = json.loads(done.stdout)
@@ -629,7 +629,7 @@ def test_images_without_features(partly, fate):
     assert report["skipped"] == skipped
     assert report["zeroed"] == ([1] if skipped else [1, 2, 3])
     assert report["missing_images"] == 1
-    assert "'gone'; their 2 boxes are" in done.stderr
+    assert "'gone'; its 2 boxes are" in done.stderr
     assert done.stderr.splitlines()[-1] == (
         "not pooled: 2 boxes left out, 1 zeroed" if skipped else "not pooled: 0 boxes left out, 3 zeroed"
     )

@@ -350,3 +350,10 @@ def test_a_huge_file_is_read_at_one_map_only(tmp_path):
     done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "image 59999" in done.stdout
+
+
+def test_a_box_too_large_for_its_scale_is_named(tmp_path):
+    (tmp_path / "boxes.json").write_text("[[0, 0, 5, 5], [0, -9e8, 5, 9e8]]")
+    options = ["--roi", "1", "--spatial-scale", "50", "--bin", "0,0"]
+    done = run(SAMPLES / "tutorial.npy", "boxes.json", *options, cwd=tmp_path, expect=3)
+    assert "error: box 1 of boxes.json is [0.0, -900000000.0, 5.0, 900000000.0]: too large to sample" in done.stderr

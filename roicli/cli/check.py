@@ -25,7 +25,8 @@ def check(features: str, boxes: Path, quiet: bool, as_json: bool, **options: Any
     """Do all checks of roicli align without pooling, and follow one box from its file to its map.
 
     FEATURES, BOXES and the options are as in roicli align. Ends as align would: with 0, or with 3 and its message.
-    Warns of boxes that look like a mistake: of another format, normalised, without their spatial scale.
+    Warns of what looks like a mistake: boxes of another format, normalised, without their spatial scale, or scaled
+    twice; maps of another layout.
 
     \b
     Examples:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.table import Table
 
 from roicli.cli.console import Console
+from roicli.cli.plain import plain
 from roicli.cli.render import count
 from roicli.jobs.check import CheckReport
 from roicli.sinks import in_words
@@ -15,24 +16,33 @@ def show_check(report: CheckReport) -> None:
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
-    table.add_row("features", f"{report.features}, {count(report.maps, 'map', 'maps')}")
+    table.add_row("features", plain(f"{report.features}, {count(report.maps, 'map', 'maps')}"))
     how = f"{report.box_format}, in 0..1 of the image" if report.normalized else f"{report.box_format}, in pixels"
-    table.add_row("boxes", f"{report.boxes_file}, {how}")
-    table.add_row("pooled", f"{count(report.boxes, 'box', 'boxes')} of {count(report.images, 'image', 'images')}")
+    table.add_row("boxes", plain(f"{report.boxes_file}, {how}"))
+    pooled = report.boxes - report.zeroed
+    table.add_row("pooled", f"{count(pooled, 'box', 'boxes')} of {count(report.images, 'image', 'images')}")
     for number, fate in ((report.skipped, "left out"), (report.zeroed, "written as zeros")):
         if number:
-            table.add_row("", f"{count(number, 'bad box', 'bad boxes')} {fate}")
-    table.add_row("leave their maps", f"{report.partly_outside:,} partly, {report.wholly_outside:,} wholly")
+            table.add_row("", f"{count(number, 'box', 'boxes')} {fate}")
+    if pooled:
+        table.add_row("leave their maps", f"{report.partly_outside:,} partly, {report.wholly_outside:,} wholly")
     if report.example is not None:
         box = report.example
         height, width = box.map_size
-        table.add_row("for example", f"{box.where}, image {box.image_id}, map {height} cells high, {width} wide")
+        image = plain(box.image_id)
+        table.add_row("for example", f"{box.where}, image {image}, map {height} cells high, {width} wide")
         table.add_row("  in 0..1" if report.normalized else "  in pixels", _extent(*box.given))
         table.add_row("  in cells", f"{_extent(*box.cells)}, 0 being the first cell's centre")
-        table.add_row("  on the map", f"{box.inside:.1%} of it")
+        table.add_row("  on the map", _share(box.inside))
     shape = " x ".join(str(side) for side in report.shape)
     table.add_row("output", f"{shape} {report.dtype}, {in_words(report.bytes)}")
     Console(highlight=False, markup=False).print(table)
+
+
+def _share(inside: float) -> str:
+    if inside in (0, 1):
+        return "all of it" if inside else "none of it"
+    return f"{min(max(inside, 0.001), 0.999):.1%} of it"
 
 
 def _extent(left: float, top: float, right: float, bottom: float) -> str:

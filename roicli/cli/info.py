@@ -14,7 +14,8 @@ def info(file: str, as_json: bool) -> None:
     """Describe FILE: what roicli reads, and what it wrote.
 
     FILE holds feature maps (.npy, .npz, HDF5, a folder of .npy files, a quoted pattern), boxes (JSON, JSON Lines, CSV,
-    .npy) or pooled features. No feature is read, so the size of FILE does not matter.
+    .npy) or pooled features, or lies beside them: info tells how far an unfinished output is, and what to do about it.
+    No feature is read, so the size of FILE does not matter.
 
     \b
     Examples:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from rich import box
 from rich.table import Table
 
 from roicli.cli.console import Console
+from roicli.cli.plain import plain
 from roicli.cli.render import count
 from roicli.jobs.info import BoxesInfo, FileInfo, MapsInfo
+from roicli.jobs.sidefiles import SideInfo
 from roicli.sinks import in_words
 from roicli.sources import Inventory
 
@@ -23,20 +25,59 @@ def show_info(info: FileInfo) -> None:
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
-    files = f", {count(info.files, 'file', 'files')}" if info.files != 1 else ""
-    table.add_row("file", f"{info.name}{files}, {in_words(info.bytes)}")
-    if info.parameters:
-        table.add_row("written by", f"roicli {info.parameters.get('roicli_version', '?')}")
-        for name, value in info.parameters.items():
-            if name != "roicli_version" and value != "":
-                table.add_row(f"  {name}", str(value))
+    there = in_words(info.bytes) if info.files else "not there yet"
+    files = f", {count(info.files, 'file', 'files')}" if info.files > 1 else ""
+    table.add_row("file", plain(f"{info.name}{files}, {there}"))
+    for name, value in (*_unfinished(info), *_side(info.side), *_parameters(info.parameters, "written by")):
+        table.add_row(plain(name), plain(value))
     for name, value in (*_maps(info.maps), *_boxes(info.boxes)):
-        table.add_row(name, value)
+        table.add_row(name, plain(value))
     if info.not_maps:
-        table.add_row("no maps", info.not_maps.partition(":\n")[0])
+        table.add_row("no maps", plain(info.not_maps.partition(":\n")[0]))
     console.print(table)
     if info.arrays is not None and info.boxes is None:
         console.print("", _arrays(info.arrays))
+
+
+def _parameters(parameters: Mapping[str, object], by: str) -> Iterator[tuple[str, str]]:
+    if not parameters:
+        return
+    yield by, f"roicli {parameters.get('roicli_version', '?')}"
+    for name, value in parameters.items():
+        if name != "roicli_version" and value != "":
+            yield f"  {name}", str(value)
+
+
+def _unfinished(info: FileInfo) -> Iterator[tuple[str, str]]:
+    found = info.unfinished
+    if found is None:
+        return
+    if found.output != info.name:
+        yield "belongs to", f"{found.output}, {'which is there' if found.exists else 'not there yet'}"
+    yield "unfinished", found.state
+    for writer in found.writers:
+        of = f"process {writer.process} of {writer.host}"
+        yield "  written by", of if writer.alive else f"{of}, which has ended"
+    if found.remedy:
+        yield "  what to do", found.remedy
+    yield "  beside it", ", ".join(found.files)
+    yield from _parameters(found.job, "its job")
+
+
+def _side(side: SideInfo | None) -> Iterator[tuple[str, str]]:
+    if side is None:
+        return
+    if side.kind == "index":
+        yield "index of", f"an output with {count(side.rows, 'row', 'rows')}, a line each"
+        return
+    output = side.output if side.output_exists else f"{side.output}, which is not there"
+    if side.kind == "part":
+        yield "record of", f"{count(side.rows, 'row', 'rows')} in {output}"
+        return
+    yield "list of", f"{count(side.rows, 'box', 'boxes')} not pooled into {output}"
+    for fate, words in (("skipped", "left out"), ("zeroed", "zeros")):
+        if reasons := side.fates.get(fate):
+            yield f"  {words}", ", ".join(f"{number:,} {reason}" for reason, number in reasons.items())
 
 
 def _maps(maps: MapsInfo | None) -> Iterator[tuple[str, str]]:
@@ -46,9 +87,12 @@ def _maps(maps: MapsInfo | None) -> Iterator[tuple[str, str]]:
     yield "feature maps", f"{maps.count:,}{looked_at}"
     more = ", ..." if maps.count > len(maps.ids) else ""
     named = "image ids" if maps.labelled else "no ids, counted"
-    if maps.ids:
-        yield f"  {named}", f"{', '.join(maps.ids)}{more}"
-    yield "  channels", ", ".join(map(str, maps.channels[:_SHOWN])) + (", ..." if len(maps.channels) > _SHOWN else "")
+    if not maps.ids:
+        return
+    yield f"  {named}", f"{', '.join(maps.ids)}{more}"
+    if maps.channels:
+        more = ", ..." if len(maps.channels) > _SHOWN else ""
+        yield "  channels", ", ".join(map(str, maps.channels[:_SHOWN])) + more
     for number, (shape, dtype, maps_of_it) in enumerate(maps.kinds[:_SHOWN]):
         yield "  (C, H, W)" if not number else "", f"{shape} {dtype}: {count(maps_of_it, 'map', 'maps')}"
     if len(maps.kinds) > _SHOWN:
@@ -62,7 +106,9 @@ def _boxes(boxes: BoxesInfo | None) -> Iterator[tuple[str, str]]:
         return
     fewest, median, most = boxes.per_image
     yield "boxes", f"{boxes.count:,} of {count(boxes.images, 'image', 'images')}"
-    yield "  an image has", f"{fewest:,} to {most:,}, median {median:g}"
+    if not boxes.count:
+        return
+    yield "  an image has", f"{fewest:,}" if fewest == most else f"{fewest:,} to {most:,}, median {median:g}"
     yield "  images by", boxes.images_by
     yield "  taken as", boxes.box_format
     for reason in boxes.assumed:
@@ -70,7 +116,7 @@ def _boxes(boxes: BoxesInfo | None) -> Iterator[tuple[str, str]]:
     for reading, inverted in boxes.inverted.items():
         yield f"  as {reading}", f"{inverted:,} inverted"
     if boxes.unusable:
-        yield "  unusable", f"{boxes.unusable:,} are NaN, infinite or beyond 1e9"
+        yield "  unusable", f"{boxes.unusable:,} {'is' if boxes.unusable == 1 else 'are'} NaN, infinite or beyond 1e9"
     if boxes.extent is not None:
         left, top, right, bottom = boxes.extent
         yield "  all lie in", f"x {left:g} to {right:g}, y {top:g} to {bottom:g}"
@@ -93,7 +139,7 @@ def _arrays(arrays: Inventory) -> Table:
     for alike in arrays.kinds[:_SHOWN]:
         names = ", ".join(alike.names) + (", ..." if alike.count > len(alike.names) else "")
         shape, dtype, storage = alike.kind
-        table.add_row(f"{alike.count:,}", names, str(shape), dtype, storage, in_words(alike.stored))
+        table.add_row(f"{alike.count:,}", plain(names), str(shape), dtype, storage, in_words(alike.stored))
     if len(arrays.kinds) > _SHOWN:
         table.caption = f"and {len(arrays.kinds) - _SHOWN:,} kinds more"
         table.caption_justify = "left"

@@ -31,11 +31,14 @@ class Inputs:
         The boxes.
     map_index : (K,) intp
         The map of each box; -1 for images without features, where they are allowed.
+    layout : {"chw", "hwc"}
+        How the maps were said to be stored.
     """
 
     source: FeatureSource
     table: BoxTable
     map_index: NDArray[np.intp]
+    layout: Layout = "chw"
 
     def maps_used(self) -> list[int]:
         """Name the maps that have boxes, ascending."""
@@ -60,9 +63,17 @@ class Inputs:
             if info.shape[0] != first.shape[0]:
                 raise FeatureError(
                     f"{info.where} has {info.shape[0]} channels, {first.where} has {first.shape[0]}",
-                    "All maps of one job need the same channels; is one of them stored channels-last (--layout hwc)?.",
+                    f"All maps of one job need the same channels; {self._layout_hint(infos)}",
                 )
         return infos
+
+    def _layout_hint(self, infos: dict[int, MapInfo]) -> str:
+        """Say what the other layout would make of maps that differ in their channels."""
+        last, other = (2, "hwc") if self.layout == "chw" else (1, "chw")
+        channels = {info.shape[last] for info in infos.values()}
+        if len(channels) == 1:
+            return f"stored the other way they have {channels.pop()}: give --layout {other}."
+        return f"is one of them stored the other way (--layout {other})?"
 
     def take(self, rows: NDArray[np.intp]) -> Inputs:
         """Return the same with some of the boxes only."""
@@ -105,7 +116,7 @@ def bind(
     table, assumed = read_boxes(boxes, box_format)
     for text in assumed:
         note(text)
-    return Inputs(source, table, _map_index(source, table, note, all_images=all_images))
+    return Inputs(source, table, _map_index(source, table, note, all_images=all_images), layout)
 
 
 def _map_index(

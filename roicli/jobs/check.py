@@ -129,9 +129,7 @@ def check(job: PoolJob, note: Callable[[str], None], warn: Callable[[str], None]
     work = prepare(job, inputs, keep_note)
     for doubt in doubt_places(job, work):
         keep_warning(doubt)
-    # What follows from the boxes after they were scaled may be refused by the engine only: ask it of all of them.
     pooled = np.setdiff1d(np.arange(len(work.boxes)), work.zeroed)
-    in_cells(work.boxes[pooled].astype(work.computed), work.spec)
     shares = shares_inside(work.boxes[pooled], work.sizes[pooled], work.spec)
     shape = (len(work.boxes), *work.row_shape)
     outside = work.outside[pooled]

@@ -6,7 +6,7 @@ import glob
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,9 @@ import numpy as np
 
 from roicli.boxes import BoxTable, find_bad_boxes, from_xyxy
 from roicli.boxfiles import READERS, read_boxes
-from roicli.errors import FeatureError, FileError, RoicliError
+from roicli.errors import FileError, RoicliError
+from roicli.jobs.leftovers import Unfinished, look_beside, output_of
+from roicli.jobs.sidefiles import SideInfo, describe_index, describe_part, describe_skipped, part_of
 from roicli.outputs import Parameters, read_parameters
 from roicli.sources import FeatureSource, Inventory, open_source, take_stock
 from roicli.sources.files import file_size, printable
@@ -112,6 +114,10 @@ class FileInfo:
         Why it does not.
     boxes : BoxesInfo or None
         If it is a box file.
+    side : SideInfo or None
+        If it belongs to an output.
+    unfinished : Unfinished or None
+        If it is an output that is not complete, or what a run has laid beside one.
     """
 
     name: str
@@ -122,6 +128,8 @@ class FileInfo:
     maps: MapsInfo | None = None
     not_maps: str = ""
     boxes: BoxesInfo | None = None
+    side: SideInfo | None = None
+    unfinished: Unfinished | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, as JSON can hold them."""
@@ -135,7 +143,7 @@ class FileInfo:
 
 
 def info(name: str) -> FileInfo:
-    """Describe a file, a folder of .npy files, or all files that match a pattern.
+    """Describe a file, a folder of .npy files, or all files that match a pattern; or an output that is not complete.
 
     Raises
     ------
@@ -143,24 +151,38 @@ def info(name: str) -> FileInfo:
         What cannot be read, or is of no kind that roicli knows.
     """
     path = Path(name)
+    if (output := output_of(path)) is not None:
+        return FileInfo(name, 1, file_size(path), {}, unfinished=look_beside(output))
+    unfinished = look_beside(path) if path.suffix.lower() in _ARRAYS else None
+    if unfinished is not None and not unfinished.exists:
+        return FileInfo(name, 0, 0, {}, unfinished=unfinished)
+    return replace(_complete(name, path), unfinished=unfinished if unfinished and unfinished.matters else None)
+
+
+def _complete(name: str, path: Path) -> FileInfo:
     if path.is_dir() or (not os.path.lexists(name) and glob.has_magic(name)):
         source = open_source(name)
         return FileInfo(source.name, len(source.paths), _bytes(source.paths), {}, maps=_maps(source))
-    suffix = path.suffix.lower()
+    suffix, size = path.suffix.lower(), file_size(path)
+    if (output := part_of(path)) is not None:
+        return FileInfo(name, 1, size, read_parameters(output), side=describe_part(output))
+    if (skipped := describe_skipped(path)) is not None:
+        return FileInfo(name, 1, size, {}, side=skipped)
     if suffix in _BOXES:
-        return FileInfo(name, 1, file_size(path), {}, boxes=_boxes(path))
+        boxes = _boxes(path)
+        return FileInfo(name, 1, size, {}, boxes=boxes, side=describe_index(path, boxes.count))
     if suffix not in _ARRAYS:
         known = ", ".join([*_ARRAYS, *_BOXES])
         raise FileError(f"{printable(name)} is of no kind that is known", f"Name a folder or a file of {known}.")
-    arrays, size = take_stock(path), file_size(path)
+    arrays = take_stock(path)
     if parameters := read_parameters(path):
         return FileInfo(name, 1, size, parameters, arrays)
     shape = arrays.kinds[0].kind.shape if suffix == ".npy" else ()
-    if len(shape) == 2 and shape[1] in (4, 5):
-        return FileInfo(name, 1, size, {}, arrays, boxes=_boxes(path))
     try:
+        if len(shape) == 2 and shape[1] in (4, 5):
+            return FileInfo(name, 1, size, {}, arrays, boxes=_boxes(path))
         return FileInfo(name, 1, size, {}, arrays, maps=_maps(open_source(path)))
-    except FeatureError as error:
+    except RoicliError as error:  # what cannot be pooled is described all the same
         return FileInfo(name, 1, size, {}, arrays, not_maps=error.message)
 
 

@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 from roicli import __version__
 from roicli.arguments import compute_dtype
 from roicli.boxes import BoxFormat
-from roicli.extents import lie_outside
+from roicli.errors import BoxError
+from roicli.extents import beyond_sampling, lie_outside
 from roicli.jobs.bind import Inputs, Layout, bind
 from roicli.jobs.select import BadBoxes, MissingFeatures, select
+from roicli.jobs.wording import some_of, verb
 from roicli.sinks import Skipped
 from roicli.sources import MapInfo
 from roicli.spec import PoolSpec
@@ -158,7 +160,7 @@ def prepare(job: PoolJob, inputs: Inputs, note: Callable[[str], None]) -> Prepar
     Raises
     ------
     RoicliError
-        Bad boxes that the job does not allow, maps that cannot be pooled together.
+        Bad boxes that the job does not allow, maps that cannot be pooled together, boxes too large for their scale.
     """
     selection = select(inputs, job.spec, job.bad_boxes, job.missing_features, note)
     inputs = selection.inputs
@@ -169,11 +171,24 @@ def prepare(job: PoolJob, inputs: Inputs, note: Callable[[str], None]) -> Prepar
     sizes = _map_sizes(infos, inputs.map_index)
     if job.normalized:
         boxes, spec = boxes * sizes, replace(spec, spatial_scale=1.0)
+    computed = np.result_type(*{compute_dtype(info.dtype) for info in infos.values()})
+    pooled = np.setdiff1d(np.arange(len(boxes)), selection.zeroed)
+    rows = pooled[beyond_sampling(boxes[pooled].astype(computed), spec)]
+    if len(rows):  # that depends on the scale, so it is no matter of bad_boxes
+        first = verb(len(rows), "it is", "the first is")
+        how = "as boxes in 0..1 of the image" if job.normalized else f"at spatial scale {spec.spatial_scale:g}"
+        raise BoxError(
+            f"{inputs.table.source}, {inputs.table.where(rows)}: too large to sample {how}; {first} "
+            f"{inputs.table.boxes[rows[0]].tolist()}",
+            "Check their coordinates, and --normalized."
+            if job.normalized
+            else "Check their coordinates, and --spatial-scale.",
+        )
     outside = lie_outside(boxes, sizes, spec) & (inputs.map_index >= 0)
     if number := int(outside.sum()):
-        doubt = ": is --spatial-scale right?" if number > len(boxes) / 2 else ""
-        note(f"{number} of {len(boxes)} boxes lie wholly outside their maps, so their features are zero{doubt}")
-    computed = np.result_type(*{compute_dtype(info.dtype) for info in infos.values()})
+        doubt = ": is --spatial-scale right?" if number > len(boxes) / 2 and not job.normalized else ""
+        lie = verb(number, "lies wholly outside its map, so its", "lie wholly outside their maps, so their")
+        note(f"{some_of(number, len(boxes))} {lie} features are zero{doubt}")
     return Prepared(
         inputs=inputs,
         kept=selection.kept,

@@ -13,6 +13,7 @@ from roicli.boxes import BoxTable, find_bad_boxes
 from roicli.errors import BoxError
 from roicli.imageids import check_distinct, some
 from roicli.jobs.bind import Inputs
+from roicli.jobs.wording import some_of, verb
 from roicli.sinks import Skipped
 from roicli.sinks.skipped import NO_FEATURES
 from roicli.spec import PoolSpec
@@ -74,9 +75,11 @@ def select(
     images = _missing_images(inputs, missing)
     if images:
         fate = {"skip": "left out of the output", "zero": "zeros in the output"}[missing_features]
+        have, their = verb(len(images), "has", "have"), verb(len(images), "its", "their")
+        boxes = verb(len(missing), "box is", f"{len(missing):,} boxes are")
         note(
-            f"{len(images)} of {len(table.image_ids or ())} images of {table.source} have no features in "
-            f"{inputs.source.name}: {some(images)}; their {len(missing)} boxes are {fate}"
+            f"{len(images):,} of {len(table.image_ids or ()):,} images of {table.source} {have} no features in "
+            f"{inputs.source.name}: {some(images)}; {their} {boxes} {fate}"
         )
     for fault, rows in _bad_rows(inputs, spec, bad_boxes, note).items():
         reasons[rows] = fault
@@ -123,18 +126,19 @@ def _bad_rows(
     table = inputs.table
     unusable, inverted = (rows[inputs.map_index[rows] >= 0] for rows in find_bad_boxes(table.boxes))
     for rows, fault, remedy in (
-        (unusable, "NaN, infinite or beyond 1e9 pixels", "Give --bad-boxes skip or zero to go on without them."),
+        (unusable, "NaN, infinite or beyond 1e9 pixels", "Give --bad-boxes skip or zero to go on all the same."),
         (
             inverted,
             "inverted (x2 < x1 or y2 < y1)",
-            "Are they xywh or cxcywh? Then say so by --box-format; else give --bad-boxes skip, zero or keep.",
+            "Are the numbers xywh or cxcywh? Then say so by --box-format; else give --bad-boxes skip, zero or keep.",
         ),
     ):
         if not len(rows):
             continue
-        count = f"{len(rows)} of {len(table)} boxes of {table.source} are {fault}: {table.where(rows)}"
+        are, first = verb(len(rows), "is", "are"), verb(len(rows), "it is", "the first is")
+        count = f"{some_of(len(rows), len(table))} of {table.source} {are} {fault}: {table.where(rows)}"
         if bad_boxes == "error" or (bad_boxes == "keep" and rows is unusable):
-            raise BoxError(f"{count}; the first is {table.boxes[rows[0]].tolist()}", remedy)
+            raise BoxError(f"{count}; {first} {table.boxes[rows[0]].tolist()}", remedy)
         if spec.aligned:
             kept = "zeros in the output" if spec.adaptive else "pooled backwards, as torchvision does"
         else:

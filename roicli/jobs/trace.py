@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from roicli.arguments import compute_dtype
 from roicli.bintrace import BinTrace
 from roicli.boxes import BoxFormat, find_bad_boxes, to_xyxy
 from roicli.errors import BoxError, UsageError
-from roicli.extents import lie_outside
+from roicli.extents import beyond_sampling, lie_outside
 from roicli.imageids import find_images, match_images
 from roicli.jobs.bind import Layout, bind
 from roicli.sources import FeatureSource, open_source
@@ -143,6 +144,12 @@ def trace(job: TraceJob, note: Callable[[str], None]) -> Traced:
         specs = tuple(replace(spec, spatial_scale=1.0) for spec in specs)
     if lie_outside(box[None], size[None], specs[0])[0]:
         note(f"{origin.words} lies wholly outside its map: is --spatial-scale right?")
+    for spec in specs:
+        if beyond_sampling(box[None].astype(compute_dtype(feature_map.dtype)), spec)[0]:
+            raise BoxError(
+                f"{origin.words} is {given.tolist()}: too large to sample at spatial scale {spec.spatial_scale:g}",
+                "Check its coordinates and the spatial scale.",
+            )
     traces = tuple(_trace(feature_map, box, spec, job) for spec in specs)
     x1, y1, x2, y2 = given.tolist()
     unit = "0 to 1" if job.normalized else "px"

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from roicli.errors import FileError
 from roicli.outputs import hdf5, npy, npz
+from roicli.outputs.npy import count_part_rows
 from roicli.outputs.stored import HINT, Parameters, Stored
 from roicli.sinks import HDF5_SUFFIXES
 from roicli.sources.files import file_size, printable, reading
 
-__all__ = ["Output", "Parameters", "open_output", "read_parameters"]
+__all__ = ["Output", "Parameters", "count_part_rows", "open_output", "read_parameters"]
 
 # Features are read so many bytes at a time.
 _BLOCK_BYTES = 16 * 2**20

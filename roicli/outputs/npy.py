@@ -31,7 +31,15 @@ def open_stored(path: Path) -> Stored:
 
 def read_parameters(path: Path) -> Parameters:
     """Read how a part was made; no other .npy can say it."""
-    return dict(_beside(path).get("parameters", {}))
+    parameters: Parameters = _beside(path).get("parameters", {})
+    return parameters
+
+
+def count_part_rows(path: Path) -> int:
+    """Count the rows that a part has by what lies beside it, whether it is there or not."""
+    said = _beside(path)
+    with reading(printable(str(shard_file(path))), HINT):
+        return sum(int(stop) - int(first) for first, stop in said["output_rows"])
 
 
 def blocks(path: Path, rows: int) -> Iterator[NDArray[Any]]:
@@ -49,7 +57,7 @@ def _beside(path: Path) -> dict[str, Any]:
         if file_size(beside) > _SHARD_FILE_BYTES:
             raise FileError(f"{beside} is too large to say which rows {path} holds", HINT)
         said = json.loads(beside.read_bytes())
-        return {name: said[name] for name in ("parameters", "output_rows")}
+        return {"parameters": dict(said["parameters"]), "output_rows": said["output_rows"]}
 
 
 def _rows(path: Path, said: Any, count: int) -> dict[str, NDArray[Any]]:

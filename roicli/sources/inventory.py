@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from roicli.sources.files import file_size, natural_key, printable, reading, wrong_content
 from roicli.sources.hdf5_tree import members, name_of, raw
 from roicli.sources.npy import open_npy, read_header
+from roicli.sources.npz import check_archive
 
 # To look at an array takes some 100 microseconds; of a file with more of them, so many are looked at.
 _LOOKED_AT = 5000
@@ -99,8 +100,7 @@ def _grouped(arrays: Iterator[tuple[str, Kind, int]]) -> tuple[int, tuple[Alike,
 
 
 def _of_npz(path: Path) -> Inventory:
-    if not zipfile.is_zipfile(path):
-        raise wrong_content(path, "an .npz file")
+    check_archive(path)
     with zipfile.ZipFile(path) as archive:
         entries = [entry for entry in archive.infolist() if entry.filename.endswith(".npy")]
         entries.sort(key=lambda entry: natural_key(entry.filename))

@@ -22,6 +22,16 @@ from roicli.sources.npy import read_header
 _BLOCK = 1 << 20
 
 
+def check_archive(path: Path) -> None:
+    """Raise FileError unless a file is a whole zip archive."""
+    if zipfile.is_zipfile(path):
+        return
+    with path.open("rb") as file:
+        if file.read(4) == b"PK\x03\x04":
+            raise FileError(f"{path} is truncated: its table of contents is missing", COPY_AGAIN)
+    raise wrong_content(path, "an .npz file")
+
+
 class _Archive:
     """An open .npz, and the stream of the member read last: to read on in it is free, to go back starts it anew."""
 
@@ -61,12 +71,7 @@ class NpzSource(MapSource):
     def __init__(self, path: Path, layout: Layout, dataset: str | None) -> None:
         super().__init__(path, layout)
         with reading(self.name):
-            if not zipfile.is_zipfile(path):
-                with path.open("rb") as file:
-                    cut = file.read(4) == b"PK\x03\x04"
-                if cut:
-                    raise FileError(f"{path} is truncated: its table of contents is missing", COPY_AGAIN)
-                raise wrong_content(path, "an .npz file")
+            check_archive(path)
             self._arrays: dict[str, StoredArray] = {}
             self._stored: set[str] = set()
             with zipfile.ZipFile(path) as archive:

@@ -1,0 +1,177 @@
+"""What a run lays beside its output until that is complete: how far it came, whether it goes on, and what to do."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from roicli.errors import OutputError
+from roicli.outputs import Parameters
+from roicli.sinks import HDF5_SUFFIXES, Past, SkippedFile, find_past, shard_file
+from roicli.sinks.claim import Owner, _start
+from roicli.sources.files import file_size
+
+_OUTPUTS = (".npy", ".npz", *HDF5_SUFFIXES)
+_HIDDEN = re.compile(r"\.(.+)\.(?:journal|partial|[0-9a-f]{8,40}-[0-9]{1,10}-[0-9]{1,20}\.claim)", re.DOTALL | re.ASCII)
+_SIDE_ENDINGS = tuple(beside(Path("x")).name[1:] for beside in (shard_file, SkippedFile.beside))
+# A run on another machine that has been silent for so long counts as dead. The clock is this machine's.
+_SILENT_SECONDS = 60.0
+_LONGEST_HOST = 256
+
+
+@dataclass(frozen=True)
+class Writer:
+    """A run that has laid claim to an output.
+
+    Attributes
+    ----------
+    process : int
+        Its number.
+    host : str
+        The machine.
+    alive : bool
+        Whether it still runs, as far as can be told from here.
+    """
+
+    process: int
+    host: str
+    alive: bool
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """An output that is not complete, or whose run has not ended.
+
+    Attributes
+    ----------
+    output : str
+        Its name.
+    exists : bool
+        Whether there is a file of that name.
+    rows_done, rows : int or None
+        How many of how many rows are on the disk for sure; None if nothing is known of them.
+    job : dict
+        The settings of the job.
+    writers : tuple of Writer
+        Who has laid claim to it.
+    files : tuple of str
+        What lies beside it.
+    state, remedy : str
+        How far it is, and what to do, for people.
+    """
+
+    output: str
+    exists: bool
+    rows_done: int | None
+    rows: int | None
+    job: Parameters
+    writers: tuple[Writer, ...]
+    files: tuple[str, ...]
+    state: str
+    remedy: str
+
+    @property
+    def matters(self) -> bool:
+        """Whether there is more than what a dead run has left beside a complete output, which does no harm."""
+        return not self.exists or any(writer.alive for writer in self.writers) or not _only_claims(self.files)
+
+
+def output_of(path: Path) -> Path | None:
+    """Return the output, or the index, that a hidden file belongs to; None for any other file."""
+    if not (found := _HIDDEN.fullmatch(path.name)):
+        return None
+    name = found[1].removesuffix(".rows") if path.name.endswith(".npz.rows.partial") else found[1]
+    for ending in _SIDE_ENDINGS:
+        name = name.removesuffix(ending)
+    return path.with_name(name) if Path(name).suffix.lower() in (*_OUTPUTS, ".csv") else None
+
+
+def look_beside(output: Path) -> Unfinished | None:
+    """Look for what a run has laid beside an output; None if there is nothing."""
+    final = Path(os.path.realpath(output))
+    files = sorted(path for path in _hidden_files(final.parent) if output_of(path) == final)
+    if not files:
+        return None
+    writers = tuple(_writer(path) for path in files if path.suffix == ".claim")
+    past: Past | None = None
+    unreadable: OutputError | None = None
+    try:
+        past = find_past(output)
+    except OutputError as error:
+        unreadable = error
+    exists, alive = os.access(final, os.F_OK), any(writer.alive for writer in writers)
+    if unreadable is not None:
+        state, remedy = unreadable.message, unreadable.hint
+    elif past is not None:
+        state, remedy = _state(past, exists=exists), _remedy(past, exists=exists, alive=alive)
+    elif alive:
+        state, remedy = "nothing says yet how far it is", "Wait for it."
+    elif exists and _only_claims(path.name for path in files):
+        state, remedy = "nothing: a run that has ended left this", "It does no harm; the next run removes it."
+    elif final.suffix.lower() == ".csv":
+        state, remedy = "a table that appears with its output", "Ask for its output, or give the same command."
+    else:
+        state, remedy = "nothing that one could go on with", "Give the same command, which begins anew."
+    return Unfinished(
+        output=str(output),
+        exists=exists,
+        rows_done=past.done.rows if past else None,
+        rows=past.total if past else None,
+        job=_settings(past) if past else {},
+        writers=writers,
+        files=tuple(path.name for path in files),
+        state=state,
+        remedy=remedy,
+    )
+
+
+def _hidden_files(folder: Path) -> Sequence[Path]:
+    try:
+        with os.scandir(folder) as entries:
+            return [folder / entry.name for entry in entries if entry.name.startswith(".")]
+    except OSError:
+        return []
+
+
+def _only_claims(names: Iterable[str]) -> bool:
+    return all(name.endswith(".claim") for name in names)
+
+
+def _state(past: Past, *, exists: bool) -> str:
+    if past.published:
+        return f"all {past.total:,} rows are done, and the output is in its place"
+    of = " of what will replace this file" if exists else ""
+    return f"{past.done.rows:,} of {past.total:,} rows are done{of}"
+
+
+def _remedy(past: Past, *, exists: bool, alive: bool) -> str:
+    if past.published:
+        return "Wait for it." if alive else "Give the same command with --resume, which clears away what is left."
+    replace = " --overwrite" if exists else ""
+    if alive:
+        return f"Wait for it; should it be stopped, the same command with --resume{replace} goes on."
+    return f"Give the same command with --resume{replace} to go on, or with --overwrite alone to begin anew."
+
+
+def _settings(past: Past) -> Parameters:
+    said = past.job.get("settings")
+    plain = said if isinstance(said, dict) else {}
+    return {str(name): value for name, value in plain.items() if isinstance(value, (str, int, float))}
+
+
+def _writer(claim: Path) -> Writer:
+    owner = Owner.of(claim)
+    try:
+        file_size(claim)  # a pipe would wait
+        host, touched = claim.read_bytes()[:_LONGEST_HOST].decode("ascii", "backslashreplace"), claim.stat().st_mtime
+    except OSError:  # it has just gone, or is no claim
+        return Writer(owner.pid, "an unknown host", alive=False)
+    if owner.machine == Owner.this().machine:
+        alive = owner.start == _start(owner.pid)
+    else:
+        alive = time.time() - touched < _SILENT_SECONDS
+    return Writer(owner.pid, host or "an unknown host", alive)
