@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from roicli.arguments import compute_dtype
-from roicli.errors import OutputError, UsageError
+from roicli.errors import OutputError
 from roicli.execute import run
 from roicli.jobs.bind import Inputs
+from roicli.jobs.checkpoints import Checkpoints
+from roicli.jobs.costs import choose_kernel, make_costs
 from roicli.jobs.fingerprint import check_same, take_fingerprint
 from roicli.jobs.listener import Listener
 from roicli.jobs.outputs import SideFile, begun, claimed, find_unfinished, kept
 from roicli.jobs.part import Part, take_part
 from roicli.jobs.prepare import PoolJob, Prepared, prepare
 from roicli.jobs.select import image_name
-from roicli.kernels.choose import KernelName, load_kernel, numba_is_installed
-from roicli.plan import Costs, Task, is_large, make_plan
+from roicli.kernels.choose import KernelName, load_kernel
+from roicli.plan import Plan, Task, make_plan
 from roicli.pooler import Done, Pooler
 from roicli.report import RunReport, peak_memory
 from roicli.shards import Shard
@@ -113,32 +111,19 @@ def _align(job: AlignJob, past: Past | None, listener: Listener, beat: Callable[
     def may_replace(path: Path) -> bool:
         return job.overwrite or (past is not None and os.path.realpath(path) in past.beside)
 
-    if job.index is not None:
-        IndexFile.check(job.index, overwrite=may_replace(job.index))
-    if job.output.suffix.lower() == ".npy":
-        check_name(shard_file(job.output), overwrite=may_replace(shard_file(job.output)))
+    _check_names(job, may_replace)
     inputs = job.bind(note)
     _spare_inputs(job, inputs)
     work = prepare(job, inputs, note)
-    job = replace(job, kernel=_kernel(job, work))
+    job = replace(job, kernel=choose_kernel(job, work))
     part = None
     if job.shard is not None:
         work, part = take_part(job, job.shard, inputs, work)
-    map_index = work.inputs.map_index.copy()
-    map_index[work.zeroed] = -1  # an output is made of zeros
-
     record = _record(job, work.inputs, part)
     shape = (len(work.boxes), *work.row_shape)
     fingerprint = take_fingerprint(record.parameters, job.boxes, work.inputs, work.infos, shape, work.dtype)
     before = Progress() if past is None else past.done
-    plan = make_plan(
-        map_index,
-        _costs(work, map_index),
-        workers=job.workers,
-        batch_size=job.batch_size,
-        max_memory=job.max_memory,
-        done=before.ranges,
-    )
+    plan = _plan(job, work, before)
     if past is not None:
         check_same(job.output, past, fingerprint, len(plan.order))
         note(f"{before.rows:,} of {past.total:,} rows of {job.output} were there already")
@@ -154,14 +139,8 @@ def _align(job: AlignJob, past: Past | None, listener: Listener, beat: Callable[
         kernel = load_kernel(KernelName(job.kernel), work.computed)
         with begun(job.output, sink, past, fingerprint, len(plan.order), beat) as outputs:
             listener.begin(len(plan.order) - before.rows)
-
-            def on_done(task: Task, pooled: Done) -> None:
-                ranges = tuple((unit.first, unit.stop) for unit in task)
-                outputs.checkpoints.add(Progress(ranges, pooled.not_finite, pooled.overflowed))
-                listener.advance(pooled.boxes)
-
             pooler = Pooler(inputs.source, work.boxes, plan, work.spec, outputs.target, kernel)
-            done += run(plan, pooler, outputs.checkpoints.begin, on_done)
+            done += _pool(plan, pooler, outputs.checkpoints, listener)
             outputs.publish(side_files, Progress((), done.not_finite, done.overflowed))
     if done.not_finite:
         note(f"{done.not_finite} boxes read NaN or infinite cells of {inputs.source.name}; so are their features")
@@ -185,6 +164,39 @@ def _align(job: AlignJob, past: Past | None, listener: Listener, beat: Callable[
         workers=plan.workers,
         notes=tuple(notes),
     )
+
+
+def _check_names(job: AlignJob, may_replace: Callable[[Path], bool]) -> None:
+    """Refuse to write over files beside the output that are not known to be of the same job."""
+    if job.index is not None:
+        IndexFile.check(job.index, overwrite=may_replace(job.index))
+    if job.output.suffix.lower() == ".npy":
+        check_name(shard_file(job.output), overwrite=may_replace(shard_file(job.output)))
+
+
+def _plan(job: AlignJob, work: Prepared, before: Progress) -> Plan:
+    """Order the rows that are still to be pooled."""
+    map_index = work.inputs.map_index.copy()
+    map_index[work.zeroed] = -1  # an output is made of zeros
+    return make_plan(
+        map_index,
+        make_costs(work, map_index),
+        workers=job.workers,
+        batch_size=job.batch_size,
+        max_memory=job.max_memory,
+        done=before.ranges,
+    )
+
+
+def _pool(plan: Plan, pooler: Pooler, checkpoints: Checkpoints, listener: Listener) -> Done:
+    """Work off the plan, and take down what is done."""
+
+    def on_done(task: Task, pooled: Done) -> None:
+        ranges = tuple((unit.first, unit.stop) for unit in task)
+        checkpoints.add(Progress(ranges, pooled.not_finite, pooled.overflowed))
+        listener.advance(pooled.boxes)
+
+    return run(plan, pooler, checkpoints.begin, on_done)
 
 
 def _side_files(
@@ -219,35 +231,6 @@ def _spare_inputs(job: AlignJob, inputs: Inputs) -> None:
     for path in (job.output, job.index, *beside):
         if path is not None and path.exists() and any(path.samefile(other) for other in read):
             raise OutputError(f"{path} is an input of this job", "Name another output.")
-
-
-def _costs(work: Prepared, map_index: NDArray[np.intp]) -> Costs:
-    """Bytes that maps and rows take while they are pooled."""
-    used = set(map_index[map_index >= 0].tolist())
-    maps = {}
-    for index, info in work.infos.items():
-        if index in used:
-            cells = math.prod(info.shape)
-            maps[index] = cells * (info.dtype.itemsize + compute_dtype(info.dtype).itemsize)
-    values = math.prod(work.row_shape)
-    row = values * (work.computed.itemsize + (work.dtype.itemsize if work.dtype != work.computed else 0))
-    return Costs(maps, row, _block_bytes(work))
-
-
-def _block_bytes(work: Prepared) -> int:
-    """Size of the pooled block of one box, averaged away or not."""
-    return work.row_shape[0] * math.prod(work.spec.output_size) * work.computed.itemsize
-
-
-def _kernel(job: PoolJob, work: Prepared) -> Literal["numpy", "numba"]:
-    """Choose by the whole job, not by how it is shared out: the last bits of the numbers depend on the kernel."""
-    averages = job.spec.mode == "avg"
-    if job.kernel == "numba" and not averages:
-        raise UsageError("the kernel numba computes averages only", "Leave --kernel out, or give --mode avg.")
-    if job.kernel == "auto":
-        large = is_large(len(work.boxes) * _block_bytes(work))
-        return "numba" if averages and large and numba_is_installed() else "numpy"
-    return job.kernel
 
 
 def _record(job: AlignJob, inputs: Inputs, part: Part | None) -> Record:

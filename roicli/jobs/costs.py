@@ -1,0 +1,44 @@
+"""What a job costs, and which kernel is worth loading for it."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roicli.arguments import compute_dtype
+from roicli.errors import UsageError
+from roicli.jobs.prepare import PoolJob, Prepared
+from roicli.kernels.choose import numba_is_installed
+from roicli.plan import Costs, is_large
+
+
+def make_costs(work: Prepared, map_index: NDArray[np.intp]) -> Costs:
+    """Reckon the bytes that maps and rows take while they are pooled."""
+    used = set(map_index[map_index >= 0].tolist())
+    maps = {}
+    for index, info in work.infos.items():
+        if index in used:
+            cells = math.prod(info.shape)
+            maps[index] = cells * (info.dtype.itemsize + compute_dtype(info.dtype).itemsize)
+    values = math.prod(work.row_shape)
+    row = values * (work.computed.itemsize + (work.dtype.itemsize if work.dtype != work.computed else 0))
+    return Costs(maps, row, _block_bytes(work))
+
+
+def _block_bytes(work: Prepared) -> int:
+    """Size of the pooled block of one box, averaged away or not."""
+    return work.row_shape[0] * math.prod(work.spec.output_size) * work.computed.itemsize
+
+
+def choose_kernel(job: PoolJob, work: Prepared) -> Literal["numpy", "numba"]:
+    """Choose by the whole job, not by how it is shared out: the last bits of the numbers depend on the kernel."""
+    averages = job.spec.mode == "avg"
+    if job.kernel == "numba" and not averages:
+        raise UsageError("the kernel numba computes averages only", "Leave --kernel out, or give --mode avg.")
+    if job.kernel == "auto":
+        large = is_large(len(work.boxes) * _block_bytes(work))
+        return "numba" if averages and large and numba_is_installed() else "numpy"
+    return job.kernel
