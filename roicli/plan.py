@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
 from typing import NamedTuple
@@ -51,8 +50,7 @@ class Strategy(StrEnum):
     PROCESSES = "processes"
 
 
-@dataclass(frozen=True)
-class Costs:
+class Costs(NamedTuple):
     """What maps and rows cost, in bytes.
 
     Attributes
@@ -70,8 +68,7 @@ class Costs:
     work: int
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """The whole job: maps in file order, boxes ascending within each.
 
     Attributes

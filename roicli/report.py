@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import resource
 import sys
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 
-@dataclass(frozen=True)
-class RunReport:
+class RunReport(NamedTuple):
     """The result of one job.
 
     Attributes
@@ -64,7 +62,7 @@ class RunReport:
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, as JSON can hold them."""
-        return asdict(self) | {"output": str(self.output)}
+        return self._asdict() | {"output": str(self.output)}
 
 
 def peak_memory() -> int:

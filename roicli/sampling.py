@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -126,8 +126,7 @@ def _cannot_be_held(size: FloatArray, count: FloatArray) -> NDArray[np.bool_]:
     return ~held
 
 
-@dataclass(frozen=True)
-class SampleGrid:
+class SampleGrid(NamedTuple):
     """The sample points of K RoIs along one axis that lie in range, in order of RoI, bin and sample.
 
     Attributes
@@ -220,8 +219,7 @@ def _candidates(bins: Bins) -> tuple[IntArray, IntArray]:
     return first, np.maximum(np.clip(stop, 0, count).astype(np.intp), first)
 
 
-@dataclass(frozen=True)
-class CellRanges:
+class CellRanges(NamedTuple):
     """The bins of RoIPool along one axis: ranges of whole cells, which may share a cell with their neighbour.
 
     Attributes

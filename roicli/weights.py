@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from roicli.sampling import FloatArray, IntArray, SampleGrid
 
 
-@dataclass(frozen=True)
-class Cells:
+class Cells(NamedTuple):
     """Which cells of one axis each of K RoIs reads.
 
     Attributes
@@ -56,8 +55,7 @@ def cells_read(grid: SampleGrid) -> Cells:
     return Cells(first, stop, gaps, read)
 
 
-@dataclass(frozen=True)
-class AxisWeights:
+class AxisWeights(NamedTuple):
     """One small matrix a RoI: the weights with which its bins take the cells of this axis.
 
     Attributes

@@ -5,10 +5,9 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TextIO
+from typing import NamedTuple, TextIO
 
 from roicli.boxes import BoxFormat, BoxTable
 from roicli.boxfiles.lines import LONGEST_LINE, check_line
@@ -50,8 +49,7 @@ _MOST_COLUMNS = 10_000
 _SEPARATOR_LINE = re.compile(r'"?sep=([^\w\s"]|\t)"?\s*', re.IGNORECASE)
 
 
-@dataclass(frozen=True)
-class _Columns:
+class _Columns(NamedTuple):
     """Positions of what is read in a row, and what the names of the box columns say."""
 
     box: tuple[int, ...]

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +18,7 @@ from roicli.sources import FeatureSource, MapInfo, open_source
 Layout = Literal["chw", "hwc"]
 
 
-@dataclass(frozen=True)
-class Inputs:
+class Inputs(NamedTuple):
     """Boxes, and the map of each.
 
     Attributes
@@ -77,7 +75,7 @@ class Inputs:
 
     def take(self, rows: NDArray[np.intp]) -> Inputs:
         """Return the same with some of the boxes only."""
-        return replace(self, table=self.table.take(rows), map_index=self.map_index[rows])
+        return self._replace(table=self.table.take(rows), map_index=self.map_index[rows])
 
 
 def bind(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +17,7 @@ from roicli.shards import Shard, parts_of
 NAMES = ("features", "boxes_file")
 
 
-@dataclass(frozen=True)
-class Part:
+class Part(NamedTuple):
     """A part of a job.
 
     Attributes
@@ -61,8 +60,7 @@ def take_part(job: PoolJob, shard: Shard, inputs: Inputs, whole: Prepared) -> tu
     image = np.zeros(len(table), np.int64) if table.image_index is None else table.image_index
     mine = parts_of(image, shard.count) == shard.index
     rows, listed = np.flatnonzero(mine[whole.kept]), np.flatnonzero(mine[whole.listed])
-    prepared = replace(
-        whole,
+    prepared = whole._replace(
         inputs=whole.inputs.take(rows),
         kept=whole.kept[rows],
         listed=whole.listed[listed],

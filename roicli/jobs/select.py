@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +21,7 @@ BadBoxes = Literal["error", "skip", "zero", "keep"]
 MissingFeatures = Literal["error", "skip", "zero"]
 
 
-@dataclass(frozen=True)
-class Selection:
+class Selection(NamedTuple):
     """The boxes of an output.
 
     Attributes

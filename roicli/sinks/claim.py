@@ -13,8 +13,8 @@ import re
 import time
 import zlib
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from roicli.errors import OutputError
 from roicli.sinks.partial import beside, writing
@@ -25,8 +25,7 @@ _SILENT_SECONDS = 60.0
 _TRIES = 5
 
 
-@dataclass(frozen=True)
-class Owner:
+class Owner(NamedTuple):
     """A process: the machine as it was booted, its number, and when it started, since numbers come again."""
 
     machine: str

@@ -10,9 +10,8 @@ import json
 import os
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from roicli.sinks.partial import JOURNAL, beside, flush_folder, writing
 from roicli.sinks.rowfile import RowFile
@@ -22,8 +21,7 @@ FORMAT = "roicli journal 1"
 Range = tuple[int, int]
 
 
-@dataclass(frozen=True)
-class Progress:
+class Progress(NamedTuple):
     """Some work that is done.
 
     Attributes

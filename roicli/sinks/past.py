@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from roicli.errors import OutputError
 from roicli.sinks.journal import FORMAT, Progress, Range, identity, journal_path
@@ -16,8 +15,7 @@ from roicli.sinks.journal import FORMAT, Progress, Range, identity, journal_path
 _LONGEST_LINE = 2**26
 
 
-@dataclass(frozen=True)
-class Past:
+class Past(NamedTuple):
     """What an earlier run has left.
 
     Attributes

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +11,7 @@ from numpy.typing import NDArray
 from roicli.sinks.rowfile import RowFile
 
 
-@dataclass(frozen=True)
-class Record:
+class Record(NamedTuple):
     """Whose features the rows of an output are, and how they were made.
 
     Attributes

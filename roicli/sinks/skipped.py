@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +16,7 @@ NO_FEATURES = "no features"
 _COLUMNS = ("box_file_row", "image_id", "x1", "y1", "x2", "y2", "reason", "fate")
 
 
-@dataclass(frozen=True)
-class Skipped:
+class Skipped(NamedTuple):
     """Boxes, (K, ...) each, and why they are not pooled.
 
     Attributes

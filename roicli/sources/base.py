@@ -6,9 +6,8 @@ import os
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +19,7 @@ from roicli.sources.protocol import MapInfo
 Layout = Literal["chw", "hwc"]
 
 
-@dataclass(frozen=True)
-class StoredMap:
+class StoredMap(NamedTuple):
     """One feature map as it is stored: its shape before the layout is applied, and how to get its values."""
 
     where: str

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,8 +25,7 @@ _ID_NAMES = (
 _LONGEST_ID = 1 << 16  # bytes of a fixed-length string; the system's longest path in UTF-32 has a quarter of it
 
 
-@dataclass(frozen=True)
-class Choice:
+class Choice(NamedTuple):
     """Something that `--dataset` may name: a 4-D array, or a group of 3-D ones.
 
     Attributes

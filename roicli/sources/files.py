@@ -12,9 +12,8 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -135,8 +134,7 @@ def wrong_content(path: Path, expected: str) -> FileError:
     return FileError(f"{path} is not {expected}: {described}", "Rename it to its true format, or write it anew.")
 
 
-@dataclass(frozen=True)
-class StoredArray:
+class StoredArray(NamedTuple):
     """An array that lies in a file byte for byte, so that it can be memory-mapped.
 
     Attributes

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import struct
 import threading
 import zipfile
@@ -120,7 +119,7 @@ class NpzSource(MapSource):
                 local = file.read(30)
             name_length, extra_length = struct.unpack("<HH", local[26:30])
             data = entry.header_offset + 30 + name_length + extra_length
-            array = dataclasses.replace(array, start=data + array.start)
+            array = array._replace(start=data + array.start)
             self._stored.add(name)
         self._arrays[name] = array
 
