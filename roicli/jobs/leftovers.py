@@ -11,15 +11,12 @@ from pathlib import Path
 
 from roicli.errors import OutputError
 from roicli.outputs import Parameters
-from roicli.sinks import HDF5_SUFFIXES, Past, SkippedFile, find_past, shard_file
-from roicli.sinks.claim import Owner, _start
+from roicli.sinks import HDF5_SUFFIXES, Owner, Past, SkippedFile, find_past, is_alive, shard_file
 from roicli.sources.files import file_size
 
 _OUTPUTS = (".npy", ".npz", *HDF5_SUFFIXES)
 _HIDDEN = re.compile(r"\.(.+)\.(?:journal|partial|[0-9a-f]{8,40}-[0-9]{1,10}-[0-9]{1,20}\.claim)", re.DOTALL | re.ASCII)
 _SIDE_ENDINGS = tuple(beside(Path("x")).name[1:] for beside in (shard_file, SkippedFile.beside))
-# A run on another machine that has been silent for so long counts as dead. The clock is this machine's.
-_SILENT_SECONDS = 60.0
 _LONGEST_HOST = 256
 
 
@@ -167,11 +164,8 @@ def _writer(claim: Path) -> Writer:
     owner = Owner.of(claim)
     try:
         file_size(claim)  # a pipe would wait
-        host, touched = claim.read_bytes()[:_LONGEST_HOST].decode("ascii", "backslashreplace"), claim.stat().st_mtime
+        host = claim.read_bytes()[:_LONGEST_HOST].decode("ascii", "backslashreplace")
     except OSError:  # it has just gone, or is no claim
         return Writer(owner.pid, "an unknown host", alive=False)
-    if owner.machine == Owner.this().machine:
-        alive = owner.start == _start(owner.pid)
-    else:
-        alive = time.time() - touched < _SILENT_SECONDS
-    return Writer(owner.pid, host or "an unknown host", alive)
+    # By the clock of this machine: that of the file system is only told to who writes there.
+    return Writer(owner.pid, host or "an unknown host", is_alive(claim, time.time))

@@ -1,6 +1,6 @@
 """Outputs: where pooled features are written. A format knows bytes and arrays, never coordinates."""
 
-from roicli.sinks.claim import Claim, LostClaimError
+from roicli.sinks.claim import Claim, LostClaimError, Owner, is_alive
 from roicli.sinks.index import IndexFile
 from roicli.sinks.journal import Journal, Progress, journal_path
 from roicli.sinks.open import HDF5_SUFFIXES, check_output, discard_past, find_past, open_sink
@@ -18,6 +18,7 @@ __all__ = [
     "IndexFile",
     "Journal",
     "LostClaimError",
+    "Owner",
     "Past",
     "PooledSink",
     "Progress",
@@ -34,6 +35,7 @@ __all__ = [
     "discard_past",
     "find_past",
     "in_words",
+    "is_alive",
     "journal_path",
     "open_sink",
     "shard_file",

@@ -12,6 +12,7 @@ import os
 import re
 import time
 import zlib
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -127,17 +128,25 @@ class Claim:
                 )
 
     def _is_alive(self, claim: Path) -> bool:
-        owner = Owner.of(claim)
-        if owner.machine == self._owner.machine:
-            return owner.start == (_start(owner.pid) if owner.pid != os.getpid() else self._owner.start)
-        try:
-            return _now(self._final) - claim.stat().st_mtime < _SILENT_SECONDS
-        except FileNotFoundError:
-            return False
+        return is_alive(claim, lambda: _now(self._final))
 
 
 class LostClaimError(OutputError):
     """Another run writes the output now; its files are not ours any more."""
+
+
+def is_alive(claim: Path, clock: Callable[[], float]) -> bool:
+    """Tell whether the run that laid a claim still goes on.
+
+    Of one on another machine only the claim's age tells, by `clock`, which is best that of the claim's file system.
+    """
+    owner, this = Owner.of(claim), Owner.this()
+    if owner.machine == this.machine:
+        return owner.start == (this.start if owner.pid == this.pid else _start(owner.pid))
+    try:
+        return clock() - claim.stat().st_mtime < _SILENT_SECONDS
+    except FileNotFoundError:
+        return False
 
 
 def _now(final: Path) -> float:
