@@ -103,6 +103,15 @@ def virtual(*parts: tuple[str, str, str], fifo: str = "") -> Make:
     return hdf5(fill)
 
 
+def endless(file: h5py.File, folder: Path) -> None:
+    """Make a virtual dataset of as many maps as its part has, which is a pipe."""
+    os.mkfifo(folder / "pipe")
+    layout = h5py.VirtualLayout(STACK.shape, "f4", maxshape=(None, *MAP.shape))
+    part = h5py.VirtualSource("pipe", "x", STACK.shape, maxshape=(None, *MAP.shape))
+    layout[: h5py.h5s.UNLIMITED] = part[: h5py.h5s.UNLIMITED]
+    file.create_virtual_dataset("f", layout)
+
+
 def external(name: str) -> Make:
     def fill(file: h5py.File, folder: Path) -> None:
         os.mkfifo(folder / "pipe")
@@ -184,6 +193,7 @@ FEATURES: dict[str, tuple[str, Make, str]] = {
     "virtual on itself": ("f.h5", virtual(("f", ".", "f")), "without values of its own"),
     "virtual in a circle": ("f.h5", virtual(("f", ".", "g"), ("g", ".", "f")), "without values of its own"),
     "virtual in a pipe": ("f.h5", virtual(("f", "pipe", "x"), fifo="pipe"), "pipe or a device"),
+    "virtual in a pipe, without limits": ("f.h5", hdf5(endless), "pipe or a device"),
     "virtual of nothing": ("f.h5", virtual(("f", ".", "gone")), "lacks gone"),
     "never written": ("f.h5", dataset((4, 8192, 8192), "f4", chunks=(1, 256, 256)), "claims 1,073,741,824 bytes"),
     "shape beyond all, chunked": ("f.h5", dataset((10**6, 10**6, 10**6), "f4", chunks=(1, 99, 99)), "claims"),

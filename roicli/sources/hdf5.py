@@ -16,7 +16,7 @@ from roicli.sources.chunks import Chunks
 from roicli.sources.files import StoredArray, file_size, printable, reading, wrong_content
 from roicli.sources.hdf5_heap import check_strings
 from roicli.sources.hdf5_index import ChunkIndex
-from roicli.sources.hdf5_storage import check_parts, check_storage, other_files
+from roicli.sources.hdf5_storage import check_parts, check_storage, other_files, shape_of
 from roicli.sources.hdf5_tree import find_maps, members, name_of, raw
 
 # What the text of an id takes in memory, at the least.
@@ -88,7 +88,7 @@ class Hdf5Source(MapSource):
                 Chunks(dataset).check(ChunkIndex(dataset).between(0, dataset.shape[0]))
             return np.asarray(dataset[()])
 
-        return StoredMap(where, dataset.shape or (), dtype, False, load)
+        return StoredMap(where, shape_of(dataset, where), dtype, False, load)
 
     def _open(self) -> Any:
         import h5py
@@ -107,7 +107,7 @@ class Hdf5Source(MapSource):
             dataset = self._own_handle()[raw(path)]
             if not isinstance(dataset, h5py.Dataset):
                 raise FeatureError(f"{where} is a group, not a map", "Keep maps and groups apart.")
-            shape, dtype = dataset.shape or (), dataset.dtype
+            shape, dtype = shape_of(dataset, where), dataset.dtype
             if dataset.is_virtual and path not in self._sound:
                 check_parts(dataset, where)
                 self._sound.add(path)

@@ -85,6 +85,17 @@ def check_parts(dataset: Any, where: str) -> None:
                 )
 
 
+def shape_of(dataset: Any, where: str) -> tuple[int, ...]:
+    """Shape of a dataset; of a virtual one without limits HDF5 opens all parts for it, so these are checked before."""
+    import h5py
+
+    if dataset.is_virtual:
+        limits = [source.vspace.get_simple_extent_dims(True) for source in dataset.virtual_sources()]
+        if any(h5py.h5s.UNLIMITED in limit for limit in limits):
+            check_parts(dataset, where)
+    return dataset.shape or ()
+
+
 def other_files(dataset: Any) -> set[str]:
     """Paths of the files that hold values of a dataset, where those are not in its own."""
     parts = [_part(dataset, source) for source in dataset.virtual_sources()] if dataset.is_virtual else []
