@@ -363,3 +363,16 @@ def test_h5py_is_imported_only_for_hdf5(tmp_path: Path):
     np.save(tmp_path / "map.npy", some_maps()[0])
     code = "import sys, roicli.sources as s; s.open_source(sys.argv[1]).read(0); sys.exit('h5py' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code, tmp_path / "map.npy"], check=False).returncode == 0
+
+
+def test_a_virtual_dataset_grows_with_its_part(tmp_path: Path):
+    maps = stack(some_maps())
+    with h5py.File(tmp_path / "part.h5", "w") as file:
+        file.create_dataset("maps", data=maps, chunks=(1, 2, 3, 5), maxshape=(None, 2, 3, 5))
+    limits = {"shape": (1, 2, 3, 5), "dtype": maps.dtype, "maxshape": (None, 2, 3, 5)}
+    layout, part = h5py.VirtualLayout(**limits), h5py.VirtualSource("part.h5", "maps", **limits)
+    layout[: h5py.h5s.UNLIMITED] = part[: h5py.h5s.UNLIMITED]
+    with h5py.File(tmp_path / "whole.h5", "w") as file:
+        file.create_virtual_dataset("maps", layout)
+    source = open_source(tmp_path / "whole.h5")
+    np.testing.assert_array_equal([source.read(i) for i in range(len(source.ids))], maps)

@@ -1,141 +1,133 @@
-"""HDF5 datasets of gzip chunks: the stored chunks are taken from HDF5 as they are, and inflated here.
+"""HDF5 datasets of chunks: the stored bytes are taken from the file past HDF5, and their filters undone here.
 
-Inflating is most of what reading them costs, and isal, where it is installed, takes little more than half the time of
-the zlib that HDF5 uses. Whatever is out of the ordinary (a chunk that was never written or does not inflate, other
-filters) is left to HDF5, which also says what is wrong with it.
+Whatever is out of the ordinary (chunks that were never written, other filters or types) is left to HDF5, once it is
+sure that it reads what is there.
 """
 
 from __future__ import annotations
 
 import math
-import zlib
-from functools import cache
+import os
 from itertools import product
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-# Where chunks are smaller, the Python around each of them takes longer than HDF5 takes for all.
-_SMALL_CHUNK = 4096
+from roicli.sources.hdf5_filters import Filters, Stored
+from roicli.sources.hdf5_index import ChunkIndex
+
 # Items that share chunks are read together up to this many bytes, since each alone would inflate all of them again.
 _TOGETHER = 64 * 2**20
 
-# Most bytes that deflate adds to what it cannot shorten, beside one in a thousand.
+# Most bytes by which a filter lengthens what it cannot shorten, beside one in a thousand: deflate, and checksums.
 _SLACK = 64
 
 
-class GzipChunks:
-    """A dataset whose chunks are deflated, their bytes shuffled before or not.
+class Chunks:
+    """The chunks of a dataset.
+
+    Parameters
+    ----------
+    dataset : h5py.Dataset
+        It has chunks.
+    itemsize : int, optional
+        Bytes of one of its values as stored, if not those of its type.
 
     Attributes
     ----------
     shape : tuple of int
         Of the dataset.
-    chunk : tuple of int
+    size : tuple of int
         Shape of its chunks; those at the edges are stored in full too.
-    dtype : numpy.dtype
-        As stored.
+    filters : Filters or None
+        What the chunks have gone through, if that is known here.
     """
 
-    def __init__(self, dataset: Any, shuffled: bool) -> None:
+    def __init__(self, dataset: Any, itemsize: int | None = None) -> None:
         self.shape: tuple[int, ...] = dataset.shape
-        self.chunk: tuple[int, ...] = dataset.chunks
-        self.dtype: np.dtype[Any] = dataset.dtype
-        self._id, self._shuffled = dataset.id, shuffled
-        self._nbytes = math.prod(self.chunk) * self.dtype.itemsize
-
-    @classmethod
-    def of(cls, dataset: Any) -> GzipChunks | None:
-        """Take an h5py.Dataset; None where HDF5 has to read it."""
-        from h5py import h5t, h5z
-
-        if not dataset.chunks:
-            return None
-        created = dataset.id.get_create_plist()
-        filters = [created.get_filter(i) for i in range(created.get_nfilters())]
-        shuffled = len(filters) == 2 and filters[0][0] == h5z.FILTER_SHUFFLE
-        if len(filters) != 1 + shuffled or filters[-1][0] != h5z.FILTER_DEFLATE:
-            return None
-        # HDF5 converts types that NumPy has not, such as bfloat16.
-        if dataset.id.get_type() != h5t.py_create(dataset.dtype):
-            return None
-        if shuffled and filters[0][2] != (dataset.dtype.itemsize,):
-            return None
-        chunks = cls(dataset, shuffled)
-        return chunks if chunks._nbytes >= _SMALL_CHUNK else None
+        self.size: tuple[int, ...] = dataset.chunks  # of those at the edges too
+        self._dataset = dataset
+        itemsize = itemsize or dataset.id.get_type().get_size()
+        self._nbytes = math.prod(self.size) * itemsize
+        # HDF5 would take the file's word for the size of what it reads.
+        self._most = self._nbytes + self._nbytes // 1000 + _SLACK
+        self.filters = Filters.of(dataset, itemsize, self._nbytes)
+        self._descriptor = _descriptor(dataset)
 
     def together(self, item: int) -> tuple[int, int]:
         """First and stop of the items that are best read with item `item` of the leading axis."""
-        first = item // self.chunk[0] * self.chunk[0]
-        stop = min(first + self.chunk[0], self.shape[0])
-        nbytes = (stop - first) * math.prod(self.shape[1:]) * self.dtype.itemsize
+        first = item // self.size[0] * self.size[0]
+        stop = min(first + self.size[0], self.shape[0])
+        nbytes = (stop - first) * math.prod(self.shape[1:]) * self._dataset.dtype.itemsize
         return (first, stop) if nbytes <= _TOGETHER else (item, item + 1)
 
-    def read(self, first: int, stop: int) -> NDArray[Any] | None:
-        """Items `first` to `stop` of the leading axis; None where HDF5 has to read them.
+    def read(self, index: ChunkIndex, first: int, stop: int) -> NDArray[Any] | None:
+        """Items `first` to `stop` of the leading axis; None where HDF5 has to read them, and may.
 
         Raises
         ------
         ValueError
-            A chunk inflates to more or fewer bytes than its shape has.
+            A chunk does not hold what it stands for.
         """
+        from h5py import h5t
+
+        dtype = self._dataset.dtype
         wanted = ((first, stop), *((0, size) for size in self.shape[1:]))
-        out = np.empty([high - low for low, high in wanted], self.dtype)
-        starts = (range(low // size * size, high, size) for (low, high), size in zip(wanted, self.chunk, strict=True))
-        for corner in product(*starts):
-            values = self._values(corner)
-            if values is None:
-                return None
-            target, source = [], []
-            for start, size, (low, high) in zip(corner, self.chunk, wanted, strict=True):
-                begin, end = max(start, low), min(start + size, high)
-                target.append(slice(begin - low, end - low))
-                source.append(slice(begin - start, end - start))
-            out[tuple(target)] = values[tuple(source)]
+        # Of each chunk along each axis: what of the result it holds, and where in itself.
+        axes = [
+            [
+                (slice(max(start - low, 0), min(start + size, high) - low), slice(max(low - start, 0), high - start))
+                for start in range(low // size * size, high, size)
+            ]
+            for (low, high), size in zip(wanted, self.size, strict=True)
+        ]
+        chunks = index.between(first // self.size[0] * self.size[0], stop)
+        complete = len(chunks) == math.prod(map(len, axes))
+        # HDF5 converts types that NumPy has not, such as bfloat16.
+        native = self._dataset.id.get_type() == h5t.py_create(dtype)
+        if not (complete and native and self.filters and self.filters.any):
+            self.check(chunks)
+            return None
+        out = np.empty([high - low for low, high in wanted], dtype)
+        for chunk, place in zip(chunks, product(*axes), strict=True):
+            target, source = zip(*place, strict=True)
+            out[target] = np.ndarray(self.size, dtype, self.values(chunk))[source]
         return out
 
-    def _values(self, corner: tuple[int, ...]) -> NDArray[Any] | None:
-        """Values of the chunk at `corner`, also those beyond the edge of the dataset; None if HDF5 has to read it."""
+    def check(self, chunks: list[list[int]]) -> None:
+        """Raise ValueError if a chunk cannot hold what it stands for; of filters not known here, its size is all."""
+        for chunk in chunks:
+            if self.filters and self.filters.any:
+                self.values(chunk)
+            else:
+                self._check_size(chunk)
+
+    def values(self, chunk: list[int]) -> Stored:
+        """Bytes of the values of a chunk, also of those beyond the edge of the dataset."""
+        self._check_size(chunk)
+        *corner, skipped, offset, size = chunk
+        if self._descriptor is None:
+            data = self._dataset.id.read_direct_chunk(tuple(corner))[1]
+        else:
+            data = os.pread(self._descriptor, size, offset)
         try:
-            # No larger than deflate ever is: HDF5 would take the file's word for its size.
-            if self._id.get_chunk_info_by_coord(corner).size > self._nbytes + self._nbytes // 1000 + _SLACK:
-                return None
-            skipped, data = self._id.read_direct_chunk(corner)
-        except (OSError, RuntimeError, MemoryError):  # never written, so that it holds the fill value; or not readable
-            return None
-        complete = True
-        # Each filter has a bit, in the order in which they were applied.
-        if not skipped & (1 << self._shuffled):
-            decompressobj, failure = _inflate()
-            inflating = decompressobj()
-            try:
-                # With room for a byte more, a stream that is right comes to its end, and a longer one shows.
-                data = inflating.decompress(data, self._nbytes + 1)
-            except failure:
-                return None
-            complete = inflating.eof
-        if not complete or len(data) != self._nbytes:
-            raise ValueError(f"its chunk at {corner} does not hold {self._nbytes} bytes")
-        if self._shuffled and not skipped & 1:
-            data = _unshuffle(data, self.dtype.itemsize)
-        return np.frombuffer(data, self.dtype).reshape(self.chunk)
+            return self.filters.undo(data, skipped) if self.filters else data
+        except ValueError as error:
+            raise ValueError(f"its chunk at {tuple(corner)} {error}") from error
+
+    def _check_size(self, chunk: list[int]) -> None:
+        """Raise ValueError unless the bytes of a chunk in the file can be those of its values."""
+        *corner, _, _, size = chunk
+        plain = self.filters and not self.filters.any
+        if not (size == self._nbytes if plain else 0 < size <= self._most):
+            raise ValueError(f"its chunk at {tuple(corner)} does not hold {self._nbytes} bytes")
 
 
-def _unshuffle(data: bytes, itemsize: int) -> NDArray[np.uint8]:
-    """Put together the values whose first bytes come first, then their second bytes, and so on."""
-    planes = np.frombuffer(data, np.uint8).reshape(itemsize, -1)
-    values = np.empty(planes.shape[::-1], np.uint8)
-    for i, plane in enumerate(planes):  # less than half the time of one transposing copy
-        values[:, i] = plane
-    return values
+def _descriptor(dataset: Any) -> int | None:
+    """Descriptor of a file whose bytes are where HDF5 says; in one with a user block, that depends on its version."""
+    from h5py import h5fd, h5i
 
-
-@cache
-def _inflate() -> tuple[Any, Any]:
-    """Choose what inflates: the maker of its decompressors, and what they raise."""
-    try:
-        from isal import isal_zlib
-    except ImportError:
-        return zlib.decompressobj, zlib.error
-    return isal_zlib.decompressobj, isal_zlib.error
+    file = h5i.get_file_id(dataset.id)
+    plain = file.get_access_plist().get_driver() == h5fd.SEC2 and not file.get_create_plist().get_userblock()
+    return file.get_vfd_handle() if plain else None

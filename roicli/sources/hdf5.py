@@ -12,10 +12,11 @@ from roicli.errors import FeatureError
 from roicli.imageids import Counted
 from roicli.sources.base import Layout, MapSource, StoredMap, check_map, unique
 from roicli.sources.choose import sibling_ids
-from roicli.sources.chunks import GzipChunks
+from roicli.sources.chunks import Chunks
 from roicli.sources.files import StoredArray, file_size, printable, reading, wrong_content
 from roicli.sources.hdf5_heap import check_strings
-from roicli.sources.hdf5_storage import check_chunks, check_parts, check_storage, other_files
+from roicli.sources.hdf5_index import ChunkIndex
+from roicli.sources.hdf5_storage import check_parts, check_storage, other_files, shape_of
 from roicli.sources.hdf5_tree import find_maps, members, name_of, raw
 
 # What the text of an id takes in memory, at the least.
@@ -25,12 +26,15 @@ _ID_BYTES = 16
 class Hdf5Source(MapSource):
     """One HDF5 file.
 
-    Datasets that lie in the file in one piece are memory-mapped; of gzip chunks, the stored bytes are inflated here;
-    otherwise compressed, chunked, compact, virtual and not yet written ones are read through h5py, one map at a time.
+    Datasets that lie in the file in one piece are memory-mapped; of gzip and LZF chunks, the stored bytes are unpacked
+    here; otherwise filtered, plainly chunked, compact, virtual and not yet written ones are read through h5py, one map
+    at a time.
     """
 
     # Maps read together, because they share chunks: the first of them, and their values.
     _held: tuple[int, NDArray[Any]] | None = None
+    # Where the chunks of a stack lie, as long as the handle is open.
+    _index: ChunkIndex | None = None
 
     def __init__(self, path: Path, layout: Layout, dataset: str | None) -> None:
         super().__init__(path, layout)
@@ -78,17 +82,19 @@ class Hdf5Source(MapSource):
             check_storage(dataset, where, None, least_bytes=_ID_BYTES)
             if dataset.is_virtual:
                 check_parts(dataset, where)
-            check_chunks(dataset, where, None)
             if dataset.dtype.kind == "O":
                 check_strings(dataset, where)
+            elif dataset.chunks:
+                Chunks(dataset).check(ChunkIndex(dataset).between(0, dataset.shape[0]))
             return np.asarray(dataset[()])
 
-        return StoredMap(where, dataset.shape or (), dtype, False, load)
+        return StoredMap(where, shape_of(dataset, where), dtype, False, load)
 
     def _open(self) -> Any:
         import h5py
 
         file_size(self.path)
+        self._index = None
         return h5py.File(self.path, "r")
 
     def _find(self, index: int) -> StoredMap:
@@ -101,7 +107,7 @@ class Hdf5Source(MapSource):
             dataset = self._own_handle()[raw(path)]
             if not isinstance(dataset, h5py.Dataset):
                 raise FeatureError(f"{where} is a group, not a map", "Keep maps and groups apart.")
-            shape, dtype = dataset.shape or (), dataset.dtype
+            shape, dtype = shape_of(dataset, where), dataset.dtype
             if dataset.is_virtual and path not in self._sound:
                 check_parts(dataset, where)
                 self._sound.add(path)
@@ -118,26 +124,24 @@ class Hdf5Source(MapSource):
 
         def load() -> NDArray[Any]:
             with reading(where):
-                values: NDArray[Any] | None = plain.map(item) if plain else self._inflated(dataset, item)
-                if values is None:
-                    check_chunks(dataset, where, item)
-                    values = np.asarray(dataset[() if item is None else item])
-            return values
+                if plain:
+                    return plain.map(item)
+                values = self._unpacked(dataset, item) if dataset.chunks else None
+                return np.asarray(dataset[() if item is None else item]) if values is None else values
 
         return StoredMap(where, shape, dtype, plain is not None, load)
 
-    def _inflated(self, dataset: Any, item: int | None) -> NDArray[Any] | None:
-        """Values of a dataset, or of one item of it, if they lie in gzip chunks; None if h5py has to read them."""
-        chunks = GzipChunks.of(dataset)
-        if chunks is None:
-            return None
+    def _unpacked(self, dataset: Any, item: int | None) -> NDArray[Any] | None:
+        """Values of a dataset of chunks, or of one item of it; None if h5py has to read them, and may."""
+        chunks = Chunks(dataset)
         if item is None:
-            return chunks.read(0, chunks.shape[0])
+            return chunks.read(ChunkIndex(dataset), 0, chunks.shape[0])
         first, stop = chunks.together(item)
         held = self._held
         if held is None or held[0] != first:
             held = self._held = None  # first, to hold one at a time
-            values = chunks.read(first, stop)
+            self._index = self._index or ChunkIndex(dataset)
+            values = chunks.read(self._index, first, stop)
             if values is None:
                 return None
             values.flags.writeable = False
@@ -148,12 +152,12 @@ class Hdf5Source(MapSource):
         return value
 
     def close(self) -> None:
-        """Release the handle and the maps that are held."""
-        self._held = None
+        """Release the handle, and what is held of maps and of places."""
+        self._held = self._index = None
         super().close()
 
     def __getstate__(self) -> dict[str, Any]:
-        return super().__getstate__() | {"_held": None}
+        return super().__getstate__() | {"_held": None, "_index": None}
 
 
 def _start(dataset: Any) -> int | None:

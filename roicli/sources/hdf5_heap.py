@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from itertools import product
 from struct import Struct
 from sys import maxsize
 from typing import IO, Any
@@ -12,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roicli.errors import FeatureError, FileError
+from roicli.sources.chunks import Chunks
 from roicli.sources.files import COPY_AGAIN
-from roicli.sources.hdf5_storage import chunk_bytes, corners_of, uses_gzip_at_most
+from roicli.sources.hdf5_index import ChunkIndex
 
 # Length of the string, address of its heap, its number there.
 _REFERENCE = np.dtype([("length", "<u4"), ("heap", "<u8"), ("index", "<u4")])
@@ -39,11 +38,12 @@ def _references(dataset: Any, where: str, file: IO[bytes]) -> NDArray[Any]:
     """Read what lies in the dataset itself, past HDF5, which would follow it."""
     start = dataset.id.get_offset()
     if dataset.chunks:
-        if not uses_gzip_at_most(dataset):
-            raise FeatureError(f"{where} has strings under another filter than gzip", "Write it anew, uncompressed.")
-        nbytes = math.prod(dataset.chunks) * _REFERENCE.itemsize
-        chunks = (chunk_bytes(dataset, where, corner, nbytes) for corner in product(*corners_of(dataset, None)))
-        data = b"".join(filter(None, chunks))
+        chunks = Chunks(dataset, _REFERENCE.itemsize)
+        if not chunks.filters:
+            raise FeatureError(
+                f"{where} has strings under a filter other than gzip and LZF", "Write it anew, with gzip."
+            )
+        data = b"".join(map(chunks.values, ChunkIndex(dataset).between(0, len(dataset))))
     elif start is None:
         if dataset.id.get_storage_size():
             raise FeatureError(f"{where} has its strings in another place", "Write it anew, with h5py.")

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
-from roicli.errors import FeatureError
+from roicli.errors import FeatureError, RoicliError
 from roicli.sources.base import check_map, is_poolable
 from roicli.sources.choose import LISTED, Choice, choose, listing
 from roicli.sources.files import natural_key, printable
+from roicli.sources.hdf5_storage import shape_of
 
 # Opening a dataset takes some 50 microseconds, so that only this many members of a group, and of a file, are opened
 # to see what they are. The rest of a larger group of maps is taken for maps until one is asked for.
@@ -47,7 +48,7 @@ def find_maps(file: Any, where: str, dataset: str | None) -> Choice:
         return choose(f"{where}, group {dataset}", own or choices, rows)
     if not isinstance(item, h5py.Dataset):
         raise FeatureError(f"{where}: {dataset} is a datatype, not a dataset", "Name a dataset.")
-    shape, dtype = item.shape or (), item.dtype
+    shape, dtype = shape_of(item, f"{where}, dataset {name_of(item)}"), item.dtype
     if len(shape) == 4:
         return Choice(name_of(item), None, "")
     check_map(f"{where}, dataset {name_of(item)}", shape, dtype)
@@ -74,7 +75,12 @@ def _survey(root: Any) -> tuple[list[Choice], list[str]]:
             item = group[raw(name)]
             opened += 1
             if isinstance(item, h5py.Dataset):
-                shape, dtype = item.shape or (), item.dtype
+                try:
+                    shape, dtype = shape_of(item, name_of(item)), item.dtype
+                except RoicliError as error:
+                    rows.append(f"{error.message} (not looked at)")
+                    strangers.add(name)
+                    continue
                 row = f"{shape} {dtype}"
                 rows.append(f"{name_of(item)}  {row}")
                 if len(shape) == 3 and is_poolable(dtype):
