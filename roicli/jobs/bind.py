@@ -41,7 +41,8 @@ class Inputs(NamedTuple):
     def maps_used(self) -> list[int]:
         """Name the maps that have boxes, ascending."""
         # np.unique would load numpy.ma, a thirtieth of a short job.
-        used: list[int] = np.flatnonzero(np.bincount(self.map_index[self.map_index >= 0])).tolist()
+        ordered = np.sort(self.map_index)
+        used: list[int] = ordered[(ordered >= 0) & (np.diff(ordered, prepend=-1) > 0)].tolist()
         return used
 
     def infos(self) -> dict[int, MapInfo]:
