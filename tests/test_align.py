@@ -12,22 +12,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from driving import ROICLI, run
 
 import roicli
 from roicli.engine import channels_last, pool_boxes
 from roicli.spec import PoolSpec
-
-ROICLI = Path(sys.executable).with_name("roicli")
-
-
-def run(folder, *arguments, expect=0, **more):
-    """Run the command in `folder`; its exit code must be `expect`."""
-    done = subprocess.run(
-        [ROICLI, *map(str, arguments)], cwd=folder, capture_output=True, text=True, check=False, **more
-    )
-    assert done.returncode == expect, done.stderr
-    assert "Traceback" not in done.stderr
-    return done
 
 
 def refused(folder, *arguments, code=3):

@@ -1,12 +1,10 @@
 """`roicli check`: what align would do, where it would refuse, and the mistakes that it recognises."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from driving import Silent, run
 
 import roicli
 from roicli.boxes import BoxFormat
@@ -16,18 +14,8 @@ from roicli.jobs.check import check
 from roicli.jobs.prepare import PoolJob
 from roicli.spec import PoolSpec
 
-ROICLI = Path(sys.executable).with_name("roicli")
 STRIDE = 16
 WIDTH, HEIGHT = 640, 368
-
-
-def run(folder, *arguments, expect=0, **more):
-    done = subprocess.run(
-        [ROICLI, *map(str, arguments)], cwd=folder, capture_output=True, text=True, check=False, **more
-    )
-    assert done.returncode == expect, done.stderr
-    assert "Traceback" not in done.stderr
-    return done
 
 
 @pytest.fixture(scope="module")
@@ -37,12 +25,6 @@ def folder(tmp_path_factory):
     rng = np.random.default_rng(0)
     np.save(path / "feats.npy", rng.standard_normal((2, 8, HEIGHT // STRIDE, WIDTH // STRIDE)).astype(np.float32))
     return path
-
-
-class Silent:
-    """A listener that hears nothing."""
-
-    note = begin = advance = staticmethod(lambda what: None)
 
 
 def good_boxes(number=200):

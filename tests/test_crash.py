@@ -11,11 +11,9 @@ import sys
 import time
 from pathlib import Path
 
+import crash
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-import crash
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at processes as Linux shows them")
 BOXES = 16_000

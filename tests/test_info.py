@@ -1,13 +1,11 @@
 """`roicli info`: what any file that roicli reads or writes is, without reading a feature."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+from driving import Silent, run
 
 from roicli.errors import RoicliError
 from roicli.jobs.align import AlignJob, align
@@ -16,17 +14,7 @@ from roicli.shards import Shard
 from roicli.sources import Inventory, inventory
 from roicli.spec import PoolSpec
 
-ROICLI = Path(sys.executable).with_name("roicli")
 RNG = np.random.default_rng(0)
-
-
-def run(folder, *arguments, expect=0, **more):
-    done = subprocess.run(
-        [ROICLI, *map(str, arguments)], cwd=folder, capture_output=True, text=True, check=False, **more
-    )
-    assert done.returncode == expect, done.stderr
-    assert "Traceback" not in done.stderr
-    return done
 
 
 def maps(*shapes, dtype=np.float32):
@@ -139,12 +127,6 @@ def test_boxes(tmp_path):
     (tmp_path / "none.json").write_text("[]")
     found = info(str(tmp_path / "none.json")).boxes
     assert (found.count, found.images, found.per_image, found.extent) == (0, 0, (0, 0, 0), None)
-
-
-class Silent:
-    """A listener that hears nothing."""
-
-    note = begin = advance = staticmethod(lambda what: None)
 
 
 @pytest.fixture(scope="module")

@@ -2,46 +2,22 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
+import crash
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-import crash
+from driving import Silent, Torn, interrupt, run
 
 from roicli.errors import RoicliError
 from roicli.jobs import outputs
 from roicli.jobs.align import AlignJob, align
 from roicli.jobs.info import info
-from roicli.pooler import Pooler
 from roicli.shards import Shard
 from roicli.sinks import Claim, filesink, journal_path
 from roicli.spec import PoolSpec
 
-ROICLI = Path(sys.executable).with_name("roicli")
 BOXES = 1500
-
-
-def run(folder, *arguments, expect=0, **more):
-    done = subprocess.run(
-        [ROICLI, *map(str, arguments)], cwd=folder, capture_output=True, text=True, check=False, **more
-    )
-    assert done.returncode == expect, done.stderr
-    assert "Traceback" not in done.stderr
-    return done
-
-
-class Silent:
-    """A listener that hears nothing."""
-
-    note = begin = advance = staticmethod(lambda what: None)
-
-
-class Torn(BaseException):
-    """What a test raises where it interrupts a job."""
 
 
 @pytest.fixture
@@ -57,20 +33,9 @@ def make_job(output, **settings):
     return AlignJob("feats.h5", Path("boxes.npy"), spec, output=Path(output), batch_size=10, **settings)
 
 
-def interrupt(monkeypatch, job):
-    """Run a job that is torn after two tasks; return how many rows are done."""
-    pool, left = Pooler.pool, iter(range(2))
-
-    def torn(self, task):
-        if next(left, None) is None:
-            raise Torn
-        return pool(self, task)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Pooler, "pool", torn)
-        with pytest.raises(Torn) as caught:
-            align(job, Silent())
-    return int(caught.value.__notes__[0].split(" ")[0].replace(",", ""))
+def rows_done(notes):
+    """How many rows a torn job says are done."""
+    return int(notes[0].split(" ")[0].replace(",", ""))
 
 
 def told(folder, name):
@@ -81,7 +46,7 @@ def told(folder, name):
 def test_an_interrupted_output(folder, monkeypatch, suffix):
     """Asked for by its own name, or by that of any file beside it."""
     output = f"out{suffix}"
-    done = interrupt(monkeypatch, make_job(output, shard=Shard(1, 2)))
+    done = rows_done(interrupt(monkeypatch, make_job(output, shard=Shard(1, 2)), 2))
     rows_of_part = align(make_job("whole.h5", shard=Shard(1, 2)), Silent()).boxes
     rows = f".out{suffix}.{'rows.' * (suffix == '.npz')}partial"
     for name in (output, f".out{suffix}.journal", rows):
@@ -104,7 +69,7 @@ def test_an_interrupted_output(folder, monkeypatch, suffix):
 def test_what_is_advised_is_what_align_takes(folder, monkeypatch):
     """An output of an earlier run is there too."""
     align(make_job("out.npy"), Silent())
-    done = interrupt(monkeypatch, make_job("out.npy", overwrite=True))
+    done = rows_done(interrupt(monkeypatch, make_job("out.npy", overwrite=True), 2))
     found = info("out.npy")
     assert found.arrays.kinds[0].kind.shape == (BOXES, 8)
     assert found.unfinished.state == f"{done} of 1,500 rows are done of what will replace this file"

@@ -13,12 +13,11 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import crash
 import h5py
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-import crash
+from driving import Silent, Torn, interrupt
 
 from roicli.errors import OutputError
 from roicli.jobs import checkpoints
@@ -29,22 +28,6 @@ from roicli.spec import PoolSpec
 
 BOXES = 1500
 FORMATS = (".npy", ".npz", ".h5")
-
-
-class Silent:
-    """A listener."""
-
-    def __init__(self):
-        self.notes = []
-
-    def note(self, text):
-        self.notes.append(text)
-
-    def begin(self, boxes):
-        pass
-
-    def advance(self, boxes):
-        pass
 
 
 @pytest.fixture(scope="module")
@@ -84,28 +67,6 @@ def content(folder):
 
 def expected(inputs, suffix):
     return {name: (inputs / "expected" / name).read_bytes() for name in (f"out{suffix}", "rows.csv")}
-
-
-class Torn(BaseException):
-    """What a test raises where it interrupts a job."""
-
-
-def interrupt(monkeypatch, job, tasks=4):
-    """Run a job that is torn after so many tasks; return what it noted."""
-    from roicli.pooler import Pooler
-
-    pool, left = Pooler.pool, iter(range(tasks))
-
-    def torn(self, task):
-        if next(left, None) is None:
-            raise Torn
-        return pool(self, task)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Pooler, "pool", torn)
-        with pytest.raises(Torn) as caught:
-            align(job, Silent())
-    return getattr(caught.value, "__notes__", [])
 
 
 def refused(job):

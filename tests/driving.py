@@ -1,0 +1,57 @@
+"""How tests run roicli: the real command in a process of its own, or a job in this one, which may be torn."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from roicli.jobs.align import align
+from roicli.pooler import Pooler
+
+ROICLI = Path(sys.executable).with_name("roicli")
+
+
+def run(folder, *arguments, expect=0, **more):
+    """Run the command in `folder`; its exit code must be `expect`."""
+    command = [ROICLI, *map(str, arguments)]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, **more)
+    assert done.returncode == expect, done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+class Silent:
+    """A listener that keeps what it is told."""
+
+    def __init__(self):
+        self.notes = []
+
+    def note(self, text):
+        self.notes.append(text)
+
+    def begin(self, boxes):
+        pass
+
+    def advance(self, boxes):
+        pass
+
+
+class Torn(BaseException):
+    """What a test raises where it interrupts a job."""
+
+
+def interrupt(monkeypatch, job, tasks=4):
+    """Run a job that is torn after so many tasks; return what it noted."""
+    pool, left = Pooler.pool, iter(range(tasks))
+
+    def torn(self, task):
+        if next(left, None) is None:
+            raise Torn
+        return pool(self, task)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Pooler, "pool", torn)
+        with pytest.raises(Torn) as caught:
+            align(job, Silent())
+    return getattr(caught.value, "__notes__", [])
