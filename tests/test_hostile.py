@@ -309,6 +309,15 @@ def test_refused_within_bounds(tmp_path: Path, case: str):
     assert used["cpu_seconds"] < 10  # a busy machine takes its time
 
 
+def test_info_opens_no_pipe_behind_a_virtual_dataset(tmp_path: Path):
+    with h5py.File(tmp_path / "f.h5", "w") as file:
+        endless(file, tmp_path)
+    command = [ROICLI, "info", "f.h5"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 3
+    assert "pipe or a device" in done.stderr
+
+
 def test_limits_leave_room_for_work(tmp_path: Path):
     np.save(tmp_path / "maps.npy", STACK)
     (tmp_path / "boxes.json").write_text("[[0, 0, 0, 2, 2]]")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from roicli.sources.files import file_size, natural_key, printable, reading, wrong_content
+from roicli.sources.hdf5_storage import shape_of
 from roicli.sources.hdf5_tree import members, name_of, raw
 from roicli.sources.npy import open_npy, read_header
 from roicli.sources.npz import check_archive
@@ -141,7 +142,8 @@ def _of_hdf5(path: Path) -> Inventory:
             for name in taken:
                 item = group[raw(name)]
                 if isinstance(item, h5py.Dataset):
-                    yield name_of(item).lstrip("/"), _kind(item), item.id.get_storage_size()
+                    shape = shape_of(item, f"{path}, dataset {name_of(item)}")
+                    yield name_of(item).lstrip("/"), _kind(item, shape), item.id.get_storage_size()
                 elif isinstance(item, h5py.Group):
                     pending.append(item)
 
@@ -150,7 +152,7 @@ def _of_hdf5(path: Path) -> Inventory:
     return Inventory(looked_at + left, looked_at, kinds)
 
 
-def _kind(dataset: Any) -> Kind:
+def _kind(dataset: Any, shape: tuple[int, ...]) -> Kind:
     import h5py
 
     try:
@@ -167,7 +169,7 @@ def _kind(dataset: Any) -> Kind:
         storage = "in other files"
     else:
         storage = "compact" if layout.get_layout() == h5py.h5d.COMPACT else "contiguous"
-    return Kind(dataset.shape or (), dtype, storage)
+    return Kind(shape, dtype, storage)
 
 
 def _filter(code: int, flags: int, values: tuple[int, ...], name: bytes) -> str:
