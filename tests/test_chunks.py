@@ -87,7 +87,6 @@ def test_any_chunks_of_any_shape(tmp_path: Path, data: st.DataObject, shuffle: b
     path = write(tmp_path / "a.h5", some(shape, ">i2"), chunks=chunk, shuffle=shuffle)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(chunks, "_TOGETHER", together)
-        assert taken(path)
         check_equal(path)
 
 
@@ -314,7 +313,9 @@ def test_an_index_is_the_same_where_hdf5_is_too_old_to_tell_it_at_once(tmp_path:
     with h5py.File(write(tmp_path / "a.h5", some(SHAPE), chunks=(5, 4, 6))) as file:
         maps = file["maps"]
         old = SimpleNamespace(get_num_chunks=maps.id.get_num_chunks, get_chunk_info=maps.id.get_chunk_info)
-        found = ChunkIndex(SimpleNamespace(shape=maps.shape, chunks=maps.chunks, id=old)).between(0, 16)
+        found = ChunkIndex(
+            SimpleNamespace(shape=maps.shape, maxshape=maps.maxshape, chunks=maps.chunks, id=old)
+        ).between(0, 16)
         assert found == ChunkIndex(maps).between(0, 16)
         assert [chunk[:3] for chunk in found[:3]] == [[0, 0, 0], [0, 0, 6], [0, 0, 12]]
 
@@ -410,3 +411,13 @@ def test_maps_that_are_held_stay_as_they_are_and_go_with_the_handle(tmp_path: Pa
     source.close()
     np.testing.assert_array_equal(source.read(1), values[1])
     assert len(reads) == 4
+
+
+@pytest.mark.parametrize("libver", ["earliest", "latest"])
+@pytest.mark.parametrize("limits", [(None, 7, 7), (7, None, 7), (7, 7, None), (None, 7, None), (7, 7, 7)], ids=str)
+def test_axes_without_limit(tmp_path: Path, limits: tuple[int | None, ...], libver: str):
+    """Of some, HDF5 tells corners with their axes in another order, which named chunks that there cannot be."""
+    values = np.random.default_rng(1).integers(0, 999, (6, 5, 6)).astype(np.float32)
+    with h5py.File(tmp_path / "a.h5", "w", libver=libver) as file:
+        file.create_dataset("maps", data=values, chunks=(2, 1, 3), maxshape=limits, compression="gzip")
+    np.testing.assert_array_equal(open_source(str(tmp_path / "a.h5")).read(0), values)

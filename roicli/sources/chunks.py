@@ -15,13 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roicli.sources.hdf5_filters import Filters, Stored
-from roicli.sources.hdf5_index import ChunkIndex
+from roicli.sources.hdf5_index import ChunkIndex, tells_wrong_places
 
 # Items that share chunks are read together up to this many bytes, since each alone would inflate all of them again.
 _TOGETHER = 64 * 2**20
 
 # Most bytes by which a filter lengthens what it cannot shorten, beside one in a thousand: deflate, and checksums.
 _SLACK = 64
+
+# What one call of the system reads.
+_MOST_AT_ONCE = 2**30
 
 
 class Chunks:
@@ -86,7 +89,8 @@ class Chunks:
         complete = len(chunks) == math.prod(map(len, axes))
         # HDF5 converts types that NumPy has not, such as bfloat16.
         native = self._dataset.id.get_type() == h5t.py_create(dtype)
-        if not (complete and native and self.filters and self.filters.any):
+        known = self.filters and self.filters.any and not any(map(self._may_be_plain, chunks))
+        if not (complete and native and known):
             self.check(chunks)
             return None
         out = np.empty([high - low for low, high in wanted], dtype)
@@ -98,7 +102,7 @@ class Chunks:
     def check(self, chunks: list[list[int]]) -> None:
         """Raise ValueError if a chunk cannot hold what it stands for; of filters not known here, its size is all."""
         for chunk in chunks:
-            if self.filters and self.filters.any:
+            if self.filters and self.filters.any and not self._may_be_plain(chunk):
                 self.values(chunk)
             else:
                 self._check_size(chunk)
@@ -107,7 +111,7 @@ class Chunks:
         """Bytes of the values of a chunk, also of those beyond the edge of the dataset."""
         self._check_size(chunk)
         *corner, skipped, offset, size = chunk
-        if self._descriptor is None:
+        if self._descriptor is None or size > _MOST_AT_ONCE:
             data = self._dataset.id.read_direct_chunk(tuple(corner))[1]
         else:
             data = os.pread(self._descriptor, size, offset)
@@ -115,6 +119,12 @@ class Chunks:
             return self.filters.undo(data, skipped) if self.filters else data
         except ValueError as error:
             raise ValueError(f"its chunk at {tuple(corner)} {error}") from error
+
+    def _may_be_plain(self, chunk: list[int]) -> bool:
+        """Whether a chunk at the edge may have skipped all filters: an option of datasets that h5py does not tell."""
+        *corner, _, _, size = chunk
+        stops = [start + step for start, step in zip(corner, self.size, strict=True)]
+        return size == self._nbytes and any(stop > end for stop, end in zip(stops, self.shape, strict=True))
 
     def _check_size(self, chunk: list[int]) -> None:
         """Raise ValueError unless the bytes of a chunk in the file can be those of its values."""
@@ -126,6 +136,8 @@ class Chunks:
 
 def _descriptor(dataset: Any) -> int | None:
     """Descriptor of a file whose bytes are where HDF5 says; in one with a user block, that depends on its version."""
+    if tells_wrong_places(dataset):
+        return None
     from h5py import h5fd, h5i
 
     file = h5i.get_file_id(dataset.id)

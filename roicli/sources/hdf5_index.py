@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Callable
+from itertools import product
 from sys import maxsize
 from typing import Any
 
@@ -31,7 +33,9 @@ class ChunkIndex:
             if offset is not None:
                 rows.extend((*corner, skipped, offset, nbytes))
 
-        if hasattr(dataset.id, "chunk_iter"):
+        if tells_wrong_places(dataset):
+            _note_each(dataset, note)
+        elif hasattr(dataset.id, "chunk_iter"):
             dataset.id.chunk_iter(note)
         else:  # HDF5 before 1.10.10, and 1.12 before 1.12.3
             for number in range(dataset.id.get_num_chunks()):
@@ -55,6 +59,28 @@ class ChunkIndex:
         low, high = np.searchsorted(self._found[:, 0], np.array((first, stop), np.uint64))
         rows: list[list[int]] = self._found[low:high].tolist()
         return rows
+
+
+def tells_wrong_places(dataset: Any) -> bool:
+    """Whether HDF5 may name the axes of a chunk's corner in another order: a single axis without limit, not the first.
+
+    It finds such chunks by their corners, but tells nothing right of them.
+    """
+    without_limit = [axis for axis, limit in enumerate(dataset.maxshape) if limit is None]
+    return len(without_limit) == 1 and without_limit != [0]
+
+
+def _note_each(dataset: Any, note: Callable[[Any], None]) -> None:
+    """Note the chunks that are found at their corners, one place after the other: where they lie is not told."""
+    place = 1
+    axes = [range(0, length, step) for length, step in zip(dataset.shape, dataset.chunks, strict=True)]
+    for corner in product(*axes):
+        try:
+            skipped, data = dataset.id.read_direct_chunk(corner)
+        except (OSError, RuntimeError, MemoryError):  # never written, or HDF5 will say what is wrong
+            continue
+        note((corner, skipped, place, len(data)))
+        place += len(data)
 
 
 def _lie_apart(offsets: NDArray[np.uint64], sizes: NDArray[np.uint64]) -> bool:
