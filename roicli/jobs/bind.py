@@ -72,7 +72,7 @@ class Inputs(NamedTuple):
         channels = {info.shape[last] for info in infos.values()}
         if len(channels) == 1:
             return f"stored the other way they have {channels.pop()}: give --layout {other}."
-        return f"is one of them stored the other way (--layout {other})?"
+        return f"perhaps one of them is stored the other way (--layout {other})."
 
     def take(self, rows: NDArray[np.intp]) -> Inputs:
         """Return the same with some of the boxes only."""

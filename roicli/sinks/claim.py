@@ -106,7 +106,8 @@ class Claim:
                     f"{self._output} is being written by this process already", "Give each file a name of its own."
                 ) from None
             try:
-                os.write(descriptor, os.uname().nodename.encode())  # for the message only
+                with suppress(OSError):  # for the message only; what comes next tells of a full disk, and cleans up
+                    os.write(descriptor, os.uname().nodename.encode())
             finally:
                 os.close(descriptor)
 
