@@ -44,6 +44,7 @@ class RowFile:
     row_shape: tuple[int, ...]
     dtype: np.dtype[Any]
     _descriptor: int | None = field(default=None, repr=False)
+    _last: list[tuple[int, int]] = field(default_factory=list, repr=False)  # where this process wrote last
 
     @property
     def row_bytes(self) -> int:
@@ -65,15 +66,21 @@ class RowFile:
         """
         data = memoryview(np.ascontiguousarray(block, dtype=self.dtype).reshape(-1).view(np.uint8).data)
         breaks = np.flatnonzero(np.diff(rows) != 1) + 1
+        places = []
         with writing(self.name):
             for first, stop in _runs(breaks.tolist(), len(rows)):
                 part = data[first * self.row_bytes : stop * self.row_bytes]
                 place = self.offset + int(rows[first]) * self.row_bytes
+                places.append((place, len(part)))
                 while part:
                     written = os.pwrite(self._open(), part, place)
-                    if hasattr(os, "posix_fadvise"):  # begin to write back now: less is left to flush at the end
-                        os.posix_fadvise(self._open(), place, written, os.POSIX_FADV_DONTNEED)
                     part, place = part[written:], place + written
+            if hasattr(os, "posix_fadvise"):
+                # The system begins to put these rows on the disk, so that less is left to flush at the end, and lets
+                # go of those before them, which are there by now: their memory is at hand for the next rows.
+                for place, length in self._last + places:
+                    os.posix_fadvise(self._open(), place, length, os.POSIX_FADV_DONTNEED)
+                self._last = places
 
     def open_to_flush(self) -> int:
         """Open a descriptor for `flush`."""
