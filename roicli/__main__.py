@@ -1,5 +1,7 @@
 """`roicli` and `python -m roicli`."""
 
+import gc
+
 from roicli import signals
 
 
@@ -8,7 +10,10 @@ def main() -> None:
     signals.listen()
     from roicli.cli.main import main as run
 
-    run(prog_name="roicli")
+    try:
+        run(prog_name="roicli")
+    finally:
+        gc.freeze()  # what is still there goes with the process: nobody need look through it for cycles
 
 
 if __name__ == "__main__":

@@ -118,7 +118,7 @@ class SourceTests:
         before = getattr(source, "_handle", None)
         monkeypatch.setattr("os.getpid", lambda: -1)
         np.testing.assert_array_equal(source.read(1), maps[1])
-        assert before is None or source._handle is not before
+        assert before is None or source._own_handle() is not before
 
 
 class TestNpyStack(SourceTests):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
-from fractions import Fraction
 from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -31,11 +31,12 @@ def output_size(text: str) -> tuple[int, int]:
 
 def scale(text: str) -> float:
     """Read a positive number, or a fraction such as `1/16`."""
+    numerator, slash, denominator = text.partition("/")
     try:
-        number = float(Fraction(text.strip()))
-    except (ValueError, ZeroDivisionError, OverflowError):
+        number = float(numerator) / (float(denominator) if slash else 1)
+    except (ValueError, ZeroDivisionError):
         number = 0.0
-    if not number > 0:
+    if not 0 < number < math.inf:
         raise click.BadParameter(f"{text!r} is no positive number or fraction, such as 0.0625 or 1/16.")
     return number
 

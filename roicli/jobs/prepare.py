@@ -171,7 +171,7 @@ def prepare(job: PoolJob, inputs: Inputs, note: Callable[[str], None]) -> Prepar
     if job.normalized:
         boxes, spec = boxes * sizes, replace(spec, spatial_scale=1.0)
     computed = np.result_type(*{compute_dtype(info.dtype) for info in infos.values()})
-    pooled = np.setdiff1d(np.arange(len(boxes)), selection.zeroed)
+    pooled = np.delete(np.arange(len(boxes)), selection.zeroed)
     rows = pooled[beyond_sampling(boxes[pooled].astype(computed), spec)]
     if len(rows):  # that depends on the scale, so it is no matter of bad_boxes
         first = verb(len(rows), "it is", "the first is")

@@ -40,6 +40,7 @@ class Hdf5Source(MapSource):
         super().__init__(path, layout)
         self._sound: set[str] = set()  # virtual datasets whose parts are all there
         self._others: set[str] = set()
+        self._plain: dict[str, StoredArray] = {}  # datasets found in one piece; workers need not look them up again
         with reading(self.name):
             import h5py
 
@@ -101,24 +102,19 @@ class Hdf5Source(MapSource):
         path = self._at if self._maps is None else f"{self._at.rstrip('/')}/{self._maps[index]}"
         where = f"{self.path}, dataset {path}"
         item = index if self._maps is None else None
-        with reading(where):
-            import h5py
-
-            dataset = self._own_handle()[raw(path)]
-            if not isinstance(dataset, h5py.Dataset):
-                raise FeatureError(f"{where} is a group, not a map", "Keep maps and groups apart.")
-            shape, dtype = shape_of(dataset, where), dataset.dtype
-            if dataset.is_virtual and path not in self._sound:
-                check_parts(dataset, where)
-                self._sound.add(path)
-            if dataset.is_virtual or dataset.external:
-                self._others |= other_files(dataset)
-            start = _start(dataset)
-            plain = None if start is None else StoredArray(self.path, start, shape, dtype)
-            if plain:
-                plain.check_inside()
-            elif len(shape) == 3 + (item is not None):
-                check_storage(dataset, where, item)
+        plain = self._plain.get(path)
+        if plain is None:
+            with reading(where):
+                dataset = self._look_up(path, where)
+                shape, dtype = shape_of(dataset, where), dataset.dtype
+                start = _start(dataset)
+                if start is not None:
+                    plain = self._plain[path] = StoredArray(self.path, start, shape, dtype)
+                    plain.check_inside()
+                elif len(shape) == 3 + (item is not None):
+                    check_storage(dataset, where, item)
+        else:
+            shape, dtype = plain.shape, plain.dtype
         if item is not None:
             where, shape = f"{where}, map {item}", shape[1:]
 
@@ -130,6 +126,20 @@ class Hdf5Source(MapSource):
                 return np.asarray(dataset[() if item is None else item]) if values is None else values
 
         return StoredMap(where, shape, dtype, plain is not None, load)
+
+    def _look_up(self, path: str, where: str) -> Any:
+        """Open a dataset, and see to it that all files that hold its values are there."""
+        import h5py
+
+        dataset = self._own_handle()[raw(path)]
+        if not isinstance(dataset, h5py.Dataset):
+            raise FeatureError(f"{where} is a group, not a map", "Keep maps and groups apart.")
+        if dataset.is_virtual and path not in self._sound:
+            check_parts(dataset, where)
+            self._sound.add(path)
+        if dataset.is_virtual or dataset.external:
+            self._others |= other_files(dataset)
+        return dataset
 
     def _unpacked(self, dataset: Any, item: int | None) -> NDArray[Any] | None:
         """Values of a dataset of chunks, or of one item of it; None if h5py has to read them, and may."""

@@ -7,11 +7,11 @@ zlib that HDF5 uses.
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections.abc import Callable
 from functools import cache
 from itertools import product
-from secrets import token_bytes, token_hex
 from typing import Any
 
 import numpy as np
@@ -115,10 +115,10 @@ class _Lzf:
             import h5py
 
             self._all = h5py.h5s.ALL
-            self._file = h5py.File(token_hex(), "w", driver="core", backing_store=False)
+            self._file = h5py.File(os.urandom(16).hex(), "w", driver="core", backing_store=False)
             size = (self._nbytes + _MARK,)
             self._chunk = self._file.create_dataset("chunk", size, "u1", chunks=size, compression="lzf")
-        mark = token_bytes(_MARK)
+        mark = os.urandom(_MARK)
         self._chunk.id.write_direct_chunk((0,), bytes(data) + bytes([_MARK - 1]) + mark)
         values = np.empty(self._nbytes + _MARK, np.uint8)
         self._chunk.id.read(self._all, self._all, values)
