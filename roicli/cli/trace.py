@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from roicli.cli.lines import say
 from roicli.cli.options import FILE, input_options, make_spec, pool_options, sampling_ratio
 from roicli.cli.plain import plain
 
@@ -112,7 +113,7 @@ def trace(
         raise click.UsageError("--json and --csv are two answers to one question; give one of them.")
     spec = make_spec(options)
     job = TraceJob(features, boxes, specs=(spec, *_other(spec, vs)), **options)
-    traced = run_job(job, lambda text: click.echo(f"note: {plain(text)}", err=True))
+    traced = run_job(job, lambda text: say(f"note: {text}"))
     titles = [convention_name(one.spec) for one in traced.traces]
     if picture is not None:
         from roicli.picture import draw
@@ -121,7 +122,7 @@ def trace(
         check_name(picture, overwrite=overwrite)
         whose = plain(f"{traced.origin.words}, image {traced.image_id}")
         draw(traced.traces, picture, point=point, titles=[f"{title}: {whose}" for title in titles])
-        click.echo(f"{plain(str(picture))} drawn", err=True)
+        say(f"{picture} drawn")
     if as_json or as_csv:
         from roicli.cli.tracedata import as_text
 
