@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import h5py
 import numpy as np
 import pytest
@@ -93,6 +94,9 @@ def test_every_command_and_option_is_documented():
         for option in command.params:
             if option.param_type_name == "option":
                 assert option.help, option.name
+                assert option.help[0] != "[", f"--{option.name} says its default, and not what it is"
+        # Words of click for a value whose name nobody has given.
+        assert not {"INTEGER", "TEXT", "FLOAT"} & set(command.get_help(click.Context(command)).split())
 
 
 MODULES = [found.name for found in pkgutil.walk_packages(roicli.__path__, "roicli.") if "__main__" not in found.name]
