@@ -1,7 +1,14 @@
 """How tests run roicli: the real command in a process of its own, or a job in this one, which may be torn."""
 
+import fcntl
+import os
+import pty
+import re
+import struct
 import subprocess
 import sys
+import termios
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -19,6 +26,23 @@ def run(folder, *arguments, expect=0, **more):
     assert done.returncode == expect, done.stderr
     assert "Traceback" not in done.stderr
     return done
+
+
+def run_on_terminal(folder, columns, *arguments, **environment):
+    """Run the command in `folder` on a terminal so wide; return what it shows, colours and bold aside."""
+    ours, its = pty.openpty()
+    fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("4H", 40, columns, 0, 0))
+    # TERM is what most terminals say, and no COLUMNS of who runs the tests counts.
+    known = {name: value for name, value in os.environ.items() if name != "COLUMNS"} | {"TERM": "xterm"} | environment
+    command = [ROICLI, *map(str, arguments)]
+    with subprocess.Popen(command, cwd=folder, stdin=its, stdout=its, stderr=its, env=known):
+        os.close(its)
+        shown = b""
+        with suppress(OSError):  # Linux's way to say that nobody writes any more
+            while part := os.read(ours, 4096):
+                shown += part
+    os.close(ours)
+    return re.sub(r"\x1b\[[\d;]*m", "", shown.decode()).replace("\r\n", "\n")
 
 
 class Silent:

@@ -512,6 +512,16 @@ def test_help_is_complete():
     assert as_module.stdout == f"roicli {roicli.__version__}\n"
 
 
+@pytest.mark.parametrize("words", ["align feat", "check feat", "trace feat", "info feat", "merge out.npy feat"])
+def test_shells_complete_names_of_files(words):
+    asked = {
+        "_ROICLI_COMPLETE": "bash_complete",
+        "COMP_WORDS": f"roicli {words}",
+        "COMP_CWORD": str(words.count(" ") + 1),
+    }
+    assert run(Path.cwd(), env=os.environ | asked).stdout == "file,feat\n"
+
+
 def test_an_unexpected_failure_is_one_line_without_debug(many, monkeypatch):
     from click.testing import CliRunner
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from functools import partial
 
 import h5py
@@ -257,6 +258,17 @@ def test_tables_fit(columns, capsys, monkeypatch):
     assert "onnxruntime 1200.0 12 x faster 30 x faster 4.8e-07" in [" ".join(line.split()) for line in lines]
 
 
+@pytest.mark.parametrize("columns", [40, 60])
+def test_versions_stay_with_their_names(columns, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    report = report_of((1,) * 4, ((1.0, 1),) * 4)
+    show_bench(replace(report, versions={"roicli": "1.0", "Python": "3.11.7", "BLAS": "openblas 0.3.31.188.0"}))
+    shown = capsys.readouterr().out
+    assert f"roicli 1.0, Python 3.11.7,{' ' if columns == 60 else chr(10)}BLAS openblas 0.3.31.188.0\n" in shown
+    assert "medians of 5 rounds, all in turn\n" in shown
+    assert "…" not in shown
+
+
 def test_tables_say_which_way_a_ratio_goes(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     show_bench(report_of((0.2, 0.1, 0.8, 0.1), ((2.0, 100), (3.0, 50), (20.0, 1000), (1.0, 100))))
@@ -265,10 +277,10 @@ def test_tables_say_which_way_a_ratio_goes(capsys, monkeypatch):
         "1024 x 200 x 272 numpy 200.0 2.0 x faster",
         "1000 RoIs at 1/16 numba 100.0 2.0 x slower 4.8e-07",
         "sampling ratio 2 torchvision 800.0 4.0 x faster 8.0 x faster 4.8e-07",
-        "onnxruntime 100.0 2.0 x slower 1.0 x faster 4.8e-07",
+        "onnxruntime 100.0 2.0 x slower as fast 4.8e-07",
         "1024 x 50 x 68 align, 1 worker 3.00 6.00 50 1.5 x faster 2.0 x more",
         "36 boxes each torchvision 20.00 40.00 1000 10 x faster 10 x less",
-        "floor 1.00 2.00 100 2.0 x slower 1.0 x less",
+        "floor 1.00 2.00 100 2.0 x slower as much",
         "2 2.00 4.00 100 1.5 x faster",
         "128 3.00 6.00 50 1.50 x 0.50 x",
         "CPU time grows as images to the power of 0.99",

@@ -9,8 +9,10 @@ import shlex
 import shutil
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
+import click
 import h5py
 import numpy as np
 import pytest
@@ -27,49 +29,38 @@ COMMANDS = [line for kind, text in BLOCKS if kind == "sh" for line in text.split
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder with the files that the README's commands name."""
+    """What a fresh clone has for the README's commands, and the environment that the first one makes."""
     shutil.copytree(ROOT / "sample_data", tmp_path / "sample_data")
-    shutil.copy(ROOT / "sample_data" / "feats.h5", tmp_path)
-    shutil.copy(ROOT / "sample_data" / "boxes.json", tmp_path)
-    (tmp_path / "feats").mkdir()
-    with h5py.File(tmp_path / "feats.h5") as file:
-        for name in file:
-            np.save(tmp_path / "feats" / f"{name}.npy", file[name][()])
-    (tmp_path / "boxes.csv").write_text("image_id,x1,y1,x2,y2\n139,1,2,30,40\n632,5,5,9,30\n")
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    (tmp_path / ".venv" / "bin" / "roicli").symlink_to(BIN / "roicli")
+    (tmp_path / ".venv" / "bin" / "activate").touch()
     return tmp_path
 
 
-@pytest.mark.parametrize("command", [line for line in COMMANDS if "pytest" not in line])
-def test_commands_of_the_readme(command, folder):
-    words = shlex.split(command.rpartition("&& ")[2])
-    assert words.pop(0) in ("roicli", ".venv/bin/roicli")
-    done = subprocess.run([BIN / "roicli", *words], cwd=folder, capture_output=True, text=True, check=False)
+def do(command, folder):
+    """Do what the README says in a shell; the environment is there already."""
+    known = os.environ | {"PATH": f"{folder}/.venv/bin:{os.environ['PATH']}", "COLUMNS": "80"}
+    script = re.sub("^python3 -m venv .*?pip install --quiet . && ", "", command)
+    done = subprocess.run(["bash", "-c", script], cwd=folder, capture_output=True, text=True, check=False, env=known)
     assert done.returncode == 0, done.stderr
-    for flag in {"-o", "--index", "--picture"} & set(words):
-        assert (folder / words[words.index(flag) + 1]).stat().st_size > 0
+    return done.stderr + done.stdout
 
 
-@pytest.mark.parametrize(
-    "start", ["roicli align sample_data/", "roicli check sample_data/", "roicli trace sample_data/"]
-)
-def test_outputs_shown_in_the_readme(start, folder):
-    """The block after a command on the samples begins what it prints; figures of speed aside."""
-    at, command = next(
-        (i, line[line.index(start) :])
-        for i, (_, text) in enumerate(BLOCKS)
-        for line in text.splitlines()
-        if start in line
-    )
-    done = subprocess.run(
-        [BIN / "roicli", *shlex.split(command)[1:]],
-        cwd=folder, capture_output=True, text=True, check=True, env=os.environ | {"COLUMNS": "80"},
-    )  # fmt: skip
-    figures = re.compile(r"in \d.*?\)")
-    printed, shown = (
-        [figures.sub("", line.rstrip()) for line in text.splitlines()]
-        for text in (done.stderr + done.stdout, BLOCKS[at + 1][1])
-    )
-    assert printed[: len(shown)] == shown
+def test_commands_of_the_readme(folder):
+    """One after another, as a reader does them; a text below a command is how its output begins."""
+    figures = re.compile(r"in \d.*?\)")  # of speed
+    shown = 0
+    for (kind, text), (kind_below, below) in pairwise([*BLOCKS, ("", "")]):
+        for command in text.splitlines() if kind == "sh" and "pytest" not in text else []:
+            printed = [figures.sub("", line) for line in do(command, folder).splitlines()]
+            words = shlex.split(command)
+            for flag in {"-o", "--index", "--picture"} & set(words):
+                assert (folder / words[words.index(flag) + 1]).stat().st_size > 0
+        if (kind, kind_below) == ("sh", "text"):
+            expected = [figures.sub("", line) for line in below.splitlines()]
+            assert printed[: len(expected)] == expected
+            shown += 1
+    assert shown == 3
 
 
 def test_set_up_commands_of_the_readme():
@@ -93,6 +84,9 @@ def test_every_command_and_option_is_documented():
         for option in command.params:
             if option.param_type_name == "option":
                 assert option.help, option.name
+                assert option.help[0] != "[", f"--{option.name} says its default, and not what it is"
+        # Words of click for a value whose name nobody has given.
+        assert not {"INTEGER", "TEXT", "FLOAT"} & set(command.get_help(click.Context(command)).split())
 
 
 MODULES = [found.name for found in pkgutil.walk_packages(roicli.__path__, "roicli.") if "__main__" not in found.name]

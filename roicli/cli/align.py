@@ -9,25 +9,43 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from roicli.cli.options import FILE, input_options, make_spec, memory, pool_options, reduce_option, row_options, stacked
+from roicli.cli.options import (
+    FILE,
+    FILES,
+    input_options,
+    make_spec,
+    memory,
+    pool_options,
+    reduce_option,
+    row_options,
+    stacked,
+)
 
 if TYPE_CHECKING:
     from roicli.shards import Shard
 
 run_options = stacked(
     click.option(
-        "--workers", type=click.IntRange(1, 1024), metavar="N", help="Work so many at once.  [default: cores]"
+        "--workers", type=click.IntRange(1, 1024), metavar="N", help="Work on at most so many cores.  [default: all]"
     ),
-    click.option("--batch-size", type=click.IntRange(1), metavar="N", help="Pool and write so many boxes at once."),
     click.option(
-        "--max-memory", type=memory, metavar="SIZE", help="Memory that all workers together may take, such as 2GiB."
+        "--batch-size",
+        type=click.IntRange(1),
+        metavar="N",
+        help="Pool and write so many boxes at once.  [default: as many as 16 MiB hold]",
+    ),
+    click.option(
+        "--max-memory",
+        type=memory,
+        metavar="SIZE",
+        help="Memory that all workers together may take, such as 2GiB.  [default: no limit]",
     ),
     click.option(
         "--kernel",
         type=click.Choice(["auto", "numpy", "numba"]),
         default="auto",
         show_default=True,
-        help="What computes averages; auto takes numba for large jobs where roicli[fast] is installed.",
+        help="What computes averages; auto takes numba, compiled code, for large jobs where roicli[fast] is installed.",
     ),
 )
 
@@ -39,12 +57,13 @@ def _shard(ctx: click.Context, param: click.Parameter, value: str | None) -> Sha
 
 
 @click.command(short_help="Pool the boxes of a file from feature maps in files.")
-@click.argument("features")
+@click.argument("features", type=FILES)
 @click.argument("boxes", type=FILE)
 @click.option(
     "-o",
     "--output",
     type=FILE,
+    metavar="FILE",
     required=True,
     help="File to write: .npy, .npz, .h5 or .hdf5.",
 )
@@ -55,8 +74,8 @@ def _shard(ctx: click.Context, param: click.Parameter, value: str | None) -> Sha
 @click.option(
     "--index",
     type=FILE,
-    metavar="FILE.csv",
-    help="Write whose features each row is, as a CSV.",
+    metavar="FILE",
+    help="Also write a CSV that says which box each row of the output is.",
 )
 @click.option(
     "--shard",
@@ -66,7 +85,7 @@ def _shard(ctx: click.Context, param: click.Parameter, value: str | None) -> Sha
     "auto/FIRST-LAST: as the task numbers of any array say, PBS too.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
-@click.option("--resume", is_flag=True, help="Go on with the same job where it was interrupted.")
+@click.option("--resume", is_flag=True, help="Go on with this job where it was interrupted.")
 @run_options
 @click.option("--quiet", is_flag=True, help="Say nothing but errors.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report of the run as JSON.")

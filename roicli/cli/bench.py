@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from roicli.cli.align import usable_cores
+from roicli.cli.lines import say
 
 if TYPE_CHECKING:
     from roicli.bench.suite import Part
@@ -42,11 +43,11 @@ def bench(only: Part | None, threads: int | None, repeat: int | None, quick: boo
     from roicli.bench.suite import Bench
     from roicli.bench.suite import bench as run_bench
 
-    def say(text: str) -> None:
+    def tell(text: str) -> None:
         if not quiet:
-            click.echo(text, err=True)
+            say(text)
 
-    report = run_bench(Bench(threads or usable_cores(), repeat or (1 if quick else 5), only, quick), say)
+    report = run_bench(Bench(threads or usable_cores(), repeat or (1 if quick else 5), only, quick), tell)
     if as_json:
         click.echo(json.dumps(report.as_dict(), indent=1))
     else:

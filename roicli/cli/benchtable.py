@@ -2,32 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from rich import box
 from rich.table import Table
 
 from roicli.bench.report import BenchReport, Comparison, Run
 from roicli.cli.console import Console
+from roicli.cli.lines import joined
+
+# What the tables need, the longest names in them.
+_TABLE = 80
 
 
 def show_bench(report: BenchReport) -> None:
     """Print what it ran on, and the tables of each part."""
-    console = Console(highlight=False)
-    machine, settings = report.machine, report.settings
-    versions = ", ".join(f"{name} {version}" for name, version in report.versions.items())
-    console.print(
-        f"{settings['threads']} of {machine['cores']} cores, {machine['cpu']}, {machine['memory'] / 2**30:.0f} GiB, "
-        f"{machine['system']}\n{versions}\n"
-        f"medians of {settings['repeat']}, all in turn" + ("; smaller work (--quick)" if settings["quick"] else "")
-    )
+    console = Console()
+    console.show("\n".join(joined(_listed(pieces), console.width) for pieces in _heading(report)))
     if report.engine:
-        console.print(_engine_table(report.engine))
+        console.show(_engine_table(report.engine), least=_TABLE)
     if report.jobs:
-        console.print(_jobs_table(report.jobs))
+        console.show(_jobs_table(report.jobs), least=_TABLE)
     if report.scaling is not None:
-        console.print(_workers_table(report.scaling.by_workers))
-        console.print(_images_table(report.scaling.by_images, report.scaling.exponent))
+        console.show(_workers_table(report.scaling.by_workers), least=_TABLE)
+        console.show(_images_table(report.scaling.by_images, report.scaling.exponent), least=_TABLE)
+
+
+def _heading(report: BenchReport) -> Iterator[list[str]]:
+    """Say what it ran on, with which versions, and how."""
+    machine, settings = report.machine, report.settings
+    memory = f"{machine['memory'] / 2**30:.0f} GiB"
+    yield [f"{settings['threads']} of {machine['cores']} cores", machine["cpu"], memory, machine["system"]]
+    yield [f"{name} {version}" for name, version in report.versions.items()]
+    rounds = f"medians of {settings['repeat']} rounds" if settings["repeat"] > 1 else "one round"
+    yield [rounds, "all in turn", *["smaller work (--quick)"] * settings["quick"]]
+
+
+def _listed(pieces: Sequence[str]) -> list[str]:
+    return [*(f"{piece}," for piece in pieces[:-1]), *pieces[-1:]]
 
 
 def _engine_table(comparisons: Sequence[Comparison]) -> Table:
@@ -67,7 +79,7 @@ def _jobs_table(comparisons: Sequence[Comparison]) -> Table:
 
 def _workers_table(runs: Mapping[int, Run]) -> Table:
     first = runs[1]
-    table = _table("Scaling: the same images, in seconds", None, ("workers", "wall", "CPU", "MiB", "than 1 worker"))
+    table = _table("Scaling: the same images, in seconds", None, ("workers", "wall", "CPU", "MiB", "against 1 worker"))
     for workers, run in runs.items():
         table.add_row(str(workers), *_taken(run), _faster(run, first))
     return table
@@ -110,14 +122,15 @@ def _taken(run: Run) -> tuple[str, str, str]:
 
 
 def _faster(ours: Run, other: Run) -> str:
-    return "" if ours is other else _direction(other.wall / ours.wall, "faster", "slower")
+    return "" if ours is other else _direction(other.wall / ours.wall, "faster", "slower", "as fast")
 
 
 def _smaller(ours: Run, other: Run) -> str:
-    return "" if ours is other else _direction(other.memory / ours.memory, "less", "more")
+    return "" if ours is other else _direction(other.memory / ours.memory, "less", "more", "as much")
 
 
-def _direction(ratio: float, better: str, worse: str) -> str:
+def _direction(ratio: float, better: str, worse: str, same: str) -> str:
     """Say by how much, and in which direction; three digits are more than a benchmark knows."""
     word, times = (better, ratio) if ratio >= 1 else (worse, 1 / ratio)
-    return f"{times:.{1 if times < 10 else 0}f} x {word}"
+    shown = f"{times:.{1 if times < 10 else 0}f}"
+    return same if shown == "1.0" else f"{shown} x {word}"

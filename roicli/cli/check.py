@@ -8,12 +8,12 @@ from typing import Any
 
 import click
 
-from roicli.cli.options import FILE, input_options, make_spec, pool_options, reduce_option, row_options
-from roicli.cli.plain import plain
+from roicli.cli.lines import say
+from roicli.cli.options import FILE, FILES, input_options, make_spec, pool_options, reduce_option, row_options
 
 
 @click.command(short_help="See what align would do, and whether the boxes make sense.")
-@click.argument("features")
+@click.argument("features", type=FILES)
 @click.argument("boxes", type=FILE)
 @pool_options
 @reduce_option
@@ -36,12 +36,12 @@ def check(features: str, boxes: Path, quiet: bool, as_json: bool, **options: Any
     from roicli.jobs.check import check as run_job
     from roicli.jobs.prepare import PoolJob
 
-    def say(kind: str, text: str) -> None:
+    def tell(kind: str, text: str) -> None:
         if not quiet:
-            click.echo(f"{kind}: {plain(text)}", err=True)
+            say(f"{kind}: {text}")
 
     job = PoolJob(features, boxes, spec=make_spec(options), **options)
-    report = run_job(job, lambda text: say("note", text), lambda text: say("warning", text))
+    report = run_job(job, lambda text: tell("note", text), lambda text: tell("warning", text))
     if as_json:
         click.echo(json.dumps(report.as_dict()))
     else:

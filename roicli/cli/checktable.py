@@ -36,7 +36,7 @@ def show_check(report: CheckReport) -> None:
         table.add_row("  on the map", _share(box.inside))
     shape = " x ".join(str(side) for side in report.shape)
     table.add_row("output", f"{shape} {report.dtype}, {in_words(report.bytes)}")
-    Console(highlight=False, markup=False).print(table)
+    Console().show(table)
 
 
 def _share(inside: float) -> str:

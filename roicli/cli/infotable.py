@@ -17,11 +17,13 @@ from roicli.sources import Inventory
 
 # Of more kinds of arrays or maps, the most frequent are shown.
 _SHOWN = 20
+# What a table of arrays with short names needs.
+_TABLE = 70
 
 
 def show_info(info: FileInfo) -> None:
     """Print what it is, then its arrays."""
-    console = Console(highlight=False, markup=False)
+    console = Console()
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
@@ -34,9 +36,9 @@ def show_info(info: FileInfo) -> None:
         table.add_row(name, plain(value))
     if info.not_maps:
         table.add_row("no maps", plain(info.not_maps.partition(":\n")[0]))
-    console.print(table)
+    console.show(table)
     if info.arrays is not None and info.boxes is None:
-        console.print("", _arrays(info.arrays))
+        console.show("", _arrays(info.arrays), least=_TABLE)
 
 
 def _parameters(parameters: Mapping[str, object], by: str) -> Iterator[tuple[str, str]]:
@@ -135,7 +137,7 @@ def _arrays(arrays: Inventory) -> Table:
     )
     for header in ("arrays", "names", "shape", "dtype", "stored", "size"):
         numeric = header in ("arrays", "size")
-        table.add_column(header, justify="right" if numeric else "left", no_wrap=numeric, overflow="fold")
+        table.add_column(header, justify="right" if numeric else "left", no_wrap=header != "names", overflow="fold")
     for alike in arrays.kinds[:_SHOWN]:
         names = ", ".join(alike.names) + (", ..." if alike.count > len(alike.names) else "")
         shape, dtype, storage = alike.kind

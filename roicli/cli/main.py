@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import click
 
 from roicli import __version__, signals
-from roicli.cli.plain import plain
+from roicli.cli.lines import fitted, say
 from roicli.cli.streams import prepare_streams
 from roicli.errors import RoicliError
 
@@ -66,12 +66,13 @@ class Roicli(click.Group):
         except RoicliError as error:
             _fail(error.message, error.hint, error.exit_code, error)
         except click.ClickException as error:
-            error.message = plain(error.message)  # type: ignore[misc]  # final in name only
+            shown = fitted(f"Error: {error.format_message()}").removeprefix("Error: ")  # which click puts before it
+            error.format_message = lambda: shown  # type: ignore[method-assign]
             raise
         except click.exceptions.Exit:
             raise
         except signals.Stopped as error:
-            click.echo(f"stopped: {plain(kept)}" if (kept := _kept(error)) else "stopped", err=True)
+            say(f"stopped: {kept}" if (kept := _kept(error)) else "stopped")
             raise
         except BrokenPipeError:
             # Who reads our output has heard enough.
@@ -111,9 +112,11 @@ def _mute_stdout() -> None:
 
 
 def _fail(message: str, hint: str, exit_code: int, error: BaseException) -> NoReturn:
-    click.echo(f"error: {plain(message)}" + (f"\nhint: {plain(hint)}" if hint else ""), err=True)
+    say(f"error: {message}")
+    if hint:
+        say(f"hint: {hint}")
     if kept := _kept(error):
-        click.echo(f"note: {plain(kept)}", err=True)
+        say(f"note: {kept}")
     sys.exit(exit_code)
 
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 # Whether a file can be read is for its reader to say, which names it and the remedy.
 FILE = click.Path(path_type=Path, readable=False)
+# A file, a folder or a quoted pattern, kept as it was typed; a shell completes it.
+FILES = click.Path(readable=False)
 _UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 
 
@@ -102,7 +104,7 @@ pool_options = stacked(
         metavar="N|HxW",
         default="7",
         show_default=True,
-        help="Bins of a pooled block, height x width.",
+        help="Output size: bins of a pooled block, height x width.",
     ),
     click.option(
         "--aligned/--no-aligned",
@@ -116,7 +118,7 @@ pool_options = stacked(
         metavar="N|auto",
         default="auto",
         show_default=True,
-        help="Samples per bin and axis; auto takes one per cell.",
+        help="Samples per bin and axis; auto takes one per cell, rounded up.",
     ),
     click.option(
         "--spatial-scale",
@@ -136,7 +138,7 @@ pool_options = stacked(
         type=click.Choice(["roi-align", "roi-pool"]),
         default="roi-align",
         show_default=True,
-        help="RoIPool takes the maximum over whole cells.",
+        help="RoIAlign, or RoIPool, the maximum over whole cells.",
     ),
 )
 
@@ -145,7 +147,7 @@ reduce_option = click.option(
     type=click.Choice(["none", "mean"]),
     default="none",
     show_default=True,
-    help="mean: average the bins too, one vector a box.",
+    help="mean: average over all bins, one vector a box.",
 )
 
 # What becomes of boxes, and of their rows.
@@ -165,7 +167,9 @@ row_options = stacked(
         help="Boxes of images without features: stop, leave them out, or write zeros.",
     ),
     click.option(
-        "--out-dtype", type=click.Choice(["float16", "float32"]), help="[default: float32, or float64 as the maps]"
+        "--out-dtype",
+        type=click.Choice(["float16", "float32"]),
+        help="Dtype of the output.  [default: float32, or float64 as the maps]",
     ),
 )
 

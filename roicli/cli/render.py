@@ -6,10 +6,8 @@ import sys
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-import click
-
 from roicli import signals
-from roicli.cli.plain import plain
+from roicli.cli.lines import say
 from roicli.report import RunReport
 
 if TYPE_CHECKING:
@@ -37,7 +35,7 @@ class Display:
     def note(self, text: str) -> None:
         """Print what was assumed."""
         if not self._quiet:
-            click.echo(f"note: {plain(text)}", err=True)
+            say(f"note: {text}")
 
     def begin(self, boxes: int) -> None:
         """Start the bar, on a terminal only."""
@@ -77,25 +75,19 @@ def show_report(report: RunReport) -> None:
     rate = f"{pooled / report.seconds:,.0f} boxes/s" if report.seconds else ""
     before = f", {report.resumed:,} of them before" if report.resumed else ""
     shape = " x ".join(str(side) for side in report.shape)
-    click.echo(
+    say(
         f"{boxes} of {images}{before} in {report.seconds:.2f} s ({rate}, peak {report.peak_memory / 2**20:.0f} MiB): "
-        f"{plain(str(report.output))} {shape} {report.dtype}",
-        err=True,
+        f"{report.output} {shape} {report.dtype}"
     )
     if report.skipped or report.zeroed:
-        click.echo(
-            f"not pooled: {count(len(report.skipped), 'box', 'boxes')} left out, {len(report.zeroed):,} zeroed",
-            err=True,
-        )
+        say(f"not pooled: {count(len(report.skipped), 'box', 'boxes')} left out, {len(report.zeroed):,} zeroed")
 
 
 def show_merged(report: MergeReport) -> None:
     """Print the one line that says what was joined."""
     shape = " x ".join(str(side) for side in report.shape)
     where = ", features left in them" if report.virtual else ""
-    click.echo(
-        f"{count(report.parts, 'part', 'parts')}{where}: {plain(str(report.output))} {shape} {report.dtype}", err=True
-    )
+    say(f"{count(report.parts, 'part', 'parts')}{where}: {report.output} {shape} {report.dtype}")
 
 
 def count(number: int, one: str, many: str) -> str:

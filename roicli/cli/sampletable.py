@@ -139,4 +139,5 @@ def _blocks(lines: Sequence[_Line]) -> Text:
             for weight, value in zip(line.weights, line.values, strict=True):
                 text.append(f"  {weight} x {value}\n")
         text.append(f"  = {line.value}{'  ' + line.note if line.note else ''}\n", style=line.style)
+    text.right_crop()  # the last line feed
     return text

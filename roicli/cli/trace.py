@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from roicli.cli.options import FILE, input_options, make_spec, pool_options, sampling_ratio
+from roicli.cli.lines import say
+from roicli.cli.options import FILE, FILES, input_options, make_spec, pool_options, sampling_ratio
 from roicli.cli.plain import plain
 
 if TYPE_CHECKING:
@@ -51,10 +52,17 @@ def convention(text: str) -> dict[str, Any]:
 
 
 @click.command()
-@click.argument("features")
+@click.argument("features", type=FILES)
 @click.argument("boxes", type=FILE, required=False)
-@click.option("--roi", type=click.IntRange(0), default=0, metavar="K", show_default=True, help="Row of the box file.")
-@click.option("--image", metavar="ID", help="Count --roi among the boxes of this image.")
+@click.option(
+    "--roi",
+    type=click.IntRange(0),
+    default=0,
+    metavar="K",
+    show_default=True,
+    help="Which box of the box file.",
+)
+@click.option("--image", metavar="ID", help="Count --roi among the boxes of this image only.")
 @click.option("--box", type=four_numbers, metavar="x1,y1,x2,y2", help="Trace this box; no box file is read.")
 @click.option("--bin", type=bin_place, default="0,0", show_default=True, metavar="ROW,COL", help="Bin to trace.")
 @click.option("--channel", type=click.IntRange(0), default=0, show_default=True, metavar="C", help="Channel to trace.")
@@ -64,21 +72,29 @@ def convention(text: str) -> dict[str, Any]:
     "--vs",
     type=convention,
     metavar="CONVENTION",
-    help="Compare with aligned, no-aligned, sampling-ratio=N, roi-pool or roi-align.",
+    help="Trace it by another convention too: aligned, no-aligned, sampling-ratio=N, sampling-ratio=auto, "
+    "roi-align or roi-pool.",
 )
 @click.option("--bins", is_flag=True, help="Show the whole pooled block.")
 @click.option("--footprint", is_flag=True, help="Show which cells the bin reads, with which total weight.")
-@click.option("--limit", type=click.IntRange(0, 10_000), default=100, show_default=True, help="Samples to list.")
+@click.option(
+    "--limit", type=click.IntRange(0, 10_000), default=100, show_default=True, metavar="N", help="List so many samples."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON, in full precision.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print the samples as CSV, in full precision.")
 @click.option(
     "--picture",
     type=FILE,
     metavar="FILE",
-    help="Draw it to a .png, or a .gif that moves.",
+    help="Draw it to a .png, or sample by sample to a .gif.",
 )
 @click.option(
-    "--point", type=click.IntRange(0), default=0, show_default=True, help="Sample whose neighbours are drawn."
+    "--point",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Sample whose four neighbours a .png shows.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace a picture that exists.")
 def trace(
@@ -112,7 +128,7 @@ def trace(
         raise click.UsageError("--json and --csv are two answers to one question; give one of them.")
     spec = make_spec(options)
     job = TraceJob(features, boxes, specs=(spec, *_other(spec, vs)), **options)
-    traced = run_job(job, lambda text: click.echo(f"note: {plain(text)}", err=True))
+    traced = run_job(job, lambda text: say(f"note: {text}"))
     titles = [convention_name(one.spec) for one in traced.traces]
     if picture is not None:
         from roicli.picture import draw
@@ -121,7 +137,7 @@ def trace(
         check_name(picture, overwrite=overwrite)
         whose = plain(f"{traced.origin.words}, image {traced.image_id}")
         draw(traced.traces, picture, point=point, titles=[f"{title}: {whose}" for title in titles])
-        click.echo(f"{plain(str(picture))} drawn", err=True)
+        say(f"{picture} drawn")
     if as_json or as_csv:
         from roicli.cli.tracedata import as_text
 

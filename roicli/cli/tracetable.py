@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from rich import box
-from rich.columns import Columns
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from roicli.bintrace import BinTrace
 from roicli.cli.console import Console
+from roicli.cli.lines import joined
 from roicli.cli.plain import plain
 from roicli.cli.sampletable import cells_table, samples_table
 from roicli.jobs.trace import Traced
@@ -22,34 +23,35 @@ from roicli.jobs.trace import Traced
 _DIM = "dim"
 _MARKED = "bold reverse"
 # Two traces stand side by side on a terminal with room for two of them.
-_BESIDE = 150
+_WIDE = 150
 # Of a larger block or footprint, so many rows and columns around its middle are shown.
 _SHOWN = 32
 
 
 def show_traced(traced: Traced, *, titles: Sequence[str], limit: int, bins: bool, footprint: bool) -> None:
     """Print all that was asked for; two traces side by side where there is room, else one below the other."""
-    console = Console(highlight=False)
-    beside = len(traced.traces) > 1 and console.width >= _BESIDE
-    width = console.width // len(traced.traces) - 2 if beside else console.width
+    console = Console()
+    beside = len(traced.traces) > 1 and console.width >= _WIDE and not console.endless
+    width = console.width // 2 - 1 if beside else console.width
     parts = [
         Group(*_parts(trace, title, traced, width, limit=limit, bins=bins, footprint=footprint))
         for trace, title in zip(traced.traces, titles, strict=True)
     ]
     if beside:
-        console.print(Columns([_fixed(part, width) for part in parts], padding=(0, 2)))
+        console.show(_beside(parts, width))
     else:
         for number, part in enumerate(parts):
-            console.print(*[""] * number, part)
+            console.show(*[""] * number, part)
     if len(traced.traces) > 1:
-        console.print("", _comparison(traced.traces, titles))
+        console.show("", _comparison(traced.traces, titles))
 
 
-def _fixed(part: RenderableType, width: int) -> Table:
-    frame = Table.grid()
-    frame.add_column(width=width)
-    frame.add_row(part)
-    return frame
+def _beside(parts: Sequence[RenderableType], width: int) -> Table:
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for _ in parts:
+        table.add_column(width=width)
+    table.add_row(*parts)
+    return table
 
 
 def _parts(
@@ -57,14 +59,14 @@ def _parts(
 ) -> Iterator[RenderableType]:
     samples = "cells" if trace.spec.op == "roi_pool" else "samples"
     yield Text(title, style="bold")
-    yield _heading(trace, traced)
+    yield _heading(trace, traced, width)
     if not trace.count:
         yield Text(f"\nThis bin has no {samples}: it is empty, and its value is 0.", style=_DIM)
     elif limit:
         yield Text("")
         yield cells_table(trace, limit) if trace.spec.op == "roi_pool" else samples_table(trace, limit, width)
     if trace.count > limit:
-        yield Text(f"... and {trace.count - limit} {samples} more (--limit {limit})", style=_DIM)
+        yield Text(f"... and {_count(trace.count - limit, samples)} more (--limit {limit})", style=_DIM)
     yield _sum(trace, samples)
     if bins:
         height, breadth = trace.pooled.shape
@@ -76,22 +78,28 @@ def _parts(
         yield from _matrix(weights, rows.tolist(), columns.tolist(), width)
 
 
-def _heading(trace: BinTrace, traced: Traced) -> Table:
+def _count(number: int, samples: str) -> str:
+    return f"{number} {samples if number != 1 else samples[:-1]}"
+
+
+def _heading(trace: BinTrace, traced: Traced, width: int) -> Table:
     row, column = trace.bin
-    channels, height, width = trace.shape
+    channels, height, breadth = trace.shape
     bins_y, bins_x = trace.spec.output_size
+    given = f"box, {traced.unit}"
+    room = width - len(max(given, "in cells", key=len)) - 2
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(style=_DIM, no_wrap=True)
     table.add_column(overflow="fold")
     table.add_row("RoI", Text(plain(f"{traced.origin.words}, image {traced.image_id}")))  # ids are no markup
-    table.add_row("map", f"{height} cells high, {width} wide, channel {trace.channel} of {channels}")
+    table.add_row("map", f"{height} cells high, {breadth} wide, channel {trace.channel} of {channels}")
     table.add_row("bin", f"row {row}, column {column} of {bins_y} x {bins_x}")
-    table.add_row(f"box, {traced.unit}", _extent(*traced.given_box))
-    table.add_row("in cells", _extent(*trace.roi))
+    table.add_row(given, _extent(*traced.given_box, room))
+    table.add_row("in cells", _extent(*trace.roi, room))
     if change := _change(trace):
         table.add_row("", change)
     (top, bottom), (left, right) = trace.bin_rows[row].tolist(), trace.bin_columns[column].tolist()
-    table.add_row("its bin", _extent(left, top, right, bottom))
+    table.add_row("its bin", _extent(left, top, right, bottom, room))
     ny, nx = trace.grid
     if trace.spec.op == "roi_pool":
         table.add_row("cells", f"{ny} x {nx} whole cells on the map")
@@ -101,9 +109,9 @@ def _heading(trace: BinTrace, traced: Traced) -> Table:
     return table
 
 
-def _extent(left: float, top: float, right: float, bottom: float) -> str:
-    size = f"{right - left:.4g} wide, {bottom - top:.4g} high"
-    return f"x {left:.6g} to {right:.6g}, y {top:.6g} to {bottom:.6g} ({size})"
+def _extent(left: float, top: float, right: float, bottom: float, room: int) -> str:
+    size = f"({right - left:.4g} wide, {bottom - top:.4g} high)"
+    return joined([f"x {left:.6g} to {right:.6g},", f"y {top:.6g} to {bottom:.6g}", size], room)
 
 
 def _change(trace: BinTrace) -> str:
@@ -122,9 +130,9 @@ def _sum(trace: BinTrace, samples: str) -> Text:
     """Say how the bin's value comes of its samples, and what the engine computes."""
     if trace.spec.mode == "max":
         which = "" if trace.best is None else f", {samples[:-1]} {trace.iy[trace.best]},{trace.ix[trace.best]}"
-        how = f"maximum of {trace.count} {samples}{which} = {trace.result:.9g}"
+        how = f"maximum of {_count(trace.count, samples)}{which} = {trace.result:.9g}"
     else:
-        how = f"sum {trace.total:.9g} / {trace.count} samples = {trace.result:.9g}"
+        how = f"sum {trace.total:.9g} / {_count(trace.count, samples)} = {trace.result:.9g}"
     return Text(f"\n{how}\nalign computes {trace.engine_value:.9g}, difference {trace.difference:.2g}")
 
 
@@ -152,7 +160,7 @@ def _matrix(
     width: int,
     mark: tuple[int, int] | None = None,
 ) -> Iterator[RenderableType]:
-    """Tables of a matrix, as many columns in each as fit into the width; of a large one the part around the mark."""
+    """Tables of a matrix, as few as fit into the width; of a large one the part around the mark."""
     if not values.size:
         yield Text("none", style=_DIM)
         return
@@ -160,22 +168,42 @@ def _matrix(
     spans = [_span(len(numbers), at) for numbers, at in zip((rows, columns), middle, strict=True)]
     if values.size > values[spans[0], spans[1]].size:
         yield Text(f"The part around its middle; --json has all {len(rows)} x {len(columns)}", style=_DIM)
-    texts = [[f"{value:.5g}" for value in line] for line in values[spans[0], spans[1]].tolist()]
-    if mark is not None:
-        line, at = mark[0] - spans[0].start, mark[1] - spans[1].start
-        texts[line][at] = f"[{texts[line][at]}]"
-    labels = [str(column) for column in columns[spans[1]]]
-    cell = max(len(text) for line in (*texts, labels) for text in line)
-    fit = max(1, (width - 8) // (cell + 1))
-    for first in range(0, len(labels), fit):
-        part = slice(first, first + fit)
+    rows, columns = rows[spans[0]], columns[spans[1]]
+    at = None if mark is None else (mark[0] - spans[0].start, mark[1] - spans[1].start)
+    labels = max(len(str(row)) for row in rows)
+    # Of the fewest tables, those with the most digits.
+    for part in min(
+        (_broken(_texts(values[spans[0], spans[1]], columns, digits, at), width - labels) for digits in (5, 4, 3)),
+        key=len,
+    ):
         table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
         table.add_column("", style=_DIM, justify="right", no_wrap=True)
-        for label in labels[part]:
+        for label, *_ in part:
             table.add_column(label, header_style=_DIM, justify="right", no_wrap=True)
-        for row, line in zip(rows[spans[0]], texts, strict=True):
-            table.add_row(str(row), *(Text(text, _MARKED if text[0] == "[" else "") for text in line[part]))
+        for row, *line in zip(rows, *(cells for _, *cells in part), strict=True):
+            table.add_row(str(row), *(Text(text, _MARKED if text[0] == "[" else "") for text in line))
         yield table
+
+
+def _texts(
+    values: NDArray[np.floating[Any]], columns: Sequence[int], digits: int, mark: tuple[int, int] | None
+) -> list[list[str]]:
+    """Write a matrix out, column by column, each under its number."""
+    lines = [[f"{value:.{digits}g}" for value in line] for line in values.tolist()]
+    if mark is not None:
+        row, column = mark
+        lines[row][column] = f"[{lines[row][column]}]"
+    return [[str(column), *cells] for column, *cells in zip(columns, *lines, strict=True)]
+
+
+def _broken(columns: list[list[str]], room: int) -> list[list[list[str]]]:
+    """Break columns into as few parts as fit into the room, as even as can be; a gap stands before each column."""
+    for number in range(1, len(columns) + 1):
+        starts = [-(-len(columns) * part // number) for part in range(number + 1)]
+        parts = [columns[first:end] for first, end in pairwise(starts)]
+        if all(sum(1 + max(map(len, column)) for column in part) <= room for part in parts):
+            break
+    return parts
 
 
 def _span(length: int, middle: int) -> slice:

@@ -1,0 +1,74 @@
+"""Lines as long as where they are printed takes them: a terminal its width, a pipe or a file any length."""
+
+from __future__ import annotations
+
+import os
+import sys
+import textwrap
+from collections.abc import Iterable
+from typing import TextIO
+
+import click
+
+from roicli.cli.plain import plain
+
+# Wider than whatever is printed.
+ENDLESS = 1_000_000
+
+
+def say(message: str) -> None:
+    """Print a message on stderr."""
+    click.echo(fitted(message), err=True)
+
+
+def fitted(message: str) -> str:
+    """Return a message as stderr takes it: without control characters, and broken between words on a terminal."""
+    text = plain(message)
+    return broken(text, line_width(sys.stderr)) if sys.stderr is not None and sys.stderr.isatty() else text
+
+
+def line_width(stream: TextIO | None) -> int:
+    """Return how many characters a line may have: as COLUMNS says, or as many as fit."""
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdecimal() and int(columns):
+        return int(columns)
+    if stream is None or not stream.isatty():
+        return ENDLESS
+    return os.get_terminal_size(stream.fileno()).columns or 80
+
+
+def broken(text: str, width: int) -> str:
+    """Break lines between words; what continues a line stands two characters in.
+
+    Examples
+    --------
+    >>> print(broken("note: a.json: boxes taken as xyxy", 20))
+    note: a.json: boxes
+      taken as xyxy
+    """
+    return "\n".join(_broken_line(line, width) for line in text.split("\n"))
+
+
+def _broken_line(line: str, width: int) -> str:
+    indent = " " * (len(line) - len(line.lstrip()) + 2)
+    return textwrap.fill(
+        line, max(width, len(indent) + 1), subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+
+
+def joined(pieces: Iterable[str], width: int) -> str:
+    """Join pieces by spaces, or by line breaks where the next piece does not fit any more.
+
+    Examples
+    --------
+    >>> print(joined(["x 1 to 2,", "y 3 to 4", "(1 wide, 1 high)"], 20))
+    x 1 to 2, y 3 to 4
+    (1 wide, 1 high)
+    """
+    lines: list[str] = []
+    for piece in pieces:
+        if lines and len(lines[-1]) + 1 + len(piece) <= width:
+            lines[-1] += f" {piece}"
+        else:
+            lines.append(piece)
+    return "\n".join(lines)
