@@ -1,7 +1,5 @@
 """`roicli` and `python -m roicli`."""
 
-import gc
-
 from roicli import signals
 
 
@@ -10,10 +8,7 @@ def main() -> None:
     signals.listen()
     from roicli.cli.main import main as run
 
-    try:
-        run(prog_name="roicli")
-    finally:
-        gc.freeze()  # what is still there goes with the process: nobody need look through it for cycles
+    run(prog_name="roicli")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ from roicli.errors import RoicliError
 from roicli.jobs.align import AlignJob, align
 from roicli.jobs.info import info
 from roicli.shards import Shard
-from roicli.sources import Inventory, inventory
+from roicli.sources import inventory
+from roicli.sources.inventory import Inventory
 from roicli.spec import PoolSpec
 
 RNG = np.random.default_rng(0)

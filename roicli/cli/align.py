@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import json
 import os
 from pathlib import Path
@@ -105,6 +107,8 @@ def align(features: str, boxes: Path, quiet: bool, as_json: bool, workers: int |
     from roicli.jobs.align import AlignJob
     from roicli.jobs.align import align as run_job
 
+    # What is there at the end goes with the process: Python need not look through all of it for cycles.
+    atexit.register(gc.freeze)
     job = AlignJob(features, boxes, spec=make_spec(options), workers=workers or usable_cores(), **options)
     with Display(quiet=quiet) as display:
         report = run_job(job, display)

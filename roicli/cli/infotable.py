@@ -13,7 +13,7 @@ from roicli.cli.render import count
 from roicli.jobs.info import BoxesInfo, FileInfo, MapsInfo
 from roicli.jobs.sidefiles import SideInfo
 from roicli.sinks import in_words
-from roicli.sources import Inventory
+from roicli.sources.inventory import Inventory
 
 # Of more kinds of arrays or maps, the most frequent are shown.
 _SHOWN = 20

@@ -18,8 +18,9 @@ from roicli.errors import FileError, RoicliError
 from roicli.jobs.leftovers import Unfinished, look_beside, output_of
 from roicli.jobs.sidefiles import SideInfo, describe_index, describe_part, describe_skipped, part_of
 from roicli.outputs import Parameters, read_parameters
-from roicli.sources import FeatureSource, Inventory, open_source, take_stock
+from roicli.sources import FeatureSource, open_source
 from roicli.sources.files import file_size, printable
+from roicli.sources.inventory import Inventory, take_stock
 
 _ARRAYS = (".npy", ".npz", ".h5", ".hdf5", ".he5", ".hdf")
 _BOXES = tuple(suffix for suffix in READERS if suffix != ".npy")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from roicli.sources.inventory import Inventory, take_stock
 from roicli.sources.open import open_source
 from roicli.sources.protocol import FeatureSource, MapInfo
 
-__all__ = ["FeatureSource", "Inventory", "MapInfo", "open_source", "take_stock"]
+__all__ = ["FeatureSource", "MapInfo", "open_source"]
