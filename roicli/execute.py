@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -64,6 +65,7 @@ def _workers(plan: Plan, pooler: Pooler) -> Iterator[Callable[[tuple[Task, ...]]
 
         from roicli.processes import begin, pool_in_process, start_context, stopped_at_once
 
+        gc.freeze()  # a worker that looked through what it inherits would copy the pages of all of it
         try:
             with ProcessPoolExecutor(plan.workers, start_context(), begin, (pooler,)) as processes, stopped_at_once():
                 yield partial(_gather, processes, pool_in_process)
@@ -72,6 +74,8 @@ def _workers(plan: Plan, pooler: Pooler) -> Iterator[Callable[[tuple[Task, ...]]
                 "a worker process died before its work was done",
                 "If memory ran out, try --max-memory or fewer --workers; else run again with --workers 1.",
             ) from error
+        finally:
+            gc.unfreeze()
     elif plan.strategy is Strategy.THREADS:
         from concurrent.futures import ThreadPoolExecutor
 
