@@ -3,6 +3,7 @@
 import csv
 import errno
 import json
+import os
 import pickle
 import time
 
@@ -213,3 +214,16 @@ def test_index(tmp_path):
         IndexFile.check(tmp_path / "rows.txt", overwrite=False)
     with pytest.raises(OutputError, match="exists"):
         IndexFile.check(tmp_path / "rows.csv", overwrite=False)
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="this system takes no advice on files")
+@pytest.mark.parametrize(("name", "twice"), [("out.npy", [0, 1]), ("out.h5", [0, 1]), ("out.npz", [])])
+def test_rows_on_the_disk_leave_memory_unless_they_are_read_back(tmp_path, monkeypatch, name, twice):
+    shape, asked = (3, 2, 1, 1), []
+    sink = open_sink(tmp_path / name, shape, np.dtype(np.float32), record(3), overwrite=False)
+    monkeypatch.setattr(os, "posix_fadvise", lambda _, place, *__: asked.append(place))
+    for row in range(3):
+        sink.target.write(np.array([row]), np.full((1, *shape[1:]), row, np.float32))
+    places = [sink.target.offset + row * sink.target.row_bytes for row in range(3)]
+    assert sorted(asked) == sorted(places + [places[row] for row in twice])
+    sink.abort()

@@ -35,9 +35,10 @@ class NpzSink:
         self.moved = self._archive.path
         if left is not None:
             self.target = left
-            return
-        with self._rows.begun():
-            self.target = create_npy(self._rows.path, path, shape, dtype)
+        else:
+            with self._rows.begun():
+                self.target = create_npy(self._rows.path, path, shape, dtype)
+        self.target.read_back = True
 
     def finish(self) -> None:
         """Copy the rows into the archive, add the record, flush it."""

@@ -35,6 +35,8 @@ class RowFile:
         Shape of one row: (C, PH, PW) or (C,).
     dtype : numpy.dtype
         As it is written.
+    read_back : bool
+        Whether the rows are read again before the job ends, and so are better kept in memory.
     """
 
     path: Path
@@ -43,6 +45,7 @@ class RowFile:
     count: int
     row_shape: tuple[int, ...]
     dtype: np.dtype[Any]
+    read_back: bool = False
     _descriptor: int | None = field(default=None, repr=False)
     _last: list[tuple[int, int]] = field(default_factory=list, repr=False)  # where this process wrote last
 
@@ -80,7 +83,7 @@ class RowFile:
                 # go of those before them, which are there by now: their memory is at hand for the next rows.
                 for place, length in self._last + places:
                     os.posix_fadvise(self._open(), place, length, os.POSIX_FADV_DONTNEED)
-                self._last = places
+                self._last = [] if self.read_back else places
 
     def open_to_flush(self) -> int:
         """Open a descriptor for `flush`."""
