@@ -10,7 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from driving import Silent
+from driving import Silent, write_journal
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -418,7 +418,7 @@ def test_an_output_that_is_unfinished(parts, tmp_path):
     (tmp_path / ".out.npy.partial").touch()
     header = {"format": "roicli journal 1", "job": {}, "total": 9, "offset": 0, "size": 0}
     lines = (header, {"done": [[0, 4]], "not_finite": 0, "overflowed": 0})
-    (tmp_path / ".out.npy.journal").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    write_journal(tmp_path / ".out.npy.journal", *map(json.dumps, lines))
     done = run(tmp_path, "merge", "out.npy", f"{parts}/part-*.npy", expect=3)
     assert done.stderr == (
         "error: out.npy is unfinished: 4 of 9 rows are done\n"

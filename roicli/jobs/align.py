@@ -39,6 +39,7 @@ from roicli.sinks import (
     check_name,
     check_output,
     discard_past,
+    journal_path,
     open_sink,
     shard_file,
 )
@@ -127,6 +128,11 @@ def _align(job: AlignJob, past: Past | None, listener: Listener, beat: Callable[
     if past is not None:
         check_same(job.output, past, fingerprint, len(plan.order))
         note(f"{before.rows:,} of {past.total:,} rows of {job.output} were there already")
+        if past.damaged:
+            note(
+                f"line {past.damaged} of {journal_path(job.output)} is damaged: "
+                "rows that only it and later ones tell of are computed again"
+            )
     side_files = _side_files(job, record, work.skipped, may_replace, note)
     done = Done(before.rows, before.not_finite, before.overflowed)
 

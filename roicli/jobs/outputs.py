@@ -64,7 +64,7 @@ def find_unfinished(output: Path, *, resume: bool, overwrite: bool) -> Past | No
     if past is not None and past.published and resume:
         return past
     check_name(output, overwrite=overwrite)
-    if past is None or not (past.done.rows or past.beside):
+    if past is None or not (past.done.rows or past.beside or past.damaged):
         return None
     if not resume:
         raise OutputError(
@@ -162,7 +162,10 @@ def begun(
         discard_past(output)
     sink = open_sink()
     try:
-        journal = Journal.reopen(output, past.end) if past else Journal.create(output, job, total, sink.target)
+        if past is None:
+            journal = Journal.create(output, job, total, sink.target)
+        else:
+            journal = Journal.reopen(output, past.end, past.last)
         outputs = Outputs(sink, journal, past, beat)
     except BaseException:
         sink.abort(keep_rows=past is not None)
