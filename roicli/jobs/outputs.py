@@ -12,6 +12,7 @@ from roicli.jobs.checkpoints import Checkpoints
 from roicli.signals import Stopped, held_off
 from roicli.sinks import Claim, Journal, Past, PooledSink, Progress, RowFile, check_name, discard_past, find_past
 
+COMPLETE = "the output is complete"
 _CONTINUE = "continue with --resume"
 
 
@@ -74,15 +75,9 @@ def find_unfinished(output: Path, *, resume: bool, overwrite: bool) -> Past | No
     return past
 
 
-@contextmanager
-def kept(past: Past | None) -> Iterator[None]:
-    """If a signal stops what happens inside, tell what an earlier run has left and this one has not touched."""
-    try:
-        yield
-    except Stopped as stopped:
-        if past is not None and not hasattr(stopped, "__notes__"):
-            stopped.add_note(f"{_how_far(past.done.rows, past.total)}; {_CONTINUE}")
-        raise
+def left_by(past: Past) -> str:
+    """Tell what an earlier run has left and this one has not touched."""
+    return COMPLETE if past.published else f"{_how_far(past.done.rows, past.total)}; {_CONTINUE}"
 
 
 def _how_far(done: int, total: int) -> str:
@@ -132,7 +127,7 @@ class Outputs:
     def give_up(self, total: int) -> str | None:
         """Keep rows that are done for a later run, remove everything else; returns what to tell of what is there."""
         if self._published:
-            return "the output is complete"
+            return COMPLETE
         proved = self.checkpoints.save()
         if proved is None:
             return None
