@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from roicli.errors import OutputError, UsageError
+from roicli.errors import FileError, OutputError, UsageError
 from roicli.jobs.outputs import COMPLETE, claimed, find_unfinished
 from roicli.jobs.partfiles import StoredPart, read_parts
 from roicli.signals import held_off, telling
@@ -138,7 +138,7 @@ def _paths(job: MergeJob) -> list[Path]:
         if os.path.lexists(text) or not glob.has_magic(text):
             paths.append(Path(text))
         elif not (matches := sorted(glob.glob(text))):  # noqa: PTH207 (Path.glob takes hidden files)
-            raise UsageError(f"no file matches {text!r}", "Check the folder and the pattern.")
+            raise FileError(f"no file matches {text!r}", "Check the folder and the pattern.")
         else:
             paths += map(Path, matches)
     kind = _kind(job.output)
