@@ -74,7 +74,7 @@ def test_what_is_advised_is_what_align_takes(folder, monkeypatch):
     assert found.arrays.kinds[0].kind.shape == (BOXES, 8)
     assert found.unfinished.state == f"{done} of 1,500 rows are done of what will replace this file"
     assert "with --resume --overwrite to go on" in found.unfinished.remedy
-    with pytest.raises(RoicliError, match="exists"):
+    with pytest.raises(RoicliError, match="of what will replace it\nGive --overwrite with --resume to go on"):
         align(make_job("out.npy", resume=True), Silent())
     assert align(make_job("out.npy", resume=True, overwrite=True), Silent()).resumed == done
 

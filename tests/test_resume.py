@@ -165,7 +165,11 @@ def test_a_new_run_does_not_throw_away_rows(folder, inputs, monkeypatch):
     assert message.endswith(" of 1,500 rows are done")
     align(replace(job, overwrite=True), Silent())
     assert content(folder) == expected(inputs, ".npy")
-    assert refused(replace(job, resume=True)).endswith("/out.npy exists")
+    proof = "out.npy exists, and nothing proves that it was made from the same inputs"
+    assert refused(replace(job, resume=True)) == proof
+    [note] = interrupt(monkeypatch, replace(job, overwrite=True))
+    done, _, _ = note.partition("; ")
+    assert refused(replace(job, resume=True)) == f"out.npy exists, and {done} of what will replace it"
 
 
 def test_nothing_to_resume_begins_anew(folder, inputs, monkeypatch):

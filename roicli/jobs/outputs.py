@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from roicli.errors import OutputError
 from roicli.jobs.checkpoints import Checkpoints
@@ -64,7 +64,9 @@ def find_unfinished(output: Path, *, resume: bool, overwrite: bool) -> Past | No
     past = find_past(output)
     if past is not None and past.published and resume:
         return past
-    check_name(output, overwrite=overwrite)
+    check_name(output, overwrite=overwrite or resume)
+    if output.exists() and not overwrite:
+        _refuse_complete(output, past)
     if past is None or not (past.done.rows or past.beside or past.damaged):
         return None
     if not resume:
@@ -73,6 +75,19 @@ def find_unfinished(output: Path, *, resume: bool, overwrite: bool) -> Past | No
             "Go on with roicli align --resume, or give --overwrite to begin anew.",
         )
     return past
+
+
+def _refuse_complete(output: Path, past: Past | None) -> NoReturn:
+    """Refuse to resume where an output is: what it was made from, beyond names, is forgotten once it is complete."""
+    if past is not None and past.done.rows:
+        raise OutputError(
+            f"{output} exists, and {_how_far(past.done.rows, past.total)} of what will replace it",
+            "Give --overwrite with --resume to go on.",
+        )
+    raise OutputError(
+        f"{output} exists, and nothing proves that it was made from the same inputs",
+        "If it was, all is done. Otherwise give --overwrite to replace it, or name another output.",
+    )
 
 
 def left_by(past: Past) -> str:
