@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -45,6 +45,23 @@ def held_off() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         if _late:
             check()
+
+
+@contextmanager
+def telling() -> Iterator[Callable[[str], None]]:
+    """Yield what takes down what there is by now: a signal that stops what happens inside tells it, if nothing else."""
+    last = ""
+
+    def tell(text: str) -> None:
+        nonlocal last
+        last = text
+
+    try:
+        yield tell
+    except Stopped as stopped:
+        if last and not hasattr(stopped, "__notes__"):
+            stopped.add_note(last)
+        raise
 
 
 def leave_to_parent() -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from roicli.jobs.align import align
 from roicli.pooler import Pooler
+from roicli.sinks.journal import checksum
 
 ROICLI = Path(sys.executable).with_name("roicli")
 
@@ -79,3 +80,17 @@ def interrupt(monkeypatch, job, tasks=4):
         with pytest.raises(Torn) as caught:
             align(job, Silent())
     return getattr(caught.value, "__notes__", [])
+
+
+def lines_of(journal):
+    """Lines of a journal without their checksums."""
+    return [line.partition(b" ")[2].decode() for line in journal.read_bytes().splitlines()]
+
+
+def write_journal(journal, *lines):
+    """Write lines with checksums that fit."""
+    last, text = b"", b""
+    for line in lines:
+        last = checksum(line.encode() + b"\n", last)
+        text += last + b" " + line.encode() + b"\n"
+    journal.write_bytes(text)

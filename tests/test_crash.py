@@ -115,14 +115,15 @@ def test_a_signal_keeps_what_is_done(folder, job, number, code):
     check_result(folder, job)
 
 
-def stopped_in(folder, place, *more):
+def stopped_in(folder, place, *more, command=None):
     """Run the command in a process that is asked to stop when it comes to a place; return what it says."""
     program = f"""
 import os, signal, sys
-import roicli.jobs.align
+import roicli.jobs.align, roicli.jobs.merge
 from roicli.__main__ import main
+from roicli.cli import render
 from roicli.sinks import Journal
-outputs, align = (sys.modules["roicli.jobs." + name] for name in ("outputs", "align"))
+outputs, align, merge = (sys.modules["roicli.jobs." + name] for name in ("outputs", "align", "merge"))
 called = {place}
 def stop(*arguments, **more):
     os.kill(os.getpid(), signal.SIGTERM)
@@ -130,7 +131,7 @@ def stop(*arguments, **more):
 {place} = stop
 main()
 """
-    command = [sys.executable, "-c", program, *crash.command("out.npy", *more)[1:]]
+    command = [sys.executable, "-c", program, *(command or crash.command("out.npy", *more)[1:])]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 143
     return done.stderr.strip()
@@ -147,6 +148,26 @@ def test_what_a_stopped_run_leaves_is_told(folder, job):
         assert stopped_in(folder, place, "--resume") == kept
     assert stopped_in(folder, "Journal.remove", "--resume") == "stopped: the output is complete"
     check_result(folder, job)
+
+
+@pytest.mark.parametrize("place", ["align.RunReport", "render.Display.__exit__"])
+def test_a_run_that_is_stopped_when_all_is_done_says_so(folder, job, place):
+    """After it has published its output, on the way out."""
+    assert stopped_in(folder, place) == "stopped: the output is complete"
+    check_result(folder, job)
+    (folder / "out.npy").unlink()
+    (folder / "rows.csv").unlink()
+    killed(folder)
+    assert stopped_in(folder, place, "--resume") == "stopped: the output is complete"
+    check_result(folder, job)
+
+
+def test_a_merge_that_is_stopped_when_all_is_done_says_so(folder, job):
+    run(folder, "--shard", "1/1", output="part.npy")
+    assert stopped_in(folder, "merge.MergeReport", command=("merge", "out.npy", "part.npy")) == (
+        "stopped: the output is complete"
+    )
+    assert (folder / "out.npy").read_bytes() == (job / "expected.npy").read_bytes()
 
 
 def test_a_worker_that_dies_costs_only_its_task(folder, job):

@@ -1,6 +1,7 @@
 """Mutated inputs of every format: each is pooled, or refused by a RoicliError; nothing hangs, dies or fits badly.
 
-As a script, `python tests/test_fuzz.py 20000` does as many, whatever their format, and prints what became of them.
+As a script, `python tests/test_fuzz.py 20000` does as many, whatever their format, prints what became of them, and ends
+with 1 if any was a fault.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ BOXES = [[0, 0.5, 0.25, 3.5, 3], [1, 1, 1, 2, 2]]
 RESULTS = [{"image_id": row[0], "bbox": row[1:], "score": 0.5, "id": 7 + row[0]} for row in BOXES]
 # Damage by which libhdf5 itself dies, about 1 mutated HDF5 file in 5,000: two chunks said to be one. None may hang.
 CRASHES = ("libhdf5: SIGSEGV", "libhdf5: SIGABRT")
+SOUND = ("pooled", "refused", *CRASHES)
 SECONDS = 5.0  # of the processor: the machine may be busy
 
 
@@ -322,7 +324,7 @@ def test_a_mutated_input_is_pooled_or_refused(tmp_path: Path, name: str, request
     @settings(derandomize=True, deadline=None, database=None, max_examples=examples)
     @given(rng=st.randoms(use_true_random=False))
     def one(rng: random.Random) -> None:
-        assert examine(tmp_path, name, mutate(name, rng)) in ("pooled", "refused", *CRASHES)
+        assert examine(tmp_path, name, mutate(name, rng)) in SOUND
 
     one()
 
@@ -339,8 +341,17 @@ def test_a_file_that_ends_anywhere_is_pooled_or_refused(tmp_path: Path, name: st
         assert examine(tmp_path, name, VALID[name][:size]) in ("pooled", "refused"), size
 
 
-def main(count: int, seed: int, keep: Path) -> None:
-    """Print what became of `count` mutated inputs; those at fault are kept."""
+@pytest.mark.parametrize(
+    ("found", "faults"), [("fault: TimeoutError: hangs", 2), ("libhdf5: SIGPROF", 2), (CRASHES[0], 0)]
+)
+def test_faults_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: str, faults: int):
+    monkeypatch.setattr(sys.modules[__name__], "examine", lambda *_: found)
+    assert main(2, 0, tmp_path / "faults") == faults
+    assert len(list((tmp_path / "faults").iterdir())) == 2
+
+
+def main(count: int, seed: int, keep: Path) -> int:
+    """Print what became of `count` mutated inputs, keep those not pooled or refused; return how many were faults."""
     counts: Counter[tuple[str, str]] = Counter()
     began = time.monotonic()
     folder = Path(tempfile.mkdtemp())
@@ -360,7 +371,8 @@ def main(count: int, seed: int, keep: Path) -> None:
         print(f"{name:14}", *(f"{counts[name, kind]:16,}" for kind in kinds))
     print(f"{'':14}", *(f"{sum(counts[name, kind] for name in VALID):16,}" for kind in kinds))
     print(f"{time.monotonic() - began:.0f} s")
+    return sum(number for (_, kind), number in counts.items() if kind not in SOUND)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0, Path("faults"))
+    sys.exit(main(int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0, Path("faults")) > 0)

@@ -7,7 +7,7 @@ from pathlib import Path
 import crash
 import numpy as np
 import pytest
-from driving import Silent, Torn, interrupt, run
+from driving import Silent, Torn, interrupt, lines_of, run, write_journal
 
 from roicli.errors import RoicliError
 from roicli.jobs import outputs
@@ -74,7 +74,7 @@ def test_what_is_advised_is_what_align_takes(folder, monkeypatch):
     assert found.arrays.kinds[0].kind.shape == (BOXES, 8)
     assert found.unfinished.state == f"{done} of 1,500 rows are done of what will replace this file"
     assert "with --resume --overwrite to go on" in found.unfinished.remedy
-    with pytest.raises(RoicliError, match="exists"):
+    with pytest.raises(RoicliError, match="of what will replace it\nGive --overwrite with --resume to go on"):
         align(make_job("out.npy", resume=True), Silent())
     assert align(make_job("out.npy", resume=True, overwrite=True), Silent()).resumed == done
 
@@ -109,9 +109,9 @@ def test_an_output_whose_run_had_only_to_clean_up(folder, monkeypatch):
 
 
 def test_a_journal_that_cannot_be_read(folder):
-    journal_path(Path("out.npy")).write_text('{"format": "roicli journal 99"}\n')
+    write_journal(journal_path(Path("out.npy")), '{"format": "roicli journal 99"}')
     found = told(folder, "out.npy")
-    assert "out.npy.journal is no journal that this version of roicli can read" in found["state"]
+    assert "out.npy.journal is damaged, or not of this version of roicli" in found["state"]
     assert found["remedy"] == "Give --overwrite without --resume to begin anew."
 
 
@@ -234,7 +234,7 @@ def test_terminals_are_not_obeyed(folder, monkeypatch):
     """Whatever names, ids and settings hold."""
     interrupt(monkeypatch, make_job("out.npy"))
     journal = journal_path(Path("out.npy"))
-    journal.write_text(journal.read_text().replace('"roi_align"', '"\\u001b[31m"'))
+    write_journal(journal, *(line.replace('"roi_align"', '"\\u001b[31m"') for line in lines_of(journal)))
     np.savez("maps.npz", **{"a\x1b[2J": np.zeros((3, 9, 9), np.float32)})
     Path("b\x1b[2J.json").write_text(json.dumps({"a\x1b[2J": [[0, 0, 5, 5]]}))
     for command in (["info", "out.npy"], ["info", "maps.npz"], ["check", "maps.npz", "b\x1b[2J.json"]):

@@ -17,7 +17,7 @@ import crash
 import h5py
 import numpy as np
 import pytest
-from driving import Silent, Torn, interrupt
+from driving import Silent, Torn, interrupt, lines_of, write_journal
 
 from roicli.errors import OutputError
 from roicli.jobs import checkpoints
@@ -165,7 +165,11 @@ def test_a_new_run_does_not_throw_away_rows(folder, inputs, monkeypatch):
     assert message.endswith(" of 1,500 rows are done")
     align(replace(job, overwrite=True), Silent())
     assert content(folder) == expected(inputs, ".npy")
-    assert refused(replace(job, resume=True)).endswith("/out.npy exists")
+    proof = "out.npy exists, and nothing proves that it was made from the same inputs"
+    assert refused(replace(job, resume=True)) == proof
+    [note] = interrupt(monkeypatch, replace(job, overwrite=True))
+    done, _, _ = note.partition("; ")
+    assert refused(replace(job, resume=True)) == f"out.npy exists, and {done} of what will replace it"
 
 
 def test_nothing_to_resume_begins_anew(folder, inputs, monkeypatch):
@@ -208,7 +212,8 @@ def test_a_journal_cut_anywhere_proves_no_more_than_before(folder, monkeypatch):
     monkeypatch.setattr(checkpoints, "_PAUSE", 60)  # one checkpoint, the last
     interrupt(monkeypatch, make_job(folder, ".npy"))
     path = Path(".out.npy.journal")
-    path.write_bytes(path.read_bytes() + b'{"done": [[1200, 1300], [1350, 1400]], "not_finite": 1, "overflowed": 0}\n')
+    more = '{"done": [[1200, 1300], [1350, 1400]], "not_finite": 1, "overflowed": 0}'
+    write_journal(path, *lines_of(path), more)
     text, whole = path.read_bytes(), find_past(Path("out.npy"))
     assert whole.done.ranges[1:] == ((1200, 1300), (1350, 1400))
     ends = [end + 1 for end, byte in enumerate(text) if byte == ord("\n")]
@@ -227,7 +232,7 @@ def test_a_journal_cut_anywhere_proves_no_more_than_before(folder, monkeypatch):
 @pytest.mark.parametrize(
     "text",
     [
-        "[]\n", "{}\n", '{"format": "roicli journal 9"}\n', "7\n",
+        "[]\n", "{}\n", '{"format": "roicli journal 9"}\n', "7\n", "[" * 5000 + "\n",
         '{"format": "roicli journal 1", "job": [3], "total": 5, "offset": 0, "size": 0}\n',
         '{"format": "roicli journal 1", "job": {}, "total": 5, "offset": 0, "size": 0}\n{"done": [[0, 6]]}\n',
         '{"format": "roicli journal 1", "job": {}, "total": 5, "offset": 0, "size": 0}\n{"done": 3}\n',
@@ -241,10 +246,11 @@ def test_a_journal_cut_anywhere_proves_no_more_than_before(folder, monkeypatch):
 )  # fmt: skip
 def test_what_is_no_journal_is_refused(folder, inputs, text):
     Path(".out.npy.partial").write_bytes(b"some")
-    Path(".out.npy.journal").write_text(text)
-    job = make_job(folder, ".npy")
-    for refusing in (job, replace(job, resume=True)):
-        assert refused(refusing).endswith(".out.npy.journal is no journal that this version of roicli can read")
+    job, path = make_job(folder, ".npy"), Path(".out.npy.journal")
+    for write in (lambda: path.write_text(text), lambda: write_journal(path, *text.splitlines())):
+        write()
+        for refusing in (job, replace(job, resume=True)):
+            assert refused(refusing).endswith(".out.npy.journal is damaged, or not of this version of roicli")
     align(replace(job, overwrite=True), Silent())
     assert content(folder) == expected(inputs, ".npy")
 
@@ -256,7 +262,8 @@ def test_what_was_changed_by_hand_is_refused(folder, inputs, monkeypatch, suffix
     interrupt(monkeypatch, job)
     journal = Path(f".out{suffix}.journal")
     rows = Path(f".out{suffix}.{'rows.' * (suffix == '.npz')}partial")
-    kept, header = journal.read_bytes(), json.loads(journal.read_bytes().splitlines()[0])
+    kept, first, *rest = journal.read_bytes(), *lines_of(journal)
+    header = json.loads(first)
     changed = f"{folder}/{rows} is not what {folder}/{journal} describes: one of them was changed"
     for change, said in [
         ({"offset": header["offset"] + 4}, changed),
@@ -267,7 +274,7 @@ def test_what_was_changed_by_hand_is_refused(folder, inputs, monkeypatch, suffix
         ({"job": header["job"] | {"settings": [1]}}, "out.* was begun by another job: .* was unknown, is .*"),
         ({"job": header["job"] | {"files": None}}, "out.* was begun by another job: boxes.npy was no input; .*"),
     ]:
-        journal.write_bytes(json.dumps(header | change).encode() + kept[kept.index(b"\n") :])
+        write_journal(journal, json.dumps(header | change), *rest)
         assert re.fullmatch(said, refused(job))
     journal.write_bytes(kept)
     with rows.open("r+b") as file:

@@ -106,16 +106,20 @@ def align(features: str, boxes: Path, quiet: bool, as_json: bool, workers: int |
     from roicli.cli.render import Display, show_report
     from roicli.jobs.align import AlignJob
     from roicli.jobs.align import align as run_job
+    from roicli.jobs.outputs import COMPLETE
+    from roicli.signals import telling
 
     # What is there at the end goes with the process: Python need not look through all of it for cycles.
     atexit.register(gc.freeze)
     job = AlignJob(features, boxes, spec=make_spec(options), workers=workers or usable_cores(), **options)
-    with Display(quiet=quiet) as display:
-        report = run_job(job, display)
-    if not quiet:  # first, since it says that all is written, which standard output may not take any more
-        show_report(report)
-    if as_json:
-        click.echo(json.dumps(report.as_dict()))
+    with telling() as tell:
+        with Display(quiet=quiet) as display:
+            report = run_job(job, display)
+            tell(COMPLETE)
+        if not quiet:  # first, since it says that all is written, which standard output may not take any more
+            show_report(report)
+        if as_json:
+            click.echo(json.dumps(report.as_dict()))
 
 
 def usable_cores() -> int:

@@ -17,7 +17,7 @@ from roicli.jobs.checkpoints import Checkpoints
 from roicli.jobs.costs import choose_kernel, make_costs
 from roicli.jobs.fingerprint import check_same, take_fingerprint
 from roicli.jobs.listener import Listener
-from roicli.jobs.outputs import SideFile, begun, claimed, find_unfinished, kept
+from roicli.jobs.outputs import COMPLETE, SideFile, begun, claimed, find_unfinished, left_by
 from roicli.jobs.part import Part, take_part
 from roicli.jobs.prepare import PoolJob, Prepared, prepare
 from roicli.jobs.select import image_name
@@ -26,6 +26,7 @@ from roicli.plan import Plan, Task, make_plan
 from roicli.pooler import Done, Pooler
 from roicli.report import RunReport, peak_memory
 from roicli.shards import Shard
+from roicli.signals import telling
 from roicli.sinks import (
     IndexFile,
     Past,
@@ -39,6 +40,7 @@ from roicli.sinks import (
     check_name,
     check_output,
     discard_past,
+    journal_path,
     open_sink,
     shard_file,
 )
@@ -94,13 +96,16 @@ def align(job: AlignJob, listener: Listener) -> RunReport:
         Any of its kinds; the message names the file, and the row or dataset.
     """
     check_output(job.output)
-    with claimed(path for path in (job.output, job.index) if path is not None) as beat:
+    with telling() as tell, claimed(path for path in (job.output, job.index) if path is not None) as beat:
         past = find_unfinished(job.output, resume=job.resume, overwrite=job.overwrite)
-        with kept(past):
-            return _align(job, past, listener, beat)
+        if past is not None:
+            tell(left_by(past))
+        return _align(job, past, listener, beat, tell)
 
 
-def _align(job: AlignJob, past: Past | None, listener: Listener, beat: Callable[[], None]) -> RunReport:
+def _align(
+    job: AlignJob, past: Past | None, listener: Listener, beat: Callable[[], None], tell: Callable[[str], None]
+) -> RunReport:
     began = time.monotonic()
     notes: list[str] = []
 
@@ -127,6 +132,11 @@ def _align(job: AlignJob, past: Past | None, listener: Listener, beat: Callable[
     if past is not None:
         check_same(job.output, past, fingerprint, len(plan.order))
         note(f"{before.rows:,} of {past.total:,} rows of {job.output} were there already")
+        if past.damaged:
+            note(
+                f"line {past.damaged} of {journal_path(job.output)} is damaged: "
+                "rows that only it and later ones tell of are computed again"
+            )
     side_files = _side_files(job, record, work.skipped, may_replace, note)
     done = Done(before.rows, before.not_finite, before.overflowed)
 
@@ -142,6 +152,7 @@ def _align(job: AlignJob, past: Past | None, listener: Listener, beat: Callable[
             pooler = Pooler(inputs.source, work.boxes, plan, work.spec, outputs.target, kernel)
             done += _pool(plan, pooler, outputs.checkpoints, listener)
             outputs.publish(side_files, Progress((), done.not_finite, done.overflowed))
+            tell(COMPLETE)
     if done.not_finite:
         note(f"{done.not_finite} boxes read NaN or infinite cells of {inputs.source.name}; so are their features")
     if done.overflowed:

@@ -142,7 +142,8 @@ def _state(past: Past, *, exists: bool) -> str:
     if past.published:
         return f"all {past.total:,} rows are done, and the output is in its place"
     of = " of what will replace this file" if exists else ""
-    return f"{past.done.rows:,} of {past.total:,} rows are done{of}"
+    damage = f"; line {past.damaged} of its journal is damaged and ends what counts" if past.damaged else ""
+    return f"{past.done.rows:,} of {past.total:,} rows are done{of}{damage}"
 
 
 def _remedy(past: Past, *, exists: bool, alive: bool) -> str:

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from roicli.errors import OutputError, UsageError
-from roicli.jobs.outputs import claimed, find_unfinished
+from roicli.errors import FileError, OutputError, UsageError
+from roicli.jobs.outputs import COMPLETE, claimed, find_unfinished
 from roicli.jobs.partfiles import StoredPart, read_parts
-from roicli.signals import held_off
+from roicli.signals import held_off, telling
 from roicli.sinks import (
     HDF5_SUFFIXES,
     PooledSink,
@@ -91,14 +91,16 @@ def merge(job: MergeJob, advance: Callable[[int], None]) -> MergeReport:
         Parts that do not belong together, are missing or given twice; an output that cannot be written.
     """
     check_output(job.output)
-    with claimed([job.output]) as beat:
+    with telling() as tell, claimed([job.output]) as beat:
         find_unfinished(job.output, resume=False, overwrite=job.overwrite)
         for path in (shard_file(job.output), SkippedFile.beside(job.output)):
             check_name(path, overwrite=job.overwrite)
-        return _merge(job, advance, beat)
+        return _merge(job, advance, beat, tell)
 
 
-def _merge(job: MergeJob, advance: Callable[[int], None], beat: Callable[[], None]) -> MergeReport:
+def _merge(
+    job: MergeJob, advance: Callable[[int], None], beat: Callable[[], None], tell: Callable[[str], None]
+) -> MergeReport:
     paths = _paths(job)
     parts = read_parts(paths)
     first = parts[0].output
@@ -122,6 +124,7 @@ def _merge(job: MergeJob, advance: Callable[[int], None], beat: Callable[[], Non
             sink.publish()
             for path in (shard_file(job.output), SkippedFile.beside(job.output)):  # of the output that was replaced
                 path.unlink(missing_ok=True)
+            tell(COMPLETE)
     except BaseException:
         sink.abort()
         raise
@@ -135,7 +138,7 @@ def _paths(job: MergeJob) -> list[Path]:
         if os.path.lexists(text) or not glob.has_magic(text):
             paths.append(Path(text))
         elif not (matches := sorted(glob.glob(text))):  # noqa: PTH207 (Path.glob takes hidden files)
-            raise UsageError(f"no file matches {text!r}", "Check the folder and the pattern.")
+            raise FileError(f"no file matches {text!r}", "Check the folder and the pattern.")
         else:
             paths += map(Path, matches)
     kind = _kind(job.output)

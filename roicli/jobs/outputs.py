@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from roicli.errors import OutputError
 from roicli.jobs.checkpoints import Checkpoints
 from roicli.signals import Stopped, held_off
 from roicli.sinks import Claim, Journal, Past, PooledSink, Progress, RowFile, check_name, discard_past, find_past
 
+COMPLETE = "the output is complete"
 _CONTINUE = "continue with --resume"
 
 
@@ -63,8 +64,10 @@ def find_unfinished(output: Path, *, resume: bool, overwrite: bool) -> Past | No
     past = find_past(output)
     if past is not None and past.published and resume:
         return past
-    check_name(output, overwrite=overwrite)
-    if past is None or not (past.done.rows or past.beside):
+    check_name(output, overwrite=overwrite or resume)
+    if output.exists() and not overwrite:
+        _refuse_complete(output, past)
+    if past is None or not (past.done.rows or past.beside or past.damaged):
         return None
     if not resume:
         raise OutputError(
@@ -74,15 +77,22 @@ def find_unfinished(output: Path, *, resume: bool, overwrite: bool) -> Past | No
     return past
 
 
-@contextmanager
-def kept(past: Past | None) -> Iterator[None]:
-    """If a signal stops what happens inside, tell what an earlier run has left and this one has not touched."""
-    try:
-        yield
-    except Stopped as stopped:
-        if past is not None and not hasattr(stopped, "__notes__"):
-            stopped.add_note(f"{_how_far(past.done.rows, past.total)}; {_CONTINUE}")
-        raise
+def _refuse_complete(output: Path, past: Past | None) -> NoReturn:
+    """Refuse to resume where an output is: what it was made from, beyond names, is forgotten once it is complete."""
+    if past is not None and past.done.rows:
+        raise OutputError(
+            f"{output} exists, and {_how_far(past.done.rows, past.total)} of what will replace it",
+            "Give --overwrite with --resume to go on.",
+        )
+    raise OutputError(
+        f"{output} exists, and nothing proves that it was made from the same inputs",
+        "If it was, all is done. Otherwise give --overwrite to replace it, or name another output.",
+    )
+
+
+def left_by(past: Past) -> str:
+    """Tell what an earlier run has left and this one has not touched."""
+    return COMPLETE if past.published else f"{_how_far(past.done.rows, past.total)}; {_CONTINUE}"
 
 
 def _how_far(done: int, total: int) -> str:
@@ -132,7 +142,7 @@ class Outputs:
     def give_up(self, total: int) -> str | None:
         """Keep rows that are done for a later run, remove everything else; returns what to tell of what is there."""
         if self._published:
-            return "the output is complete"
+            return COMPLETE
         proved = self.checkpoints.save()
         if proved is None:
             return None
@@ -162,7 +172,10 @@ def begun(
         discard_past(output)
     sink = open_sink()
     try:
-        journal = Journal.reopen(output, past.end) if past else Journal.create(output, job, total, sink.target)
+        if past is None:
+            journal = Journal.create(output, job, total, sink.target)
+        else:
+            journal = Journal.reopen(output, past.end, past.last)
         outputs = Outputs(sink, journal, past, beat)
     except BaseException:
         sink.abort(keep_rows=past is not None)

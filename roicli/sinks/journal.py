@@ -1,13 +1,15 @@
-"""What is proved to be done of an unfinished output: a text file beside it, one JSON object a line.
+"""What is proved to be done of an unfinished output: a text file beside it, one checksum and one JSON object a line.
 
 The first line says whose journal it is. Each further line is a checkpoint: rows that lay on the disk before the line
-was written. The last one, written when all do, says which file is about to be published. `past` reads it back.
+was written. The last one, written when all do, says which file is about to be published. `past` reads it back, and
+believes a line only if its checksum fits it and the line before.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import zlib
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -63,8 +65,9 @@ class Progress(NamedTuple):
 class Journal:
     """The journal of a running job; one process writes it."""
 
-    def __init__(self, output: Path, mode: str) -> None:
+    def __init__(self, output: Path, mode: str, last: bytes = b"") -> None:
         self._output = output
+        self._last = last
         self._named = False
         with writing(output):
             # Without a buffer, which would try again to write what a full disk did not take.
@@ -82,9 +85,9 @@ class Journal:
         return journal
 
     @classmethod
-    def reopen(cls, output: Path, end: int) -> Journal:
-        """Go on with a journal where its last whole line ends."""
-        journal = cls(output, "r+b")
+    def reopen(cls, output: Path, end: int, last: bytes) -> Journal:
+        """Go on with a journal where the last line that is believed ends, whose checksum is `last`."""
+        journal = cls(output, "r+b", last)
         with writing(output):
             journal._file.truncate(end)
             journal._file.seek(end)
@@ -120,10 +123,17 @@ class Journal:
             journal_path(self._output).unlink()
 
     def _append(self, line: dict[str, Any]) -> None:
-        text = json.dumps(line).encode() + b"\n"
+        content = json.dumps(line).encode() + b"\n"
+        self._last = checksum(content, self._last)
+        text = self._last + b" " + content
         with writing(self._output):
             while text:
                 text = text[self._file.write(text) :]
+
+
+def checksum(content: bytes, before: bytes) -> bytes:
+    """Return what a line begins with: it fits no other line, nor this one after another line than that of `before`."""
+    return b"%08x" % zlib.crc32(before + content)
 
 
 def journal_path(output: Path) -> Path:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from roicli.errors import OutputError
-from roicli.sinks.journal import FORMAT, Progress, Range, identity, journal_path
+from roicli.sinks.journal import FORMAT, Progress, Range, checksum, identity, journal_path
 
 # No checkpoint is longer; what claims to be is not read into memory.
 _LONGEST_LINE = 2**26
@@ -33,7 +32,11 @@ class Past(NamedTuple):
     beside : tuple of str
         Files that were about to be published with the output, links followed.
     end : int
-        Length of the journal without a torn line.
+        Length of the journal up to the last line that is believed.
+    last : bytes
+        Checksum of that line.
+    damaged : int, optional
+        Number of the first line that is not believed since its checksum does not fit; nor are those that follow it.
     """
 
     job: dict[str, Any]
@@ -43,6 +46,17 @@ class Past(NamedTuple):
     published: bool
     beside: tuple[str, ...]
     end: int
+    last: bytes
+    damaged: int | None
+
+
+class Lines(NamedTuple):
+    """What is believed of a journal; `end`, `last` and `damaged` as in `Past`."""
+
+    found: list[dict[str, Any]]
+    end: int
+    last: bytes
+    damaged: int | None
 
 
 def read_past(output: Path, rows: Path, moved: Path) -> Past | None:
@@ -58,50 +72,48 @@ def read_past(output: Path, rows: Path, moved: Path) -> Past | None:
     Raises
     ------
     OutputError
-        The journal is of another version of roicli, or no journal, or cannot be read.
+        The journal is of another version of roicli, or damaged from its first line on, or cannot be read.
     """
     try:
         with journal_path(output).open("rb") as file:
-            lines = list(_whole_lines(file))
-            return _past(output, rows, moved, lines) if lines else None
+            lines = _read_lines(file)
+        if lines.found or lines.damaged:
+            return _past(output, rows, moved, lines)
+        return None
     except FileNotFoundError:
         return None
     except OSError as error:
         raise OutputError(
             f"{journal_path(output)} cannot be read: {error.strerror}", "Check its permissions, or name another output."
         ) from error
-    except (ValueError, TypeError, LookupError) as error:
+    except (ValueError, TypeError, LookupError, RecursionError) as error:
         raise OutputError(
-            f"{journal_path(output)} is no journal that this version of roicli can read",
+            f"{journal_path(output)} is damaged, or not of this version of roicli",
             "Give --overwrite without --resume to begin anew.",
         ) from error
 
 
-def _whole_lines(file: IO[bytes]) -> Iterator[tuple[dict[str, Any], int]]:
-    """Lines, and where each ends; one that a crash has torn is none, and nothing after it counts.
-
-    The first one, if it ends, was written whole.
-    """
-    end = 0
+def _read_lines(file: IO[bytes]) -> Lines:
+    """Read lines up to one that a crash has torn, and without any from the first on whose checksum does not fit."""
+    found: list[dict[str, Any]] = []
+    end, last = 0, b""
     while (text := file.readline(_LONGEST_LINE)).endswith(b"\n"):
-        try:
-            line = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            if not end:
-                raise ValueError("no header") from error
-            return
-        end += len(text)
-        yield line, end
+        said, _, content = text.partition(b" ")
+        if said != checksum(content, last):
+            return Lines(found, end, last, damaged=len(found) + 1)
+        found.append(json.loads(content))
+        end, last = end + len(text), said
+    return Lines(found, end, last, damaged=None)
 
 
-def _past(output: Path, rows: Path, moved: Path, lines: list[tuple[dict[str, Any], int]]) -> Past | None:
-    (header, _), *rest = lines
+def _past(output: Path, rows: Path, moved: Path, lines: Lines) -> Past | None:
+    header, *rest = lines.found
     if header["format"] != FORMAT:
         raise ValueError(header["format"])
     for name in ("total", "offset", "size"):
         _check_count(header[name])
     # Lines of another run may follow that went on, and was killed too, before it published.
-    last: dict[str, Any] = next((line for line, _ in reversed(rest) if "publishing" in line), {})
+    last: dict[str, Any] = next((line for line in reversed(rest) if "publishing" in line), {})
     final = Path(os.path.realpath(output))
     published = "publishing" in last and not moved.exists() and final.exists() and identity(final) == last["publishing"]
     if not published and not (rows.exists() and rows.stat().st_size >= header["size"]):
@@ -109,7 +121,7 @@ def _past(output: Path, rows: Path, moved: Path, lines: list[tuple[dict[str, Any
     if published:
         done = _progress(last | {"done": [(0, header["total"])] if header["total"] else []}, header["total"])
     else:
-        done = Progress.sum(_progress(line, header["total"]) for line, _ in rest if "done" in line)
+        done = Progress.sum(_progress(line, header["total"]) for line in rest if "done" in line)
     return Past(
         dict(header["job"]),
         header["total"],
@@ -117,7 +129,9 @@ def _past(output: Path, rows: Path, moved: Path, lines: list[tuple[dict[str, Any
         done,
         published,
         tuple(last.get("beside", ())),
-        lines[-1][1],
+        lines.end,
+        lines.last,
+        lines.damaged,
     )
 
 
