@@ -466,7 +466,7 @@ def test_closed_and_full_streams(many):
         (f"{command} <&- >&- 2>&-", 0),
         (f"{ROICLI} align 2>/dev/full", 2),
         (f"{ROICLI} info no.npy 2>/dev/full", 3),
-        (f"{command} --json >&-", 0),
+        (f"{command} --json >&-", 3),
         (f"{command} --json >/dev/full", 3),
         (f"{ROICLI} --help >/dev/full", 3),
         (f"{command} --json | true; exit ${{PIPESTATUS[0]}}", 141),
@@ -486,9 +486,24 @@ def test_an_output_is_told_before_standard_output_fails(many):
     folder, *_ = many
     script = f"{ROICLI} align feats.h5 boxes.json -o out.npy --json >/dev/full"
     done = subprocess.run(["sh", "-c", script], cwd=folder, capture_output=True, text=True, check=False)
-    *_, report, error = done.stderr.splitlines()
+    *_, report, error, hint = done.stderr.splitlines()
     assert report.endswith("out.npy 40 x 6 x 7 x 7 float32")
-    assert error == "error: No space left on device"
+    assert error == "error: standard output: No space left on device"
+    assert hint.startswith("hint: ")
+
+
+@pytest.mark.parametrize("target", [">/dev/full", ">&-"])
+@pytest.mark.parametrize("form", ["", "--json"])
+@pytest.mark.parametrize("command", ["info feats.h5", "check feats.h5 boxes.json", "trace feats.h5 boxes.json"])
+def test_what_is_asked_for_is_not_lost_in_silence(many, command, form, target):
+    folder, *_ = many
+    script = f"{ROICLI} {command} {form} {target}"
+    done = subprocess.run(["sh", "-c", script], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 3, done.stderr
+    reason = "No space left on device" if "full" in target else "Bad file descriptor"
+    *_, error, hint = done.stderr.splitlines()
+    assert error == f"error: standard output: {reason}"
+    assert hint == "hint: Send it to a file on a disk that has room, or to a pipe."
 
 
 def test_boxes_that_miss_their_map_are_told(many):
