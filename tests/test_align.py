@@ -558,3 +558,57 @@ def test_the_mean_is_that_of_the_bins():
     pool_boxes(feature_map, boxes, PoolSpec((3, 4)), block)
     pool_boxes(feature_map, boxes, PoolSpec((3, 4), reduce="mean"), mean)
     np.testing.assert_allclose(mean, block.mean(axis=(2, 3)), atol=1e-6)
+
+
+EMPTY = "the name is empty."
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["info", ""], EMPTY),
+        (["check", "", "boxes.json"], EMPTY),
+        (["trace", "feats.h5", ""], EMPTY),
+        (["merge", "out.npy", ""], EMPTY),
+        (["align", "feats.h5", "boxes.json", "-o", ""], EMPTY),
+        (["align", "feats.h5", "boxes.json", "-o", "out.npy", "--index", ""], EMPTY),
+        (["trace", "feats.h5"], "error: there is no box to trace\nhint: Give a box file, or --box x1,y1,x2,y2."),
+        (["trace", "feats.h5", "boxes.json", "--box", "1,2,3,4"], "two boxes to trace\nhint: Leave one of them out."),
+        (["align", "feats.h5", "boxes.json", "-o", "out.npy", "--max-memory", "1KiB"], "error: 0.000976562 MiB"),
+    ],
+)  # fmt: skip
+def test_usage_that_cannot_be_meant(many, command, said):
+    folder, *_ = many
+    assert said in run(folder, *command, expect=2).stderr
+
+
+def test_files_are_named_as_they_were_given(many):
+    folder, *_ = many
+    align = ("align", "feats.h5", "boxes.json", "-o")
+    for output, said in [
+        (["gone/out.npy"], "gone/out.npy: the folder gone does not exist"),
+        (["feats.h5"], "feats.h5 exists"),
+        (["out.npy", "--index", "gone/i.csv"], "gone/i.csv: the folder gone does not exist"),
+        (["out.npy", "--index", "out.npy"], "out.npy: the index is a CSV file"),
+    ]:
+        assert run(folder, *align, *output, expect=3).stderr.startswith(f"error: {said}\nhint: ")
+
+
+def test_bytes_that_are_not_utf8_are_shown_one_way(many, tmp_path):
+    folder, *_ = many
+    features, boxes = (tmp_path / os.fsdecode(name) for name in (b"caf\xe9.h5", b"caf\xe9.json"))
+    try:
+        boxes.write_text("[[1]]")
+    except OSError:
+        pytest.skip("names are UTF-8 here")
+    with h5py.File(features, "w") as file:
+        file["a"] = np.zeros(3)
+    for command, said in [
+        (["check", folder / "feats.h5", boxes], "caf\\xe9.json, box 0: expected array"),
+        (["check", features, folder / "boxes.json"], "caf\\xe9.h5 holds no feature maps"),
+        (["info", f"{features}.npy"], "caf\\xe9.h5.npy does not exist"),
+        (["info", f"{features}*.npy"], "caf\\xe9.h5*.npy"),
+    ]:
+        shown = run(tmp_path, *command, expect=3).stderr
+        assert said in shown
+        assert "udce9" not in shown

@@ -340,6 +340,13 @@ def test_coco_files_without_boxes(read, content, message):
     assert "use instances_*.json" in caught.value.hint
 
 
+@pytest.mark.parametrize("name", ["images", "annotations"])
+def test_lists_of_a_coco_dataset_that_are_none(read, name):
+    with pytest.raises(BoxError, match=f"b.json {name}: expected array, got null") as caught:
+        read("b.json", json.dumps({"images": [], "annotations": []} | {name: None}))
+    assert caught.value.hint == f"In a COCO dataset, {name} is a list of objects."
+
+
 HEADER = "image_id,x1,y1,x2,y2\n"
 
 

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from roicli.cli.options import FILE, input_options, make_spec, memory, pool_options, reduce_option, row_options, stacked
+from roicli.cli.options import (
+    FILE,
+    PATTERN,
+    input_options,
+    make_spec,
+    memory,
+    pool_options,
+    reduce_option,
+    row_options,
+    stacked,
+)
 
 if TYPE_CHECKING:
     from roicli.shards import Shard
@@ -39,7 +49,7 @@ def _shard(ctx: click.Context, param: click.Parameter, value: str | None) -> Sha
 
 
 @click.command(short_help="Pool the boxes of a file from feature maps in files.")
-@click.argument("features")
+@click.argument("features", type=PATTERN)
 @click.argument("boxes", type=FILE)
 @click.option(
     "-o",

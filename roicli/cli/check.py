@@ -8,12 +8,12 @@ from typing import Any
 
 import click
 
-from roicli.cli.options import FILE, input_options, make_spec, pool_options, reduce_option, row_options
+from roicli.cli.options import FILE, PATTERN, input_options, make_spec, pool_options, reduce_option, row_options
 from roicli.cli.plain import plain
 
 
 @click.command(short_help="See what align would do, and whether the boxes make sense.")
-@click.argument("features")
+@click.argument("features", type=PATTERN)
 @click.argument("boxes", type=FILE)
 @pool_options
 @reduce_option

@@ -117,7 +117,9 @@ def _fail(message: str, hint: str, exit_code: int, error: BaseException) -> NoRe
 def _fail_of_system(error: OSError) -> NoReturn:
     _mute_stdout()
     where = f"{error.filename}: " if error.filename else ""
-    hint = "Send it to a file on a disk that has room, or to a pipe." if error.filename == STDOUT else ""
+    hint = "Check its permissions, and those of its folder." if isinstance(error, PermissionError) else ""
+    if error.filename == STDOUT:
+        hint = "Send it to a file on a disk that has room, or to a pipe."
     _fail(f"{where}{error.strerror or error}", hint, RoicliError.exit_code, error)
 
 

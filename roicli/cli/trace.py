@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from roicli.cli.options import FILE, input_options, make_spec, pool_options, sampling_ratio
+from roicli.cli.options import FILE, PATTERN, input_options, make_spec, pool_options, sampling_ratio
 from roicli.cli.plain import plain
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def convention(text: str) -> dict[str, Any]:
 
 
 @click.command()
-@click.argument("features")
+@click.argument("features", type=PATTERN)
 @click.argument("boxes", type=FILE, required=False)
 @click.option("--roi", type=click.IntRange(0), default=0, metavar="K", show_default=True, help="Row of the box file.")
 @click.option("--image", metavar="ID", help="Count --roi among the boxes of this image.")

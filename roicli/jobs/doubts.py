@@ -98,7 +98,9 @@ def _doubt_extents(
     small = int((np.abs(boxes[:, 2:] - boxes[:, :2]) * spec.spatial_scale < 1).all(axis=1).sum())
     reach = (boxes[:, 2:] * spec.spatial_scale / sizes[:, :2]).max(axis=0)
     twice = spec.spatial_scale < 1 and fits(boxes, sizes, replace(spec, spatial_scale=1.0))
-    larger = None if job.normalized else _largest_scale(boxes, sizes, spec, _STRIDES[::-1])
+    larger = None
+    if len(boxes) > 1 and not job.normalized:  # one box may lie anywhere
+        larger = _largest_scale(boxes, sizes, spec, _STRIDES[::-1])
     remedy = ""
     if twice:
         remedy = ": if boxes are in cells already, leave --spatial-scale out"
