@@ -572,8 +572,6 @@ EMPTY = "the name is empty."
         (["merge", "out.npy", ""], EMPTY),
         (["align", "feats.h5", "boxes.json", "-o", ""], EMPTY),
         (["align", "feats.h5", "boxes.json", "-o", "out.npy", "--index", ""], EMPTY),
-        (["trace", "feats.h5"], "error: there is no box to trace\nhint: Give a box file, or --box x1,y1,x2,y2."),
-        (["trace", "feats.h5", "boxes.json", "--box", "1,2,3,4"], "two boxes to trace\nhint: Leave one of them out."),
         (["align", "feats.h5", "boxes.json", "-o", "out.npy", "--max-memory", "1KiB"], "error: 0.000976562 MiB"),
     ],
 )  # fmt: skip

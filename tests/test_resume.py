@@ -165,7 +165,7 @@ def test_a_new_run_does_not_throw_away_rows(folder, inputs, monkeypatch):
     assert message.endswith(" of 1,500 rows are done")
     align(replace(job, overwrite=True), Silent())
     assert content(folder) == expected(inputs, ".npy")
-    assert refused(replace(job, resume=True)).endswith("/out.npy exists")
+    assert refused(replace(job, resume=True)).endswith("out.npy exists")
 
 
 def test_nothing_to_resume_begins_anew(folder, inputs, monkeypatch):
