@@ -466,7 +466,7 @@ def test_closed_and_full_streams(many):
         (f"{command} <&- >&- 2>&-", 0),
         (f"{ROICLI} align 2>/dev/full", 2),
         (f"{ROICLI} info no.npy 2>/dev/full", 3),
-        (f"{command} --json >&-", 0),
+        (f"{command} --json >&-", 3),
         (f"{command} --json >/dev/full", 3),
         (f"{ROICLI} --help >/dev/full", 3),
         (f"{command} --json | true; exit ${{PIPESTATUS[0]}}", 141),
@@ -486,9 +486,24 @@ def test_an_output_is_told_before_standard_output_fails(many):
     folder, *_ = many
     script = f"{ROICLI} align feats.h5 boxes.json -o out.npy --json >/dev/full"
     done = subprocess.run(["sh", "-c", script], cwd=folder, capture_output=True, text=True, check=False)
-    *_, report, error = done.stderr.splitlines()
+    *_, report, error, hint = done.stderr.splitlines()
     assert report.endswith("out.npy 40 x 6 x 7 x 7 float32")
-    assert error == "error: No space left on device"
+    assert error == "error: standard output: No space left on device"
+    assert hint.startswith("hint: ")
+
+
+@pytest.mark.parametrize("target", [">/dev/full", ">&-"])
+@pytest.mark.parametrize("form", ["", "--json"])
+@pytest.mark.parametrize("command", ["info feats.h5", "check feats.h5 boxes.json", "trace feats.h5 boxes.json"])
+def test_what_is_asked_for_is_not_lost_in_silence(many, command, form, target):
+    folder, *_ = many
+    script = f"{ROICLI} {command} {form} {target}"
+    done = subprocess.run(["sh", "-c", script], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 3, done.stderr
+    reason = "No space left on device" if "full" in target else "Bad file descriptor"
+    *_, error, hint = done.stderr.splitlines()
+    assert error == f"error: standard output: {reason}"
+    assert hint == "hint: Send it to a file on a disk that has room, or to a pipe."
 
 
 def test_boxes_that_miss_their_map_are_told(many):
@@ -553,3 +568,55 @@ def test_the_mean_is_that_of_the_bins():
     pool_boxes(feature_map, boxes, PoolSpec((3, 4)), block)
     pool_boxes(feature_map, boxes, PoolSpec((3, 4), reduce="mean"), mean)
     np.testing.assert_allclose(mean, block.mean(axis=(2, 3)), atol=1e-6)
+
+
+EMPTY = "the name is empty."
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["info", ""], EMPTY),
+        (["check", "", "boxes.json"], EMPTY),
+        (["trace", "feats.h5", ""], EMPTY),
+        (["merge", "out.npy", ""], EMPTY),
+        (["align", "feats.h5", "boxes.json", "-o", ""], EMPTY),
+        (["align", "feats.h5", "boxes.json", "-o", "out.npy", "--index", ""], EMPTY),
+        (["align", "feats.h5", "boxes.json", "-o", "out.npy", "--max-memory", "1KiB"], "error: 0.000976562 MiB"),
+    ],
+)  # fmt: skip
+def test_usage_that_cannot_be_meant(many, command, said):
+    folder, *_ = many
+    assert said in run(folder, *command, expect=2).stderr
+
+
+def test_files_are_named_as_they_were_given(many):
+    folder, *_ = many
+    align = ("align", "feats.h5", "boxes.json", "-o")
+    for output, said in [
+        (["gone/out.npy"], "gone/out.npy: the folder gone does not exist"),
+        (["feats.h5"], "feats.h5 exists"),
+        (["out.npy", "--index", "gone/i.csv"], "gone/i.csv: the folder gone does not exist"),
+        (["out.npy", "--index", "out.npy"], "out.npy: the index is a CSV file"),
+    ]:
+        assert run(folder, *align, *output, expect=3).stderr.startswith(f"error: {said}\nhint: ")
+
+
+def test_bytes_that_are_not_utf8_are_shown_one_way(many, tmp_path):
+    folder, *_ = many
+    features, boxes = (tmp_path / os.fsdecode(name) for name in (b"caf\xe9.h5", b"caf\xe9.json"))
+    try:
+        boxes.write_text("[[1]]")
+    except OSError:
+        pytest.skip("names are UTF-8 here")
+    with h5py.File(features, "w") as file:
+        file["a"] = np.zeros(3)
+    for command, said in [
+        (["check", folder / "feats.h5", boxes], "caf\\xe9.json, box 0: expected array"),
+        (["check", features, folder / "boxes.json"], "caf\\xe9.h5 holds no feature maps"),
+        (["info", f"{features}.npy"], "caf\\xe9.h5.npy does not exist"),
+        (["info", f"{features}*.npy"], "caf\\xe9.h5*.npy"),
+    ]:
+        shown = run(tmp_path, *command, expect=3).stderr
+        assert said in shown
+        assert "udce9" not in shown

@@ -74,8 +74,8 @@ def column(values):
             "line",
         ),
         ("b.tsv", "y\tx\tw\th\timg\n2\t1\t3\t4\t 1 \n2\t1\t3\t4\t1\n", [0, 0], ["1"], [2, 3], "line"),
-        ("b.csv", 'file,cx,cy,w,h\n"a\nb",2.5,4,3,4\nc,2.5,4,3,4', [0, 1], ["a\nb", "c"], [3, 4], "line"),
-        ("b.csv", 'file,x1,y1,x2,y2\r\n"a\r\nb",1,2,4,6\r\n"a\r\nb",1,2,4,6', [0, 0], ["a\r\nb"], [3, 5], "line"),
+        ("b.csv", 'file,cx,cy,w,h\n"a\nb",2.5,4,3,4\nc,2.5,4,3,4', [0, 1], ["a\nb", "c"], [2, 4], "line"),
+        ("b.csv", 'file,x1,y1,x2,y2\r\n"a\r\nb",1,2,4,6\r\n"a\r\nb",1,2,4,6', [0, 0], ["a\r\nb"], [2, 4], "line"),
         ("b.csv", "x1,y1,x2,y2\r1,2,4,6\r1,2,4,6\r", None, None, [2, 3], "line"),
         ("b.csv", "batch_idx,left,top,right,bottom\n3,1,2,4,6\n0.0,1,2,4,6", [3, 0], None, [2, 3], "line"),
         (
@@ -340,6 +340,13 @@ def test_coco_files_without_boxes(read, content, message):
     assert "use instances_*.json" in caught.value.hint
 
 
+@pytest.mark.parametrize("name", ["images", "annotations"])
+def test_lists_of_a_coco_dataset_that_are_none(read, name):
+    with pytest.raises(BoxError, match=f"b.json {name}: expected array, got null") as caught:
+        read("b.json", json.dumps({"images": [], "annotations": []} | {name: None}))
+    assert caught.value.hint == f"In a COCO dataset, {name} is a list of objects."
+
+
 HEADER = "image_id,x1,y1,x2,y2\n"
 
 
@@ -360,9 +367,10 @@ HEADER = "image_id,x1,y1,x2,y2\n"
         (HEADER + "a,1,abc,3,4\n", "b.csv, line 2: y1 'abc' is not a number"),
         (HEADER + "a,1,2_0,3,4\n", "b.csv, line 2: y1 '2_0' is not a number"),
         (HEADER + " ,1,2,3,4\n", "b.csv, line 2: image_id is empty"),
-        (HEADER + '"a\nb",1,x,3,4\n', "b.csv, line 3: y1 'x' is not a number"),
+        (HEADER + '"a\nb",1,x,3,4\n', "b.csv, line 2: y1 'x' is not a number"),
         (HEADER.replace(",", ";") + "a;1,5;2;3;4\n", "b.csv, line 2: x1 '1,5' has a decimal comma"),
-        (HEADER + 'a,1,2,3,4\n"b,1,2,3,4\nc,1,2,3,4\n', "b.csv, line 4: unexpected end of data"),
+        (HEADER + 'a,1,2,3,4\n"b,1,2,3,4\nc,1,2,3,4\n', "b.csv, line 3: unexpected end of data"),
+        (HEADER + '"a\n\nb",1,2,3,4\n\nc,1,2,3\n', "b.csv, line 6: 4 cells under a header of 5"),
         (HEADER + "a\0,1,2,3,4\n", "b.csv, line 2: a NUL byte, so this is not a text in UTF-8"),
         (HEADER + "a" * 200_000 + ",1,2,3,4\n", "b.csv, line 2: field larger than field limit (131072)"),
         ("batch_index,x1,y1,x2,y2\n0.5,1,2,3,4", "b.csv, line 2: batch index 0.5 is not a whole number >= 0"),

@@ -1,6 +1,7 @@
 """`roicli check`: what align would do, where it would refuse, and the mistakes that it recognises."""
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -75,7 +76,7 @@ IN_IMAGE = np.array([WIDTH, HEIGHT, WIDTH, HEIGHT])
         (
             good_boxes()[:, [1, 0, 3, 2]],
             {},
-            "lie for the most part beyond their maps, but not with x and y exchanged: write x before y",
+            "reach beyond their maps, but not with x and y exchanged: write x before y",
         ),
         (good_boxes(), {"box_format": BoxFormat.XYWH}, "but not as xyxy: give --box-format xyxy"),
         (
@@ -168,8 +169,10 @@ C, H, W = 256, HEIGHT // STRIDE, WIDTH // STRIDE
     [
         ((H, W, C), {}, 200, f"maps of {H} channels, {W} cells high and {C} wide, are unusual: if they are stored the "
          f"other way, with {C} channels, give --layout hwc"),
-        ((C, H, W), {"layout": "hwc"}, 200, "but not with x and y exchanged: write x before y; nor if maps are stored "
-         "the other way: give --layout chw"),
+        ((C, H, W), {"layout": "hwc"}, 200, "but not if maps are stored the other way: give --layout chw"),
+        ((H, W, C), {}, 7, f"maps of {H} channels, {W} cells high and {C} wide, are unusual: if they are stored the "),
+        ((H, W, 64), {}, 60, f"maps of {H} channels, {W} cells high and 64 wide, are unusual: if they are stored the "
+         "other way, with 64 channels, give --layout hwc"),
         ((H, W, 8), {}, 200, "beyond their maps, but not if maps are stored the other way: give --layout hwc"),
         ((8, H, W), {"layout": "hwc"}, 7, "beyond their maps, but not if maps are stored the other way: give --layout"),
         ((7, 7, 2048), {"scale": 1 / 128}, 3, "maps of 7 channels, 7 cells high and 2048 wide, are unusual"),
@@ -203,7 +206,35 @@ def test_boxes_that_were_scaled_twice(tmp_path, scale):
     assert len(warnings) == 1
     assert warnings[0].startswith("all 200 boxes lie within the first ")
     assert warnings[0].endswith("of both sides of their maps: if boxes are in cells already, leave --spatial-scale out")
-    assert checked(tmp_path, boxes[:30] * scale, scale=scale)[1] == []  # which may be in a corner by chance
+    assert checked(tmp_path, boxes[:5] * scale, scale=scale)[1] == []  # which may be in a corner by chance
+
+
+@pytest.mark.parametrize(
+    ("scale", "words", "number"), [(1 / 8, "1/8", 60), (1 / 16, "1/16", 7), (1 / 16, "1/16", 200), (1 / 32, "1/32", 7)]
+)
+def test_a_scale_that_is_applied_twice(tmp_path, scale, words, number):
+    """Whether boxes become smaller than a cell or not."""
+    write_maps(tmp_path, 2, 64, math.ceil(HEIGHT * scale), math.ceil(WIDTH * scale))
+    boxes = good_boxes(number)
+    large = np.concatenate([boxes[:, :2], np.minimum(boxes[:, 2:] + 200, [WIDTH, HEIGHT])], axis=1)
+    for given in boxes, large:
+        assert checked(tmp_path, given, scale=scale)[1] == []
+        _, warnings, _ = checked(tmp_path, given, scale=scale**2)
+        assert len(warnings) == 1
+        assert f": is --spatial-scale right? {words} is the largest that would fit" in warnings[0]
+
+
+@pytest.mark.parametrize("channels", [40, 64, 256])
+@pytest.mark.parametrize("height", [368, 560, 640])
+def test_exchanged_axes_are_named_alone(tmp_path, channels, height):
+    """Not as a layout that would suit as well, but whose maps would be longer; however few leave their maps."""
+    write_maps(tmp_path, 2, channels, height // STRIDE, WIDTH // STRIDE)
+    boxes = good_boxes() * (1, height / HEIGHT, 1, height / HEIGHT)
+    _, warnings, _ = checked(tmp_path, boxes[:, [1, 0, 3, 2]])
+    assert len(warnings) == (height < WIDTH)
+    for warning in warnings:
+        assert warning.endswith(" beyond their maps, but not with x and y exchanged: write x before y")
+        assert int(warning.split(" of 200 boxes")[0]) > 20
 
 
 @pytest.mark.parametrize("number", [1, 3, 300])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import struct
+import subprocess
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -12,11 +13,12 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from driving import ROICLI
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from roicli.errors import FeatureError, FileError, RoicliError, UsageError
-from roicli.sources import open_source
+from roicli.sources import open_source, take_stock
 
 MAP = np.arange(30, dtype="f4").reshape(2, 3, 5)
 STACK = np.stack([MAP, MAP + 30])
@@ -557,3 +559,52 @@ def test_a_damaged_file_reads_or_is_refused(tmp_path: Path, name: str, data: st.
         arrays, named = [], str(path) in str(refusal)
     assert named
     assert all(array.ndim == 3 for array in arrays)
+
+
+def test_parts_of_a_virtual_map_that_cannot_all_be_opened(tmp_path):
+    """HDF5 would give zeros for the last of them."""
+    layout = h5py.VirtualLayout((40, 8, 8), "f4")
+    for number in range(40):
+        with h5py.File(tmp_path / f"{number}.h5", "w") as file:
+            file["part"] = np.full((8, 8), number + 1, "f4")
+        layout[number] = h5py.VirtualSource(f"{number}.h5", "part", (8, 8))
+    with h5py.File(tmp_path / "maps.h5", "w") as file:
+        file.create_virtual_dataset("map", layout)
+    (tmp_path / "boxes.json").write_text("[[0, 0, 5, 5]]")
+    command = [*("sh", "-c", 'ulimit -n "$0" && exec "$@"')]
+    for limit in (32, 44, 48, 200):
+        align = [ROICLI, "align", "maps.h5", "boxes.json", "-o", "out.npy", "--quiet", "--overwrite"]
+        done = subprocess.run([*command, str(limit), *align], cwd=tmp_path, capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            assert limit > 40
+            assert (np.load(tmp_path / "out.npy")[0, :, 3, 3] == np.arange(1, 41)).all()
+        else:
+            assert limit < 200
+            assert done.stderr.splitlines() == [
+                "error: maps.h5, dataset /map cannot be read: Too many open files",
+                "hint: Raise the limit of open files (ulimit -n).",
+            ]
+
+
+def test_damaged_and_numerous_chunks_are_told_by_their_dataset(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("maps", data=np.ones((2, 8, 8, 8), "f4"), chunks=(1, 4, 8, 8), compression="gzip")
+        file.create_dataset("/many/maps", (5000, 1024, 1, 1), "f4", chunks=(1, 1, 1, 1))
+    data = (tmp_path / "a.h5").read_bytes()
+    with pytest.raises(FeatureError, match="dataset /many/maps lies in 5,120,000 chunks, too many") as caught:
+        open_source(tmp_path / "a.h5", dataset="/many/maps").read(0)
+    assert "h5repack" in caught.value.hint
+    # Version 1 trees of type 1 are those of chunks.
+    (tmp_path / "a.h5").write_bytes(data.replace(b"TREE\x01", b"XXXX\x01"))
+    for look in open_source, take_stock:
+        with pytest.raises(FileError, match=r"a\.h5, dataset /maps cannot be read"):
+            look(tmp_path / "a.h5")
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".h5"])
+def test_an_empty_file_is_not_to_be_renamed(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(b"")
+    with pytest.raises(FileError, match="it is empty") as caught:
+        open_source(path)
+    assert caught.value.hint == "Copy or download the file again, or write it anew."

@@ -65,7 +65,7 @@ def temporary_folder(needed: int) -> Iterator[Path]:
     if free < needed:
         raise OutputError(
             f"the files of the benchmark need {needed / 1e9:.1f} GB, {place} has {free / 1e9:.1f} GB free",
-            "Set TMPDIR to a folder of a larger disk, or give --quick.",
+            "Set TMPDIR to a folder of a larger disk, or go without files, by --only engine.",
         )
     with tempfile.TemporaryDirectory(prefix="roicli-bench-") as folder:
         yield Path(folder)

@@ -67,17 +67,21 @@ def read_csv(path: Path, box_format: BoxFormat | None) -> tuple[BoxTable, tuple[
         said = _SEPARATOR_LINE.fullmatch(first)
         delimiter = said[1] if said else max(",;\t", key=first.count)
         file.seek(0)
+        line = 1  # on which a row begins: a quoted cell may go over several
         reader = csv.reader(_lines(file, path), delimiter=delimiter, skipinitialspace=True, strict=True)
         try:
             if said:
                 next(reader)
+                line = 2
             header = [name.strip() for name in next(reader, [])]
-            columns = _find_columns(header, box_format, f"{path}, line {2 if said else 1}")
+            columns = _find_columns(header, box_format, f"{path}, line {line}")
+            line = reader.line_num + 1
             for row in reader:
                 if any(row):  # spreadsheets may end a file in rows of nothing
-                    _add_row(builder, reader.line_num, row, columns, header, f"{path}, line {reader.line_num}")
+                    _add_row(builder, line, row, columns, header, f"{path}, line {line}")
+                line = reader.line_num + 1
         except csv.Error as error:
-            raise BoxError(f"{path}, line {reader.line_num}: {error}", "Look for a quote without its pair.") from error
+            raise BoxError(f"{path}, line {line}: {error}", "Look for a quote without its pair.") from error
     notes: tuple[str, ...] = ()
     if box_format not in (None, columns.box_format):
         names = ", ".join(header[position] for position in columns.box)

@@ -74,4 +74,6 @@ def _refusal(error: DecodeError, where: str) -> BoxError:
     reason, _, place = str(error).replace("`", "").partition(" - at $")
     place = place.removeprefix(".")
     hint = NO_BOX_HINT if reason.endswith("required field bbox") else _BOX_HINT
+    if list_name := re.fullmatch("images|annotations", place):
+        hint = f"In a COCO dataset, {list_name[0]} is a list of objects."
     return BoxError(f"{where}{place and ' ' + place}: {reason[:1].lower()}{reason[1:]}", hint)

@@ -13,7 +13,7 @@ import click
 
 from roicli.cli.options import (
     FILE,
-    FILES,
+    PATTERN,
     input_options,
     make_spec,
     memory,
@@ -59,7 +59,7 @@ def _shard(ctx: click.Context, param: click.Parameter, value: str | None) -> Sha
 
 
 @click.command(short_help="Pool the boxes of a file from feature maps in files.")
-@click.argument("features", type=FILES)
+@click.argument("features", type=PATTERN)
 @click.argument("boxes", type=FILE)
 @click.option(
     "-o",

@@ -9,11 +9,11 @@ from typing import Any
 import click
 
 from roicli.cli.lines import say
-from roicli.cli.options import FILE, FILES, input_options, make_spec, pool_options, reduce_option, row_options
+from roicli.cli.options import FILE, PATTERN, input_options, make_spec, pool_options, reduce_option, row_options
 
 
 @click.command(short_help="See what align would do, and whether the boxes make sense.")
-@click.argument("features", type=FILES)
+@click.argument("features", type=PATTERN)
 @click.argument("boxes", type=FILE)
 @pool_options
 @reduce_option

@@ -6,11 +6,11 @@ import json
 
 import click
 
-from roicli.cli.options import FILES
+from roicli.cli.options import PATTERN
 
 
 @click.command(short_help="Describe a file of feature maps, boxes or pooled features.")
-@click.argument("file", type=FILES)
+@click.argument("file", type=PATTERN)
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 def info(file: str, as_json: bool) -> None:
     """Describe FILE: what roicli reads, and what it wrote.

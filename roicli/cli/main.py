@@ -12,7 +12,7 @@ import click
 
 from roicli import __version__, signals
 from roicli.cli.lines import fitted, say
-from roicli.cli.streams import prepare_streams
+from roicli.cli.streams import STDOUT, prepare_streams
 from roicli.errors import RoicliError
 
 # Workers are ours; a BLAS that starts threads at its import would only cost memory. Must be set before NumPy loads.
@@ -55,9 +55,8 @@ class Roicli(click.Group):
         prepare_streams()
         try:
             return super().main(*args, **extra)
-        except OSError as error:  # standard output, which is a full disk
-            _mute_stdout()
-            _fail(f"cannot print: {error.strerror}", "", RoicliError.exit_code, error)
+        except OSError as error:
+            _fail_of_system(error)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command."""
@@ -81,9 +80,7 @@ class Roicli(click.Group):
         except MemoryError as error:
             _fail("memory ran out", "Pool fewer bins or smaller maps at once.", RoicliError.exit_code, error)
         except OSError as error:
-            _mute_stdout()
-            where = f"{error.filename}: " if error.filename else ""
-            _fail(f"{where}{error.strerror or error}", "", RoicliError.exit_code, error)
+            _fail_of_system(error)
         except Exception as error:
             if ctx.params["debug"]:
                 raise
@@ -118,6 +115,15 @@ def _fail(message: str, hint: str, exit_code: int, error: BaseException) -> NoRe
     if kept := _kept(error):
         say(f"note: {kept}")
     sys.exit(exit_code)
+
+
+def _fail_of_system(error: OSError) -> NoReturn:
+    _mute_stdout()
+    where = f"{error.filename}: " if error.filename else ""
+    hint = "Check its permissions, and those of its folder." if isinstance(error, PermissionError) else ""
+    if error.filename == STDOUT:
+        hint = "Send it to a file on a disk that has room, or to a pipe."
+    _fail(f"{where}{error.strerror or error}", hint, RoicliError.exit_code, error)
 
 
 def _kept(error: BaseException) -> str:

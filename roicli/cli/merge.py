@@ -7,12 +7,12 @@ from pathlib import Path
 
 import click
 
-from roicli.cli.options import FILE, FILES
+from roicli.cli.options import FILE, PATTERN
 
 
 @click.command(short_help="Join the parts of a job that was shared out.")
 @click.argument("output", metavar="OUT", type=FILE)
-@click.argument("parts", metavar="PART...", type=FILES, nargs=-1, required=True)
+@click.argument("parts", metavar="PART...", type=PATTERN, nargs=-1, required=True)
 @click.option("--virtual", is_flag=True, help="HDF5: refer to the features in the parts instead of copying them.")
 @click.option("--overwrite", is_flag=True, help="Replace an output that exists.")
 @click.option("--quiet", is_flag=True, help="Say nothing but errors.")

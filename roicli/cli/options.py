@@ -16,10 +16,21 @@ if TYPE_CHECKING:
     from roicli.spec import Mode, Op, PoolSpec
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class _Name(click.Path):
+    """A name that is not empty, which Path would take for the current folder."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not value:
+            self.fail("the name is empty.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 # Whether a file can be read is for its reader to say, which names it and the remedy.
-FILE = click.Path(path_type=Path, readable=False)
+FILE = _Name(path_type=Path, readable=False)
 # A file, a folder or a quoted pattern, kept as it was typed; a shell completes it.
-FILES = click.Path(readable=False)
+PATTERN = _Name(path_type=str, readable=False)
 _UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 
 

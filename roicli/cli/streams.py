@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
+STDOUT = "standard output"
+
 
 class _Forgiving(io.FileIO):
     """A file that drops what it cannot take: a full disk, a closed terminal, a pipe that nobody reads."""
@@ -21,16 +23,31 @@ class _Forgiving(io.FileIO):
             return memoryview(data).nbytes
 
 
+class _Named(io.FileIO):
+    """A file that says, of what it cannot take, that it is standard output."""
+
+    def write(self, data: ReadableBuffer, /) -> int | None:  # type: ignore[override]  # None as FileIO has it
+        try:
+            return super().write(data)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, STDOUT) from error
+
+
 def prepare_streams() -> None:
     """Keep notes that cannot be told from ending a job, and files of a job from being taken for a stream."""
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:  # the next file to be opened would get this number, and what libraries print would go there
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
-    if isinstance(sys.stdout, io.TextIOWrapper):  # an id that a terminal cannot show must not end a job
-        sys.stdout.reconfigure(errors="backslashreplace")
-    error = sys.stderr
-    if error is sys.__stderr__ and error is not None:  # a caller's own is left alone
+            # What is printed for somebody must not be lost in silence, so nothing can be written there.
+            mode = os.O_RDONLY if number == 1 else os.O_RDWR
+            os.set_inheritable(os.open(os.devnull, mode), True)
+    # A caller's own streams are left alone. An id that a terminal cannot show must not end a job.
+    output, error = sys.stdout, sys.stderr
+    if output is sys.__stdout__:
+        encoding, on_screen = ("utf-8", False) if output is None else (output.encoding, output.line_buffering)
+        named = io.BufferedWriter(_Named(1, "w", closefd=False))
+        sys.stdout = io.TextIOWrapper(named, encoding, "backslashreplace", line_buffering=on_screen)
+    if error is sys.__stderr__ and error is not None:
         raw = _Forgiving(error.fileno(), "w", closefd=False)
         sys.stderr = io.TextIOWrapper(io.BufferedWriter(raw), error.encoding, "backslashreplace", line_buffering=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from roicli.cli.lines import say
-from roicli.cli.options import FILE, FILES, input_options, make_spec, pool_options, sampling_ratio
+from roicli.cli.options import FILE, PATTERN, input_options, make_spec, pool_options, sampling_ratio
 from roicli.cli.plain import plain
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def convention(text: str) -> dict[str, Any]:
 
 
 @click.command()
-@click.argument("features", type=FILES)
+@click.argument("features", type=PATTERN)
 @click.argument("boxes", type=FILE, required=False)
 @click.option(
     "--roi",

@@ -96,6 +96,8 @@ def align(job: AlignJob, listener: Listener) -> RunReport:
         Any of its kinds; the message names the file, and the row or dataset.
     """
     check_output(job.output)
+    if job.index is not None:
+        IndexFile.check(job.index, overwrite=True)
     with telling() as tell, claimed(path for path in (job.output, job.index) if path is not None) as beat:
         past = find_unfinished(job.output, resume=job.resume, overwrite=job.overwrite)
         if past is not None:

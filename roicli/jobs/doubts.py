@@ -6,7 +6,8 @@ if that would put nearly all of them where boxes belong.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,15 +15,16 @@ from numpy.typing import NDArray
 
 from roicli.boxes import BoxFormat, BoxTable, find_bad_boxes, from_xyxy, to_xyxy
 from roicli.extents import shares_inside
-from roicli.jobs.layouts import MANY, NEARLY_ALL, ON_MAP, doubt_layout, fits, other_layout
+from roicli.jobs.layouts import NEARLY_ALL, ON_MAP, doubt_layout, fits, other_layout
 from roicli.jobs.prepare import PoolJob, Prepared
 from roicli.jobs.wording import some_of, verb
-from roicli.spec import MIN_SCALE, PoolSpec
+from roicli.spec import MAX_SCALE, MIN_SCALE, PoolSpec
 
 # By so much may boxes in 0..1 of the image leave it, since corners are made of rounded centres and widths.
 _ROUNDED = 0.01
-# Many boxes that all lie in the same corner, up to this part of both sides of their maps, do not by chance.
-_CORNER = 0.26
+# So many boxes that all lie in the same corner, up to this part of both sides of their maps, do not by chance; fewer do
+# not in a smaller one.
+_MANY, _CORNER = 100, 0.26
 # Images are rarely reduced further by a network.
 _STRIDES = (2, 4, 8, 16, 32, 64, 128)
 
@@ -72,13 +74,16 @@ def doubt_places(job: PoolJob, work: Prepared) -> Iterator[str]:
     shares = shares_inside(boxes, sizes, spec)
     beyond, reaching = int((shares < 0.5).sum()), int((shares < ON_MAP).sum())
     if reaching > len(boxes) / 10:
-        remedies = filter(None, (_other_reading(job, work, good), other_layout(job, work, good)))
-        remedy = "".join(f"{link} {found}" for link, found in zip((", but not", "; nor"), remedies, strict=False))
-        if not remedy and beyond > len(boxes) / 2:
-            remedy = _other_scale(job, boxes, sizes, spec)
+        most = beyond > len(boxes) / 2
+        found = (
+            other_layout(job, work, good, longer=False)
+            or _other_reading(job, work, good)
+            or other_layout(job, work, good, longer=True)
+        )
+        remedy = f", but not {found}" if found else _other_scale(job, boxes, sizes, spec) if most else ""
         if remedy:
-            number = beyond or reaching
-            lies = verb(number, "lies", "lie") + " for the most part" if beyond else verb(number, "reaches", "reach")
+            number = beyond if most else reaching
+            lies = verb(number, "lies", "lie") + " for the most part" if most else verb(number, "reaches", "reach")
             yield f"{some_of(number, len(boxes))} {lies} beyond {verb(number, 'its map', 'their maps')}{remedy}"
             return
     yield from doubt_layout(job, work, good)
@@ -93,15 +98,22 @@ def _doubt_extents(
     small = int((np.abs(boxes[:, 2:] - boxes[:, :2]) * spec.spatial_scale < 1).all(axis=1).sum())
     reach = (boxes[:, 2:] * spec.spatial_scale / sizes[:, :2]).max(axis=0)
     twice = spec.spatial_scale < 1 and fits(boxes, sizes, replace(spec, spatial_scale=1.0))
-    remedy = ": if boxes are in cells already, leave --spatial-scale out" if twice else ""
+    larger = None
+    if len(boxes) > 1 and not job.normalized:  # one box may lie anywhere
+        larger = _largest_scale(boxes, sizes, spec, _STRIDES[::-1])
+    remedy = ""
+    if twice:
+        remedy = ": if boxes are in cells already, leave --spatial-scale out"
+    elif larger is not None and larger <= 1 and (reach * larger > spec.spatial_scale / 2).all():
+        remedy = f": is --spatial-scale right? {_in_words(larger, boxes)}"
     if small > len(boxes) * (0.5 if twice else 0.9):
         are = verb(small, "is smaller than one cell of its map", "are smaller than one cell of their maps")
         yield f"{some_of(small, len(boxes))} {are}{remedy}"
-    elif len(boxes) >= MANY and reach.max() <= _CORNER:
+    elif reach.max() <= _CORNER * min(math.sqrt(len(boxes) / _MANY), 1):
         # Boxes that were scaled twice would fill their maps without it.
         if job.normalized:
             remedy = ": were they divided by the size of the image twice?"
-        elif not (twice and (reach > spec.spatial_scale / 2).all()):
+        elif not remedy or (twice and not (reach > spec.spatial_scale / 2).all()):
             return
         yield f"all {len(boxes):,} boxes lie within the first {reach.max():.0%} of both sides of their maps{remedy}"
 
@@ -124,16 +136,29 @@ def _other_scale(job: PoolJob, boxes: NDArray[np.float64], sizes: NDArray[np.flo
     if job.normalized:
         return ": if boxes are in pixels, leave --normalized out and give --spatial-scale"
     asked = "is the spatial scale forgotten?" if spec.spatial_scale == 1 else "is --spatial-scale right?"
-    for stride in _STRIDES:
-        scale = spec.spatial_scale / stride
-        if scale >= MIN_SCALE and fits(boxes, sizes, replace(spec, spatial_scale=scale)):
-            words = f"1/{1 / scale:.0f}" if (1 / scale).is_integer() else f"{scale:g}"
-            # One box may lie anywhere: that it fits says little.
-            give = f", --spatial-scale {words}" if len(boxes) > 1 else ""
-            return f": {asked} {words} is the largest that would fit{give}"
+    scale = _largest_scale(boxes, sizes, spec, [1 / stride for stride in _STRIDES])
+    if scale is not None:
+        return f": {asked} {_in_words(scale, boxes)}"
     if (boxes[:, 2:] <= 0).any(axis=1).mean() > 0.5:
         return ", on the left or above, which no spatial scale would change"
     return ": is --spatial-scale right?"
+
+
+def _largest_scale(
+    boxes: NDArray[np.float64], sizes: NDArray[np.float64], spec: PoolSpec, factors: Sequence[float]
+) -> float | None:
+    """Find the first of some factors, descending, by which the scale puts boxes onto their maps."""
+    for scale in (spec.spatial_scale * factor for factor in factors):
+        if MIN_SCALE <= scale <= MAX_SCALE and fits(boxes, sizes, replace(spec, spatial_scale=scale)):
+            return scale
+    return None
+
+
+def _in_words(scale: float, boxes: NDArray[np.float64]) -> str:
+    words = f"1/{1 / scale:.0f}" if (1 / scale).is_integer() else f"{scale:g}"
+    # One box may lie anywhere: that it fits says little.
+    give = f", --spatial-scale {words}" if len(boxes) > 1 else ""
+    return f"{words} is the largest that would fit{give}"
 
 
 def _in_unit(boxes: NDArray[np.float64]) -> bool:

@@ -122,8 +122,10 @@ def trace(job: TraceJob, note: Callable[[str], None]) -> Traced:
     RoicliError
         A RoI, bin, channel or image that is not there; the message gives the valid range.
     """
-    if (job.boxes is None) == (job.box is None):
-        raise UsageError("one source of the box is needed", "Give a box file or --box x1,y1,x2,y2, not both.")
+    if job.boxes is None and job.box is None:
+        raise UsageError("there is no box to trace", "Give a box file, or --box x1,y1,x2,y2.")
+    if job.boxes is not None and job.box is not None:
+        raise UsageError("a box file and --box say two boxes to trace", "Leave one of them out.")
     if job.boxes is not None:
         source, index, given, origin = _from_file(job, job.boxes, note)
     else:

@@ -57,7 +57,9 @@ def _beside(path: Path) -> dict[str, Any]:
         if file_size(beside) > _SHARD_FILE_BYTES:
             raise FileError(f"{beside} is too large to say which rows {path} holds", HINT)
         said = json.loads(beside.read_bytes())
-        return {"parameters": dict(said["parameters"]), "output_rows": said["output_rows"]}
+        if not isinstance(said, dict) or not isinstance(said.get("parameters"), dict) or "output_rows" not in said:
+            raise not_ours(str(beside))
+        return {"parameters": said["parameters"], "output_rows": said["output_rows"]}
 
 
 def _rows(path: Path, said: Any, count: int) -> dict[str, NDArray[Any]]:

@@ -23,7 +23,7 @@ _HINTS = dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "Free some dis
 
 def check_name(path: Path, *, overwrite: bool) -> None:
     """Refuse a name that cannot or must not be written."""
-    path = Path(os.path.realpath(path))
+    path = led_to(path)
     if not path.parent.is_dir():
         raise OutputError(f"{path}: the folder {path.parent} does not exist", "Make it first, or name another.")
     if path.is_symlink():

@@ -129,7 +129,7 @@ def wrong_content(path: Path, expected: str) -> FileError:
         start = file.read(32)
     found = next((name for magic, name in _SIGNATURES.items() if start.startswith(magic)), "")
     if not start:
-        found = "empty"
+        return FileError(f"{path} is not {expected}: it is empty", COPY_AGAIN)
     described = f"it is {found}" if found else f"it begins with {start[:8]!r}"
     return FileError(f"{path} is not {expected}: {described}", "Rename it to its true format, or write it anew.")
 

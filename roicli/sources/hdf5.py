@@ -16,7 +16,7 @@ from roicli.sources.chunks import Chunks
 from roicli.sources.files import StoredArray, file_size, printable, reading, wrong_content
 from roicli.sources.hdf5_heap import check_strings
 from roicli.sources.hdf5_index import ChunkIndex
-from roicli.sources.hdf5_storage import check_parts, check_storage, other_files, shape_of
+from roicli.sources.hdf5_storage import check_descriptors, check_parts, check_storage, other_files, shape_of
 from roicli.sources.hdf5_tree import find_maps, members, name_of, raw
 
 # What the text of an id takes in memory, at the least.
@@ -83,6 +83,7 @@ class Hdf5Source(MapSource):
             check_storage(dataset, where, None, least_bytes=_ID_BYTES)
             if dataset.is_virtual:
                 check_parts(dataset, where)
+                check_descriptors(dataset, None)
             if dataset.dtype.kind == "O":
                 check_strings(dataset, where)
             elif dataset.chunks:
@@ -122,6 +123,8 @@ class Hdf5Source(MapSource):
             with reading(where):
                 if plain:
                     return plain.map(item)
+                if dataset.is_virtual:
+                    check_descriptors(dataset, item)
                 values = self._unpacked(dataset, item) if dataset.chunks else None
                 return np.asarray(dataset[() if item is None else item]) if values is None else values
 

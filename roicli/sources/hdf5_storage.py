@@ -6,6 +6,8 @@ Left alone it reads zeros for a virtual part that is missing, and any file of th
 from __future__ import annotations
 
 import math
+import os
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,9 @@ from roicli.sources.files import COPY_AGAIN, check_ratio, file_size, printable, 
 # kept, in some 50 bytes each.
 _MOST_CHUNKS = 2**18
 _MOST_CHUNKS_IN_ALL = 2**22
+
+# What HDF5 may open for a moment beside the files of the parts.
+_MORE_DESCRIPTORS = 2
 
 
 def check_storage(dataset: Any, where: str, item: int | None, least_bytes: int = 4) -> None:
@@ -33,7 +38,10 @@ def check_storage(dataset: Any, where: str, item: int | None, least_bytes: int =
         along = [-(-length // size) for length, size in zip(dataset.shape, dataset.chunks, strict=True)]
         count = math.prod(along if item is None else along[1:])
         if count > _MOST_CHUNKS or (count := math.prod(along)) > _MOST_CHUNKS_IN_ALL:
-            raise FeatureError(f"{where} lies in {count:,} chunks", "Write it anew in larger chunks.")
+            raise FeatureError(
+                f"{where} lies in {count:,} chunks, too many to look up",
+                "Write it anew in larger chunks, for example with h5repack (option -l).",
+            )
 
 
 def _check_external(path: Path, stop: int, dataset: Any, where: str) -> None:
@@ -83,6 +91,27 @@ def check_parts(dataset: Any, where: str) -> None:
                 raise FileError(
                     f"{where} needs a virtual part of shape {extent}, {name} of {file_name} is {part.shape}", COPY_AGAIN
                 )
+
+
+def check_descriptors(dataset: Any, item: int | None) -> None:
+    """Raise OSError if the system would not open the files of all parts of a virtual dataset, or of one item, at once.
+
+    HDF5 would read zeros for those that it could not open.
+    """
+    sources = dataset.virtual_sources()
+    files = {source.file_name for source in sources if item is None or _may_reach(source, item)}
+    with ExitStack() as stack:
+        for _ in range(len(files) + _MORE_DESCRIPTORS):
+            stack.enter_context(Path(os.devnull).open("rb", buffering=0))
+
+
+def _may_reach(source: Any, item: int) -> bool:
+    """Whether a virtual part may hold values of an item of the leading axis."""
+    try:
+        first, last = source.vspace.get_select_bounds()
+    except (RuntimeError, ValueError):  # without limits
+        return True
+    return bool(first[0] <= item <= last[0])
 
 
 def shape_of(dataset: Any, where: str) -> tuple[int, ...]:

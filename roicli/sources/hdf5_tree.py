@@ -8,7 +8,7 @@ from typing import Any
 from roicli.errors import FeatureError, RoicliError
 from roicli.sources.base import check_map, is_poolable
 from roicli.sources.choose import LISTED, Choice, choose, listing
-from roicli.sources.files import natural_key, printable
+from roicli.sources.files import natural_key, printable, reading
 from roicli.sources.hdf5_storage import shape_of
 
 # Opening a dataset takes some 50 microseconds, so that only this many members of a group, and of a file, are opened
@@ -105,7 +105,8 @@ def _address(item: Any) -> tuple[int, int]:
     """Tell a group or dataset from others without keeping it open, which takes memory for all of its path."""
     import h5py
 
-    info = h5py.h5o.get_info(item.id)
+    with reading(f"{printable(item.file.filename)}, dataset {name_of(item)}"):  # of which chunks are looked at too
+        info = h5py.h5o.get_info(item.id)
     return info.fileno, info.addr
 
 

@@ -142,8 +142,11 @@ def _of_hdf5(path: Path) -> Inventory:
             for name in taken:
                 item = group[raw(name)]
                 if isinstance(item, h5py.Dataset):
-                    shape = shape_of(item, f"{path}, dataset {name_of(item)}")
-                    yield name_of(item).lstrip("/"), _kind(item, shape), item.id.get_storage_size()
+                    where = f"{path}, dataset {name_of(item)}"
+                    shape = shape_of(item, where)
+                    with reading(where):
+                        stored = item.id.get_storage_size()
+                    yield name_of(item).lstrip("/"), _kind(item, shape), stored
                 elif isinstance(item, h5py.Group):
                     pending.append(item)
 
