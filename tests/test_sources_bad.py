@@ -18,7 +18,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from roicli.errors import FeatureError, FileError, RoicliError, UsageError
-from roicli.sources import open_source, take_stock
+from roicli.sources import open_source
+from roicli.sources.inventory import take_stock
 
 MAP = np.arange(30, dtype="f4").reshape(2, 3, 5)
 STACK = np.stack([MAP, MAP + 30])

@@ -138,7 +138,7 @@ def _paths(job: MergeJob) -> list[Path]:
         if os.path.lexists(text) or not glob.has_magic(text):
             paths.append(Path(text))
         elif not (matches := sorted(glob.glob(text))):  # noqa: PTH207 (Path.glob takes hidden files)
-            raise FileError(f"no file matches {text!r}", "Check the folder and the pattern.")
+            raise FileError(f"no file matches {text}", "Check the folder and the pattern.")
         else:
             paths += map(Path, matches)
     kind = _kind(job.output)

@@ -58,7 +58,7 @@ def open_source(pattern: str | Path, *, dataset: str | None = None, layout: Layo
         return _open_path(Path(pattern), dataset, layout)
     matches = sorted(_matches(pattern), key=natural_key)
     if not matches:
-        raise FileError(f"no file matches {pattern!r}", "Check the folder and the pattern.")
+        raise FileError(f"no file matches {pattern}", "Check the folder and the pattern.")
     parts = [_open_path(Path(match), dataset, layout) for match in matches]
     return parts[0] if len(parts) == 1 else ManySource(pattern, parts)
 
