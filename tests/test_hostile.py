@@ -318,6 +318,28 @@ def test_info_opens_no_pipe_behind_a_virtual_dataset(tmp_path: Path):
     assert "pipe or a device" in done.stderr
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell that limits open files is needed")
+def test_virtual_parts_that_cannot_be_opened_are_no_zeros(tmp_path: Path):
+    parts, layout = 70, h5py.VirtualLayout((70, 4, 4), np.float32)
+    for part in range(parts):
+        with h5py.File(tmp_path / f"part{part}.h5", "w") as file:
+            file["x"] = np.full((4, 4), part + 1, np.float32)
+        layout[part] = h5py.VirtualSource(f"part{part}.h5", "x", (4, 4))
+    with h5py.File(tmp_path / "maps.h5", "w", libver="latest") as file:
+        file.create_virtual_dataset("a", layout)
+    (tmp_path / "boxes.json").write_text('{"a": [[0, 0, 3, 3]]}')
+    command = [ROICLI, "align", "maps.h5", "boxes.json", "-o", "out.npy", "--size", "1", "--workers", "1"]
+    for limit in (64, 256):
+        limited = ["sh", "-c", f'ulimit -n {limit}; exec "$@"', "sh", *command]
+        done = subprocess.run(limited, cwd=tmp_path, capture_output=True, text=True, check=False)
+        if limit < parts:
+            assert (done.returncode, (tmp_path / "out.npy").exists()) == (3, False)
+            assert "maps.h5, dataset /a cannot be read: Too many open files" in done.stderr
+        else:
+            assert done.returncode == 0
+            np.testing.assert_array_equal(np.load(tmp_path / "out.npy").ravel(), np.arange(1, parts + 1))
+
+
 def test_limits_leave_room_for_work(tmp_path: Path):
     np.save(tmp_path / "maps.npy", STACK)
     (tmp_path / "boxes.json").write_text("[[0, 0, 0, 2, 2]]")

@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 import pytest
 
-from roicli.sources import FeatureSource, open_source
+from roicli.sources import FeatureSource, hdf5_virtual, open_source
 
 DTYPES = ["<f2", ">f2", "<f4", ">f4", "<f8", ">f8", "u1", "i1", "<i2", ">i4", "<u8"]
 
@@ -376,3 +376,25 @@ def test_a_virtual_dataset_grows_with_its_part(tmp_path: Path):
         file.create_virtual_dataset("maps", layout)
     source = open_source(tmp_path / "whole.h5")
     np.testing.assert_array_equal([source.read(i) for i in range(len(source.ids))], maps)
+
+
+def test_each_part_of_a_virtual_dataset_is_looked_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    maps = np.arange(6 * 8, dtype=np.float32).reshape(6, 2, 2, 2)
+    layout = h5py.VirtualLayout(maps.shape, np.float32)
+    for part in range(3):
+        with h5py.File(tmp_path / f"part{part}.h5", "w") as file:
+            file["x"] = maps[2 * part : 2 * part + 2]
+        layout[2 * part : 2 * part + 2] = h5py.VirtualSource(f"part{part}.h5", "x", (2, 2, 2, 2))
+    with h5py.File(tmp_path / "whole.h5", "w", libver="latest") as file:
+        file.create_virtual_dataset("maps", layout)
+    looked = []
+    check_part = hdf5_virtual._check_part
+    monkeypatch.setattr(
+        hdf5_virtual, "_check_part", lambda source, path, where: looked.append(path) or check_part(source, path, where)
+    )
+    source = open_source(tmp_path / "whole.h5")
+    for index in range(6):
+        assert source.info(index).shape == (2, 2, 2)
+        np.testing.assert_array_equal(source.read(index), maps[index])
+    assert looked == [tmp_path / f"part{part}.h5" for part in range(3)]
+    assert set(source.paths) == {str(tmp_path / name) for name in ("whole.h5", "part0.h5", "part1.h5", "part2.h5")}

@@ -16,8 +16,9 @@ from roicli.sources.chunks import Chunks
 from roicli.sources.files import StoredArray, file_size, printable, reading, wrong_content
 from roicli.sources.hdf5_heap import check_strings
 from roicli.sources.hdf5_index import ChunkIndex
-from roicli.sources.hdf5_storage import check_descriptors, check_parts, check_storage, other_files, shape_of
+from roicli.sources.hdf5_storage import check_storage, external_files
 from roicli.sources.hdf5_tree import find_maps, members, name_of, raw
+from roicli.sources.hdf5_virtual import VirtualParts, shape_of
 
 # What the text of an id takes in memory, at the least.
 _ID_BYTES = 16
@@ -38,7 +39,7 @@ class Hdf5Source(MapSource):
 
     def __init__(self, path: Path, layout: Layout, dataset: str | None) -> None:
         super().__init__(path, layout)
-        self._sound: set[str] = set()  # virtual datasets whose parts are all there
+        self._virtual: dict[str, VirtualParts] = {}
         self._others: set[str] = set()
         self._plain: dict[str, StoredArray] = {}  # datasets found in one piece; workers need not look them up again
         with reading(self.name):
@@ -82,8 +83,7 @@ class Hdf5Source(MapSource):
         def load() -> NDArray[Any]:
             check_storage(dataset, where, None, least_bytes=_ID_BYTES)
             if dataset.is_virtual:
-                check_parts(dataset, where)
-                check_descriptors(dataset, None)
+                VirtualParts.check(dataset, where).check_descriptors(None)
             if dataset.dtype.kind == "O":
                 check_strings(dataset, where)
             elif dataset.chunks:
@@ -107,7 +107,7 @@ class Hdf5Source(MapSource):
         if plain is None:
             with reading(where):
                 dataset = self._look_up(path, where)
-                shape, dtype = shape_of(dataset, where), dataset.dtype
+                shape, dtype = dataset.shape or (), dataset.dtype
                 start = _start(dataset)
                 if start is not None:
                     plain = self._plain[path] = StoredArray(self.path, start, shape, dtype)
@@ -123,8 +123,8 @@ class Hdf5Source(MapSource):
             with reading(where):
                 if plain:
                     return plain.map(item)
-                if dataset.is_virtual:
-                    check_descriptors(dataset, item)
+                if parts := self._virtual.get(path):
+                    parts.check_descriptors(item)
                 values = self._unpacked(dataset, item) if dataset.chunks else None
                 return np.asarray(dataset[() if item is None else item]) if values is None else values
 
@@ -137,11 +137,11 @@ class Hdf5Source(MapSource):
         dataset = self._own_handle()[raw(path)]
         if not isinstance(dataset, h5py.Dataset):
             raise FeatureError(f"{where} is a group, not a map", "Keep maps and groups apart.")
-        if dataset.is_virtual and path not in self._sound:
-            check_parts(dataset, where)
-            self._sound.add(path)
-        if dataset.is_virtual or dataset.external:
-            self._others |= other_files(dataset)
+        if dataset.is_virtual and path not in self._virtual:
+            self._virtual[path] = VirtualParts.check(dataset, where)
+            self._others |= set(self._virtual[path].paths) - {dataset.file.filename}
+        elif dataset.external:
+            self._others |= external_files(dataset)
         return dataset
 
     def _unpacked(self, dataset: Any, item: int | None) -> NDArray[Any] | None:

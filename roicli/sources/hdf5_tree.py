@@ -9,7 +9,7 @@ from roicli.errors import FeatureError, RoicliError
 from roicli.sources.base import check_map, is_poolable
 from roicli.sources.choose import LISTED, Choice, choose, listing
 from roicli.sources.files import natural_key, printable, reading
-from roicli.sources.hdf5_storage import shape_of
+from roicli.sources.hdf5_virtual import shape_of
 
 # Opening a dataset takes some 50 microseconds, so that only this many members of a group, and of a file, are opened
 # to see what they are. The rest of a larger group of maps is taken for maps until one is asked for.
