@@ -286,6 +286,6 @@ def cells_in_reach(boxes: NDArray[np.floating[Any]], height: int, width: int, sp
     for axis, length in ((1, height), (0, width)):
         scaled = boxes[:, axis::2].astype(np.float64) * spec.spatial_scale
         spare = 3 + 1e-6 * np.abs(scaled).max(initial=0)
-        first, stop = scaled.min(initial=length) - spare, scaled.max(initial=0) + spare
-        ends.append(slice(*np.clip([math.floor(first), math.ceil(stop)], 0, length).tolist()))
+        first, stop = math.floor(scaled.min(initial=length) - spare), math.ceil(scaled.max(initial=0) + spare)
+        ends.append(slice(min(max(first, 0), length), min(max(stop, 0), length)))
     return ends[0], ends[1]
