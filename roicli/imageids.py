@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from roicli.errors import BoxError
 
+_SEVERAL = -2
 _COUNT = re.compile("0|[1-9][0-9]{0,18}")
 _EXTENSION = re.compile(r"(?i)\.(jpe?g|png|bmp|gif|webp|tiff?|ppm|pgm|jp2|heic|npy|npz|h5|hdf5|pt|pth|pkl|mat|bin)$")
 
@@ -75,10 +76,8 @@ def match_images(
 
     Parameters
     ----------
-    image_ids, aliases, map_ids
+    image_ids, aliases, map_ids, boxes, features
         As in `find_images`.
-    boxes, features : str
-        Names of the two inputs, for the message.
 
     Returns
     -------
@@ -88,9 +87,9 @@ def match_images(
     Raises
     ------
     BoxError
-        Images without a map; the message counts them and shows examples of both sides.
+        Images without a map, which the message counts, with examples of both sides; or as `find_images`.
     """
-    found = find_images(image_ids, aliases, map_ids)
+    found = find_images(image_ids, aliases, map_ids, boxes=boxes, features=features)
     missing = [name for name, index in zip(image_ids, found.tolist(), strict=True) if index < 0]
     if missing:
         have = "has" if len(missing) == 1 else "have"
@@ -100,24 +99,12 @@ def match_images(
             if map_ids
             else "Name features that hold maps.",
         )
-    check_distinct(image_ids, found, map_ids, boxes=boxes, features=features)
     return found
 
 
-def check_distinct(
-    image_ids: Sequence[str], found: NDArray[np.intp], map_ids: Sequence[str], *, boxes: str, features: str
-) -> None:
-    """Refuse two images that would be the same map; parameters as in `match_images`, `found` what it returns."""
-    twice = [index for index, count in Counter(found.tolist()).items() if count > 1 and index >= 0]
-    if twice:
-        same = [name for name, index in zip(image_ids, found.tolist(), strict=True) if index == twice[0]]
-        raise BoxError(
-            f"images {some(same)} of {boxes} would all be map {map_ids[twice[0]]!r} of {features}",
-            "Give each image an id of its own, written as the features are named.",
-        )
-
-
-def find_images(image_ids: Sequence[str], aliases: Sequence[str] | None, map_ids: Sequence[str]) -> NDArray[np.intp]:
+def find_images(
+    image_ids: Sequence[str], aliases: Sequence[str] | None, map_ids: Sequence[str], *, boxes: str, features: str
+) -> NDArray[np.intp]:
     """Find the map of each image, exactly or by what is tolerated.
 
     Parameters
@@ -125,47 +112,92 @@ def find_images(image_ids: Sequence[str], aliases: Sequence[str] | None, map_ids
     image_ids : sequence of str
         Distinct ids of the box file.
     aliases : sequence of str, optional
-        The same images' file names; looked at where an id alone finds no map.
+        The same images' file names; looked at where an id alone finds no map, and to see that both mean the same one.
     map_ids : sequence of str
         Ids of the feature maps, distinct.
+    boxes, features : str
+        Names of the two inputs, for the message.
 
     Returns
     -------
     (len(image_ids),) intp
-        Index into `map_ids`, -1 where there is no map, or more than one could be meant.
+        Index into `map_ids`, -1 where there is no map.
+
+    Raises
+    ------
+    BoxError
+        An image that could be several maps, or is another by its file name than by its id; several that could be one.
     """
     if isinstance(map_ids, Counted):
         near = map_ids.near([*image_ids, *(aliases or ())])
-        found_near = find_images(image_ids, aliases, [str(index) for index in near])
+        names = {"boxes": boxes, "features": features}
+        found_near = find_images(image_ids, aliases, [str(index) for index in near], **names)
         return np.where(found_near < 0, -1, np.array([*near, -1], dtype=np.intp)[found_near])
     exact = {name: index for index, name in enumerate(map_ids)}
     found = [exact.get(name, -1) for name in image_ids]
-    if -1 in found:
-        loose = _finder(map_ids)
-        # Two images that differ only in what is tolerated cannot be told apart without it.
-        itself = _finder(image_ids)
-        for names in (image_ids, aliases) if aliases else (image_ids,):
-            for index, name in enumerate(names):
-                if found[index] < 0:
-                    found[index] = exact.get(name, -1)
-                if found[index] < 0 and (names is not image_ids or itself(name) == index):
-                    found[index] = loose(name)
+    tolerant = None
+    for index, (name, alias) in enumerate(zip(image_ids, aliases or image_ids, strict=True)):
+        by_id, by_alias = found[index], -1
+        if alias != name:
+            by_alias = exact.get(alias, exact.get(_EXTENSION.sub("", alias), -1))
+        if by_id < 0:
+            # Two images that differ only in what is tolerated cannot be told apart without it.
+            loose, itself = tolerant = tolerant or (_finder(map_ids), _finder(image_ids))
+            by_id = loose(name)
+            if by_alias < 0 and alias != name:
+                by_alias = loose(alias)
+            if by_id >= 0 and itself(name) != index:
+                by_id = _SEVERAL
+            if by_id == _SEVERAL and by_alias < 0:
+                raise _ambiguous(name, image_ids, map_ids, boxes, features)
+        if by_id >= 0 and by_alias >= 0 and by_id != by_alias:
+            raise BoxError(
+                f"image {name!r} of {boxes} is map {map_ids[by_id]!r} of {features} by its id, and "
+                f"{map_ids[by_alias]!r} by its file name {alias!r}",
+                "Give images ids that are written as the features are named, or leave their file names out.",
+            )
+        found[index] = by_id if by_id >= 0 else max(by_alias, -1)
+    for index, count in Counter(found).items():
+        if count > 1 and index >= 0:
+            same = [name for name, other in zip(image_ids, found, strict=True) if other == index]
+            raise _same_map(same, map_ids[index], boxes, features)
     return np.array(found, dtype=np.intp)
 
 
+def _ambiguous(name: str, image_ids: Sequence[str], map_ids: Sequence[str], boxes: str, features: str) -> BoxError:
+    """Make the error for an image that could be several maps, or the same as another image."""
+    maps, images = ([other for other in ids if tails(other)[-1] == tails(name)[-1]] for ids in (map_ids, image_ids))
+    if len(maps) > 1:
+        return BoxError(
+            f"image {name!r} of {boxes} could be any of the maps {some(maps)} of {features}",
+            "Write its id as its features are named.",
+        )
+    return _same_map(images, maps[0], boxes, features)
+
+
+def _same_map(images: Sequence[str], name: str, boxes: str, features: str) -> BoxError:
+    return BoxError(
+        f"images {some(images)} of {boxes} would all be map {name!r} of {features}",
+        "Give each image an id of its own, written as the features are named.",
+    )
+
+
 def _finder(names: Sequence[str]) -> Callable[[str], int]:
-    """Return a function that finds the only one of `names` that a name is a tail of, or has for a tail, or else -1."""
+    """Return a function that finds the one of `names` that a name is a tail of, or has for a tail.
+
+    It gives -1 if there is none, and `_SEVERAL` if there are more.
+    """
     whole: dict[str, int] = {}
     parts: dict[str, int] = {}
     for index, name in enumerate(names):
         for form in (forms := tails(name)):
-            parts[form] = -1 if form in parts else index
-        whole[forms[0]] = -1 if forms[0] in whole else index
+            parts[form] = _SEVERAL if form in parts else index
+        whole[forms[0]] = _SEVERAL if forms[0] in whole else index
 
     def find(name: str) -> int:
         full, *shorter = tails(name)
         found = [index for index in (parts.get(full), *map(whole.get, shorter)) if index is not None]
-        return found[0] if len(found) == 1 else -1
+        return found[0] if len(found) == 1 else _SEVERAL if found else -1
 
     return find
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roicli.errors import BoxError
-from roicli.imageids import match_images
+from roicli.imageids import Counted, find_images, match_images
 
 
 def match(image_ids, map_ids, aliases=None):
@@ -56,9 +56,32 @@ def test_missing_images_are_counted_with_examples_of_both_sides():
         (["val/1"], ["01", "b/val/1"]),
     ],
 )
-def test_ambiguity_is_an_error(image_ids, map_ids):
-    with pytest.raises(BoxError):
-        match(image_ids, map_ids)
+@pytest.mark.parametrize("all_images", [True, False])
+def test_ambiguity_is_an_error(image_ids, map_ids, all_images):
+    find = match_images if all_images else find_images
+    with pytest.raises(BoxError, match=r"could be any of the maps|would all be map"):
+        find(image_ids, None, map_ids, boxes="boxes.json", features="feats.h5")
+
+
+@pytest.mark.parametrize(
+    ("image_ids", "aliases", "map_ids", "expected"),
+    [
+        (["1", "2"], ["000000.png", "000001.png"], ["000000", "000001", "000002"], "'000001' .* '000000'"),
+        (["1"], ["0.png"], ["0", "1"], "'1' .* '0'"),
+        (["1"], ["val/2.png"], ["train/1", "val/2"], "'train/1' .* 'val/2'"),
+        (["1"], ["000000.png"], ["0", "1"], [1]),  # an exact id counts for more than what is tolerated of a name
+        (["1"], ["val/1.png"], ["train/1", "val/1"], [1]),  # the name says which of two
+        (["1"], ["0.png"], Counted(2), "'1' .* '0'"),
+    ],
+)
+def test_ids_and_file_names_must_mean_the_same_map(image_ids, aliases, map_ids, expected):
+    if isinstance(expected, list):
+        assert match(image_ids, map_ids, aliases) == expected
+    else:
+        with pytest.raises(
+            BoxError, match=f"image '1' of boxes.json is map {expected.replace('.*', 'of feats.h5 by its id, and')}"
+        ):
+            match(image_ids, map_ids, aliases)
 
 
 @pytest.mark.parametrize(

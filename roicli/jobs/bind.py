@@ -132,10 +132,9 @@ def _map_index(
     if table.image_ids is not None:
         if not source.labelled and len(table):
             note(f"the maps of {source.name} have no ids: image ids of {table.source} are taken as positions from 0")
-        if all_images:
-            names = {"boxes": table.source, "features": source.name}
-            return match_images(table.image_ids, table.aliases, source.ids, **names)[table.image_index]
-        return find_images(table.image_ids, table.aliases, source.ids)[table.image_index]
+        find = match_images if all_images else find_images
+        names = {"boxes": table.source, "features": source.name}
+        return find(table.image_ids, table.aliases, source.ids, **names)[table.image_index]
     outside = np.flatnonzero((table.image_index < 0) | (table.image_index >= maps))
     if len(outside):
         raise BoxError(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from roicli.boxes import BoxTable, find_bad_boxes
 from roicli.errors import BoxError
-from roicli.imageids import check_distinct, some
+from roicli.imageids import some
 from roicli.jobs.bind import Inputs
 from roicli.jobs.wording import some_of, verb
 from roicli.sinks import Skipped
@@ -111,9 +111,6 @@ def _missing_images(inputs: Inputs, missing: NDArray[np.intp]) -> list[str]:
     table = inputs.table
     if table.image_ids is None or table.image_index is None:
         return []  # a batch index that names no map has ended the job
-    found = np.full(len(table.image_ids), -1, dtype=np.intp)
-    found[table.image_index] = inputs.map_index
-    check_distinct(table.image_ids, found, inputs.source.ids, boxes=table.source, features=inputs.source.name)
     return [table.image_ids[number] for number in np.flatnonzero(np.bincount(table.image_index[missing])).tolist()]
 
 

@@ -207,7 +207,7 @@ def _from_file(
 
 def _map_of_image(job: TraceJob, source: FeatureSource) -> int:
     if job.image is not None:
-        index = int(find_images([job.image], None, source.ids)[0])
+        index = int(find_images([job.image], None, source.ids, boxes="--image", features=source.name)[0])
         if index < 0:
             some = ", ".join([*map(repr, source.ids[:5]), *["..."] * (len(source.ids) > 5)])
             raise UsageError(f"{source.name} has no image {job.image!r}", f"Its images are {some}.")
