@@ -68,6 +68,21 @@ def beyond_sampling(boxes: FloatArray, spec: PoolSpec) -> NDArray[np.bool_]:
     return too_large(x1, x2, width, spec) | too_large(y1, y2, height, spec)
 
 
+def has_no_samples(boxes: FloatArray, spec: PoolSpec) -> NDArray[np.bool_]:
+    """Tell which boxes have no sample since they have no width or no height.
+
+    Adaptive sampling takes as many samples as a bin has cells; unless `aligned`, a box is made one cell wide first.
+
+    Parameters
+    ----------
+    boxes, spec
+        As in `in_cells`.
+    """
+    if spec.op == "roi_pool" or not (spec.adaptive and spec.aligned):
+        return np.zeros(len(boxes), np.bool_)
+    return np.asarray((boxes[:, 2:] == boxes[:, :2]).any(axis=1))
+
+
 def in_cells(boxes: FloatArray, spec: PoolSpec) -> FloatArray:
     """Place boxes as they are pooled: scaled, shifted by half a cell or made one cell wide where the spec says so.
 

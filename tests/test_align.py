@@ -234,8 +234,8 @@ def test_broken_cells_and_overflow_are_told(tmp_path):
     done = run(tmp_path, "align", "maps.npy", "boxes.npy", "-o", "out.npy", "--out-dtype", "float16", "--json")
     report = json.loads(done.stdout)
     assert (report["not_finite"], report["overflowed"]) == (1, 1)
-    assert "1 boxes read NaN or infinite cells" in done.stderr
-    assert "1 boxes have values too large for float16" in done.stderr
+    assert "1 box reads NaN or infinite cells of maps.npy; so are its features" in done.stderr
+    assert "1 box has values too large for float16" in done.stderr
     assert np.isfinite(np.load(tmp_path / "out.npy")).all(axis=(1, 2, 3)).tolist() == [False, False, True]
 
 
@@ -620,3 +620,25 @@ def test_bytes_that_are_not_utf8_are_shown_one_way(many, tmp_path):
         shown = run(tmp_path, *command, expect=3).stderr
         assert said in shown
         assert "udce9" not in shown
+
+
+@pytest.mark.parametrize(
+    ("options", "zero"), [(["--aligned"], 2), (["--aligned", "--sampling-ratio", "2"], 0), ([], 0)], ids=str
+)
+def test_boxes_without_extent_are_told_where_they_become_zeros(tmp_path, options, zero):
+    np.save(tmp_path / "map.npy", np.ones((2, 20, 20), np.float32))
+    (tmp_path / "boxes.json").write_text("[[10, 10, 100, 100], [50, 50, 50, 50], [60, 60, 60, 200]]")
+    scale = ["--spatial-scale", "1/16", "--reduce", "mean"]
+    done = run(tmp_path, "align", "map.npy", "boxes.json", "-o", "out.npy", *scale, *options)
+    assert (np.load(tmp_path / "out.npy") == 0).all(axis=1).tolist() == [False, zero > 0, zero > 0]
+    said = "2 of 3 boxes have no width or no height, so their features are zero"
+    assert (said in done.stderr) == (zero > 0)
+
+
+def test_a_file_of_no_lines_is_told(tmp_path):
+    np.save(tmp_path / "map.npy", np.ones((2, 20, 20), np.float32))
+    (tmp_path / "boxes.jsonl").touch()
+    assert (
+        "note: boxes.jsonl has no lines of boxes"
+        in run(tmp_path, "align", "map.npy", "boxes.jsonl", "-o", "o.npy").stderr
+    )

@@ -126,6 +126,8 @@ def trace(
 
     if as_json and as_csv:
         raise click.UsageError("--json and --csv are two answers to one question; give one of them.")
+    if as_csv and (bins or footprint):
+        raise click.UsageError("--csv gives samples only; leave --bins and --footprint out, or see both with --json.")
     spec = make_spec(options)
     job = TraceJob(features, boxes, specs=(spec, *_other(spec, vs)), **options)
     traced = run_job(job, lambda text: say(f"note: {text}"))

@@ -21,6 +21,7 @@ from roicli.jobs.outputs import COMPLETE, SideFile, begun, claimed, find_unfinis
 from roicli.jobs.part import Part, take_part
 from roicli.jobs.prepare import PoolJob, Prepared, prepare
 from roicli.jobs.select import image_name
+from roicli.jobs.wording import verb
 from roicli.kernels.choose import KernelName, load_kernel
 from roicli.plan import Plan, Task, make_plan
 from roicli.pooler import Done, Pooler
@@ -156,9 +157,11 @@ def _align(
             outputs.publish(side_files, Progress((), done.not_finite, done.overflowed))
             tell(COMPLETE)
     if done.not_finite:
-        note(f"{done.not_finite} boxes read NaN or infinite cells of {inputs.source.name}; so are their features")
+        read, their = verb(done.not_finite, "box reads", "boxes read"), verb(done.not_finite, "its", "their")
+        note(f"{done.not_finite:,} {read} NaN or infinite cells of {inputs.source.name}; so are {their} features")
     if done.overflowed:
-        note(f"{done.overflowed} boxes have values too large for {work.dtype}, written as infinities; try float32")
+        have = verb(done.overflowed, "box has", "boxes have")
+        note(f"{done.overflowed:,} {have} values too large for {work.dtype}, written as infinities; try float32")
     return RunReport(
         output=job.output,
         shape=shape,

@@ -14,7 +14,7 @@ from roicli.errors import OutputError
 from roicli.jobs.part import NAMES
 from roicli.outputs import Output, open_output
 from roicli.shards import MAX_PARTS, Shard
-from roicli.sinks import journal_path
+from roicli.sinks import journal_path, shard_file
 
 _MADE_BY = "Give the outputs of roicli align --shard I/N, all of one job."
 _SHOWN = 10
@@ -56,7 +56,12 @@ def _read(path: Path) -> StoredPart:
     found = re.fullmatch(r"(\d{1,7})/(\d{1,7})", str(said.get("shard")))
     total, rows = said.get("shard_total_rows"), output.columns.get("output_rows")
     if not found or not isinstance(total, int) or rows is None:
-        raise OutputError(f"{path} is no part of a job: it does not say which rows of the whole it holds", _MADE_BY)
+        what = f"{path} is no part of a job: it does not say which rows of the whole it holds"
+        if path.suffix.lower() == ".npy" and not (beside := shard_file(path)).exists():
+            raise OutputError(
+                f"{what}, and there is no {beside.name} beside it", f"Restore that file, if it was one. {_MADE_BY}"
+            )
+        raise OutputError(what, _MADE_BY)
     shard = Shard(int(found[1]), int(found[2]))
     recorded = output.columns.keys() >= {"image_ids", "boxes", "rows"} or path.suffix.lower() == ".npy"
     legal = rows.dtype == np.int64 and rows.shape == output.shape[:1] and bool((np.diff(rows) > 0).all())

@@ -17,7 +17,7 @@ from roicli import __version__
 from roicli.arguments import compute_dtype
 from roicli.boxes import BoxFormat
 from roicli.errors import BoxError
-from roicli.extents import beyond_sampling, lie_outside
+from roicli.extents import beyond_sampling, has_no_samples, lie_outside
 from roicli.jobs.bind import Inputs, Layout, bind
 from roicli.jobs.select import BadBoxes, MissingFeatures, select
 from roicli.jobs.wording import some_of, verb
@@ -188,6 +188,11 @@ def prepare(job: PoolJob, inputs: Inputs, note: Callable[[str], None]) -> Prepar
         doubt = ": is --spatial-scale right?" if number > len(boxes) / 2 and not job.normalized else ""
         lie = verb(number, "lies wholly outside its map, so its", "lie wholly outside their maps, so their")
         note(f"{some_of(number, len(boxes))} {lie} features are zero{doubt}")
+    unsampled = has_no_samples(boxes.astype(computed), spec) & (inputs.map_index >= 0) & ~outside
+    unsampled[selection.zeroed] = False
+    if number := int(unsampled.sum()):
+        have = verb(number, "has no width or no height, so its", "have no width or no height, so their")
+        note(f"{some_of(number, len(boxes))} {have} features are zero; --sampling-ratio 2 would sample them")
     return Prepared(
         inputs=inputs,
         kept=selection.kept,

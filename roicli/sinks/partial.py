@@ -51,7 +51,7 @@ def check_space(path: Path, needed: int) -> None:
     if needed > free:
         raise OutputError(
             f"{path} needs {in_words(needed)}, its disk has {in_words(free)} free",
-            "Free some space, name another disk, or write less: --out-dtype float16, --reduce mean.",
+            "Free some space, name another disk, or let align write less: --out-dtype float16, --reduce mean.",
         )
 
 

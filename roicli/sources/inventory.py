@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from roicli.sources.files import file_size, natural_key, printable, reading, wrong_content
 from roicli.sources.hdf5_tree import members, name_of, raw
-from roicli.sources.hdf5_virtual import shape_of
+from roicli.sources.hdf5_virtual import part_paths, shape_of
 from roicli.sources.npy import open_npy, read_header
 from roicli.sources.npz import check_archive
 
@@ -165,7 +165,10 @@ def _kind(dataset: Any, shape: tuple[int, ...]) -> Kind:
     layout = dataset.id.get_create_plist()
     filters = [_filter(*layout.get_filter(number)) for number in range(layout.get_nfilters())]
     if dataset.is_virtual:
-        storage = f"virtual, from {len({source.file_name for source in dataset.virtual_sources()})} files"
+        paths = part_paths(dataset)
+        storage = f"virtual, from {len(paths)} files"
+        if missing := sum(not path.exists() for path in paths):
+            storage += f", {missing} of them missing"
     elif dataset.chunks:
         storage = ", ".join([f"chunks {dataset.chunks}", *filters])
     elif dataset.external:
