@@ -398,3 +398,30 @@ def test_each_part_of_a_virtual_dataset_is_looked_at_once(tmp_path: Path, monkey
         np.testing.assert_array_equal(source.read(index), maps[index])
     assert looked == [tmp_path / f"part{part}.h5" for part in range(3)]
     assert set(source.paths) == {str(tmp_path / name) for name in ("whole.h5", "part0.h5", "part1.h5", "part2.h5")}
+
+
+@pytest.mark.parametrize(
+    "more", [{}, {"chunks": (1, 1, 2, 5), "compression": "gzip"}, {"chunks": (1, 2, 3, 5)}], ids=str
+)
+@pytest.mark.parametrize("name", ["maps.h5", "maps.npz"])
+def test_maps_in_batches_of_one_are_maps(tmp_path: Path, name: str, more: dict[str, object]):
+    maps = {f"img{number}": some_maps()[number][None] for number in range(3)}
+    if name.endswith("npz"):
+        (np.savez_compressed if more else np.savez)(tmp_path / name, **maps)
+    else:
+        with h5py.File(tmp_path / name, "w") as file:
+            for image, feature_map in maps.items():
+                file.create_dataset(f"layer/{image}", data=feature_map, **more)
+    source = open_source(tmp_path / name)
+    assert list(source.ids) == list(maps)
+    for index, feature_map in enumerate(maps.values()):
+        assert source.info(index).shape == feature_map.shape[1:]
+        np.testing.assert_array_equal(source.read(index), feature_map[0])
+
+
+def test_one_batch_of_one_is_a_stack(tmp_path: Path):
+    with h5py.File(tmp_path / "maps.h5", "w") as file:
+        file["maps"], file["image_ids"] = some_maps()[0][None], ["a"]
+    source = open_source(tmp_path / "maps.h5")
+    assert list(source.ids) == ["a"]
+    np.testing.assert_array_equal(source.read(0), some_maps()[0])

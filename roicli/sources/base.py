@@ -29,6 +29,13 @@ class StoredMap(NamedTuple):
     load: Callable[[], NDArray[Any]]
 
 
+def without_batch(stored: StoredMap) -> StoredMap:
+    """Take a map out of the batch of one that a network returned it in, (1, C, H, W)."""
+    if len(stored.shape) != 4 or stored.shape[0] != 1:
+        return stored
+    return stored._replace(shape=stored.shape[1:], load=lambda: stored.load()[0])
+
+
 def is_poolable(dtype: np.dtype[Any]) -> bool:
     """Tell whether maps of this dtype can be pooled: integers, float16, float32, float64 of either byte order."""
     named = dtype.metadata and "enum" in dtype.metadata  # HDF5's enumerations, to which h5py gives an integer's dtype

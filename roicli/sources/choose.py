@@ -63,6 +63,11 @@ def choose(where: str, choices: Sequence[Choice], others: Sequence[str]) -> Choi
     )
 
 
+def are_maps(shapes: Sequence[tuple[int, ...]]) -> bool:
+    """Tell whether 4-D arrays that lie side by side are one map each, in batches of one, rather than stacks of maps."""
+    return len(shapes) > 1 and all(shape[0] == 1 for shape in shapes)
+
+
 def sibling_ids(names: Iterable[str], count: int, look: Callable[[str], StoredMap | None]) -> tuple[str, ...] | None:
     """Find the image ids of a 4-D array beside it.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from roicli.errors import FileError
-from roicli.sources.base import Layout, MapSource, StoredMap, unique
+from roicli.sources.base import Layout, MapSource, StoredMap, unique, without_batch
 from roicli.sources.files import natural_key, printable, reading
 from roicli.sources.npy import open_npy
 
@@ -38,6 +38,4 @@ class FolderSource(MapSource):
     def _find(self, index: int) -> StoredMap:
         path = self.path / self._files[index]
         array = open_npy(path)
-        if len(array.shape) == 4 and array.shape[0] == 1:
-            return StoredMap(str(path), array.shape[1:], array.dtype, True, lambda: array.map(0))
-        return StoredMap(str(path), array.shape, array.dtype, True, array.map)
+        return without_batch(StoredMap(str(path), array.shape, array.dtype, True, array.map))

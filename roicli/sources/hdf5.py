@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from roicli.errors import FeatureError
 from roicli.imageids import Counted
-from roicli.sources.base import Layout, MapSource, StoredMap, check_map, unique
+from roicli.sources.base import Layout, MapSource, StoredMap, check_map, unique, without_batch
 from roicli.sources.choose import sibling_ids
 from roicli.sources.chunks import Chunks
 from roicli.sources.files import StoredArray, file_size, printable, reading, wrong_content
@@ -112,7 +112,7 @@ class Hdf5Source(MapSource):
                 if start is not None:
                     plain = self._plain[path] = StoredArray(self.path, start, shape, dtype)
                     plain.check_inside()
-                elif len(shape) == 3 + (item is not None):
+                elif len(shape) in (3, 4):
                     check_storage(dataset, where, item)
         else:
             shape, dtype = plain.shape, plain.dtype
@@ -128,7 +128,8 @@ class Hdf5Source(MapSource):
                 values = self._unpacked(dataset, item) if dataset.chunks else None
                 return np.asarray(dataset[() if item is None else item]) if values is None else values
 
-        return StoredMap(where, shape, dtype, plain is not None, load)
+        stored = StoredMap(where, shape, dtype, plain is not None, load)
+        return without_batch(stored) if item is None else stored
 
     def _look_up(self, path: str, where: str) -> Any:
         """Open a dataset, and see to it that all files that hold its values are there."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from roicli.errors import FeatureError, RoicliError
 from roicli.sources.base import check_map, is_poolable
-from roicli.sources.choose import LISTED, Choice, choose, listing
+from roicli.sources.choose import LISTED, Choice, are_maps, choose, listing
 from roicli.sources.files import natural_key, printable, reading
 from roicli.sources.hdf5_virtual import shape_of
 
@@ -70,6 +70,7 @@ def _survey(root: Any) -> tuple[list[Choice], list[str]]:
         names, links = members(group)
         partly |= len(names) > _GROUP_SAMPLE
         strangers = set()
+        stacks: dict[str, tuple[tuple[int, ...], str]] = {}
         example = ""
         for name in names[:_GROUP_SAMPLE]:
             item = group[raw(name)]
@@ -88,11 +89,17 @@ def _survey(root: Any) -> tuple[list[Choice], list[str]]:
                     continue
                 if len(shape) == 4 and is_poolable(dtype) and _address(item) not in seen:
                     seen.add(_address(item))
-                    choices.append(Choice(name_of(item), None, row))
+                    stacks[name] = shape, row
             elif isinstance(item, h5py.Group):
                 pending.append(item)
             strangers.add(name)
         rows += [f"{name_of(group).rstrip('/')}/{name}  (a link, not followed)" for name in links]
+        if not example and are_maps([shape for shape, _ in stacks.values()]):
+            strangers -= stacks.keys()
+            example = next(f"{name} {row}" for name, (_, row) in stacks.items())
+        else:
+            path = name_of(group).rstrip("/")
+            choices += [Choice(f"{path}/{name}", None, row) for name, (_, row) in stacks.items()]
         if example:
             maps = tuple(name for name in names if name not in strangers)
             choices.append(Choice(name_of(group), maps, f"{len(maps)} maps such as {example}"))

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from roicli.errors import FeatureError, FileError
 from roicli.imageids import Counted
-from roicli.sources.base import Layout, MapSource, StoredMap, check_map, is_poolable, unique
-from roicli.sources.choose import Choice, choose, listing, sibling_ids
+from roicli.sources.base import Layout, MapSource, StoredMap, check_map, is_poolable, unique, without_batch
+from roicli.sources.choose import Choice, are_maps, choose, listing, sibling_ids
 from roicli.sources.files import COPY_AGAIN, StoredArray, check_ratio, natural_key, reading, wrong_content
 from roicli.sources.npy import read_header
 
@@ -128,7 +128,10 @@ class NpzSource(MapSource):
         rows = {name: f"{array.shape} {array.dtype}" for name, array in self._arrays.items()}
         poolable = [name for name, array in self._arrays.items() if is_poolable(array.dtype)]
         maps = tuple(sorted((name for name in poolable if len(self._arrays[name].shape) == 3), key=natural_key))
-        choices = [Choice(name, None, rows[name]) for name in poolable if len(self._arrays[name].shape) == 4]
+        stacks = [name for name in poolable if len(self._arrays[name].shape) == 4]
+        if not maps and are_maps([self._arrays[name].shape for name in stacks]):
+            maps, stacks = tuple(sorted(stacks, key=natural_key)), []
+        choices = [Choice(name, None, rows[name]) for name in stacks]
         if maps:
             choices.append(Choice("/", maps, f"{len(maps)} maps such as {maps[0]} {rows[maps[0]]}"))
         others = [f"{name}  {row}" for name, row in rows.items()]
@@ -168,7 +171,7 @@ class NpzSource(MapSource):
 
     def _find(self, index: int) -> StoredMap:
         if self._stack is None:
-            return self._whole(self.ids[index])
+            return without_batch(self._whole(self.ids[index]))
         name, array = self._stack, self._arrays[self._stack]
         where = f"{self._where(name)}, map {index}"
         return StoredMap(
