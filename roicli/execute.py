@@ -65,6 +65,7 @@ def _workers(plan: Plan, pooler: Pooler) -> Iterator[Callable[[tuple[Task, ...]]
 
         from roicli.processes import begin, pool_in_process, start_context, stopped_at_once
 
+        frozen = gc.get_freeze_count()  # by who calls us
         gc.freeze()  # a worker that looked through what it inherits would copy the pages of all of it
         try:
             with ProcessPoolExecutor(plan.workers, start_context(), begin, (pooler,)) as processes, stopped_at_once():
@@ -75,7 +76,8 @@ def _workers(plan: Plan, pooler: Pooler) -> Iterator[Callable[[tuple[Task, ...]]
                 "If memory ran out, try --max-memory or fewer --workers; else run again with --workers 1.",
             ) from error
         finally:
-            gc.unfreeze()
+            if not frozen:
+                gc.unfreeze()
     elif plan.strategy is Strategy.THREADS:
         from concurrent.futures import ThreadPoolExecutor
 

@@ -111,7 +111,7 @@ def test_an_output_whose_run_had_only_to_clean_up(folder, monkeypatch):
 def test_a_journal_that_cannot_be_read(folder):
     write_journal(journal_path(Path("out.npy")), '{"format": "roicli journal 99"}')
     found = told(folder, "out.npy")
-    assert "out.npy.journal is damaged, or not of this version of roicli" in found["state"]
+    assert "out.npy.journal is damaged, of another output, or not of this version of roicli" in found["state"]
     assert found["remedy"] == "Give --overwrite without --resume to begin anew."
 
 

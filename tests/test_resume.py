@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from driving import Silent, Torn, interrupt, lines_of, write_journal
 
-from roicli.errors import OutputError
+from roicli.errors import FileError, OutputError
 from roicli.jobs import checkpoints
 from roicli.jobs import outputs as outputs_module
 from roicli.jobs.align import AlignJob, align
@@ -103,6 +103,37 @@ def test_interrupted_again_and_again(folder, inputs, monkeypatch):
         interrupt(monkeypatch, replace(job, resume=True), 1)
     assert align(replace(job, resume=True, batch_size=50), Silent()).resumed > 500
     assert content(folder) == expected(inputs, ".npy")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_nothing_is_kept_of_inputs_that_change_meanwhile(folder, inputs, monkeypatch, suffix, workers):
+    module = sys.modules["roicli.jobs.align"]
+    run_tasks = module.run
+
+    def run_and_replace(*arguments):
+        done = run_tasks(*arguments)
+        shutil.copy("feats.h5", "new.h5")
+        Path("new.h5").replace("feats.h5")
+        return done
+
+    job = make_job(folder, suffix, workers=workers)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "run", run_and_replace)
+        with pytest.raises(FileError, match=r"^feats\.h5 was modified while the job ran, so that nothing"):
+            align(job, Silent())
+    assert content(folder) == {}
+    align(job, Silent())
+    assert content(folder) == expected(inputs, suffix)
+
+
+def test_the_journal_of_another_output_is_refused(folder, inputs, monkeypatch):
+    job = make_job(folder, ".npy")
+    interrupt(monkeypatch, job)
+    for ending in ("journal", "partial"):
+        shutil.copy(f".out.npy.{ending}", f".other.npy.{ending}")
+    other = replace(job, output=Path("other.npy"), resume=True)
+    assert refused(other).endswith(".other.npy.journal is damaged, of another output, or not of this version of roicli")
 
 
 def test_what_is_written_after_a_torn_line_counts(folder, inputs, monkeypatch):
@@ -233,13 +264,16 @@ def test_a_journal_cut_anywhere_proves_no_more_than_before(folder, monkeypatch):
     "text",
     [
         "[]\n", "{}\n", '{"format": "roicli journal 9"}\n', "7\n", "[" * 5000 + "\n",
-        '{"format": "roicli journal 1", "job": [3], "total": 5, "offset": 0, "size": 0}\n',
-        '{"format": "roicli journal 1", "job": {}, "total": 5, "offset": 0, "size": 0}\n{"done": [[0, 6]]}\n',
-        '{"format": "roicli journal 1", "job": {}, "total": 5, "offset": 0, "size": 0}\n{"done": 3}\n',
-        '{"format": "roicli journal 1", "job": {}, "total": "x", "offset": 0, "size": 0}\n{"done": [[0, 2]]}\n',
-        '{"format": "roicli journal 1", "job": {}, "total": 5, "offset": {}, "size": 0}\n',
-        '{"format": "roicli journal 1", "job": {}, "total": 5, "offset": true, "size": 0}\n',
-        '{"format": "roicli journal 1", "job": {}, "total": 5, "offset": 0, "size": 0}\n'
+        '{"format": "roicli journal 1", "output": "out.npy", "job": [3], "total": 5, "offset": 0, "size": 0}\n',
+        '{"format": "roicli journal 1", "output": "out.npy", "job": {}, "total": 5, "offset": 0, "size": 0}\n'
+        '{"done": [[0, 6]]}\n',
+        '{"format": "roicli journal 1", "output": "out.npy", "job": {}, "total": 5, "offset": 0, "size": 0}\n'
+        '{"done": 3}\n',
+        '{"format": "roicli journal 1", "output": "out.npy", "job": {}, "total": "x", "offset": 0, "size": 0}\n'
+        '{"done": [[0, 2]]}\n',
+        '{"format": "roicli journal 1", "output": "out.npy", "job": {}, "total": 5, "offset": {}, "size": 0}\n',
+        '{"format": "roicli journal 1", "output": "out.npy", "job": {}, "total": 5, "offset": true, "size": 0}\n',
+        '{"format": "roicli journal 1", "output": "out.npy", "job": {}, "total": 5, "offset": 0, "size": 0}\n'
         '{"done": [[0, 2]], "not_finite": -1, "overflowed": 0}\n',
         "\0\0\n{}\n",
     ],
@@ -250,7 +284,9 @@ def test_what_is_no_journal_is_refused(folder, inputs, text):
     for write in (lambda: path.write_text(text), lambda: write_journal(path, *text.splitlines())):
         write()
         for refusing in (job, replace(job, resume=True)):
-            assert refused(refusing).endswith(".out.npy.journal is damaged, or not of this version of roicli")
+            assert refused(refusing).endswith(
+                ".out.npy.journal is damaged, of another output, or not of this version of roicli"
+            )
     align(replace(job, overwrite=True), Silent())
     assert content(folder) == expected(inputs, ".npy")
 

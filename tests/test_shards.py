@@ -416,7 +416,7 @@ def test_a_part_that_is_unfinished(parts, tmp_path):
 def test_an_output_that_is_unfinished(parts, tmp_path):
     """merge cannot go on with what align has begun, and does not propose an option that it lacks."""
     (tmp_path / ".out.npy.partial").touch()
-    header = {"format": "roicli journal 1", "job": {}, "total": 9, "offset": 0, "size": 0}
+    header = {"format": "roicli journal 1", "output": "out.npy", "job": {}, "total": 9, "offset": 0, "size": 0}
     lines = (header, {"done": [[0, 4]], "not_finite": 0, "overflowed": 0})
     write_journal(tmp_path / ".out.npy.journal", *map(json.dumps, lines))
     done = run(tmp_path, "merge", "out.npy", f"{parts}/part-*.npy", expect=3)

@@ -231,13 +231,18 @@ class TestHdf5Lzf(TestHdf5Stack):
 
 class TestHdf5External(TestHdf5Stack):
     in_place = False
+    limited = True
 
     def write(self, folder: Path, maps: list[np.ndarray]) -> str:
         values = stack(maps)
         with h5py.File(folder / "feats.h5", "w") as file:
-            external = [(str(folder / "values.bin"), 0, values.nbytes)]
+            external = [(str(folder / "values.bin"), 0, values.nbytes if self.limited else h5py.h5f.UNLIMITED)]
             file.create_dataset("features", values.shape, values.dtype, external=external)[...] = values
         return str(folder / "feats.h5")
+
+
+class TestHdf5ExternalWithoutLimit(TestHdf5External):
+    limited = False
 
 
 class TestHdf5StackWithIds(SourceTests):

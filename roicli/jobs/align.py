@@ -15,7 +15,7 @@ from roicli.execute import run
 from roicli.jobs.bind import Inputs
 from roicli.jobs.checkpoints import Checkpoints
 from roicli.jobs.costs import choose_kernel, make_costs
-from roicli.jobs.fingerprint import check_same, take_fingerprint
+from roicli.jobs.fingerprint import check_same, check_unchanged, take_fingerprint
 from roicli.jobs.listener import Listener
 from roicli.jobs.outputs import COMPLETE, SideFile, begun, claimed, find_unfinished, left_by
 from roicli.jobs.part import Part, take_part
@@ -154,6 +154,8 @@ def _align(
             listener.begin(len(plan.order) - before.rows)
             pooler = Pooler(inputs.source, work.boxes, plan, work.spec, outputs.target, kernel)
             done += _pool(plan, pooler, outputs.checkpoints, listener)
+            with outputs.distrusted():
+                check_unchanged(fingerprint, job.boxes, work.inputs)
             outputs.publish(side_files, Progress((), done.not_finite, done.overflowed))
             tell(COMPLETE)
     if done.not_finite:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from roicli.errors import OutputError
+from roicli.errors import FileError, OutputError
 from roicli.jobs.bind import Inputs
 from roicli.sinks import Past
 from roicli.sources import MapInfo
@@ -44,16 +44,24 @@ def take_fingerprint(
     shape, dtype
         Of the output.
     """
-    files = {path: _stamp(Path(path)) for path in (str(boxes), *inputs.source.paths)}
-    few = len(files) <= _FILES_BY_NAME
     return {
         "settings": {**parameters, "dtype": str(dtype), "shape": " x ".join(map(str, shape))},
-        "files": files if few else {inputs.source.name: _digest(f"{path} {stamp}" for path, stamp in files.items())},
+        "files": _stamps(boxes, inputs),
         "maps": _digest(
             f"{index} {inputs.source.ids[index]} {infos[index].shape} {infos[index].dtype}" for index in sorted(infos)
         ),
         "boxes": _digest_boxes(inputs),
     }
+
+
+def check_unchanged(fingerprint: Mapping[str, Any], boxes: Path, inputs: Inputs) -> None:
+    """Refuse what was computed while an input was written to or replaced: rows would be of either, or of neither."""
+    before, after = fingerprint["files"], _stamps(boxes, inputs)
+    if changed := [name for name in before if before[name] != after.get(name)]:
+        raise FileError(
+            f"{changed[0]} was modified while the job ran, so that nothing it has computed can be trusted",
+            "Run it again once nothing writes to its inputs.",
+        )
 
 
 def check_same(output: Path, past: Past, now: Mapping[str, Any], total: int) -> None:
@@ -94,8 +102,19 @@ def _table(job: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def _stamps(boxes: Path, inputs: Inputs) -> dict[str, str]:
+    """Tell in what state each input is, or all features together where they are many files."""
+    files = {path: _stamp(Path(path)) for path in (str(boxes), *inputs.source.paths)}
+    if len(files) <= _FILES_BY_NAME:
+        return files
+    return {inputs.source.name: _digest(f"{path} {stamp}" for path, stamp in files.items())}
+
+
 def _stamp(path: Path) -> str:
-    status = path.stat()
+    try:
+        status = path.stat()
+    except OSError as error:
+        return error.strerror or "gone"
     return f"{status.st_size} bytes, {status.st_mtime_ns} ns"
 
 

@@ -118,12 +118,20 @@ class Outputs:
         self._sink, self._journal, self._past = sink, journal, past
         self._side: list[SideFile] = []
         self._published = False
+        self._trusted = True
         self.checkpoints = Checkpoints(journal, sink.target, beat, past.done.rows if past else 0)
 
     @property
     def target(self) -> RowFile:
         """Where rows are written."""
         return self._sink.target
+
+    @contextmanager
+    def distrusted(self) -> Iterator[None]:
+        """If what happens inside fails, no row is kept."""
+        self._trusted = False
+        yield
+        self._trusted = True
 
     def publish(self, side_files: Iterable[Callable[[], SideFile]], done: Progress) -> None:
         """Complete and flush all files, then let them appear, the output last."""
@@ -149,7 +157,7 @@ class Outputs:
         for file in self._side:
             file.abort()
         # What an earlier run has left stays even without rows: it may have published a file beside the output.
-        keep = (proved > 0 or self._past is not None) and self.target.path.exists()
+        keep = self._trusted and (proved > 0 or self._past is not None) and self.target.path.exists()
         self._sink.abort(keep_rows=keep)
         if not keep:
             self._journal.remove()

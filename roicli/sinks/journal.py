@@ -78,7 +78,8 @@ class Journal:
         """Begin the journal of a new output: `total` rows to compute for `job`, into `rows`."""
         journal = cls(output, "xb")
         try:
-            journal._append({"format": FORMAT, "job": job, "total": total, "offset": rows.offset, "size": rows.end})
+            of = {"format": FORMAT, "output": final_name(output), "job": job, "total": total}
+            journal._append(of | {"offset": rows.offset, "size": rows.end})
         except BaseException:
             journal.remove()
             raise
@@ -134,6 +135,11 @@ class Journal:
 def checksum(content: bytes, before: bytes) -> bytes:
     """Return what a line begins with: it fits no other line, nor this one after another line than that of `before`."""
     return b"%08x" % zlib.crc32(before + content)
+
+
+def final_name(output: Path) -> str:
+    """Return the name by which a journal knows its output, wherever the folder moves; links are followed."""
+    return Path(os.path.realpath(output)).name
 
 
 def journal_path(output: Path) -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from roicli.errors import OutputError
-from roicli.sinks.journal import FORMAT, Progress, Range, checksum, identity, journal_path
+from roicli.sinks.journal import FORMAT, Progress, Range, checksum, final_name, identity, journal_path
 
 # No checkpoint is longer; what claims to be is not read into memory.
 _LONGEST_LINE = 2**26
@@ -88,7 +88,7 @@ def read_past(output: Path, rows: Path, moved: Path) -> Past | None:
         ) from error
     except (ValueError, TypeError, LookupError, RecursionError) as error:
         raise OutputError(
-            f"{journal_path(output)} is damaged, or not of this version of roicli",
+            f"{journal_path(output)} is damaged, of another output, or not of this version of roicli",
             "Give --overwrite without --resume to begin anew.",
         ) from error
 
@@ -108,8 +108,8 @@ def _read_lines(file: IO[bytes]) -> Lines:
 
 def _past(output: Path, rows: Path, moved: Path, lines: Lines) -> Past | None:
     header, *rest = lines.found
-    if header["format"] != FORMAT:
-        raise ValueError(header["format"])
+    if header["format"] != FORMAT or header["output"] != final_name(output):
+        raise ValueError(header["format"], header["output"])
     for name in ("total", "offset", "size"):
         _check_count(header[name])
     # Lines of another run may follow that went on, and was killed too, before it published.

@@ -25,10 +25,10 @@ def check_storage(dataset: Any, where: str, item: int | None, least_bytes: int =
     Each value is taken to need `least_bytes` in memory, whatever its dtype; 4 are those of the float32 of a map.
     """
     shape = dataset.shape if item is None else dataset.shape[1:]
-    for name, start, size in dataset.external or ():
-        _check_external(Path(name), start + size, dataset, where)
     values = max(math.prod(shape), math.prod(dataset.chunks or ()))
     claimed = math.prod(dataset.shape) * dataset.dtype.itemsize
+    for name, start, size in dataset.external or ():
+        _check_external(Path(name), start + min(size, claimed), dataset, where)  # the last file may have no limit
     check_ratio(where, values * max(dataset.dtype.itemsize, least_bytes), claimed, lambda: _stored(dataset))
     if dataset.chunks:
         along = [-(-length // size) for length, size in zip(dataset.shape, dataset.chunks, strict=True)]
