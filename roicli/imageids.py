@@ -154,7 +154,7 @@ def find_images(
             raise BoxError(
                 f"image {name!r} of {boxes} is map {map_ids[by_id]!r} of {features} by its id, and "
                 f"{map_ids[by_alias]!r} by its file name {alias!r}",
-                "Give images ids that are written as the features are named, or leave their file names out.",
+                "If the file names are right, write them as ids; if the ids are, leave the file names out.",
             )
         found[index] = by_id if by_id >= 0 else max(by_alias, -1)
     for index, count in Counter(found).items():
