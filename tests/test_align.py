@@ -1,5 +1,6 @@
 """`roicli align` as people run it: the real command, in a process of its own, on real files."""
 
+import csv
 import json
 import os
 import pty
@@ -503,7 +504,8 @@ def test_what_is_asked_for_is_not_lost_in_silence(many, command, form, target):
     reason = "No space left on device" if "full" in target else "Bad file descriptor"
     *_, error, hint = done.stderr.splitlines()
     assert error == f"error: standard output: {reason}"
-    assert hint == "hint: Send it to a file on a disk that has room, or to a pipe."
+    remedy = "Send it to a file on a disk that has room, or to a pipe." if "full" in target else "Do not close it."
+    assert hint == f"hint: {remedy}"
 
 
 def test_boxes_that_miss_their_map_are_told(many):
@@ -642,3 +644,13 @@ def test_a_file_of_no_lines_is_told(tmp_path):
         "note: boxes.jsonl has no lines of boxes"
         in run(tmp_path, "align", "map.npy", "boxes.jsonl", "-o", "o.npy").stderr
     )
+
+
+def test_the_list_of_skipped_boxes_names_images_as_the_index_does(tmp_path):
+    np.savez(tmp_path / "maps.npz", **{"000000000139": np.ones((2, 20, 20), np.float32)})
+    (tmp_path / "boxes.json").write_text('{"139": [[1, 1, 9, 9], [9, 9, 1, 1]]}')
+    asked = ["--bad-boxes", "skip", "--index", "rows.csv"]
+    run(tmp_path, "align", "maps.npz", "boxes.json", "-o", "out.npy", *asked)
+    for name in ("rows.csv", "out.npy.skipped.csv"):
+        with (tmp_path / name).open(newline="") as file:
+            assert [line["image_id"] for line in csv.DictReader(file)] == ["000000000139"]

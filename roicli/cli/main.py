@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -122,7 +123,8 @@ def _fail_of_system(error: OSError) -> NoReturn:
     where = f"{error.filename}: " if error.filename else ""
     hint = "Check its permissions, and those of its folder." if isinstance(error, PermissionError) else ""
     if error.filename == STDOUT:
-        hint = "Send it to a file on a disk that has room, or to a pipe."
+        closed = error.errno == errno.EBADF
+        hint = "Do not close it." if closed else "Send it to a file on a disk that has room, or to a pipe."
     _fail(f"{where}{error.strerror or error}", hint, RoicliError.exit_code, error)
 
 

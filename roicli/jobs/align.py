@@ -254,9 +254,8 @@ def _spare_inputs(job: AlignJob, inputs: Inputs) -> None:
 def _record(job: AlignJob, inputs: Inputs, part: Part | None) -> Record:
     table = inputs.table
     parameters = job.parameters() | (part.parameters() if part else {})
-    # Images without features have only the id of the box file.
     ids = [
-        inputs.source.ids[index] if index >= 0 else image_name(table, row)
+        inputs.source.ids[index] if index >= 0 else image_name(inputs, row)  # itself too slow for millions of rows
         for row, index in enumerate(inputs.map_index.tolist())
     ]
     rows = part.rows if part else None

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from roicli.boxes import BoxTable, find_bad_boxes
+from roicli.boxes import find_bad_boxes
 from roicli.errors import BoxError
 from roicli.imageids import some
 from roicli.jobs.bind import Inputs
@@ -91,7 +91,7 @@ def select(
         listed,
         Skipped(
             table.rows[listed],
-            [image_name(table, row) for row in listed.tolist()],
+            [image_name(inputs, row) for row in listed.tolist()],
             table.boxes[listed],
             reasons[listed].tolist(),
             ["skipped" if skip[row] else "zeroed" for row in listed.tolist()],
@@ -99,8 +99,11 @@ def select(
     )
 
 
-def image_name(table: BoxTable, row: int) -> str:
-    """Return the image of a box as its file has it: an id, a batch index, or nothing."""
+def image_name(inputs: Inputs, row: int) -> str:
+    """Return the id of a box's map; without one, what the box file has: an id, a batch index, or nothing."""
+    table, index = inputs.table, int(inputs.map_index[row])
+    if index >= 0:
+        return inputs.source.ids[index]
     if table.image_index is None:
         return ""
     number = int(table.image_index[row])

@@ -24,7 +24,7 @@ class Skipped(NamedTuple):
     rows : (K,) int64
         Where each stands in the box file.
     image_ids : sequence of str
-        As the box file has them.
+        Of their maps; of images without features as the box file has them.
     boxes : (K, 4) float64
         xyxy.
     reasons, fates : sequence of str
