@@ -13,9 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from roicli.jobs import checkpoints
 from roicli.jobs.align import align
+from roicli.jobs.outputs import Outputs
 from roicli.pooler import Pooler
-from roicli.sinks.journal import checksum
+from roicli.sinks.journal import Journal, checksum
 
 ROICLI = Path(sys.executable).with_name("roicli")
 
@@ -80,6 +82,27 @@ def interrupt(monkeypatch, job, tasks=4):
         with pytest.raises(Torn) as caught:
             align(job, Silent())
     return getattr(caught.value, "__notes__", [])
+
+
+def kill_while_publishing(monkeypatch, job, moves):
+    """Run a job that is killed after so many of the moves that let its files appear."""
+    left, move = iter(range(moves)), Path.replace
+
+    def torn(self, target):
+        if next(left, None) is None:
+            raise Torn
+        return move(self, target)
+
+    def not_removed(self):
+        raise Torn
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "_PAUSE", 60)  # so that no more rows are proved before all are
+        patch.setattr(Path, "replace", torn)
+        patch.setattr(Journal, "remove", not_removed)
+        patch.setattr(Outputs, "give_up", lambda *_: None)  # a killed process does not clean up
+        with pytest.raises(Torn):
+            align(job, Silent())
 
 
 def lines_of(journal):

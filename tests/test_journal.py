@@ -5,13 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from driving import Silent, Torn, interrupt, run
+from driving import Silent, interrupt, kill_while_publishing, run
 
 from roicli import plan
 from roicli.errors import OutputError
-from roicli.jobs import checkpoints, outputs
 from roicli.jobs.align import AlignJob, align
-from roicli.sinks import Journal, find_past, journal_path
+from roicli.sinks import find_past, journal_path
 from roicli.spec import PoolSpec
 
 BOXES = 40
@@ -57,26 +56,10 @@ def stop_often(monkeypatch, job):
         interrupt(monkeypatch, replace(job, resume=True), 2)
 
 
-def kill_while_publishing(monkeypatch, job, moves):
+def killed_while_publishing(monkeypatch, job, moves):
     """Leave what a run leaves that was interrupted, taken up, and killed after so many moves."""
     interrupt(monkeypatch, job, 4)
-    left, move = iter(range(moves)), Path.replace
-
-    def torn(self, target):
-        if next(left, None) is None:
-            raise Torn
-        return move(self, target)
-
-    def not_removed(self):
-        raise Torn
-
-    with monkeypatch.context() as patch:
-        patch.setattr(checkpoints, "_PAUSE", 60)  # so that no more of its rows are proved before all are
-        patch.setattr(Path, "replace", torn)
-        patch.setattr(Journal, "remove", not_removed)
-        patch.setattr(outputs.Outputs, "give_up", lambda *_: None)  # a killed process does not clean up
-        with pytest.raises(Torn):
-            align(replace(job, resume=True), Silent())
+    kill_while_publishing(monkeypatch, replace(job, resume=True), moves)
 
 
 def damages(text, long):
@@ -99,9 +82,9 @@ def damages(text, long):
     "leave",
     [
         stop_often,
-        lambda *a: kill_while_publishing(*a, 0),
-        lambda *a: kill_while_publishing(*a, 1),
-        lambda *a: kill_while_publishing(*a, 2),
+        lambda *a: killed_while_publishing(*a, 0),
+        lambda *a: killed_while_publishing(*a, 1),
+        lambda *a: killed_while_publishing(*a, 2),
     ],
     ids=["stopped often", "killed before it published", "killed after the index", "killed after the output"],
 )

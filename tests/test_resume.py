@@ -17,7 +17,7 @@ import crash
 import h5py
 import numpy as np
 import pytest
-from driving import Silent, Torn, interrupt, lines_of, write_journal
+from driving import Silent, Torn, interrupt, kill_while_publishing, lines_of, write_journal
 
 from roicli.errors import FileError, OutputError
 from roicli.jobs import checkpoints
@@ -456,25 +456,7 @@ def test_a_disk_that_cannot_flush_folders(folder, inputs, monkeypatch):
 def test_killed_while_publishing(folder, inputs, monkeypatch, suffix, step):
     """A kill between two moves: the next run makes the rest, and takes the index for its own."""
     job = make_job(folder, suffix)
-    moves = iter(range({"before": 0, "after the index": 1, "after the output": 2}[step]))
-    move, remove = Path.replace, Journal.remove
-
-    def torn(self, target):
-        if next(moves, None) is None:
-            raise Torn
-        return move(self, target)
-
-    def not_removed(self):
-        raise Torn
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "replace", torn)
-        patch.setattr(Journal, "remove", not_removed)
-        patch.setattr(checkpoints, "_PAUSE", 60)  # no row is proved, so that the next runs have some left
-        patch.setattr(outputs_module.Outputs, "give_up", lambda *_: None)  # a killed process does not clean up
-        with pytest.raises(Torn):
-            align(job, Silent())
-    assert remove is Journal.remove
+    kill_while_publishing(monkeypatch, job, {"before": 0, "after the index": 1, "after the output": 2}[step])
     whole = expected(inputs, suffix)
     assert (f"out{suffix}" in content(folder)) == (step == "after the output")
     assert ("rows.csv" in content(folder)) == (step != "before")
@@ -499,7 +481,7 @@ def foreign(output, seconds):
     """A claim from another machine, touched so long ago."""
     path = output.with_name(f".{output.name}.0123456789ab-77-5.claim")
     path.write_text("elsewhere")
-    os.utime(path, (time.time() - seconds,) * 2)
+    os.utime(path, (path.stat().st_mtime - seconds,) * 2)
     return path
 
 

@@ -98,7 +98,7 @@ class SinkContract:
 
     def test_the_same_rows_give_the_same_bytes(self, tmp_path):
         for name in ("a", "b"):
-            time.sleep(1.01 - time.time() % 1)  # HDF5 would write down the second
+            time.sleep(1.01 * (name == "b"))  # HDF5 would write down the second
             (tmp_path / name).mkdir()
             sink = self.make(tmp_path / name, (4, 3))
             sink.target.write(np.arange(4), np.ones((4, 3), np.float32))

@@ -80,7 +80,7 @@ class RowFile:
                     part, place = part[written:], place + written
             if hasattr(os, "posix_fadvise"):
                 # The system begins to put these rows on the disk, so that less is left to flush at the end, and lets
-                # go of those before them, which are there by now: their memory is at hand for the next rows.
+                # go of those before them that are there by now: their memory is at hand for the next rows.
                 for place, length in self._last + places:
                     os.posix_fadvise(self._open(), place, length, os.POSIX_FADV_DONTNEED)
                 self._last = [] if self.read_back else places

@@ -110,8 +110,9 @@ class Hdf5Source(MapSource):
                 shape, dtype = dataset.shape or (), dataset.dtype
                 start = _start(dataset)
                 if start is not None:
-                    plain = self._plain[path] = StoredArray(self.path, start, shape, dtype)
+                    plain = StoredArray(self.path, start, shape, dtype)
                     plain.check_inside()
+                    self._plain[path] = plain
                 elif len(shape) in (3, 4):
                     check_storage(dataset, where, item)
         else:
