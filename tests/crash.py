@@ -16,6 +16,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+from driving import files_in
 
 ROICLI = Path(sys.executable).with_name("roicli")
 # Blocks of many bins that are averaged away: much to do, little to write.
@@ -147,15 +148,15 @@ class Harness:
                     command(self.output.name, "--resume"), cwd=self.folder, capture_output=True, text=True, check=False
                 )
                 assert done.returncode == 0, done.stderr
-            left = {path.name: path.read_bytes() for path in self.folder.iterdir() if path.name not in self.inputs}
+            left = files_in(self.folder, *self.inputs)
             left = {name: content for name, content in left.items() if not name.endswith(".claim")}
             assert left.keys() == self.expected.keys(), left.keys()
             assert left == self.expected, "resumed, and other bytes"
             self.clear()
 
     def is_settled(self):
-        """Whether the output is there and nothing is left but the claim of a dead run."""
-        return self.output.exists() and not (self.folder / self.hidden[2]).exists()
+        """Whether the output is there, without anything that another run would do."""
+        return self.output.exists() and self.hidden[2] not in files_in(self.folder)
 
 
 def report(outcomes):

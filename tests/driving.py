@@ -105,6 +105,17 @@ def kill_while_publishing(monkeypatch, job, moves):
             align(job, Silent())
 
 
+def files_in(folder, *inputs):
+    """Content of all files but `inputs` by name, hidden ones too, but for journals that prove complete outputs."""
+    found = {path.name: path.read_bytes() for path in folder.iterdir() if path.name not in inputs}
+    for journal in [name for name in found if name.endswith(".journal")]:
+        output = journal[1:].removesuffix(".journal")
+        rows = {f".{output}.partial", f".{output}.rows.partial"}
+        if output in found and not rows & found.keys() and b'"publishing"' in found[journal]:
+            del found[journal]
+    return found
+
+
 def lines_of(journal):
     """Lines of a journal without their checksums."""
     return [line.partition(b" ")[2].decode() for line in journal.read_bytes().splitlines()]

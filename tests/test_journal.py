@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from driving import Silent, interrupt, kill_while_publishing, run
+from driving import Silent, files_in, interrupt, kill_while_publishing, run
 
 from roicli import plan
 from roicli.errors import OutputError
@@ -35,13 +35,16 @@ def make_job(suffix):
 
 
 def content(folder):
-    """Every file but the inputs, hidden ones too."""
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name not in ("feats.npy", "boxes.npy")}
+    return files_in(folder, "feats.npy", "boxes.npy")
+
+
+def everything(folder):
+    return content(folder) | {path.name: path.read_bytes() for path in folder.glob(".*.journal")}
 
 
 def restore(folder, before):
     """Make files what they were; those that are it already stay the same files."""
-    now = content(folder)
+    now = everything(folder)
     for name in now.keys() - before.keys():
         (folder / name).unlink()
     for name, text in before.items():
@@ -60,6 +63,11 @@ def killed_while_publishing(monkeypatch, job, moves):
     """Leave what a run leaves that was interrupted, taken up, and killed after so many moves."""
     interrupt(monkeypatch, job, 4)
     kill_while_publishing(monkeypatch, replace(job, resume=True), moves)
+
+
+def complete(monkeypatch, job):
+    stop_often(monkeypatch, job)
+    align(replace(job, resume=True), Silent())
 
 
 def damages(text, long):
@@ -84,9 +92,9 @@ def damages(text, long):
         stop_often,
         lambda *a: killed_while_publishing(*a, 0),
         lambda *a: killed_while_publishing(*a, 1),
-        lambda *a: killed_while_publishing(*a, 2),
+        complete,
     ],
-    ids=["stopped often", "killed before it published", "killed after the index", "killed after the output"],
+    ids=["stopped often", "killed before it published", "killed after the index", "complete"],
 )
 def test_no_damage_is_believed(folder, monkeypatch, request, suffix, leave):
     """All that a run knows of a journal is a `Past`: the job is run once for each that any damage gives."""
@@ -95,7 +103,7 @@ def test_no_damage_is_believed(folder, monkeypatch, request, suffix, leave):
     expected = content(folder)
     restore(folder, {})
     leave(monkeypatch, job)
-    before, path = content(folder), journal_path(job.output)
+    before, path = everything(folder), journal_path(job.output)
     text, whole = path.read_bytes(), find_past(job.output)
     assert text.count(b"\n") >= 3
     pasts = {}
@@ -116,7 +124,7 @@ def test_no_damage_is_believed(folder, monkeypatch, request, suffix, leave):
             align(replace(job, resume=True), listener)
         except OutputError:
             refusals += 1
-            assert content(folder) == before | {path.name: damaged}
+            assert everything(folder) == before | {path.name: damaged}
         else:
             assert content(folder) == expected
             assert any("is damaged" in note for note in listener.notes) == bool(past and past.damaged)

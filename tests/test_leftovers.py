@@ -100,12 +100,12 @@ def test_an_output_whose_run_had_only_to_clean_up(folder, monkeypatch):
         patch.setattr(outputs.Outputs, "give_up", lambda self, total: None)
         with pytest.raises(Torn):
             align(make_job("out.npy"), Silent())
-    found = info("out.npy").unfinished
-    assert (found.rows_done, found.rows, found.exists) == (BOXES, BOXES, True)
-    assert found.state == "all 1,500 rows are done, and the output is in its place"
-    assert "--resume" in found.remedy
     align(make_job("out.npy", resume=True), Silent())
     assert info("out.npy").unfinished is None
+    found = told(folder, ".out.npy.journal")
+    assert (found["rows_done"], found["rows"], found["exists"]) == (BOXES, BOXES, True)
+    assert found["state"] == "all 1,500 rows are done, and the output is in its place"
+    assert found["remedy"] == "Keep it: by it, the same command with --resume finds that all is done."
 
 
 def test_a_journal_that_cannot_be_read(folder):

@@ -17,7 +17,7 @@ import crash
 import h5py
 import numpy as np
 import pytest
-from driving import Silent, Torn, interrupt, kill_while_publishing, lines_of, write_journal
+from driving import Silent, Torn, files_in, interrupt, kill_while_publishing, lines_of, write_journal
 
 from roicli.errors import FileError, OutputError
 from roicli.jobs import checkpoints
@@ -61,8 +61,7 @@ def make_job(folder, suffix, **settings):
 
 
 def content(folder):
-    """Every file but the inputs, hidden ones too."""
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name not in ("feats.h5", "boxes.npy")}
+    return files_in(folder, "feats.h5", "boxes.npy")
 
 
 def expected(inputs, suffix):
@@ -213,6 +212,55 @@ def test_nothing_to_resume_begins_anew(folder, inputs, monkeypatch):
     (folder / ".out.npy.partial").unlink()
     assert align(job, Silent()).resumed == 0
     assert content(folder) == expected(inputs, ".npy")
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_complete_output_is_proved_by_its_journal(folder, inputs, suffix):
+    """So that a script may give the same command until it ends with 0."""
+    job = make_job(folder, suffix, resume=True)
+    output, journal = Path(f"out{suffix}"), Path(f".out{suffix}.journal")
+    align(replace(job, resume=False), Silent())
+    assert not journal.exists()  # only who asked for it gets one
+    assert refused(job) == f"{output} exists, and nothing proves that it was made from the same inputs"
+    assert align(replace(job, overwrite=True), Silent()).resumed == 0
+    written = output.stat().st_mtime_ns
+    for again in (job, replace(job, overwrite=True)):
+        assert align(again, Silent()).resumed == BOXES
+        assert output.stat().st_mtime_ns == written
+    status = Path("boxes.npy").stat()
+    os.utime("boxes.npy", ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    assert refused(job) == f"{output} was begun by another job: boxes.npy was modified since"
+    assert align(replace(job, overwrite=True), Silent()).resumed == 0
+    assert align(job, Silent()).resumed == BOXES
+    with output.open("r+b") as file:  # as large as before
+        file.seek(-1, os.SEEK_END)
+        file.write(b"?")
+    os.utime(output, ns=(0, output.stat().st_mtime_ns + 1))  # clocks of file systems are coarse
+    assert refused(job) == f"{output} exists, and nothing proves that it was made from the same inputs"
+    align(replace(job, resume=False, overwrite=True), Silent())
+    assert not journal.exists()
+    assert content(folder) == expected(inputs, suffix)
+
+
+def test_what_is_missing_beside_a_complete_output_is_made(folder, inputs):
+    job = make_job(folder, ".npy", resume=True)
+    align(replace(job, index=None), Silent())
+    for index in ("rows.csv", "more.csv", "rows.csv"):
+        named = replace(job, index=Path(index))
+        assert align(named, Silent()).resumed == BOXES
+        assert align(named, Silent()).resumed == BOXES
+        Path(index).unlink()
+        assert align(named, Silent()).resumed == BOXES
+    Path("out.npy.shard.json").write_text("{}")  # of a part that lay here
+    assert refused(named) == "out.npy.shard.json exists"
+    assert align(replace(named, overwrite=True), Silent()).resumed == BOXES
+    assert not Path("out.npy.shard.json").exists()
+    other = content(folder).pop("more.csv")
+    assert other == expected(inputs, ".npy")["rows.csv"]
+    Path("more.csv").unlink()
+    assert content(folder) == expected(inputs, ".npy")
+    Path("mine.csv").write_text("mine")
+    assert refused(replace(job, index=Path("mine.csv"))) == "mine.csv exists"
 
 
 def test_what_has_changed_is_said(folder, monkeypatch):

@@ -72,11 +72,11 @@ def show_report(report: RunReport) -> None:
     """Print the one line that says what was done, and one that says what was not."""
     boxes, images = count(report.boxes, "box", "boxes"), count(report.images, "image", "images")
     pooled = report.boxes - report.resumed
-    rate = f"{pooled / report.seconds:,.0f} boxes/s" if report.seconds else ""
+    rate = f"{pooled / report.seconds:,.0f} boxes/s, " if pooled and report.seconds else ""
     before = f", {report.resumed:,} of them before" if report.resumed else ""
     shape = " x ".join(str(side) for side in report.shape)
     say(
-        f"{boxes} of {images}{before} in {report.seconds:.2f} s ({rate}, peak {report.peak_memory / 2**20:.0f} MiB): "
+        f"{boxes} of {images}{before} in {report.seconds:.2f} s ({rate}peak {report.peak_memory / 2**20:.0f} MiB): "
         f"{report.output} {shape} {report.dtype}"
     )
     if report.skipped or report.zeroed:

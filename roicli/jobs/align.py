@@ -15,9 +15,9 @@ from roicli.execute import run
 from roicli.jobs.bind import Inputs
 from roicli.jobs.checkpoints import Checkpoints
 from roicli.jobs.costs import choose_kernel, make_costs
-from roicli.jobs.fingerprint import check_same, check_unchanged, take_fingerprint
+from roicli.jobs.fingerprint import check_same, check_unchanged, is_same, take_fingerprint
 from roicli.jobs.listener import Listener
-from roicli.jobs.outputs import COMPLETE, SideFile, begun, claimed, find_unfinished, left_by
+from roicli.jobs.outputs import COMPLETE, SideFile, add_missing, begun, claimed, find_unfinished, left_by
 from roicli.jobs.part import Part, take_part
 from roicli.jobs.prepare import PoolJob, Prepared, prepare
 from roicli.jobs.select import image_name
@@ -40,7 +40,6 @@ from roicli.sinks import (
     StaleFile,
     check_name,
     check_output,
-    discard_past,
     journal_path,
     open_sink,
     shard_file,
@@ -62,7 +61,7 @@ class AlignJob(PoolJob):
     overwrite : bool
         Replace outputs that exist.
     resume : bool
-        Go on with what an earlier run of the same job has left, if anything.
+        Go on with what an earlier run of the same job has left, if anything, be it all.
     workers : int
         The most that may work at once.
     batch_size, max_memory : int, optional
@@ -89,7 +88,8 @@ def align(job: AlignJob, listener: Listener) -> RunReport:
 
     Row i of the output is box i of the box file, whatever the workers did. What can be checked is checked before any
     output exists. A failure leaves nothing under the output's name; what is done by then is kept beside it, for a run
-    with `resume`.
+    with `resume`. A run with `resume` leaves the journal beside a complete output, by which the next one sees that all
+    is done.
 
     Raises
     ------
@@ -130,6 +130,8 @@ def _align(
     record = _record(job, work.inputs, part)
     shape = (len(work.boxes), *work.row_shape)
     fingerprint = take_fingerprint(record.parameters, job.boxes, work.inputs, work.infos, shape, work.dtype)
+    if past is not None and past.published and job.overwrite and not is_same(past, fingerprint):
+        past = None  # what is there is complete, and of another job: to be replaced
     before = Progress() if past is None else past.done
     plan = _plan(job, work, before)
     if past is not None:
@@ -147,7 +149,7 @@ def _align(
         return open_sink(job.output, shape, work.dtype, record, overwrite=job.overwrite, past=past)
 
     if past is not None and past.published:
-        discard_past(job.output)
+        add_missing(job.output, side_files, past)
     else:
         kernel = load_kernel(KernelName(job.kernel), work.computed)
         with begun(job.output, sink, past, fingerprint, len(plan.order), beat) as outputs:
@@ -156,7 +158,8 @@ def _align(
             done += _pool(plan, pooler, outputs.checkpoints, listener)
             with outputs.distrusted():
                 check_unchanged(fingerprint, job.boxes, work.inputs)
-            outputs.publish(side_files, Progress((), done.not_finite, done.overflowed))
+            counts = Progress((), done.not_finite, done.overflowed)
+            outputs.publish(side_files.values(), counts, keep_journal=job.resume)
             tell(COMPLETE)
     if done.not_finite:
         read, their = verb(done.not_finite, "box reads", "boxes read"), verb(done.not_finite, "its", "their")
@@ -219,22 +222,22 @@ def _pool(plan: Plan, pooler: Pooler, checkpoints: Checkpoints, listener: Listen
 
 def _side_files(
     job: AlignJob, record: Record, skipped: Skipped, may_replace: Callable[[Path], bool], note: Callable[[str], None]
-) -> list[Callable[[], SideFile]]:
-    """Return what makes the files that appear with the output; refuses to write over a list of skipped boxes."""
-    make: list[Callable[[], SideFile]] = []
+) -> dict[Path, Callable[[], SideFile]]:
+    """Return what makes each file that appears with the output; refuses to write over a list of skipped boxes."""
+    make: dict[Path, Callable[[], SideFile]] = {}
     index, listed, shard = job.index, SkippedFile.beside(job.output), shard_file(job.output)
     if index is not None:
-        make.append(lambda: IndexFile(index, record, overwrite=may_replace(index)))
+        make[index] = lambda: IndexFile(index, record, overwrite=may_replace(index))
     if job.needs_shard_file:
-        make.append(lambda: ShardFile(job.output, record, overwrite=may_replace(shard)))
-    else:
-        make.append(lambda: StaleFile(shard))  # of a part that this output replaces
+        make[shard] = lambda: ShardFile(job.output, record, overwrite=may_replace(shard))
+    elif shard.exists():
+        make[shard] = lambda: StaleFile(shard)  # of a part that this output replaces
     if len(skipped.rows):
         check_name(listed, overwrite=may_replace(listed))
-        make.append(lambda: SkippedFile(job.output, skipped, overwrite=may_replace(listed)))
+        make[listed] = lambda: SkippedFile(job.output, skipped, overwrite=may_replace(listed))
         note(f"the boxes left out or zeroed are listed in {listed}")
-    elif job.overwrite:
-        make.append(lambda: StaleFile(listed))
+    elif listed.exists() and job.overwrite:
+        make[listed] = lambda: StaleFile(listed)
     elif listed.exists():
         note(f"{listed} is of an earlier run: this one pools all boxes")
     return make

@@ -64,6 +64,11 @@ def check_unchanged(fingerprint: Mapping[str, Any], boxes: Path, inputs: Inputs)
         )
 
 
+def is_same(past: Past, now: Mapping[str, Any]) -> bool:
+    """Tell whether an earlier run's job was the same as `now`."""
+    return not any(_changes(past.job, now))
+
+
 def check_same(output: Path, past: Past, now: Mapping[str, Any], total: int) -> None:
     """Refuse to go on with the rows of another job than `now`, of `total` rows; OutputError says what has changed."""
     changes = list(_changes(past.job, now))

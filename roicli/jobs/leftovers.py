@@ -1,4 +1,4 @@
-"""What a run lays beside its output until that is complete: how far it came, whether it goes on, and what to do."""
+"""What a run lays beside its output: how far it came, whether it goes on, and what to do."""
 
 from __future__ import annotations
 
@@ -57,6 +57,8 @@ class Unfinished:
         Who has laid claim to it.
     files : tuple of str
         What lies beside it.
+    proved : bool
+        Whether the output is complete, and what lies beside it proves that.
     state, remedy : str
         How far it is, and what to do, for people.
     """
@@ -68,13 +70,15 @@ class Unfinished:
     job: Parameters
     writers: tuple[Writer, ...]
     files: tuple[str, ...]
+    proved: bool
     state: str
     remedy: str
 
     @property
     def matters(self) -> bool:
-        """Whether there is more than what a dead run has left beside a complete output, which does no harm."""
-        return not self.exists or any(writer.alive for writer in self.writers) or not _only_claims(self.files)
+        """Whether there is more than what a run that has ended left beside a complete output, which does no harm."""
+        complete = self.exists and (self.proved or _only_claims(self.files))
+        return not complete or any(writer.alive for writer in self.writers)
 
 
 def output_of(path: Path) -> Path | None:
@@ -121,6 +125,7 @@ def look_beside(output: Path) -> Unfinished | None:
         job=_settings(past) if past else {},
         writers=writers,
         files=tuple(path.name for path in files),
+        proved=past is not None and past.published,
         state=state,
         remedy=remedy,
     )
@@ -148,7 +153,7 @@ def _state(past: Past, *, exists: bool) -> str:
 
 def _remedy(past: Past, *, exists: bool, alive: bool) -> str:
     if past.published:
-        return "Wait for it." if alive else "Give the same command with --resume, which clears away what is left."
+        return "Wait for it." if alive else "Keep it: by it, the same command with --resume finds that all is done."
     replace = " --overwrite" if exists else ""
     if alive:
         return f"Wait for it; should it be stopped, the same command with --resume{replace} goes on."

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
@@ -90,6 +91,29 @@ def _refuse_complete(output: Path, past: Past | None) -> NoReturn:
     )
 
 
+def add_missing(output: Path, side_files: Mapping[Path, Callable[[], SideFile]], past: Past) -> None:
+    """Let files appear beside an output that is complete: those that were not asked for then, or were removed since."""
+    there = {path for path in map(Path, past.beside) if path.exists()}
+    missing = [make for path, make in side_files.items() if Path(os.path.realpath(path)) not in there]
+    if not missing:
+        return
+    journal = Journal.reopen(output, past.end, past.last)
+    files: list[SideFile] = []
+    try:
+        for make in missing:
+            files.append(make())
+        journal.add_publishing(output, [*there, *(file.path for file in files)], past.done)
+        with held_off():
+            for file in files:
+                file.publish()
+    except BaseException:
+        for file in files:
+            file.abort()
+        raise
+    finally:
+        journal.close()
+
+
 def left_by(past: Past) -> str:
     """Tell what an earlier run has left and this one has not touched."""
     return COMPLETE if past.published else f"{_how_far(past.done.rows, past.total)}; {_CONTINUE}"
@@ -133,8 +157,8 @@ class Outputs:
         yield
         self._trusted = True
 
-    def publish(self, side_files: Iterable[Callable[[], SideFile]], done: Progress) -> None:
-        """Complete and flush all files, then let them appear, the output last."""
+    def publish(self, side_files: Iterable[Callable[[], SideFile]], done: Progress, *, keep_journal: bool) -> None:
+        """Complete and flush all files, then let them appear, the output last; a journal that is kept proves it all."""
         self._sink.finish()
         for make in side_files:
             self._side.append(make())
@@ -144,7 +168,8 @@ class Outputs:
             for file in self._side:
                 file.publish()
             self._sink.publish()
-            self._journal.remove()
+            if not keep_journal:
+                self._journal.remove()
             self._published = True
 
     def give_up(self, total: int) -> str | None:

@@ -1,8 +1,9 @@
 """What is proved to be done of an unfinished output: a text file beside it, one checksum and one JSON object a line.
 
 The first line says whose journal it is. Each further line is a checkpoint: rows that lay on the disk before the line
-was written. The last one, written when all do, says which file is about to be published. `past` reads it back, and
-believes a line only if its checksum fits it and the line before.
+was written. The last one, written when all do, says which file is about to be published: a journal that stays is the
+proof of what that was made from. `past` reads it back, and believes a line only if its checksum fits it and the line
+before.
 """
 
 from __future__ import annotations
@@ -148,9 +149,9 @@ def journal_path(output: Path) -> Path:
 
 
 def identity(path: Path) -> list[int]:
-    """Tell a file from others, whatever its name."""
+    """Tell a file from others, and from what it is once it was written to, whatever its name."""
     status = path.stat()
-    return [status.st_ino, status.st_size]
+    return [status.st_ino, status.st_size, status.st_mtime_ns]
 
 
 def discard_journal(output: Path) -> None:
