@@ -100,7 +100,7 @@ def kill_while_publishing(monkeypatch, job, moves):
         patch.setattr(checkpoints, "_PAUSE", 60)  # so that no more rows are proved before all are
         patch.setattr(Path, "replace", torn)
         patch.setattr(Journal, "remove", not_removed)
-        patch.setattr(Outputs, "give_up", lambda *_: None)  # a killed process does not clean up
+        patch.setattr(Outputs, "give_up", lambda *_, **__: None)  # a killed process does not clean up
         with pytest.raises(Torn):
             align(job, Silent())
 

@@ -9,6 +9,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from roicli.errors import FileError, OutputError
 from roicli.jobs import checkpoints
 from roicli.jobs import outputs as outputs_module
 from roicli.jobs.align import AlignJob, align
+from roicli.pooler import Pooler
 from roicli.sinks import Claim, Journal, claim, find_past, npz, partial, rowfile
 from roicli.spec import PoolSpec
 
@@ -50,6 +52,15 @@ def folder(inputs, tmp_path, monkeypatch):
         shutil.copy2(inputs / name, tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def wait_until(holds):
+    """Tell whether something comes to hold in a reasonable time."""
+    for _ in range(20_000):
+        if holds():
+            return True
+        time.sleep(0.0005)
+    return False
 
 
 def make_job(folder, suffix, **settings):
@@ -124,6 +135,29 @@ def test_nothing_is_kept_of_inputs_that_change_meanwhile(folder, inputs, monkeyp
     assert content(folder) == {}
     align(job, Silent())
     assert content(folder) == expected(inputs, suffix)
+
+
+@pytest.mark.parametrize("name", ["feats.h5", "boxes.npy"])
+def test_inputs_that_change_are_noticed_soon(folder, inputs, monkeypatch, name):
+    """Not at the end only, hours later; rows that are proved already are not kept either."""
+    job = make_job(folder, ".npy")
+    pool, tasks, threads = Pooler.pool, [], threading.active_count()
+
+    def pool_and_touch(self, task):
+        tasks.append(task)
+        if len(tasks) == 2:
+            assert wait_until(lambda: b'"done"' in Path(".out.npy.journal").read_bytes())
+            os.utime(name, ns=(0, 0))
+            assert wait_until(lambda: threading.active_count() == threads)  # what keeps the journal has given up
+        return pool(self, task)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "_PAUSE", 0.001)
+        patch.setattr(Pooler, "pool", pool_and_touch)
+        with pytest.raises(FileError, match=rf"^{re.escape(name)} was modified while the job ran"):
+            align(job, Silent())
+    assert len(tasks) == 2
+    assert content(folder) == {}
 
 
 def test_the_journal_of_another_output_is_refused(folder, inputs, monkeypatch):
@@ -768,7 +802,7 @@ def test_another_name_of_an_output_goes_on_with_it(folder, inputs, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(partial.Partial, "publish", torn)
-        patch.setattr(outputs_module.Outputs, "give_up", lambda *_: None)
+        patch.setattr(outputs_module.Outputs, "give_up", lambda *_, **__: None)
         with pytest.raises(Torn):
             align(job, Silent())
     assert "rows.csv" in content(folder)

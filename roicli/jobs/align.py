@@ -15,7 +15,7 @@ from roicli.execute import run
 from roicli.jobs.bind import Inputs
 from roicli.jobs.checkpoints import Checkpoints
 from roicli.jobs.costs import choose_kernel, make_costs
-from roicli.jobs.fingerprint import check_same, check_unchanged, is_same, take_fingerprint
+from roicli.jobs.fingerprint import check_few_unchanged, check_same, check_unchanged, is_same, take_fingerprint
 from roicli.jobs.listener import Listener
 from roicli.jobs.outputs import COMPLETE, SideFile, add_missing, begun, claimed, find_unfinished, left_by
 from roicli.jobs.part import Part, take_part
@@ -152,12 +152,16 @@ def _align(
         add_missing(job.output, side_files, past)
     else:
         kernel = load_kernel(KernelName(job.kernel), work.computed)
-        with begun(job.output, sink, past, fingerprint, len(plan.order), beat) as outputs:
+
+        def beat_and_check() -> None:
+            beat()
+            check_few_unchanged(fingerprint, job.boxes)
+
+        with begun(job.output, sink, past, fingerprint, len(plan.order), beat_and_check) as outputs:
             listener.begin(len(plan.order) - before.rows)
             pooler = Pooler(inputs.source, work.boxes, plan, work.spec, outputs.target, kernel)
             done += _pool(plan, pooler, outputs.checkpoints, listener)
-            with outputs.distrusted():
-                check_unchanged(fingerprint, job.boxes, work.inputs)
+            check_unchanged(fingerprint, job.boxes, work.inputs)
             counts = Progress((), done.not_finite, done.overflowed)
             outputs.publish(side_files.values(), counts, keep_journal=job.resume)
             tell(COMPLETE)

@@ -27,7 +27,7 @@ class Checkpoints:
     rows : RowFile
         What workers write.
     beat : callable
-        Shows other runs that this one is alive; raises LostClaimError if one has taken over.
+        Shows other runs that this one is alive, and raises what must end it: LostClaimError if another has taken over.
     before : int
         Rows that the journal proves already.
     """

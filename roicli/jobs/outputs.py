@@ -10,6 +10,7 @@ from typing import Any, NoReturn, Protocol
 
 from roicli.errors import OutputError
 from roicli.jobs.checkpoints import Checkpoints
+from roicli.jobs.fingerprint import ChangedInputError
 from roicli.signals import Stopped, held_off
 from roicli.sinks import Claim, Journal, Past, PooledSink, Progress, RowFile, check_name, discard_past, find_past
 
@@ -135,27 +136,19 @@ class Outputs:
     past : Past, optional
         What an earlier run has left.
     beat : callable
-        Shows other runs that this one is alive.
+        Called again and again: shows other runs that this one is alive, and raises what must end it.
     """
 
     def __init__(self, sink: PooledSink, journal: Journal, past: Past | None, beat: Callable[[], None]) -> None:
         self._sink, self._journal, self._past = sink, journal, past
         self._side: list[SideFile] = []
         self._published = False
-        self._trusted = True
         self.checkpoints = Checkpoints(journal, sink.target, beat, past.done.rows if past else 0)
 
     @property
     def target(self) -> RowFile:
         """Where rows are written."""
         return self._sink.target
-
-    @contextmanager
-    def distrusted(self) -> Iterator[None]:
-        """If what happens inside fails, no row is kept."""
-        self._trusted = False
-        yield
-        self._trusted = True
 
     def publish(self, side_files: Iterable[Callable[[], SideFile]], done: Progress, *, keep_journal: bool) -> None:
         """Complete and flush all files, then let them appear, the output last; a journal that is kept proves it all."""
@@ -172,8 +165,8 @@ class Outputs:
                 self._journal.remove()
             self._published = True
 
-    def give_up(self, total: int) -> str | None:
-        """Keep rows that are done for a later run, remove everything else; returns what to tell of what is there."""
+    def give_up(self, total: int, *, trusted: bool) -> str | None:
+        """Keep `trusted` rows that are done for a later run, remove all else; returns what to tell of what is there."""
         if self._published:
             return COMPLETE
         proved = self.checkpoints.save()
@@ -182,7 +175,7 @@ class Outputs:
         for file in self._side:
             file.abort()
         # What an earlier run has left stays even without rows: it may have published a file beside the output.
-        keep = self._trusted and (proved > 0 or self._past is not None) and self.target.path.exists()
+        keep = trusted and (proved > 0 or self._past is not None) and self.target.path.exists()
         self._sink.abort(keep_rows=keep)
         if not keep:
             self._journal.remove()
@@ -216,7 +209,7 @@ def begun(
     try:
         yield outputs
     except BaseException as error:
-        if left := outputs.give_up(total):
+        if left := outputs.give_up(total, trusted=not isinstance(error, ChangedInputError)):
             error.add_note(left)
         elif isinstance(error, Stopped):
             error.add_note("what was not complete has been removed")
