@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from typing import NamedTuple
 
@@ -74,6 +73,8 @@ def take_part(job: PoolJob, shard: Shard, inputs: Inputs, whole: Prepared) -> tu
 
 
 def _digest(job: PoolJob, whole: Prepared) -> str:
+    import hashlib  # whose library a job in one piece need not load
+
     table, ids = whole.inputs.table, whole.inputs.source.ids
     used, map_of_box = np.unique(whole.inputs.map_index, return_inverse=True)
     said = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -47,7 +47,8 @@ def check_name(path: Path, *, overwrite: bool) -> None:
 
 def check_space(path: Path, needed: int) -> None:
     """Refuse an output of `needed` bytes that the disk of `path` has no room for."""
-    free = shutil.disk_usage(led_to(path).parent).free
+    disk = os.statvfs(led_to(path).parent)
+    free = disk.f_bavail * disk.f_frsize
     if needed > free:
         raise OutputError(
             f"{path} needs {in_words(needed)}, its disk has {in_words(free)} free",
@@ -103,7 +104,7 @@ class Partial:
         with writing(self.final):
             if self.final.exists():
                 check_name(self.final, overwrite=self._overwrite)  # another job may have been faster
-                shutil.copymode(self.final, self.path)
+                self.path.chmod(stat.S_IMODE(self.final.stat().st_mode))
             self.path.replace(self.final)
             flush_folder(self.final)
 

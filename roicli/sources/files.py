@@ -8,7 +8,6 @@ import re
 import stat
 import struct
 import tokenize
-import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -31,22 +30,6 @@ _REMEDIES = {
     errno.ENFILE: "Raise the limit of open files (ulimit -n).",
     errno.ENAMETOOLONG: "Use a shorter name.",
 }
-
-# What h5py, zipfile, zlib and NumPy's parser of .npy headers (which are Python source) raise for bytes they dislike.
-_UNREADABLE = (
-    OSError,
-    RuntimeError,
-    ValueError,
-    TypeError,
-    LookupError,
-    ArithmeticError,
-    EOFError,
-    SyntaxError,
-    struct.error,
-    tokenize.TokenError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 
 _LONGEST_REASON = 300
 
@@ -75,11 +58,31 @@ def reading(where: str, hint: str = COPY_AGAIN) -> Iterator[None]:
         raise
     except MemoryError as error:
         raise FeatureError(f"{where} does not fit into memory", "Split it into smaller maps.") from error
-    except _UNREADABLE as error:
+    except _unreadable() as error:
         reason = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
         reason = reason if len(reason) <= _LONGEST_REASON else f"{reason[:_LONGEST_REASON]}..."  # may quote the file
         number = error.errno if isinstance(error, OSError) else None
         raise FileError(f"{where} cannot be read: {reason.rstrip('.')}", _REMEDIES.get(number or 0, hint)) from error
+
+
+def _unreadable() -> tuple[type[Exception], ...]:
+    """Return what h5py, zipfile, zlib and NumPy's parser of .npy headers (which are Python source) raise."""
+    from zipfile import BadZipFile  # which few jobs need
+
+    return (
+        OSError,
+        RuntimeError,
+        ValueError,
+        TypeError,
+        LookupError,
+        ArithmeticError,
+        EOFError,
+        SyntaxError,
+        struct.error,
+        tokenize.TokenError,
+        BadZipFile,
+        zlib.error,
+    )
 
 
 def printable(name: str) -> str:

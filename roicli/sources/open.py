@@ -10,11 +10,6 @@ from typing import get_args
 from roicli.errors import FileError, UsageError
 from roicli.sources.base import Layout
 from roicli.sources.files import CHECK_PATH, file_size, natural_key, reading
-from roicli.sources.folder import FolderSource
-from roicli.sources.hdf5 import Hdf5Source
-from roicli.sources.many import ManySource
-from roicli.sources.npy import NpySource
-from roicli.sources.npz import NpzSource
 from roicli.sources.protocol import FeatureSource
 
 HDF5_SUFFIXES = (".h5", ".hdf5", ".he5", ".hdf")
@@ -60,7 +55,11 @@ def open_source(pattern: str | Path, *, dataset: str | None = None, layout: Layo
     if not matches:
         raise FileError(f"no file matches {pattern}", "Check the folder and the pattern.")
     parts = [_open_path(Path(match), dataset, layout) for match in matches]
-    return parts[0] if len(parts) == 1 else ManySource(pattern, parts)
+    if len(parts) == 1:
+        return parts[0]
+    from roicli.sources.many import ManySource
+
+    return ManySource(pattern, parts)
 
 
 def _matches(pattern: str) -> list[str]:
@@ -82,14 +81,23 @@ def _open_path(path: Path, dataset: str | None, layout: Layout) -> FeatureSource
         is_folder = path.is_dir()
     if dataset is not None and (is_folder or suffix == ".npy"):
         raise UsageError(f"{path} has no datasets to choose from", "Leave --dataset out.")
+    # Each format is loaded where it is met: a job seldom meets two.
     if is_folder:
+        from roicli.sources.folder import FolderSource
+
         return FolderSource(path, layout)
     file_size(path)  # before any library asks a pipe for its first bytes, and waits
     if suffix == ".npy":
+        from roicli.sources.npy import NpySource
+
         return NpySource(path, layout)
     if suffix == ".npz":
+        from roicli.sources.npz import NpzSource
+
         return NpzSource(path, layout, dataset)
     if suffix in HDF5_SUFFIXES:
+        from roicli.sources.hdf5 import Hdf5Source
+
         return Hdf5Source(path, layout, dataset)
     raise FileError(
         f"{path} has an extension that is not read as features",
