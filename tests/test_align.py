@@ -13,10 +13,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from driving import ROICLI, run
+from driving import ROICLI, Silent, run
 
 import roicli
 from roicli.engine import channels_last, pool_boxes
+from roicli.jobs.align import AlignJob, align
 from roicli.spec import PoolSpec
 
 
@@ -622,6 +623,20 @@ def test_bytes_that_are_not_utf8_are_shown_one_way(many, tmp_path):
         shown = run(tmp_path, *command, expect=3).stderr
         assert said in shown
         assert "udce9" not in shown
+
+
+@pytest.mark.parametrize("far", [1e300, -1e39, np.inf, np.nan])
+def test_boxes_that_float32_cannot_hold_are_zeros_if_asked_for(tmp_path, far):
+    """Without a warning of NumPy, which tests take for an error, and not counted among what lies outside."""
+    np.save(tmp_path / "feats.npy", np.ones((1, 2, 8, 8), np.float32))
+    np.save(tmp_path / "boxes.npy", [[0, 1, 1, 3, 3], [0, 1, 1, far, 3], [0, far, far, far, far]])
+    output, listener = tmp_path / "out.npy", Silent()
+    spec = PoolSpec((2, 2), aligned=True)
+    align(
+        AlignJob(str(tmp_path / "feats.npy"), tmp_path / "boxes.npy", spec, output=output, bad_boxes="zero"), listener
+    )
+    assert np.load(output).reshape(3, -1).max(axis=1).tolist() == [1, 0, 0]
+    assert not any("outside" in note or "no width" in note for note in listener.notes)
 
 
 @pytest.mark.parametrize(

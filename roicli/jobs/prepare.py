@@ -172,7 +172,8 @@ def prepare(job: PoolJob, inputs: Inputs, note: Callable[[str], None]) -> Prepar
         boxes, spec = boxes * sizes, replace(spec, spatial_scale=1.0)
     computed = np.result_type(*{compute_dtype(info.dtype) for info in infos.values()})
     pooled = np.delete(np.arange(len(boxes)), selection.zeroed)
-    rows = pooled[beyond_sampling(boxes[pooled].astype(computed), spec)]
+    rounded = boxes[pooled].astype(computed)  # the others may be too large for it
+    rows = pooled[beyond_sampling(rounded, spec)]
     if len(rows):  # that depends on the scale, so it is no matter of bad_boxes
         first = verb(len(rows), "it is", "the first is")
         how = "as boxes in 0..1 of the image" if job.normalized else f"at spatial scale {spec.spatial_scale:g}"
@@ -184,12 +185,12 @@ def prepare(job: PoolJob, inputs: Inputs, note: Callable[[str], None]) -> Prepar
             else "Check their coordinates, and --spatial-scale.",
         )
     outside = lie_outside(boxes, sizes, spec) & (inputs.map_index >= 0)
+    outside[selection.zeroed] = False
     if number := int(outside.sum()):
         doubt = ": is --spatial-scale right?" if number > len(boxes) / 2 and not job.normalized else ""
         lie = verb(number, "lies wholly outside its map, so its", "lie wholly outside their maps, so their")
         note(f"{some_of(number, len(boxes))} {lie} features are zero{doubt}")
-    unsampled = has_no_samples(boxes.astype(computed), spec) & (inputs.map_index >= 0) & ~outside
-    unsampled[selection.zeroed] = False
+    unsampled = has_no_samples(rounded, spec) & (inputs.map_index >= 0)[pooled] & ~outside[pooled]
     if number := int(unsampled.sum()):
         have = verb(number, "has no width or no height, so its", "have no width or no height, so their")
         note(f"{some_of(number, len(boxes))} {have} features are zero; --sampling-ratio 2 would sample them")
