@@ -37,6 +37,8 @@ IntArray = NDArray[np.intp]
 
 # torchvision keeps the adaptive count in a C int; beyond it its own arithmetic overflows.
 _MAX_COUNT = 2**31
+# So many samples take no longer than to find out which of them can be in range.
+_FEW_SAMPLES = 2**14
 
 
 @dataclass(frozen=True)
@@ -202,8 +204,11 @@ def neighbours(coordinate: FloatArray, length: int) -> tuple[IntArray, IntArray,
 def _candidates(bins: Bins) -> tuple[IntArray, IntArray]:
     """Range of sample numbers of every bin, (K, P) each, outside of which no sample can be in range.
 
-    Estimated in float64 with a margin for the rounding of the computation's dtype; the exact test follows.
+    Estimated in float64 with a margin for the rounding of the computation's dtype; the exact test follows. Where all
+    samples are few, it alone is faster.
     """
+    if int(bins.count.sum()) * bins.number <= _FEW_SAMPLES:
+        return np.zeros((len(bins.count), bins.number), np.intp), np.repeat(bins.count[:, None], bins.number, axis=1)
     start, size = bins.start.astype(np.float64)[:, None], bins.size.astype(np.float64)[:, None]
     count = bins.count[:, None]
     base = start + np.arange(bins.number) * size

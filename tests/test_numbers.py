@@ -6,9 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import roicli
+from roicli import sampling
 from roicli.engine import channels_last, pool_boxes
 from roicli.reference import roi_align_reference
-from roicli.sampling import make_bins, sample_coordinates
+from roicli.sampling import make_bins, sample_coordinates, sample_grid
 from roicli.spec import PoolSpec
 
 
@@ -81,6 +82,20 @@ def test_a_broken_cell_reaches_the_bins_that_read_it(value, some_boxes, spec, se
         expected = roi_align_reference(features, rois, spec)
     # assert_allclose holds NaN against NaN and each infinity against itself.
     np.testing.assert_allclose(reduced(features, rois, spec), expected, rtol=0, atol=2e-6)
+
+
+@given(some_boxes=st.lists(boxes, min_size=1, max_size=5), spec=specs, length=st.integers(1, 40))
+def test_samples_that_cannot_count_may_never_be_made(some_boxes, spec, length):
+    """Where samples are few all are made, and left out one by one: the same are left."""
+    low, high = np.array(some_boxes, np.float32).reshape(-1, 4).T[[0, 2]]
+    bins = make_bins(low, high, spec.output_size[1], length, spec)
+    grids = []
+    for few in (-1, 2**62):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sampling, "_FEW_SAMPLES", few)
+            grids.append(sample_grid(bins))
+    for narrowed, whole in zip(grids[0][1:], grids[1][1:], strict=True):
+        np.testing.assert_array_equal(narrowed, whole)
 
 
 def test_coordinates_are_torchvisions_to_the_last_bit():

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from roicli.errors import OutputError
-from roicli.sinks import IndexFile, Record, check_output, open_sink, rowfile
+from roicli.sinks import IndexFile, Record, check_output, open_sink, rowfile, writeback
 
 RNG = np.random.default_rng(0)
 
@@ -220,6 +220,8 @@ def test_index(tmp_path):
 @pytest.mark.parametrize(("name", "twice"), [("out.npy", [0, 1]), ("out.h5", [0, 1]), ("out.npz", [])])
 def test_rows_on_the_disk_leave_memory_unless_they_are_read_back(tmp_path, monkeypatch, name, twice):
     shape, asked = (3, 2, 1, 1), []
+    monkeypatch.setattr(writeback, "_BYTES", 8)
+    monkeypatch.setattr(writeback, "_PIECE_BYTES", 1)
     sink = open_sink(tmp_path / name, shape, np.dtype(np.float32), record(3), overwrite=False)
     monkeypatch.setattr(os, "posix_fadvise", lambda _, place, *__: asked.append(place))
     for row in range(3):
@@ -227,3 +229,19 @@ def test_rows_on_the_disk_leave_memory_unless_they_are_read_back(tmp_path, monke
     places = [sink.target.offset + row * sink.target.row_bytes for row in range(3)]
     assert sorted(asked) == sorted(places + [places[row] for row in twice])
     sink.abort()
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="this system takes no advice on files")
+def test_the_system_is_told_of_much_at_once(monkeypatch):
+    asked = []
+    monkeypatch.setattr(os, "posix_fadvise", lambda _, first, length, __: asked.append((first, first + length)))
+    kib, written = 1024, writeback.Writeback()
+    for first in (0, 100, 200, 500, 300):  # of which 0 to 400 lie side by side, but come in two pieces
+        written.add(first * kib, (first + 100) * kib)
+        written.tell(0, keep=False)
+    assert asked == [(0, 300 * kib)]
+    written.add(400 * kib, 401 * kib)
+    written.add(900 * kib, 901 * kib)  # too short a piece by itself
+    written.add(402 * kib, 500 * kib)
+    written.tell(0, keep=False)
+    assert asked[1:] == [(0, 300 * kib), (500 * kib, 600 * kib), (300 * kib, 401 * kib), (402 * kib, 500 * kib)]

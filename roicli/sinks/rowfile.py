@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from roicli.errors import OutputError
 from roicli.sinks.partial import writing
+from roicli.sinks.writeback import Writeback
 
 _fdatasync = getattr(os, "fdatasync", os.fsync)  # which macOS does not have
 
@@ -47,9 +49,9 @@ class RowFile:
     dtype: np.dtype[Any]
     read_back: bool = False
     _descriptor: int | None = field(default=None, repr=False)
-    _last: list[tuple[int, int]] = field(default_factory=list, repr=False)  # where this process wrote last
+    _writeback: Writeback = field(default_factory=Writeback, repr=False)
 
-    @property
+    @cached_property
     def row_bytes(self) -> int:
         """Size of one row."""
         return int(np.prod(self.row_shape, dtype=np.int64)) * self.dtype.itemsize
@@ -69,21 +71,15 @@ class RowFile:
         """
         data = memoryview(np.ascontiguousarray(block, dtype=self.dtype).reshape(-1).view(np.uint8).data)
         breaks = np.flatnonzero(np.diff(rows) != 1) + 1
-        places = []
         with writing(self.name):
             for first, stop in _runs(breaks.tolist(), len(rows)):
                 part = data[first * self.row_bytes : stop * self.row_bytes]
                 place = self.offset + int(rows[first]) * self.row_bytes
-                places.append((place, len(part)))
+                self._writeback.add(place, place + len(part))
                 while part:
                     written = os.pwrite(self._open(), part, place)
                     part, place = part[written:], place + written
-            if hasattr(os, "posix_fadvise"):
-                # The system begins to put these rows on the disk, so that less is left to flush at the end, and lets
-                # go of those before them that are there by now: their memory is at hand for the next rows.
-                for place, length in self._last + places:
-                    os.posix_fadvise(self._open(), place, length, os.POSIX_FADV_DONTNEED)
-                self._last = [] if self.read_back else places
+            self._writeback.tell(self._open(), keep=self.read_back)
 
     def open_to_flush(self) -> int:
         """Open a descriptor for `flush`."""
