@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import crash
@@ -51,15 +52,27 @@ def run(folder, *more, output="out.npy", expect=0, **options):
     return done
 
 
-def wait_for_rows(folder, process=None):
-    """Wait until the journal proves some rows."""
-    journal = folder / ".out.npy.journal"
+def wait_for_rows(folder, process, output="out.npy"):
+    """Wait until the journal proves some rows, and by far not all: workers are held back, however fast they are."""
+    journal = folder / f".{output}.journal"
     for _ in range(20_000):
-        if journal.exists() and b'"done"' in journal.read_bytes():
-            return
-        assert process is None or process.poll() is None, "it ended too soon"
-        time.sleep(0.0005)
+        assert process.poll() is None, "it ended too soon"
+        workers = [pid for pid in crash.processes_of(process.pid) if pid != process.pid]
+        send(workers, signal.SIGSTOP)
+        for _ in range(250 if workers else 1):
+            if journal.exists() and b'"done"' in journal.read_bytes():
+                send(workers, signal.SIGCONT)
+                return
+            time.sleep(0.001)
+        send(workers, signal.SIGCONT)
+        time.sleep(0.02 if workers else 0)
     raise AssertionError("it never proved a row")
+
+
+def send(pids, number):
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def check_result(folder, job):
@@ -113,6 +126,34 @@ def test_a_signal_keeps_what_is_done(folder, job, number, code):
     assert refused.endswith("hint: Go on with roicli align --resume, or give --overwrite to begin anew.\n")
     report = json.loads(run(folder, "--resume", "--json").stdout)
     assert f"stopped: {report['resumed']:,} of" in last
+    check_result(folder, job)
+
+
+def test_a_signal_while_the_last_checkpoint_is_awaited_loses_no_row(folder, job):
+    """Python takes a thread whose end it was interrupted to wait for as ended, though it is at its flush still."""
+    program = """
+import os, signal, threading, time
+from roicli.__main__ import main
+from roicli.jobs import checkpoints
+from roicli.sinks import RowFile
+end, flush, waited_for = checkpoints.Checkpoints._end, RowFile.flush, threading.Event()
+def ended(self):
+    waited_for.set()
+    end(self)
+def slow(self, descriptor):
+    if waited_for.wait(60) and threading.current_thread() is not threading.main_thread():
+        time.sleep(0.1)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.3)
+    flush(self, descriptor)
+checkpoints.Checkpoints._end, RowFile.flush = ended, slow
+main()
+"""
+    command = [sys.executable, "-c", program, *crash.command("out.npy")[1:]]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    stopped = "stopped: 16,000 of 16,000 rows are done; continue with --resume\n"
+    assert (done.returncode, done.stderr) == (143, stopped)
+    run(folder, "--resume")
     check_result(folder, job)
 
 
@@ -361,9 +402,7 @@ def test_a_journal_of_somebody_else(folder, locked):
 @pytest.mark.parametrize("suffix", crash.FORMATS)
 def test_rows_that_somebody_removes_are_not_said_to_be_kept(folder, job, suffix):
     with start(folder, output=f"out{suffix}") as process:
-        journal = folder / f".out{suffix}.journal"
-        while not (journal.exists() and b'"done"' in journal.read_bytes()):
-            time.sleep(0.0005)
+        wait_for_rows(folder, process, f"out{suffix}")
         process.send_signal(signal.SIGSTOP)
         for path in folder.glob(".out*.partial"):
             path.unlink()

@@ -81,7 +81,8 @@ class Checkpoints:
     def _end(self) -> None:
         self._stopping.set()
         if self._thread is not None:
-            self._thread.join()
+            with held_off():  # or Python takes it as ended when a signal comes, though it may be at its last flush
+                self._thread.join()
 
     def _keep(self) -> None:
         pause = _PAUSE
