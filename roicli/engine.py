@@ -22,8 +22,9 @@ from roicli.sampling import Bins, CellRanges, FloatArray, IntArray, cell_ranges,
 from roicli.spec import Mode, PoolSpec
 from roicli.weights import axis_weights, cells_read
 
-# Maps are transposed in tiles that stay in the cache: whole lines of the map, so many cells, and channels.
-_TILE_CELLS, _TILE_CHANNELS = 2048, 64
+# Maps are transposed in tiles: whole lines of the map, so many cells, and channels. Long runs of channels, since each
+# costs as much to begin as 25 of them to copy; not longer, since a run touches so many lines of the cache.
+_TILE_CELLS, _TILE_CHANNELS = 2048, 512
 # Samples and weights are made for as many RoIs at once as keep each of their arrays below so many values.
 _CHUNK_VALUES = 2**19
 
