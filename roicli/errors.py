@@ -44,6 +44,10 @@ class FileError(RoicliError, OSError):
     """A file that cannot be opened or read: missing, truncated, not of the format that its name says."""
 
 
+class ChangedInputError(FileError):
+    """An input was written to or replaced while the job ran: rows would be of the old one, the new one, or neither."""
+
+
 class OutputError(RoicliError, OSError):
     """An output that cannot be written: it exists, its folder does not, its disk is full."""
 

@@ -20,6 +20,8 @@ _BOX_BYTES = 200
 _BATCH_BYTES = 16 * 2**20
 # Below this many bytes to read and to pool, starting a pool costs more than it gives.
 _SMALL_BYTES = 64 * 2**20
+# To get at a map, however small it is, takes as long as to read and pool so many bytes.
+_MAP_BYTES = 2**19
 # A map that takes more is shared by threads: each process would hold one.
 _LARGE_MAP_BYTES = 128 * 2**20
 # Where workers share each map, so many tasks for each, that none waits long for the last.
@@ -32,9 +34,8 @@ _LARGE_BYTES = 4 * 2**30
 
 
 class Unit(NamedTuple):
-    """Some boxes of one map: ``plan.order[first:stop]``."""
+    """Boxes that are pooled and written together: ``plan.order[first:stop]``, some of one map, or all of several."""
 
-    map_index: int
     first: int
     stop: int
 
@@ -152,7 +153,8 @@ def _are_few(maps: Mapping[int, int], workers: int) -> bool:
 
 
 def _strategy(rows: int, costs: Costs, workers: int) -> Strategy:
-    if workers == 1 or sum(costs.maps.values()) + rows * costs.work < _SMALL_BYTES:
+    moved = sum(costs.maps.values()) + len(costs.maps) * _MAP_BYTES + rows * costs.work
+    if workers == 1 or moved < _SMALL_BYTES:
         return Strategy.SERIAL
     large = max(costs.maps.values(), default=0) > _LARGE_MAP_BYTES
     return Strategy.THREADS if large and _are_few(costs.maps, workers) else Strategy.PROCESSES
@@ -180,7 +182,8 @@ def _tasks(
 ) -> tuple[Task, ...]:
     """Cut positions in an order that is grouped by map into units of at most `batch`, and units into tasks.
 
-    Tasks of workers that share each map are single units; others are as many units as move some bytes.
+    Tasks of workers that share each map are single units; others are as many units as move some bytes. A map whose
+    boxes all fit into the unit before joins it.
     """
     # A run of positions ends where the map does, and where the next ones are done already.
     breaks = (np.diff(positions, prepend=-2) != 1) | (np.diff(map_index[positions], prepend=-1) != 0)
@@ -190,12 +193,13 @@ def _tasks(
     moved = 0
     for begin, end in pairwise(edges):
         start, end = int(positions[begin]), int(positions[end - 1]) + 1
-        current = int(map_index[start])
-        moved += costs.maps[current]
-        for first in range(start, end, batch):
+        moved += costs.maps[int(map_index[start])] + _MAP_BYTES
+        joins = task and task[-1].stop == start and end - task[-1].first <= batch
+        firsts = [task.pop().first] if joins else range(start, end, batch)
+        for first in firsts:
             stop = min(first + batch, end)
-            task.append(Unit(current, first, stop))
-            moved += (stop - first) * costs.work
+            task.append(Unit(first, stop))
+            moved += (stop - max(first, start)) * costs.work
             if shared or moved >= _TASK_BYTES:
                 tasks.append(tuple(task))
                 task, moved = [], 0

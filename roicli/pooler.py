@@ -1,4 +1,4 @@
-"""What a worker does: read a map, pool some of its boxes, write their rows.
+"""What a worker does: read maps, pool their boxes, write the rows.
 
 What happens to one unit does not depend on which task, batch or worker it is in, so neither do the bytes written.
 """
@@ -6,19 +6,24 @@ What happens to one unit does not depend on which task, batch or worker it is in
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import chain, groupby
+from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from roicli.engine import channels_last, pool_boxes
+from roicli.arguments import compute_dtype
+from roicli.contraction import pool_maps
+from roicli.errors import ChangedInputError
 from roicli.kernels.choose import NUMPY_KERNEL, Kernel
-from roicli.plan import Plan, Task
+from roicli.layout import channels_last
+from roicli.plan import Task
 from roicli.sampling import FloatArray, cells_in_reach
 from roicli.sinks import RowFile
-from roicli.sources import FeatureSource
+from roicli.sources import FeatureSource, MapInfo
 from roicli.spec import PoolSpec
 
 
@@ -45,16 +50,20 @@ class Done:
 
 
 class Pooler:
-    """Pools units: reads their map, pools their boxes, writes their rows. Picklable; may be shared by threads.
+    """Pools units: reads their maps, pools their boxes, writes their rows. Picklable; may be shared by threads.
 
     Parameters
     ----------
     source : FeatureSource
         The maps.
+    infos : mapping of int to MapInfo
+        Shapes and dtypes of those that have boxes, by their index.
+    map_index : (K,) intp
+        The map of each output row.
     boxes : (K, 4) float64
         One box for each output row, in image pixels.
-    plan : Plan
-        Which units there will be, and the order of the output rows that they name.
+    order : (K',) intp
+        Output rows, grouped by map, that the units name by their place.
     spec : PoolSpec
         What to compute.
     target : RowFile
@@ -66,19 +75,16 @@ class Pooler:
     def __init__(
         self,
         source: FeatureSource,
+        infos: Mapping[int, MapInfo],
+        map_index: NDArray[np.intp],
         boxes: NDArray[np.float64],
-        plan: Plan,
+        order: NDArray[np.intp],
         spec: PoolSpec,
         target: RowFile,
         kernel: Kernel = NUMPY_KERNEL,
     ) -> None:
-        self._source, self._boxes, self._order, self._spec, self._target = source, boxes, plan.order, spec, target
-        self._kernel = kernel
-        self._ranges: dict[int, tuple[int, int]] = {}
-        for unit in chain.from_iterable(plan.tasks):  # in order, so the first unit of a map begins its range
-            first, _ = self._ranges.get(unit.map_index, (unit.first, 0))
-            self._ranges[unit.map_index] = (first, unit.stop)
-        self._most_rows = max((unit.stop - unit.first for task in plan.tasks for unit in task), default=0)
+        self._source, self._infos, self._map_index, self._boxes = source, infos, map_index, boxes
+        self._order, self._spec, self._target, self._kernel = order, spec, target, kernel
         self._lock = threading.Lock()
         self._held: tuple[int, FloatArray] | None = None
         self._active = 0
@@ -90,18 +96,29 @@ class Pooler:
         with self._lock:
             self._active += 1
         try:
-            for map_index, units in groupby(task, key=lambda unit: unit.map_index):
-                feature_map = self._feature_map(map_index)
-                for unit in units:
-                    done += self._pool_rows(feature_map, self._order[unit.first : unit.stop])
+            for unit in task:
+                for rows in self._alike(self._order[unit.first : unit.stop]):
+                    done += self._pool_rows(rows)
         finally:
             with self._lock:
                 self._active -= 1
         return done
 
-    def _pool_rows(self, feature_map: FloatArray, rows: NDArray[np.intp]) -> Done:
-        block = self._block(len(rows), feature_map.dtype)
-        not_finite = pool_boxes(feature_map, self._boxes[rows], self._spec, block, self._kernel)
+    def _alike(self, rows: NDArray[np.intp]) -> Iterator[NDArray[np.intp]]:
+        """Cut rows where maps of another size or dtype begin."""
+        maps = self._map_index[rows]
+        starts = np.flatnonzero(np.diff(maps, prepend=-1)).tolist()
+        kinds = [(self._infos[index].shape, self._infos[index].dtype) for index in maps[starts].tolist()]
+        changes = [start for start, kind, last in zip(starts, kinds, [None, *kinds], strict=False) if kind != last]
+        for first, stop in pairwise([*changes, len(rows)]):
+            yield rows[first:stop]
+
+    def _pool_rows(self, rows: NDArray[np.intp]) -> Done:
+        maps = self._map_index[rows]
+        info = self._infos[int(maps[0])]
+        block = self._block(len(rows), compute_dtype(info.dtype))
+        size = info.shape[1:]
+        not_finite = pool_maps(self._feature_map, maps, self._boxes[rows], size, self._spec, block, self._kernel)
         overflowed = 0
         if block.dtype != self._target.dtype:
             with np.errstate(over="ignore"):
@@ -113,10 +130,10 @@ class Pooler:
         return Done(len(rows), not_finite, overflowed)
 
     def _block(self, rows: int, dtype: np.dtype[Any]) -> FloatArray:
-        """Return where this thread's next rows go: always the same memory, whose pages are there by then."""
+        """Return where this thread's next rows go: where the last ones went, if that is enough, whose pages exist."""
         held: FloatArray | None = getattr(self._own, "block", None)
-        if held is None or held.dtype != dtype:
-            held = self._own.block = np.empty((self._most_rows, *self._target.row_shape), dtype)
+        if held is None or held.dtype != dtype or len(held) < rows:
+            held = self._own.block = np.empty((rows, *self._target.row_shape), dtype)
         return held[:rows]
 
     def _feature_map(self, map_index: int) -> FloatArray:
@@ -133,11 +150,22 @@ class Pooler:
 
     def _lay_out(self, map_index: int, buffer: FloatArray | None) -> FloatArray:
         """Read a map as far as any of its boxes reaches."""
-        feature_map = self._source.read(map_index)
-        rows = self._order[slice(*self._ranges[map_index])]
-        _, height, width = feature_map.shape
-        window = cells_in_reach(self._boxes[rows], height, width, self._spec)
+        feature_map, info = self._source.read(map_index), self._infos[map_index]
+        if (feature_map.shape, feature_map.dtype) != (info.shape, info.dtype):
+            raise ChangedInputError(
+                f"{info.where} is {feature_map.dtype} {feature_map.shape} now, and was {info.dtype} {info.shape}",
+                "Run it again once nothing writes to its inputs.",
+            )
+        first, stop = self._spans[map_index]
+        window = cells_in_reach(self._boxes[self._order[first:stop]], *info.shape[1:], self._spec)
         return channels_last(feature_map, window, buffer)
+
+    @cached_property
+    def _spans(self) -> dict[int, tuple[int, int]]:
+        """First and stop of the boxes of each map in the order."""
+        maps = self._map_index[self._order]
+        starts = np.flatnonzero(np.diff(maps, prepend=-1)).tolist()
+        return dict(zip(maps[starts].tolist(), pairwise([*starts, len(maps)]), strict=True))
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_lock": None, "_held": None, "_own": None}

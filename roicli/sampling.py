@@ -65,7 +65,7 @@ class Bins:
     number: int
     length: int
 
-    def take(self, rois: IntArray) -> Bins:
+    def take(self, rois: IntArray | slice) -> Bins:
         """Return the bins of some of the RoIs."""
         return Bins(self.start[rois], self.size[rois], self.count[rois], self.number, self.length)
 
@@ -246,6 +246,10 @@ class CellRanges(NamedTuple):
     first: IntArray
     stop: IntArray
 
+    def take(self, rois: slice) -> CellRanges:
+        """Return the bins of some of the RoIs."""
+        return CellRanges(*(ends[rois] for ends in self))
+
 
 def cell_ranges(low: FloatArray, high: FloatArray, number: int, length: int, spec: PoolSpec) -> CellRanges:
     """Quantise boxes and bins as RoIPool does (torchvision's `roi_pool_kernel.cpp`), along one axis.
@@ -287,10 +291,14 @@ def cells_in_reach(boxes: NDArray[np.floating[Any]], height: int, width: int, sp
     spec : PoolSpec
         Gives the spatial scale; the spare cells are for the shift, the smallest RoI and all rounding.
     """
+    if not len(boxes):
+        return slice(0, 0), slice(0, 0)
+    low, high = boxes.min(axis=0).tolist(), boxes.max(axis=0).tolist()
     ends = []
     for axis, length in ((1, height), (0, width)):
-        scaled = boxes[:, axis::2].astype(np.float64) * spec.spatial_scale
-        spare = 3 + 1e-6 * np.abs(scaled).max(initial=0)
-        first, stop = math.floor(scaled.min(initial=length) - spare), math.ceil(scaled.max(initial=0) + spare)
-        ends.append(slice(min(max(first, 0), length), min(max(stop, 0), length)))
+        # An inverted box has its smaller corner second.
+        start = min(low[axis], low[axis + 2]) * spec.spatial_scale
+        end = max(high[axis], high[axis + 2]) * spec.spatial_scale
+        spare = 3 + 1e-6 * max(abs(start), abs(end))
+        ends.append(slice(*(min(max(edge, 0), length) for edge in (math.floor(start - spare), math.ceil(end + spare)))))
     return ends[0], ends[1]

@@ -64,6 +64,8 @@ class AxisWeights(NamedTuple):
         Rows of every matrix (P, or 1 where the bins are averaged).
     cell_splits : (K + 1,) intp
         Where the cells of each RoI begin in `cell`; a matrix has as many columns as its RoI has cells.
+    run : (K,) intp
+        First cell of each RoI whose cells follow one another; -1 where there are gaps, or no cells.
     cell : (sum of cells,) intp
         The cells, ascending.
     weight : (bins * sum of cells,)
@@ -74,10 +76,20 @@ class AxisWeights(NamedTuple):
 
     bins: int
     cell_splits: IntArray
+    run: IntArray
     cell: IntArray
     weight: FloatArray
     first: IntArray
     stop: IntArray
+
+    def part(self, first: int, stop: int) -> AxisWeights:
+        """Matrices of the RoIs ``first:stop``, as a view."""
+        return self._replace(
+            cell_splits=self.cell_splits[first : stop + 1],
+            run=self.run[first:stop],
+            first=self.first[first:stop],
+            stop=self.stop[first:stop],
+        )
 
     def matrix(self, roi: int) -> FloatArray:
         """Weights of one RoI, (bins, cells)."""
@@ -87,15 +99,6 @@ class AxisWeights(NamedTuple):
     def cells(self, roi: int) -> IntArray:
         """Cells that the columns of `matrix` stand for, (cells,)."""
         return self.cell[self.cell_splits[roi] : self.cell_splits[roi + 1]]
-
-    def runs(self) -> IntArray:
-        """First cell of each RoI whose cells follow one another; -1 where there are gaps, or no cells, (K,)."""
-        begin, number = self.cell_splits[:-1], np.diff(self.cell_splits)
-        runs = np.full(len(number), -1)
-        some = number > 0
-        first, last = self.cell[begin[some]], self.cell[(begin + number - 1)[some]]
-        runs[some] = np.where(last - first == number[some] - 1, first, -1)
-        return runs
 
 
 def axis_weights(grid: SampleGrid, cells: Cells, whole_window: NDArray[np.bool_], *, mean: bool = False) -> AxisWeights:
@@ -124,8 +127,20 @@ def axis_weights(grid: SampleGrid, cells: Cells, whole_window: NDArray[np.bool_]
     place = np.concatenate([row + low, row + high])
     value = np.concatenate([(1 - fraction) * share, fraction * share])
     weight = np.bincount(place, weights=value, minlength=number * int(splits[rois])).astype(bins.start.dtype)
-    first, stop = _extent(low, high + 1, roi if mean else grid.bin_index, rois * number)
-    return AxisWeights(number, splits, cell, weight, first.reshape(rois, number), stop.reshape(rois, number))
+    first, stop = (
+        ends.reshape(rois, number) for ends in _extent(low, high + 1, roi if mean else grid.bin_index, rois * number)
+    )
+    return AxisWeights(number, splits, _runs(cell, splits), cell, weight, first, stop)
+
+
+def _runs(cell: IntArray, splits: IntArray) -> IntArray:
+    """First of each RoI's cells where they follow one another; -1 elsewhere."""
+    begin, number = splits[:-1], np.diff(splits)
+    runs = np.full(len(number), -1)
+    some = number > 0
+    first, last = cell[begin[some]], cell[(begin + number - 1)[some]]
+    runs[some] = np.where(last - first == number[some] - 1, first, -1)
+    return runs
 
 
 def _columns(

@@ -16,8 +16,9 @@ import pytest
 from driving import ROICLI, Silent, run
 
 import roicli
-from roicli.engine import channels_last, pool_boxes
+from roicli.contraction import pool_boxes
 from roicli.jobs.align import AlignJob, align
+from roicli.layout import channels_last
 from roicli.spec import PoolSpec
 
 
@@ -113,6 +114,41 @@ def test_any_workers_and_batches_give_the_same_bytes(tmp_path):
             written = (tmp_path / "out.npy").read_bytes()
             first = first or written
             assert written == first, (features, workers, batch)
+
+
+@pytest.mark.parametrize(
+    "options", [(), ("--op", "roi-pool"), ("--mode", "max"), ("--sampling-ratio", "2")], ids=" ".join
+)
+def test_maps_of_many_sizes_and_dtypes_are_pooled_together(tmp_path, options):
+    """Boxes of alike maps are placed at once, whose numbers are those of each by itself."""
+    rng = np.random.default_rng(5)
+    shapes = [(4, 9, 7), (4, 9, 7), (4, 5, 12), (4, 9, 7)]
+    maps = [rng.standard_normal(shapes[n // 3 % 4]) for n in range(40)]
+    maps = [feature_map.astype(np.float64 if n % 10 == 0 else np.float32) for n, feature_map in enumerate(maps)]
+    maps[7][2, 4, 5] = np.nan
+    with h5py.File(tmp_path / "feats.h5", "w") as file:
+        for n, feature_map in enumerate(maps):
+            file[f"{n:02d}"] = feature_map
+    corners = rng.uniform(-2, 12, (200, 4))
+    boxes = np.concatenate([np.minimum(corners[:, :2], corners[:, 2:]), np.maximum(corners[:, :2], corners[:, 2:])], 1)
+    index = rng.permutation(np.arange(200) % 40)
+    np.save(tmp_path / "boxes.npy", np.insert(boxes, 0, index, axis=1))
+    written = []
+    for batch in (1, 3, 1000):
+        arguments = ("feats.h5", "boxes.npy", "-o", "out.npy", "--size", "3x2", "--batch-size", batch, *options)
+        report = json.loads(run(tmp_path, "align", *arguments, "--json", "--overwrite").stdout)
+        written.append((tmp_path / "out.npy").read_bytes())
+        if "roi-pool" not in options:
+            assert 0 < report["not_finite"] < 6
+    assert written[0] == written[1] == written[2]
+    pooled = np.load(tmp_path / "out.npy")
+    for row, (image, box) in enumerate(zip(index, boxes, strict=True)):
+        if "roi-pool" in options:
+            expected = roicli.roi_pool(maps[image], [box], (3, 2))
+        else:
+            ratio = 2 if "2" in options else -1
+            expected = roicli.roi_align(maps[image], [box], (3, 2), 1, ratio, mode="max" if "max" in options else "avg")
+        np.testing.assert_array_equal(pooled[row], expected[0].astype(pooled.dtype), err_msg=str(row))
 
 
 def test_outputs_hold_the_same_features(many):

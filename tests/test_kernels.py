@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roicli.engine import channels_last, pool_boxes
+from roicli.contraction import pool_boxes
 from roicli.errors import UsageError
 from roicli.kernels.choose import NUMPY_KERNEL, KernelName, load_kernel
+from roicli.layout import channels_last
 from roicli.plan import is_large
 from roicli.reference import roi_align_reference
 from roicli.spec import PoolSpec

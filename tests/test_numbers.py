@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 import roicli
 from roicli import sampling
-from roicli.engine import channels_last, pool_boxes
+from roicli.contraction import pool_boxes
+from roicli.layout import channels_last
 from roicli.reference import roi_align_reference
 from roicli.sampling import make_bins, sample_coordinates, sample_grid
 from roicli.spec import PoolSpec

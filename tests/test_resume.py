@@ -160,6 +160,26 @@ def test_inputs_that_change_are_noticed_soon(folder, inputs, monkeypatch, name):
     assert content(folder) == {}
 
 
+def test_a_map_that_changes_its_shape_meanwhile_is_not_pooled(folder, monkeypatch):
+    """Where its boxes lie was reckoned for the shape that it had."""
+    Path("feats").mkdir()
+    np.save("feats/0.npy", np.ones((2, 8, 8), np.float32))
+    Path("boxes.json").write_text('{"0": [[0, 0, 7, 7]]}')
+    pool = Pooler.pool
+
+    def replace_and_pool(self, task):
+        np.save("feats/0.npy", np.ones((2, 8, 3), np.float32))
+        return pool(self, task)
+
+    monkeypatch.setattr(Pooler, "pool", replace_and_pool)
+    job = AlignJob("feats", Path("boxes.json"), PoolSpec((2, 2)), output=Path("out.npy"))
+    with pytest.raises(FileError, match=r"^feats/0\.npy is float32 \(2, 8, 3\) now, and was float32 \(2, 8, 8\)"):
+        align(job, Silent())
+    assert {path.name for path in folder.iterdir()} >= {"feats", "boxes.json"}
+    assert not list(folder.glob(".*"))
+    assert not list(folder.glob("out*"))
+
+
 def test_the_journal_of_another_output_is_refused(folder, inputs, monkeypatch):
     job = make_job(folder, ".npy")
     interrupt(monkeypatch, job)

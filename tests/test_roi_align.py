@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import roicli
-from roicli.engine import channels_last, pool_boxes
+from roicli.contraction import pool_boxes
 from roicli.errors import BoxError, FeatureError, UsageError
+from roicli.layout import channels_last
 from roicli.sampling import cells_in_reach
 from roicli.spec import PoolSpec
 

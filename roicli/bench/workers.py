@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roicli.bench.jobfiles import temporary_folder
-from roicli.engine import channels_last, pool_boxes
+from roicli.contraction import pool_boxes
 from roicli.errors import WorkerError
 from roicli.kernels.choose import Kernel, KernelName, load_kernel
+from roicli.layout import channels_last
 from roicli.processes import settle
 from roicli.spec import PoolSpec
 

@@ -159,7 +159,8 @@ def _align(
 
         with begun(job.output, sink, past, fingerprint, len(plan.order), beat_and_check) as outputs:
             listener.begin(len(plan.order) - before.rows)
-            pooler = Pooler(inputs.source, work.boxes, plan, work.spec, outputs.target, kernel)
+            maps = (inputs.source, work.infos, work.inputs.map_index)
+            pooler = Pooler(*maps, work.boxes, plan.order, work.spec, outputs.target, kernel)
             done += _pool(plan, pooler, outputs.checkpoints, listener)
             check_unchanged(fingerprint, job.boxes, work.inputs)
             counts = Progress((), done.not_finite, done.overflowed)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from roicli.errors import FileError, OutputError
+from roicli.errors import ChangedInputError, OutputError
 from roicli.jobs.bind import Inputs
 from roicli.sinks import Past
 from roicli.sources import MapInfo
@@ -52,10 +52,6 @@ def take_fingerprint(
         ),
         "boxes": _digest_boxes(inputs),
     }
-
-
-class ChangedInputError(FileError):
-    """An input was written to or replaced while the job ran: rows would be of the old one, the new one, or neither."""
 
 
 def check_unchanged(fingerprint: Mapping[str, Any], boxes: Path, inputs: Inputs) -> None:

@@ -8,9 +8,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
-from roicli.errors import OutputError
+from roicli.errors import ChangedInputError, OutputError
 from roicli.jobs.checkpoints import Checkpoints
-from roicli.jobs.fingerprint import ChangedInputError
 from roicli.signals import Stopped, held_off
 from roicli.sinks import Claim, Journal, Past, PooledSink, Progress, RowFile, check_name, discard_past, find_past
 

@@ -32,7 +32,7 @@ def pool_compiled(feature_map: FloatArray, rows: AxisWeights, columns: AxisWeigh
 def compile_for(dtype: np.dtype[Any]) -> None:
     """Compile, or load what was compiled before, by pooling nothing."""
     none, value = np.zeros(0, dtype=np.intp), np.zeros(1, dtype=dtype)
-    weights = AxisWeights(1, np.zeros(1, dtype=np.intp), none, value[:0], none.reshape(0, 1), none.reshape(0, 1))
+    weights = AxisWeights(1, np.zeros(1, dtype=np.intp), none, none, value[:0], none.reshape(0, 1), none.reshape(0, 1))
     pool_compiled(value.reshape(1, 1, 1), weights, weights, np.zeros((0, 1, 1, 1), dtype=dtype))
 
 

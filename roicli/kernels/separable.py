@@ -38,15 +38,14 @@ def pool_separable(feature_map: FloatArray, rows: AxisWeights, columns: AxisWeig
     bins_y, bins_x = rows.bins, columns.bins
     cells = feature_map.reshape(height * width, channels)
     heights, widths = np.diff(rows.cell_splits), np.diff(columns.cell_splits)
-    runs_y, runs_x = rows.runs(), columns.runs()
-    gathers = (runs_y < 0) | (runs_x < 0)
+    gathers = (rows.run < 0) | (columns.run < 0)
     gathered = np.empty((int((heights * widths)[gathers].max(initial=0)), channels), dtype=feature_map.dtype)
     longest = max(bins_y * int(widths.max(initial=0)), bins_x * _BANDED)
     scratch = np.empty(longest * channels, dtype=feature_map.dtype)
     group = max(1, _GROUP_VALUES // (bins_y * bins_x * channels))
     blocks = np.empty((group, bins_y, bins_x, channels + _PADDING), dtype=feature_map.dtype)[..., :channels]
     y_splits, x_splits = rows.cell_splits.tolist(), columns.cell_splits.tolist()
-    y_first, x_first = runs_y.tolist(), runs_x.tolist()
+    y_first, x_first = rows.run.tolist(), columns.run.tolist()
     for begin in range(0, len(out), group):
         pooled = out[begin : begin + group]
         for roi, block in enumerate(blocks[: len(pooled)], start=begin):
