@@ -1,9 +1,11 @@
-"""Files as bytes: what lies under a path, what its first bytes say it is, and memory maps of a part of it."""
+"""Files as bytes: what lies under a path, what its first bytes say it is, and arrays that lie in it as they are."""
 
 from __future__ import annotations
 
 import errno
 import math
+import mmap
+import os
 import re
 import stat
 import struct
@@ -44,6 +46,8 @@ _SIGNATURES = {
 }
 
 
+# What is no larger is read sooner than it is mapped.
+_SMALL = 2**19
 # What takes no more memory than this is read whatever it is. No features shrink to so small a part as 1 in 200.
 _HARMLESS = 64 << 20
 _LARGEST_RATIO = 200
@@ -138,7 +142,7 @@ def wrong_content(path: Path, expected: str) -> FileError:
 
 
 class StoredArray(NamedTuple):
-    """An array that lies in a file byte for byte, so that it can be memory-mapped.
+    """An array that lies in a file byte for byte.
 
     Attributes
     ----------
@@ -163,9 +167,8 @@ class StoredArray(NamedTuple):
         """Size of the values; Python integers, so that no header makes it overflow."""
         return math.prod(self.shape) * self.dtype.itemsize
 
-    def check_inside(self) -> None:
-        """Raise FileError if the file ends before the array does, where a memory map would die of SIGBUS."""
-        size = file_size(self.path)
+    def check_inside(self, size: int) -> None:
+        """Raise FileError if the file, of `size` bytes, ends before the array does."""
         if self.start + self.nbytes > size:
             raise FileError(
                 f"{self.path} is truncated: {self.shape} of {self.dtype} ends at byte {self.start + self.nbytes}, "
@@ -173,23 +176,30 @@ class StoredArray(NamedTuple):
                 COPY_AGAIN,
             )
 
-    def map(self, index: int | None = None) -> NDArray[Any]:
-        """Memory-map the array, or only item `index` of its leading axis.
+    def load(self, index: int | None = None) -> NDArray[Any]:
+        """Return the array, or only item `index` of its leading axis: a memory map, or a copy of what is small.
 
         Each call makes its own map, which goes with the last array that refers to it: pages of maps read before do
         not stay in the resident memory of the process.
         """
         if index is not None and not self.fortran:
             item = StoredArray(self.path, 0, self.shape[1:], self.dtype)
-            return StoredArray(self.path, self.start + index * item.nbytes, item.shape, item.dtype).map()
-        self.check_inside()
-        with reading(str(self.path)):
-            mapped: NDArray[Any] = np.memmap(
-                self.path, self.dtype, "r", offset=self.start, shape=self.shape, order="F" if self.fortran else "C"
+            return StoredArray(self.path, self.start + index * item.nbytes, item.shape, item.dtype).load()
+        self.check_inside(file_size(self.path))  # or a memory map would die of SIGBUS
+        with reading(str(self.path)), self.path.open("rb", buffering=0) as file:
+            whole: NDArray[Any] = np.ndarray(
+                self.shape, self.dtype, *self._bytes(file.fileno()), order="F" if self.fortran else "C"
             )
-        whole = mapped.view(np.ndarray)
         # In Fortran order the values of one item lie scattered over the whole array.
         return whole if index is None else whole[index]
+
+    def _bytes(self, descriptor: int) -> tuple[bytes | mmap.mmap, int]:
+        """Return something that holds the bytes of the array, and where in it they begin."""
+        if self.nbytes <= _SMALL:
+            return os.pread(descriptor, self.nbytes, self.start), 0
+        inside = self.start % mmap.ALLOCATIONGRANULARITY
+        first, length = self.start - inside, self.nbytes + inside
+        return mmap.mmap(descriptor, length, access=mmap.ACCESS_READ, offset=first), inside
 
 
 def natural_key(name: str) -> tuple[list[str | tuple[int, str]], str]:

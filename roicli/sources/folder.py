@@ -11,7 +11,7 @@ from roicli.sources.npy import open_npy
 
 
 class FolderSource(MapSource):
-    """Every .npy file directly in a folder, memory-mapped; hidden files are left out, as a glob would.
+    """Every .npy file directly in a folder; hidden files are left out, as a glob would.
 
     Each file holds one map, (C, H, W) or, since networks return batches of one, (1, C, H, W). Opening lists names
     only: a file is looked at when its map is asked for.
@@ -38,4 +38,4 @@ class FolderSource(MapSource):
     def _find(self, index: int) -> StoredMap:
         path = self.path / self._files[index]
         array = open_npy(path)
-        return without_batch(StoredMap(str(path), array.shape, array.dtype, True, array.map))
+        return without_batch(StoredMap(str(path), array.shape, array.dtype, True, array.load))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from roicli.errors import FeatureError
 from roicli.imageids import Counted
-from roicli.sources.base import Layout, MapSource, StoredMap, check_map, unique, without_batch
+from roicli.sources.base import Layout, MapSource, StoredMap, check_map, is_poolable, unique, without_batch
 from roicli.sources.choose import sibling_ids
 from roicli.sources.chunks import Chunks
 from roicli.sources.files import StoredArray, file_size, printable, reading, wrong_content
@@ -36,6 +37,8 @@ class Hdf5Source(MapSource):
     _held: tuple[int, NDArray[Any]] | None = None
     # Where the chunks of a stack lie, as long as the handle is open.
     _index: ChunkIndex | None = None
+    # Bytes of the file when the handle was opened.
+    _size = 0
 
     def __init__(self, path: Path, layout: Layout, dataset: str | None) -> None:
         super().__init__(path, layout)
@@ -95,7 +98,7 @@ class Hdf5Source(MapSource):
     def _open(self) -> Any:
         import h5py
 
-        file_size(self.path)
+        self._size = file_size(self.path)
         self._index = None
         return h5py.File(self.path, "r")
 
@@ -111,7 +114,7 @@ class Hdf5Source(MapSource):
                 start = _start(dataset)
                 if start is not None:
                     plain = StoredArray(self.path, start, shape, dtype)
-                    plain.check_inside()
+                    plain.check_inside(self._size)
                     self._plain[path] = plain
                 elif len(shape) in (3, 4):
                     check_storage(dataset, where, item)
@@ -123,7 +126,7 @@ class Hdf5Source(MapSource):
         def load() -> NDArray[Any]:
             with reading(where):
                 if plain:
-                    return plain.map(item)
+                    return plain.load(item)
                 if parts := self._virtual.get(path):
                     parts.check_descriptors(item)
                 values = self._unpacked(dataset, item) if dataset.chunks else None
@@ -134,11 +137,13 @@ class Hdf5Source(MapSource):
 
     def _look_up(self, path: str, where: str) -> Any:
         """Open a dataset, and see to it that all files that hold its values are there."""
-        import h5py
+        from h5py import Dataset, h5d, h5o
 
-        dataset = self._own_handle()[raw(path)]
-        if not isinstance(dataset, h5py.Dataset):
+        # As h5py does it, but for what it finds out of the file as a whole, again for each dataset.
+        found = h5o.open(self._own_handle().id, raw(path))
+        if not isinstance(found, h5d.DatasetID):
             raise FeatureError(f"{where} is a group, not a map", "Keep maps and groups apart.")
+        dataset = Dataset(found)
         if dataset.is_virtual and path not in self._virtual:
             self._virtual[path] = VirtualParts.check(dataset, where)
             self._others |= set(self._virtual[path].paths) - {dataset.file.filename}
@@ -177,15 +182,23 @@ class Hdf5Source(MapSource):
 
 def _start(dataset: Any) -> int | None:
     """Offset of a dataset in its file; None unless its values lie there in one piece and as they are read."""
-    from h5py import h5d, h5t
+    from h5py import h5d
 
-    if dataset.chunks:  # whose status would take a look at each
+    if dataset.chunks or not is_poolable(dataset.dtype):  # the status of chunks would take a look at each
         return None
     # The offset alone does not tell: in a file with a user block, h5py gives one to datasets that have none.
     if dataset.id.get_space_status() != h5d.SPACE_STATUS_ALLOCATED:
         return None
     # HDF5 converts types that NumPy has not, such as bfloat16.
-    if dataset.id.get_type() != h5t.py_create(dataset.dtype):
+    if dataset.id.get_type() != _native(dataset.dtype):
         return None
     offset: int | None = dataset.id.get_offset()
     return offset
+
+
+@lru_cache
+def _native(dtype: np.dtype[Any]) -> Any:
+    """HDF5's type of what NumPy reads as `dtype` without a conversion."""
+    from h5py import h5t
+
+    return h5t.py_create(dtype)

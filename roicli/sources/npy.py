@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import struct
+from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
 from sys import maxsize
-from typing import IO
+from typing import IO, Any
 from warnings import catch_warnings
 
 import numpy as np
@@ -24,35 +26,52 @@ _MOST_AXES = 64
 def read_header(file: IO[bytes], path: Path, where: str) -> StoredArray:
     """Read the .npy header at the start of `file`, and leave `file` behind it; nothing is allocated or unpickled."""
     with reading(where):
-        beginning = BytesIO(file.read(_LONGEST_HEADER))  # a header says how long it is, up to 4 GB
-        version = np.lib.format.read_magic(beginning)
+        beginning = file.read(_LONGEST_HEADER)  # a header says how long it is, up to 4 GB
+        header = beginning[: _header_length(beginning)]
+        version = np.lib.format.read_magic(BytesIO(header))
         if version == (3, 0):  # the only reason for it are field names
             raise FeatureError(f"{where} is a structured array", "Save one plain numeric array a map.")
         if version not in _READ_HEADER:
             raise FileError(f"{where} is of version {version[0]}.{version[1]}, unknown of .npy", "Write the file anew.")
-        with catch_warnings(action="ignore"):  # such as that its text was written by Python 2
-            shape, fortran, dtype = _READ_HEADER[version](beginning)
+        shape, fortran, dtype = _parse(header)
         if len(shape) > _MOST_AXES or any(type(length) is not int or not 0 <= length <= maxsize for length in shape):
             raise FileError(f"{where} claims the shape {str(shape)[:80]}", "Write the file anew.")
-        file.seek(beginning.tell())
-        return StoredArray(path, beginning.tell(), shape, dtype, fortran)
+        file.seek(len(header))
+        return StoredArray(path, len(header), shape, dtype, fortran)
+
+
+def _header_length(beginning: bytes) -> int:
+    """Length of a header with its magic, as it says itself."""
+    size, form = (2, "<H") if beginning[6:7] == b"\x01" else (4, "<I")
+    length: int
+    (length,) = struct.unpack(form, beginning[8 : 8 + size].ljust(size, b"\0"))
+    return 8 + size + length
+
+
+@lru_cache
+def _parse(header: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Parse a header, which is the same in all files of maps of one shape."""
+    text = BytesIO(header)
+    read = _READ_HEADER[np.lib.format.read_magic(text)]
+    with catch_warnings(action="ignore"):  # such as that its text was written by Python 2
+        return read(text)
 
 
 def open_npy(path: Path) -> StoredArray:
     """Read the header of a .npy file and check that its array lies inside the file."""
-    file_size(path)
+    size = file_size(path)
     with reading(str(path)), path.open("rb") as file:
         if file.read(6) != b"\x93NUMPY":
             raise wrong_content(path, "a .npy file")
         file.seek(0)
         array = read_header(file, path, str(path))
     if not array.dtype.hasobject:
-        array.check_inside()
+        array.check_inside(size)
     return array
 
 
 class NpySource(MapSource):
-    """One .npy file, memory-mapped."""
+    """One .npy file."""
 
     def __init__(self, path: Path, layout: Layout) -> None:
         super().__init__(path, layout)
@@ -66,6 +85,6 @@ class NpySource(MapSource):
     def _find(self, index: int) -> StoredMap:
         array = self._array
         if self.labelled:
-            return StoredMap(self.name, array.shape, array.dtype, True, array.map)
+            return StoredMap(self.name, array.shape, array.dtype, True, array.load)
         where = f"{self.path}, map {index}"
-        return StoredMap(where, array.shape[1:], array.dtype, True, lambda: array.map(index))
+        return StoredMap(where, array.shape[1:], array.dtype, True, lambda: array.load(index))

@@ -157,7 +157,7 @@ class NpzSource(MapSource):
     def _values(self, name: str, array: StoredArray, index: int | None) -> NDArray[Any]:
         """Values of an array, or of map `index` of a 4-D one."""
         if name in self._stored:
-            return array.map(index)
+            return array.load(index)
         scattered = array.fortran and index is not None  # the whole array has to be read for one map of it
         with reading(self._where(name)):
             shape = array.shape if index is None or scattered else array.shape[1:]
