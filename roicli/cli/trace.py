@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from roicli.cli.lines import say
 from roicli.cli.options import FILE, PATTERN, input_options, make_spec, pool_options, sampling_ratio
@@ -128,6 +129,10 @@ def trace(
         raise click.UsageError("--json and --csv are two answers to one question; give one of them.")
     if as_csv and (bins or footprint):
         raise click.UsageError("--csv gives samples only; leave --bins and --footprint out, or see both with --json.")
+    if picture is None and (_is_given("point") or overwrite):
+        raise click.UsageError("--point and --overwrite are for a picture; give --picture too, or leave them out.")
+    if (as_json or as_csv) and _is_given("limit"):
+        raise click.UsageError("--limit is for the table; --json and --csv give all samples.")
     spec = make_spec(options)
     job = TraceJob(features, boxes, specs=(spec, *_other(spec, vs)), **options)
     traced = run_job(job, lambda text: say(f"note: {text}"))
@@ -148,6 +153,11 @@ def trace(
         from roicli.cli.tracetable import show_traced
 
         show_traced(traced, titles=titles, limit=limit, bins=bins, footprint=footprint)
+
+
+def _is_given(name: str) -> bool:
+    """Whether an option stands on the command line."""
+    return click.get_current_context().get_parameter_source(name) is ParameterSource.COMMANDLINE
 
 
 def _other(spec: PoolSpec, vs: dict[str, Any] | None) -> list[PoolSpec]:
