@@ -49,7 +49,7 @@ def pool_maps(
     ----------
     maps : callable
         Gives a map by its index as `channels_last` makes it, (H, W, C) float32 or float64; cells that no box has in
-        reach need not be filled. It is asked in the order of the boxes, and may give each map in the same memory.
+        reach need not be filled. It is asked for each map once, and may give them all in the same memory.
     map_index : (K,) intp
         The map of each box; boxes of one map side by side.
     boxes : (K, 4)
@@ -73,16 +73,19 @@ def pool_maps(
     per_roi = max(bins * max(length, spec.sampling_ratio) for bins, length in zip(spec.output_size, size, strict=True))
     step = max(1, _CHUNK_VALUES // per_roi)
     not_finite = 0
+    held: tuple[int, FloatArray] | None = None
     with np.errstate(invalid="ignore", over="ignore"):
         for begin in range(0, len(boxes), step):
             chunk = slice(begin, begin + step)
             placed = _place(boxes[chunk], size, spec, kernel)
             for first, stop in _runs(map_index[chunk]):
                 rows = slice(begin + first, begin + stop)
-                feature_map = maps(int(map_index[rows.start]))
-                placed.pool(feature_map, first, stop, out[rows])
-                if not _is_harmless(feature_map, boxes[rows], spec, out[rows].size):
-                    not_finite += placed.mend(feature_map, first, stop, out[rows])
+                if held is None or held[0] != map_index[rows.start]:
+                    held = None  # or it would stay in memory beside the next
+                    held = int(map_index[rows.start]), maps(int(map_index[rows.start]))
+                placed.pool(held[1], first, stop, out[rows])
+                if not _is_harmless(held[1], boxes[rows], spec, out[rows].size):
+                    not_finite += placed.mend(held[1], first, stop, out[rows])
     return not_finite
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from roicli.arguments import compute_dtype, feature_batch, make_spec, split_boxes
-from roicli.contraction import pool_maps
+from roicli.contraction import pool_boxes
 from roicli.errors import UsageError
 from roicli.layout import channels_last
 from roicli.sampling import FloatArray, cells_in_reach
@@ -153,16 +153,10 @@ def _pool_batch(
         out = np.empty(shape, dtype)
     elif out.shape != shape or not np.can_cast(dtype, out.dtype, "same_kind"):
         raise UsageError(f"out is {out.dtype} {out.shape}, the result is {dtype} {shape}", "Give an array like it.")
-    order = np.argsort(index, kind="stable")
-    starts = np.searchsorted(index[order], np.arange(len(maps) + 1))
-
-    def laid_out(image: int) -> FloatArray:
-        rows = order[starts[image] : starts[image + 1]]
-        return channels_last(maps[image], cells_in_reach(corners[rows], maps.shape[2], maps.shape[3], spec))
-
-    in_place = out.dtype == dtype and out.flags.c_contiguous and bool((np.diff(index) >= 0).all())
-    blocks = out if in_place else np.empty(shape, dtype)
-    pool_maps(laid_out, index[order], corners[order], maps.shape[2:], spec, blocks)
-    if not in_place:
-        out[order] = blocks
+    for image in np.unique(index):
+        rows = np.flatnonzero(index == image)
+        block = np.empty((len(rows), *shape[1:]), dtype)
+        window = cells_in_reach(corners[rows], maps.shape[2], maps.shape[3], spec)
+        pool_boxes(channels_last(maps[image], window), corners[rows], spec, block)
+        out[rows] = block
     return out

@@ -34,7 +34,10 @@ _LARGE_BYTES = 4 * 2**30
 
 
 class Unit(NamedTuple):
-    """Boxes that are pooled and written together: ``plan.order[first:stop]``, some of one map, or all of several."""
+    """Boxes that are pooled and written together: ``plan.order[first:stop]``.
+
+    They are of one map, or of several: the last boxes of the first, and all those of the others.
+    """
 
     first: int
     stop: int

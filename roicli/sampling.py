@@ -158,7 +158,8 @@ class SampleGrid(NamedTuple):
 def sample_grid(bins: Bins) -> SampleGrid:
     """Sample every bin and apply the edge rule (see the table in the module's docstring).
 
-    Only samples that can be in range are ever made, so a box far larger than the map costs no more than the map.
+    Where samples are many, only those that can be in range are made, so that a box far larger than the map costs no
+    more than the map.
     """
     first, stop = _candidates(bins)
     per_bin = (stop - first).ravel()

@@ -34,16 +34,17 @@ def check() -> None:
 
 @contextmanager
 def held_off() -> Iterator[None]:
-    """Let no signal stop what happens inside; one that comes is heard afterwards."""
+    """Let no signal stop what happens inside; one that comes is heard afterwards, when no other such block is left."""
     global _held, _late
     before = signal.pthread_sigmask(signal.SIG_BLOCK, (*_STOPPING, signal.SIGALRM))
-    _held, _late = True, False
+    outer, _held = _held, True
     try:
         yield
     finally:
-        _held = False
+        _held = outer
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        if _late:
+        if _late and not outer:
+            _late = False
             check()
 
 

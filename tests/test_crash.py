@@ -157,6 +157,31 @@ main()
     check_result(folder, job)
 
 
+def test_a_signal_while_a_job_is_given_up_loses_no_row(folder, job):
+    """It has failed already, and is at its last checkpoint."""
+    program = """
+import os, signal, sys
+from roicli.__main__ import main
+from roicli.errors import OutputError
+from roicli.sinks import RowFile
+flush = RowFile.flush
+def stop(self, descriptor):
+    if sys._getframe(2).f_code.co_name == "save":
+        os.kill(os.getpid(), signal.SIGTERM)
+    flush(self, descriptor)
+def fail(self):
+    raise OutputError("out.npy: cannot write: No space left on device", "")
+RowFile.flush, RowFile.finish = stop, fail
+main()
+"""
+    command = [sys.executable, "-c", program, *crash.command("out.npy")[1:]]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    stopped = "stopped: 16,000 of 16,000 rows are done; continue with --resume\n"
+    assert (done.returncode, done.stderr) == (143, stopped)
+    run(folder, "--resume")
+    check_result(folder, job)
+
+
 def stopped_in(folder, place, *more, command=None):
     """Run the command in a process that is asked to stop when it comes to a place; return what it says."""
     program = f"""

@@ -23,6 +23,7 @@ def costs(maps, map_bytes=MIB, row=1000, work=1000):
     done=st.lists(st.tuples(st.integers(0, 60), st.integers(0, 9)), max_size=4),
 )
 @example(map_index=[0] * 9, batch_size=None, workers=1, map_bytes=1, done=[(3, 2)])  # in the middle of a map
+@example(map_index=[0] * 7 + [1] * 2 + [2] * 3, batch_size=5, workers=1, map_bytes=1, done=[])  # the end of a map
 def test_every_row_is_pooled_once(map_index, batch_size, workers, map_bytes, done):
     map_index = np.array(map_index, dtype=np.intp)
     used = set(map_index[map_index >= 0].tolist())
@@ -38,8 +39,10 @@ def test_every_row_is_pooled_once(map_index, batch_size, workers, map_bytes, don
         assert 1 <= len(rows) <= (batch_size or 10**9)
         assert (np.diff(maps) >= 0).all(), "maps in file order"
         assert ((np.diff(rows) > 0) | (np.diff(maps) > 0)).all(), "ascending rows of one map are written side by side"
-        whole = [set(np.flatnonzero(map_index == index).tolist()) - before for index in set(maps.tolist())]
-        assert len(whole) == 1 or set.union(*whole) == set(rows.tolist()), "of several maps, all rows"
+        whole = [row for row in np.flatnonzero(np.isin(map_index, maps[maps > maps[0]])).tolist() if row not in before]
+        assert set(whole) <= set(rows.tolist()), "of all maps but the first, all rows"
+        last = plan.order[map_index[plan.order] == maps[0]][-1]
+        assert not whole or last in rows or last in before, "of the first, the last ones"
     assert [unit.first for unit in units] == sorted(unit.first for unit in units)
     assert 1 <= plan.workers <= workers
 

@@ -160,6 +160,28 @@ def test_inputs_that_change_are_noticed_soon(folder, inputs, monkeypatch, name):
     assert content(folder) == {}
 
 
+def test_nothing_is_kept_of_inputs_that_change_and_break_the_job(folder, inputs, monkeypatch):
+    """Whatever is noticed first: here, that a map ends too soon."""
+    job = make_job(folder, ".npy")
+    pool, tasks = Pooler.pool, []
+
+    def pool_and_break(self, task):
+        tasks.append(task)
+        if len(tasks) == 2:
+            assert wait_until(lambda: b'"done"' in Path(".out.npy.journal").read_bytes())
+            os.utime("feats.h5", ns=(0, 0))
+            raise FileError("feats.h5 is truncated", "")
+        return pool(self, task)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "_PAUSE", 0.001)
+        patch.setattr(Pooler, "pool", pool_and_break)
+        with pytest.raises(FileError, match=r"^feats\.h5 is truncated") as caught:
+            align(job, Silent())
+    assert not hasattr(caught.value, "__notes__")
+    assert content(folder) == {}
+
+
 def test_a_map_that_changes_its_shape_meanwhile_is_not_pooled(folder, monkeypatch):
     """Where its boxes lie was reckoned for the shape that it had."""
     Path("feats").mkdir()

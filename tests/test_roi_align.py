@@ -1,12 +1,15 @@
 """`roicli.roi_align` as a function: what it takes, what it gives, what it refuses."""
 
+import weakref
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import roicli
-from roicli.contraction import pool_boxes
+from roicli import contraction
+from roicli.contraction import pool_boxes, pool_maps
 from roicli.errors import BoxError, FeatureError, UsageError
 from roicli.layout import channels_last
 from roicli.sampling import cells_in_reach
@@ -153,3 +156,32 @@ def test_only_what_is_in_reach_is_copied():
     assert window == (slice(36, 64), slice(16, 34))
     copied = channels_last(features, window, np.zeros((200, 300, 3), np.float32))
     assert copied.sum() == 3 * 28 * 18
+
+
+def test_each_map_is_asked_for_once(monkeypatch):
+    """And let go before the next, however few RoIs are placed at once."""
+    monkeypatch.setattr(contraction, "_CHUNK_VALUES", 100)
+    rng = np.random.default_rng(0)
+    features = rng.standard_normal((3, 5, 9, 6)).astype(np.float32)
+    corner = rng.uniform(0, 5, (30, 2))
+    boxes, index = np.concatenate([corner, corner + 3], axis=1), np.repeat([2, 0, 1], 10)
+    asked = []
+
+    def laid_out(image):
+        assert not asked or asked[-1][1]() is None, "the last map is held still"
+        feature_map = channels_last(features[image])
+        asked.append((image, weakref.ref(feature_map)))
+        return feature_map
+
+    out = np.empty((30, 5, 2, 2), np.float32)
+    pool_maps(laid_out, index, boxes, (9, 6), PoolSpec((2, 2)), out)
+    assert [image for image, _ in asked] == [2, 0, 1]
+    np.testing.assert_array_equal(out, roicli.roi_align(features, np.insert(boxes, 0, index, axis=1), 2))
+
+
+def test_an_output_that_shares_the_memory_of_the_features():
+    features = np.random.default_rng(0).standard_normal((1, 1, 6, 6))  # of one channel, which needs no copy
+    box = [[0, 0.5, 1, 5, 4.5]]
+    expected = roicli.roi_align(features, box, 6, mode="max")
+    assert roicli.roi_align(features, box, 6, mode="max", out=features) is features
+    np.testing.assert_array_equal(features, expected)

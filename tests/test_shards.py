@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,9 +17,10 @@ from hypothesis import strategies as st
 
 from roicli.errors import RoicliError, UsageError
 from roicli.jobs.align import AlignJob, align
+from roicli.jobs.info import info
 from roicli.jobs.merge import MergeJob, merge
 from roicli.shards import Shard, parts_of, read_shard
-from roicli.sinks import virtual
+from roicli.sinks import find_past, virtual
 from roicli.spec import PoolSpec
 
 ROICLI = Path(sys.executable).with_name("roicli")
@@ -409,8 +411,28 @@ def test_a_part_that_is_unfinished(parts, tmp_path):
     """A kill while a part was replaced may leave the old rows beside a new record."""
     for name in ("part-1.npy", "part-1.npy.shard.json"):
         (tmp_path / name).write_bytes((parts / name).read_bytes())
-    (tmp_path / ".part-1.npy.journal").touch()
+    (tmp_path / ".part-1.npy.partial").touch()
     assert merge_refused(tmp_path, "out.npy", "part-1.npy") == "part-1.npy is unfinished"
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_parts_that_were_copied_with_their_journals(job, parts, tmp_path, suffix):
+    """Those that proved themselves where they were made: by cp, which gives them another time, and by cp -a."""
+    for n in (1, 2):
+        align_here(job, tmp_path / f"part-{n}{suffix}", f"{n}/2", resume=True)
+    names = [path.name for path in tmp_path.iterdir()]
+    assert f".part-1{suffix}.journal" in names
+    for folder, copy in (("cp", shutil.copyfile), ("cp-a", shutil.copy2)):
+        (tmp_path / folder).mkdir()
+        for name in names:
+            copy(tmp_path / name, tmp_path / folder / name)
+        os.utime(tmp_path / folder / f"part-2{suffix}", ns=(0, 0))
+        merge_here(tmp_path / folder / f"whole{suffix}", *(tmp_path / folder / f"part-{n}{suffix}" for n in (1, 2)))
+        assert (tmp_path / folder / f"whole{suffix}").read_bytes() == (parts / f"whole{suffix}").read_bytes()
+        for n, proved in ((1, folder == "cp-a"), (2, False)):
+            past = find_past(tmp_path / folder / f"part-{n}{suffix}")
+            assert (past is not None and past.published) is proved
+            assert info(tmp_path / folder / f"part-{n}{suffix}").unfinished is None
 
 
 def test_an_output_that_is_unfinished(parts, tmp_path):

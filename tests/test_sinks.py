@@ -231,6 +231,35 @@ def test_rows_on_the_disk_leave_memory_unless_they_are_read_back(tmp_path, monke
     sink.abort()
 
 
+def test_nothing_is_kept_in_mind_for_a_system_that_takes_no_advice(monkeypatch):
+    monkeypatch.setattr(writeback, "_CAN_TELL", False)
+    monkeypatch.delattr(os, "posix_fadvise", raising=False)
+    written = writeback.Writeback()
+    for first in range(0, 10 * writeback._BYTES, writeback._BYTES):
+        written.add(first, first + writeback._BYTES // 2)
+        written.tell(0, keep=False)
+    assert written._fresh == []
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="this system takes no advice on files")
+def test_the_system_is_told_of_all_that_threads_write(monkeypatch):
+    asked, size = [], writeback._PIECE_BYTES
+    monkeypatch.setattr(writeback, "_BYTES", 1)
+    written = writeback.Writeback()
+
+    def advise(_, first, *__):
+        asked.append(first)
+        if first == 0:  # another thread writes meanwhile
+            written.add(2 * size, 3 * size)
+
+    monkeypatch.setattr(os, "posix_fadvise", advise)
+    written.add(0, size)
+    written.tell(0, keep=True)
+    written.add(4 * size, 5 * size)
+    written.tell(0, keep=True)
+    assert asked == [0, 2 * size, 4 * size]
+
+
 @pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="this system takes no advice on files")
 def test_the_system_is_told_of_much_at_once(monkeypatch):
     asked = []

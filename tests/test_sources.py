@@ -12,8 +12,10 @@ from typing import Any, ClassVar
 import h5py
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from roicli.sources import FeatureSource, hdf5_virtual, open_source
+from roicli.sources import FeatureSource, files, hdf5_virtual, open_source
+from roicli.sources.files import StoredArray
 
 DTYPES = ["<f2", ">f2", "<f4", ">f4", "<f8", ">f8", "u1", "i1", "<i2", ">i4", "<u8"]
 
@@ -29,6 +31,20 @@ def stack(maps: list[np.ndarray]) -> np.ndarray:
 
 def read_all(source: FeatureSource, pipe: Any) -> None:
     pipe.send([np.array(source.read(i)) for i in range(len(source.ids))])
+
+
+def loads(monkeypatch: pytest.MonkeyPatch) -> list[StoredArray]:
+    """Take down which maps are read as they lie in their file, past the library of its format."""
+    loaded: list[StoredArray] = []
+    load = StoredArray.load
+
+    def take_down(self: StoredArray, index: int | None = None) -> NDArray[Any]:
+        if index is None or self.fortran:  # else an item of a stack comes by again, by itself
+            loaded.append(self)
+        return load(self, index)
+
+    monkeypatch.setattr(StoredArray, "load", take_down)
+    return loaded
 
 
 class SourceTests:
@@ -57,17 +73,21 @@ class SourceTests:
         assert str(tmp_path) in source.name
         assert all(Path(path).is_file() for path in source.paths)
 
+    @pytest.mark.parametrize("small", [0, 2**19], ids=["mapped", "read"])
     @pytest.mark.parametrize("dtype", DTYPES)
-    def test_reads_what_was_written(self, tmp_path: Path, dtype: str):
+    def test_reads_what_was_written(self, tmp_path: Path, dtype: str, small: int, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(files, "_SMALL", small)
         maps = some_maps(dtype, len(self.ids))
         source = open_source(self.write(tmp_path, maps), dataset=self.dataset)
+        loaded = loads(monkeypatch)
         for i, expected in enumerate(maps):
             info, array = source.info(i), source.read(i)
             assert info.shape == array.shape == (2, 3, 5)
             assert info.dtype == array.dtype == np.dtype(dtype)
-            assert info.in_place is self.in_place
             assert str(tmp_path) in info.where
             np.testing.assert_array_equal(array, expected)
+            assert not array.flags.writeable or not self.in_place
+        assert len(loaded) == self.in_place * len(maps)
 
     def test_channels_last_is_read_as_a_view_with_channels_first(self, tmp_path: Path, maps: list[np.ndarray]):
         pattern = self.write(tmp_path, [np.ascontiguousarray(m.transpose(1, 2, 0)) for m in maps])

@@ -18,7 +18,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from roicli.errors import FeatureError, FileError, RoicliError, UsageError
-from roicli.sources import open_source
+from roicli.sources import files, open_source
+from roicli.sources.files import StoredArray
 from roicli.sources.inventory import take_stock
 
 MAP = np.arange(30, dtype="f4").reshape(2, 3, 5)
@@ -232,6 +233,38 @@ def test_a_handle_beyond_the_limit_of_open_files(tmp_path: Path):
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
     assert [refusal.hint for refusal in refusals] == ["Raise the limit of open files (ulimit -n)."] * 2
+
+
+def test_many_files_beyond_the_limit_of_open_files(tmp_path: Path):
+    """Which leaves none to load a library with, either."""
+    resource = pytest.importorskip("resource")
+    for n in range(50):
+        hdf5(**{f"image{n}": MAP})(tmp_path / f"{n}.h5")
+    boxes = ", ".join(f'"image{n}": [[0, 0, 2, 2]]' for n in range(50))
+    (tmp_path / "boxes.json").write_text(f"{{{boxes}}}")
+    done = subprocess.run(
+        [ROICLI, "align", "*.h5", "boxes.json", "-o", "out.npy", "--workers", "1"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (30, 30)),
+    )  # fmt: skip
+    assert done.returncode == 3
+    assert "cannot be read: " in done.stderr
+    assert done.stderr.endswith("hint: Raise the limit of open files (ulimit -n).\n")
+
+
+@pytest.mark.parametrize("small", [0, 2**19], ids=["mapped", "read"])
+def test_a_map_that_ends_before_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small: int):
+    monkeypatch.setattr(files, "_SMALL", small)
+    np.save(tmp_path / "a.npy", MAP)
+    source = open_source(tmp_path / "a.npy")
+    os.truncate(tmp_path / "a.npy", 128 + MAP.nbytes - 1)
+    message = rf"a\.npy is truncated: .* ends at byte {128 + MAP.nbytes}, the file at byte {128 + MAP.nbytes - 1}"
+    with pytest.raises(FileError, match=message):
+        source.read(0)
+    # And where it shrinks just after a look at its size.
+    monkeypatch.setattr(files, "file_size", lambda path: 10**6)
+    with pytest.raises(FileError, match=message if small else "cannot be read"):
+        source.read(0)
 
 
 def test_an_empty_name_is_not_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -468,7 +501,7 @@ def test_groups_and_ids_that_are_not_utf8(tmp_path: Path):
 
 
 @pytest.mark.parametrize("userblock", [0, 1024])
-def test_hdf5_reads_what_is_not_stored_as_it_is_read(tmp_path: Path, userblock: int):
+def test_hdf5_reads_what_is_not_stored_as_it_is_read(tmp_path: Path, userblock: int, monkeypatch: pytest.MonkeyPatch):
     bfloat16 = h5py.h5t.IEEE_F32LE.copy()
     bfloat16.set_fields(15, 7, 8, 0, 7)
     bfloat16.set_precision(16)
@@ -482,17 +515,8 @@ def test_hdf5_reads_what_is_not_stored_as_it_is_read(tmp_path: Path, userblock: 
         h5py.h5d.create(file.id, b"bfloat16", bfloat16, space).write(h5py.h5s.ALL, h5py.h5s.ALL, MAP)
     source = open_source(tmp_path / "a.h5")
     assert source.ids == ("bfloat16", "chunked", "external", "unwritten")
-    assert not any(source.info(i).in_place for i in range(4))
+    monkeypatch.setattr(StoredArray, "load", None)  # not asked
     np.testing.assert_array_equal([source.read(i) for i in range(4)], [MAP, MAP, MAP, 0 * MAP])
-
-
-def test_hdf5_in_place_equals_h5py(tmp_path: Path):
-    hdf5(features=STACK)(tmp_path / "a.h5")
-    source = open_source(tmp_path / "a.h5")
-    with h5py.File(tmp_path / "a.h5") as file:
-        for i in range(2):
-            assert source.info(i).in_place
-            np.testing.assert_array_equal(source.read(i), file["features"][i])
 
 
 def test_a_large_group_is_listed_but_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -6,6 +6,7 @@ import errno
 import os
 import signal
 import sys
+from contextlib import suppress
 from importlib import import_module
 from typing import Any, NoReturn
 
@@ -106,7 +107,8 @@ def main(debug: bool) -> None:
 
 def _mute_stdout() -> None:
     """Throw away what standard output did not take, or Python would fail over it once more on the way out."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    with suppress(OSError):  # out of descriptors; what it did not take is little then
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _fail(message: str, hint: str, exit_code: int, error: BaseException) -> NoReturn:

@@ -77,7 +77,7 @@ class Unfinished:
     @property
     def matters(self) -> bool:
         """Whether there is more than what a run that has ended left beside a complete output, which does no harm."""
-        complete = self.exists and (self.proved or _only_claims(self.files))
+        complete = self.exists and (self.proved or not _has_rows(self.files))
         return not complete or any(writer.alive for writer in self.writers)
 
 
@@ -111,7 +111,7 @@ def look_beside(output: Path) -> Unfinished | None:
         state, remedy = _state(past, exists=exists), _remedy(past, exists=exists, alive=alive)
     elif alive:
         state, remedy = "nothing says yet how far it is", "Wait for it."
-    elif exists and _only_claims(path.name for path in files):
+    elif exists and not _has_rows(path.name for path in files):
         state, remedy = "nothing: a run that has ended left this", "It does no harm; the next run removes it."
     elif final.suffix.lower() == ".csv":
         state, remedy = "a table that appears with its output", "Ask for its output, or give the same command."
@@ -139,8 +139,8 @@ def _hidden_files(folder: Path) -> Sequence[Path]:
         return []
 
 
-def _only_claims(names: Iterable[str]) -> bool:
-    return all(name.endswith(".claim") for name in names)
+def _has_rows(names: Iterable[str]) -> bool:
+    return any(name.endswith(".partial") for name in names)
 
 
 def _state(past: Past, *, exists: bool) -> str:

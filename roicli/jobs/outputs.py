@@ -174,6 +174,7 @@ class Outputs:
         for file in self._side:
             file.abort()
         # What an earlier run has left stays even without rows: it may have published a file beside the output.
+        trusted = trusted and self.checkpoints.are_of_one_state
         keep = trusted and (proved > 0 or self._past is not None) and self.target.path.exists()
         self._sink.abort(keep_rows=keep)
         if not keep:
@@ -208,10 +209,21 @@ def begun(
     try:
         yield outputs
     except BaseException as error:
-        if left := outputs.give_up(total, trusted=not isinstance(error, ChangedInputError)):
-            error.add_note(left)
-        elif isinstance(error, Stopped):
-            error.add_note("what was not complete has been removed")
+        left = None
+        try:
+            with held_off():
+                left = outputs.give_up(total, trusted=not isinstance(error, ChangedInputError))
+        except Stopped as stopped:  # meanwhile
+            _note(stopped, left)
+            raise
+        _note(error, left)
         raise
     finally:
         outputs.checkpoints.close()
+
+
+def _note(error: BaseException, left: str | None) -> None:
+    if left:
+        error.add_note(left)
+    elif isinstance(error, Stopped):
+        error.add_note("what was not complete has been removed")

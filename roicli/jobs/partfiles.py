@@ -14,7 +14,7 @@ from roicli.errors import OutputError
 from roicli.jobs.part import NAMES
 from roicli.outputs import Output, open_output
 from roicli.shards import MAX_PARTS, Shard
-from roicli.sinks import find_past, journal_path, shard_file
+from roicli.sinks import are_rows_beside, shard_file
 
 _MADE_BY = "Give the outputs of roicli align --shard I/N, all of one job."
 _SHOWN = 10
@@ -49,8 +49,7 @@ def read_parts(paths: Sequence[Path]) -> list[StoredPart]:
 
 
 def _read(path: Path) -> StoredPart:
-    past = find_past(path)
-    if journal_path(path).exists() and not (past and past.published):  # what lies beside may be newer, or older
+    if are_rows_beside(path):  # which may be newer, or older
         raise OutputError(f"{path} is unfinished", "Make this part again, with --resume to go on.")
     output = open_output(path)
     said = output.parameters

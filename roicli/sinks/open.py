@@ -39,6 +39,11 @@ def find_past(path: Path) -> Past | None:
     return read_past(path, _rows_path(path), beside(path, PARTIAL))
 
 
+def are_rows_beside(path: Path) -> bool:
+    """Whether rows lie beside an output that are not in it, or not yet."""
+    return any(beside(path, ending).exists() for ending in (PARTIAL, ROWS))
+
+
 def discard_past(path: Path) -> None:
     """Remove what an earlier run has left of an output, the journal first.
 

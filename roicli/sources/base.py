@@ -25,7 +25,6 @@ class StoredMap(NamedTuple):
     where: str
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
-    in_place: bool
     load: Callable[[], NDArray[Any]]
 
 
@@ -118,7 +117,7 @@ class MapSource(ABC):
         stored = self._checked(index)
         a, b, c = stored.shape
         shape = (c, a, b) if self.layout == "hwc" else (a, b, c)
-        return MapInfo(shape, stored.dtype, printable(stored.where), stored.in_place)
+        return MapInfo(shape, stored.dtype, printable(stored.where))
 
     def read(self, index: int) -> NDArray[Any]:
         """Map `index` as (C, H, W)."""

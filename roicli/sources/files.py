@@ -5,16 +5,16 @@ from __future__ import annotations
 import errno
 import math
 import mmap
-import os
 import re
 import stat
 import struct
+import sys
 import tokenize
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,8 +71,8 @@ def reading(where: str, hint: str = COPY_AGAIN) -> Iterator[None]:
 
 def _unreadable() -> tuple[type[Exception], ...]:
     """Return what h5py, zipfile, zlib and NumPy's parser of .npy headers (which are Python source) raise."""
-    from zipfile import BadZipFile  # which few jobs need
-
+    # Few jobs need zipfile; where it is not loaded, it has raised nothing, and out of descriptors it cannot be loaded.
+    zipfile = sys.modules.get("zipfile")
     return (
         OSError,
         RuntimeError,
@@ -84,8 +84,8 @@ def _unreadable() -> tuple[type[Exception], ...]:
         SyntaxError,
         struct.error,
         tokenize.TokenError,
-        BadZipFile,
         zlib.error,
+        *((zipfile.BadZipFile,) if zipfile else ()),
     )
 
 
@@ -186,20 +186,23 @@ class StoredArray(NamedTuple):
             item = StoredArray(self.path, 0, self.shape[1:], self.dtype)
             return StoredArray(self.path, self.start + index * item.nbytes, item.shape, item.dtype).load()
         self.check_inside(file_size(self.path))  # or a memory map would die of SIGBUS
-        with reading(str(self.path)), self.path.open("rb", buffering=0) as file:
+        with reading(str(self.path)), self.path.open("rb") as file:
             whole: NDArray[Any] = np.ndarray(
-                self.shape, self.dtype, *self._bytes(file.fileno()), order="F" if self.fortran else "C"
+                self.shape, self.dtype, *self._bytes(file), order="F" if self.fortran else "C"
             )
         # In Fortran order the values of one item lie scattered over the whole array.
         return whole if index is None else whole[index]
 
-    def _bytes(self, descriptor: int) -> tuple[bytes | mmap.mmap, int]:
+    def _bytes(self, file: IO[bytes]) -> tuple[bytes | mmap.mmap, int]:
         """Return something that holds the bytes of the array, and where in it they begin."""
         if self.nbytes <= _SMALL:
-            return os.pread(descriptor, self.nbytes, self.start), 0
+            file.seek(self.start)
+            values = file.read(self.nbytes)
+            self.check_inside(self.start + len(values))
+            return values, 0
         inside = self.start % mmap.ALLOCATIONGRANULARITY
         first, length = self.start - inside, self.nbytes + inside
-        return mmap.mmap(descriptor, length, access=mmap.ACCESS_READ, offset=first), inside
+        return mmap.mmap(file.fileno(), length, access=mmap.ACCESS_READ, offset=first), inside
 
 
 def natural_key(name: str) -> tuple[list[str | tuple[int, str]], str]:

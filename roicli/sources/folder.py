@@ -38,4 +38,4 @@ class FolderSource(MapSource):
     def _find(self, index: int) -> StoredMap:
         path = self.path / self._files[index]
         array = open_npy(path)
-        return without_batch(StoredMap(str(path), array.shape, array.dtype, True, array.load))
+        return without_batch(StoredMap(str(path), array.shape, array.dtype, array.load))

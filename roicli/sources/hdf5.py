@@ -28,9 +28,9 @@ _ID_BYTES = 16
 class Hdf5Source(MapSource):
     """One HDF5 file.
 
-    Datasets that lie in the file in one piece are memory-mapped; of gzip and LZF chunks, the stored bytes are unpacked
-    here; otherwise filtered, plainly chunked, compact, virtual and not yet written ones are read through h5py, one map
-    at a time.
+    Datasets that lie in the file in one piece are read as .npy files are; of gzip and LZF chunks, the stored bytes are
+    unpacked here; otherwise filtered, plainly chunked, compact, virtual and not yet written ones are read through h5py,
+    one map at a time.
     """
 
     # Maps read together, because they share chunks: the first of them, and their values.
@@ -93,7 +93,7 @@ class Hdf5Source(MapSource):
                 Chunks(dataset).check(ChunkIndex(dataset).between(0, dataset.shape[0]))
             return np.asarray(dataset[()])
 
-        return StoredMap(where, shape_of(dataset, where), dtype, False, load)
+        return StoredMap(where, shape_of(dataset, where), dtype, load)
 
     def _open(self) -> Any:
         import h5py
@@ -132,7 +132,7 @@ class Hdf5Source(MapSource):
                 values = self._unpacked(dataset, item) if dataset.chunks else None
                 return np.asarray(dataset[() if item is None else item]) if values is None else values
 
-        stored = StoredMap(where, shape, dtype, plain is not None, load)
+        stored = StoredMap(where, shape, dtype, load)
         return without_batch(stored) if item is None else stored
 
     def _look_up(self, path: str, where: str) -> Any:

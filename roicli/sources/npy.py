@@ -85,6 +85,6 @@ class NpySource(MapSource):
     def _find(self, index: int) -> StoredMap:
         array = self._array
         if self.labelled:
-            return StoredMap(self.name, array.shape, array.dtype, True, array.load)
+            return StoredMap(self.name, array.shape, array.dtype, array.load)
         where = f"{self.path}, map {index}"
-        return StoredMap(where, array.shape[1:], array.dtype, True, lambda: array.load(index))
+        return StoredMap(where, array.shape[1:], array.dtype, lambda: array.load(index))

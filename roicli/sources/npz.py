@@ -62,9 +62,9 @@ class _Archive:
 class NpzSource(MapSource):
     """One .npz file.
 
-    Members that are stored (`numpy.savez`) are memory-mapped; their checksums are not computed. Compressed members
-    (`numpy.savez_compressed`) are decompressed one map at a time: reading the maps of a 4-D array in order costs one
-    pass over it, going back starts that pass again.
+    Members that are stored (`numpy.savez`) are read as .npy files are; their checksums are not computed. Compressed
+    members (`numpy.savez_compressed`) are decompressed one map at a time: reading the maps of a 4-D array in order
+    costs one pass over it, going back starts that pass again.
     """
 
     def __init__(self, path: Path, layout: Layout, dataset: str | None) -> None:
@@ -150,9 +150,7 @@ class NpzSource(MapSource):
     def _whole(self, name: str) -> StoredMap:
         """Describe an array as it is, whether it is a map or the ids of maps."""
         array = self._arrays[name]
-        return StoredMap(
-            self._where(name), array.shape, array.dtype, name in self._stored, lambda: self._values(name, array, None)
-        )
+        return StoredMap(self._where(name), array.shape, array.dtype, lambda: self._values(name, array, None))
 
     def _values(self, name: str, array: StoredArray, index: int | None) -> NDArray[Any]:
         """Values of an array, or of map `index` of a 4-D one."""
@@ -174,6 +172,4 @@ class NpzSource(MapSource):
             return without_batch(self._whole(self.ids[index]))
         name, array = self._stack, self._arrays[self._stack]
         where = f"{self._where(name)}, map {index}"
-        return StoredMap(
-            where, array.shape[1:], array.dtype, name in self._stored, lambda: self._values(name, array, index)
-        )
+        return StoredMap(where, array.shape[1:], array.dtype, lambda: self._values(name, array, index))

@@ -20,14 +20,11 @@ class MapInfo(NamedTuple):
         As stored.
     where : str
         File and dataset or member, for messages.
-    in_place : bool
-        True if `read` gives a view of the file (memory map), False if it makes a copy in memory.
     """
 
     shape: tuple[int, int, int]
     dtype: np.dtype[Any]
     where: str
-    in_place: bool
 
 
 class FeatureSource(Protocol):
@@ -74,7 +71,7 @@ class FeatureSource(Protocol):
         ...
 
     def read(self, index: int) -> NDArray[Any]:
-        """Map `index` as (C, H, W), native or not, strided or not, a view of a memory map where the file allows it."""
+        """Map `index` as (C, H, W), native or not, strided or not; a memory map if it is large and stored plainly."""
         ...
 
     def close(self) -> None:
