@@ -345,6 +345,28 @@ def test_one_npy_map_is_named_by_its_file(tmp_path: Path):
     np.testing.assert_array_equal(source.read(0), expected)
 
 
+@pytest.mark.parametrize("shape", ["batch", "map", "mixed"])
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".h5"])
+@pytest.mark.parametrize("count", [1, 3])
+def test_files_of_one_map_each_name_it(tmp_path: Path, suffix: str, shape: str, count: int):
+    """As a network writes them, image by image, always under the same name; files in a gap of numbers are no places."""
+    maps, names = some_maps(count=count), ("1", "2", "6")
+    for n, (name, array) in enumerate(zip(names, maps, strict=False)):
+        one = array[None] if shape == "batch" or (shape == "mixed" and n != 1) else array
+        if suffix == ".npy":
+            np.save(tmp_path / name, one)
+        elif suffix == ".npz":
+            np.savez(tmp_path / name, features=one)
+        else:
+            with h5py.File(tmp_path / f"{name}.h5", "w") as file:
+                file["features"] = one
+    source = open_source(tmp_path / f"*{suffix}")
+    named = count > 1 or shape != "map" or suffix == ".npy"  # of one file, the name of its dataset may be an image id
+    assert (source.ids, source.labelled) == (names[:count] if named else ("features",), True)
+    for n in range(count):
+        np.testing.assert_array_equal(source.read(n), maps[n])
+
+
 def test_a_stack_may_be_empty(tmp_path: Path):
     np.save(tmp_path / "none.npy", np.ones((0, 2, 3, 5)))
     assert open_source(tmp_path / "none.npy").ids == ()

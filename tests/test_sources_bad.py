@@ -356,8 +356,8 @@ def test_npy_files_have_no_datasets(tmp_path: Path):
 
 
 def test_one_image_id_in_two_files(tmp_path: Path):
-    for name in ("one.h5", "two.h5"):
-        hdf5(dog=MAP)(tmp_path / name)
+    for name, image in (("one.h5", "dog"), ("three.h5", "cat"), ("two.h5", "dog")):
+        hdf5(**{image: MAP})(tmp_path / name)
     with pytest.raises(FeatureError, match=r"'dog' is both in .*one\.h5 and in .*two\.h5"):
         open_source(tmp_path / "*.h5")
 

@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Sequence
 from itertools import accumulate
+from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
@@ -19,33 +20,25 @@ _OPEN_FILES = 64  # well under the 256 file descriptors that some systems allow 
 
 
 class ManySource:
-    """The maps of several sources, one after the other; maps without image ids are counted over all of them."""
+    """The maps of several sources, one after the other.
+
+    Files of one map each name it, unless their maps have image ids of their own: networks return batches of one, and
+    who writes one file an image gives the dataset in it always the same name. Of other files, maps without image ids
+    are counted over all.
+    """
 
     def __init__(self, name: str, parts: Sequence[FeatureSource]) -> None:
-        self.name = f"{printable(name)} ({len(parts)} files)"
+        self.name = f"{printable(name)} ({len(parts)} file{'s' * (len(parts) > 1)})"
         self._parts = tuple(parts)
         self._ends = tuple(accumulate(len(part.ids) for part in parts))
         self._in_use: OrderedDict[int, None] = OrderedDict()
-        self.labelled = parts[0].labelled
-        for part in parts:
-            if part.labelled != self.labelled:
-                named, counted = (part, parts[0]) if part.labelled else (parts[0], part)
-                raise FeatureError(
-                    f"{named.name} names its maps by image id, {counted.name} only counts them",
-                    "Pool the two kinds of file apart.",
-                )
+        named = _named_by_file(parts)
+        self.labelled = named is not None or parts[0].labelled
+        if named is None:
+            _check_alike(parts)
+        self.ids: Sequence[str] = Counted(self._ends[-1])
         if self.labelled:
-            owner: dict[str, FeatureSource] = {}
-            for part in parts:
-                for image_id in part.ids:
-                    if (first := owner.setdefault(image_id, part)) is not part:
-                        raise FeatureError(
-                            f"Image id {image_id!r} is both in {first.name} and in {part.name}",
-                            "Leave one of the files out, or rename the map.",
-                        )
-            self.ids: Sequence[str] = tuple(owner)
-        else:
-            self.ids = Counted(self._ends[-1])
+            self.ids = _distinct(parts, named or [part.ids for part in parts])
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -77,3 +70,36 @@ class ManySource:
         """Release the handles of all parts."""
         for part in self._parts:
             part.close()
+
+
+def _named_by_file(parts: Sequence[FeatureSource]) -> list[tuple[str]] | None:
+    """Ids of the only maps of files, made of their names; None where maps have ids of their own, or a file has more."""
+    if any(len(part.ids) != 1 for part in parts):
+        return None
+    own = [part.ids[0] for part in parts if part.labelled]
+    if len(own) == len(parts) and (len(own) == 1 or len(set(own)) > 1):
+        return None
+    return [(printable(Path(part.paths[0]).stem),) for part in parts]
+
+
+def _check_alike(parts: Sequence[FeatureSource]) -> None:
+    for part in parts:
+        if part.labelled != parts[0].labelled:
+            named, counted = (part, parts[0]) if part.labelled else (parts[0], part)
+            raise FeatureError(
+                f"{named.name} names its maps by image id, {counted.name} only counts them",
+                "Pool the two kinds of file apart.",
+            )
+
+
+def _distinct(parts: Sequence[FeatureSource], ids: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    """Return the ids of all parts, or raise FeatureError if two of them share one."""
+    owner: dict[str, FeatureSource] = {}
+    for part, its_ids in zip(parts, ids, strict=True):
+        for image_id in its_ids:
+            if (first := owner.setdefault(image_id, part)) is not part:
+                raise FeatureError(
+                    f"Image id {image_id!r} is both in {first.name} and in {part.name}",
+                    "Leave one of the files out, or rename the map.",
+                )
+    return tuple(owner)

@@ -22,8 +22,8 @@ def open_source(pattern: str | Path, *, dataset: str | None = None, layout: Layo
     ----------
     pattern : str or Path
         A .npy, .npz or HDF5 file, a folder of .npy files, or a glob pattern such as ``'feats/*.h5'``, whose matches
-        are read as one source in natural order (``map2`` before ``map10``). A path that exists is taken as it is,
-        whatever characters its name has.
+        are read as one source in natural order (``map2`` before ``map10``); files of one map each name it. A path that
+        exists is taken as it is, whatever characters its name has.
     dataset : str, optional
         Which dataset of an HDF5 file, or array of an .npz, holds the maps, where several would do: a 4-D dataset, one
         3-D dataset, or a group of 3-D datasets.
@@ -55,7 +55,7 @@ def open_source(pattern: str | Path, *, dataset: str | None = None, layout: Layo
     if not matches:
         raise FileError(f"no file matches {pattern}", "Check the folder and the pattern.")
     parts = [_open_path(Path(match), dataset, layout) for match in matches]
-    if len(parts) == 1:
+    if len(parts) == 1 and (parts[0].labelled or len(parts[0].ids) != 1):
         return parts[0]
     from roicli.sources.many import ManySource
 
