@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # as type checkers know it; the typing module takes a thirtieth of a start to load
 if TYPE_CHECKING:
+    from typing import Any
+
     from roicli.bintrace import BinTrace as BinTrace
     from roicli.engine import roi_align as roi_align
     from roicli.engine import roi_pool as roi_pool

@@ -16,6 +16,9 @@ from roicli.signals import held_off
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
+# What Python says where the system refuses a thread.
+_NO_THREAD = "can't start new thread"
+
 
 def run(plan: Plan, pooler: Pooler, on_begin: Callable[[], None], on_done: Callable[[Task, Done], None]) -> Done:
     """Work off all tasks of a plan.
@@ -41,18 +44,23 @@ def run(plan: Plan, pooler: Pooler, on_begin: Callable[[], None], on_done: Calla
     from threadpoolctl import threadpool_limits
 
     done = Done()
-    # Every worker is a thread or process of ours; BLAS starting its own beside them would only slow both.
-    with threadpool_limits(1), _workers(plan, pooler) as work_off:
-        try:
+    try:
+        # Every worker is a thread or process of ours; BLAS starting its own beside them would only slow both.
+        with threadpool_limits(1), _workers(plan, pooler) as work_off:
             results = work_off(plan.tasks)
             on_begin()
             for task, part in results:
                 done += part
                 on_done(task, part)
-        except MemoryError as error:
-            raise WorkerError(
-                "memory ran out", "Try --max-memory, fewer --workers, or a smaller --batch-size."
-            ) from error
+    except MemoryError as error:
+        raise WorkerError("memory ran out", "Try --max-memory, fewer --workers, or a smaller --batch-size.") from error
+    except RuntimeError as error:
+        # A pool whose thread has not started fails once more over that.
+        if _NO_THREAD not in (str(error), str(error.__context__)):
+            raise
+        raise WorkerError(
+            "the system starts no more threads", "Raise its limits (ulimit -u, ulimit -v), or free some memory."
+        ) from error
     return done
 
 

@@ -175,9 +175,13 @@ def _fit(costs: Costs, strategy: Strategy, workers: int, batch: int, max_memory:
             return number, min(batch, max(1, left // max(number * costs.row, 1)))
     needed = base + largest + costs.row
     raise UsageError(
-        f"{max_memory / 2**20:.6g} MiB are not enough: one worker and one row at a time need {needed / 2**20:.0f} MiB",
+        f"{_in_words(max_memory)} are not enough: one worker and one row at a time need {needed / 2**20:.0f} MiB",
         f"Give --max-memory {-(-needed // 2**20)}MiB or more.",
     )
+
+
+def _in_words(size: int) -> str:
+    return f"{size / 2**20:.6g} MiB" if size >= 2**20 else f"{size:,} bytes"
 
 
 def _tasks(

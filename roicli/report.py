@@ -7,6 +7,9 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
+# Of what this process has waited for before it became ours: a shell that executes its last command.
+_CHILDREN_BEFORE = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+
 
 class RunReport(NamedTuple):
     """The result of one job.
@@ -66,12 +69,14 @@ class RunReport(NamedTuple):
 
 
 def peak_memory() -> int:
-    """Return the peak resident bytes of the largest of this process and those it has waited for."""
+    """Return the peak resident bytes of the largest of this process and those that it has started and waited for."""
     unit = 1 if sys.platform == "darwin" else 1024
-    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit
+    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    # A larger one of a program that became this one is all that is known then.
+    children = children if children > _CHILDREN_BEFORE else 0
     status = Path("/proc/self/status")
     if not status.exists():
-        return max(children, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
+        return max(children, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * unit
     # Linux's ru_maxrss of a process counts what the program that started it had in memory; VmHWM does not.
     own = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-    return max(children, int(own.split()[1]) * 1024)
+    return max(children * unit, int(own.split()[1]) * 1024)

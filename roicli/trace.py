@@ -143,9 +143,10 @@ def _samples(plane: NDArray[Any], box: FloatArray, spec: PoolSpec, bin: tuple[in
     ]
     grid = (int(axes[0].count[0]), int(axes[1].count[0]))
     if math.prod(grid) > MAX_SAMPLES:
+        adaptive = "Is --spatial-scale missing? Else give a --sampling-ratio."
         raise UsageError(
-            f"bin {bin[0]},{bin[1]} has {grid[0]} x {grid[1]} samples, more than can be traced",
-            "Is --spatial-scale missing? Else give a --sampling-ratio.",
+            f"bin {bin[0]},{bin[1]} has {grid[0]} x {grid[1]} samples, more than can be traced ({MAX_SAMPLES:,})",
+            adaptive if spec.adaptive else "Give a smaller --sampling-ratio.",
         )
     iy, ix = (index.ravel() for index in np.indices(grid))
     sample_rows, sample_columns = (_all_samples(axis) for axis in axes)

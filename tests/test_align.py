@@ -151,6 +151,30 @@ def test_maps_of_many_sizes_and_dtypes_are_pooled_together(tmp_path, options):
         np.testing.assert_array_equal(pooled[row], expected[0].astype(pooled.dtype), err_msg=str(row))
 
 
+def test_a_folder_in_the_place_of_a_list_is_refused_at_once(many):
+    folder = many[0]
+    (folder / "listed.npy.skipped.csv").mkdir()
+    for options in ((), ("--bad-boxes", "skip")):
+        run(folder, "align", "feats.h5", "boxes.json", "-o", "listed.npy", "--size", "2", *options)
+        (folder / "listed.npy").unlink()
+        done = run(
+            folder,
+            "align",
+            "feats.h5",
+            "boxes.json",
+            "-o",
+            "listed.npy",
+            "--size",
+            "2",
+            "--overwrite",
+            *options,
+            expect=3,
+        )
+        assert "error: listed.npy.skipped.csv is a folder\n" in done.stderr
+        assert "rows are done" not in done.stderr
+        assert not list(folder.glob(".listed*"))
+
+
 def test_outputs_hold_the_same_features(many):
     folder, _, ids, boxes = many
     for name in ("a.npy", "a.npz", "a.h5"):
@@ -621,7 +645,7 @@ EMPTY = "the name is empty."
         (["merge", "out.npy", ""], EMPTY),
         (["align", "feats.h5", "boxes.json", "-o", ""], EMPTY),
         (["align", "feats.h5", "boxes.json", "-o", "out.npy", "--index", ""], EMPTY),
-        (["align", "feats.h5", "boxes.json", "-o", "out.npy", "--max-memory", "1KiB"], "error: 0.000976562 MiB"),
+        (["align", "feats.h5", "boxes.json", "-o", "out.npy", "--max-memory", "1KiB"], "error: 1,024 bytes"),
     ],
 )  # fmt: skip
 def test_usage_that_cannot_be_meant(many, command, said):
@@ -691,10 +715,7 @@ def test_boxes_without_extent_are_told_where_they_become_zeros(tmp_path, options
 def test_a_file_of_no_lines_is_told(tmp_path):
     np.save(tmp_path / "map.npy", np.ones((2, 20, 20), np.float32))
     (tmp_path / "boxes.jsonl").touch()
-    assert (
-        "note: boxes.jsonl has no lines of boxes"
-        in run(tmp_path, "align", "map.npy", "boxes.jsonl", "-o", "o.npy").stderr
-    )
+    assert "note: boxes.jsonl holds no boxes" in run(tmp_path, "align", "map.npy", "boxes.jsonl", "-o", "o.npy").stderr
 
 
 def test_the_list_of_skipped_boxes_names_images_as_the_index_does(tmp_path):

@@ -269,6 +269,17 @@ def test_versions_stay_with_their_names(columns, capsys, monkeypatch):
     assert "…" not in shown
 
 
+def test_a_kernel_alone_is_compared_with_nothing(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    report = report_of((0.2, 0.1, 0.8, 0.1), ((2.0, 100),) * 4)
+    alone = tuple(replace(one, ours=("numpy",), runs=one.runs[:1]) for one in report.engine)
+    show_bench(replace(report, engine=alone, jobs=(), scaling=None))
+    shown = capsys.readouterr().out
+    assert "map, RoIs" in shown
+    assert "numpy is" not in shown
+    assert "difference" not in shown
+
+
 def test_tables_say_which_way_a_ratio_goes(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     show_bench(report_of((0.2, 0.1, 0.8, 0.1), ((2.0, 100), (3.0, 50), (20.0, 1000), (1.0, 100))))

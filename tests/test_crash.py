@@ -308,8 +308,8 @@ def test_a_file_that_may_not_grow(folder, job):
     )  # fmt: skip
     error, hint, note = done.stderr.splitlines()
     assert error.endswith("out.npz: cannot write: File too large")
-    assert hint.startswith("hint: Free some disk space")
-    assert note == "note: 16,000 of 16,000 rows are done; continue with --resume"
+    assert hint.startswith("hint: Raise the limit of the size of files (ulimit -f)")
+    assert note == "note: 16,000 of 16,000 rows are done; continue with --resume --overwrite"
     assert before.read_text() == "before"
     report = json.loads(run(folder, "--overwrite", "--resume", "--json", output="out.npz").stdout)
     assert report["resumed"] == BOXES
@@ -331,7 +331,7 @@ def test_the_disk_that_a_link_leads_to_must_have_room(folder, small_disk):
     options = ("--size", "8", "--reduce", "none")
     (small_disk / "out.npy").symlink_to(folder / "real.npy")
     (folder / "out.npy").symlink_to(small_disk / "real.npy")
-    assert "out.npy needs 32 MiB, its disk has 8 MiB free" in run(folder, *options, expect=3).stderr
+    assert "out.npy needs 31.2 MiB, its disk has 8 MiB free" in run(folder, *options, expect=3).stderr
     run(folder, *options, output=small_disk / "out.npy")
     assert (folder / "real.npy").stat().st_size > 30e6
     assert list(files_in(small_disk)) == ["out.npy"]
@@ -361,7 +361,7 @@ def test_a_disk_that_fills_up_meanwhile(folder, small_disk):
     error, hint, note = errors.splitlines()
     assert error == f"error: {output}: cannot write: No space left on device"
     assert hint.startswith("hint: Free some disk space")
-    assert note.endswith("rows are done; continue with --resume")
+    assert note.endswith("rows are done; continue with --resume --overwrite")
     assert output.read_text() == "before"
     for name in ("much", "more"):
         (small_disk / name).unlink()
@@ -461,6 +461,36 @@ def test_ten_parts_of_which_one_is_killed(folder, job):
     subprocess.run(merge, cwd=folder, check=True)
     assert (folder / "out.npy").read_bytes() == (job / "expected.npy").read_bytes()
     assert not [name for name in files_in(folder) if name.startswith(".")]
+
+
+def test_no_more_threads(folder, job):
+    """As under a limit of processes; the workers of a pool have started by then."""
+    program = """
+import threading
+from roicli.__main__ import main
+from roicli.jobs import checkpoints
+class Refused(threading.Thread):
+    def start(self):
+        raise RuntimeError("can't start new thread")
+checkpoints.threading.Thread = Refused
+main()
+"""
+    for workers in ("1", "2"):
+        command = [sys.executable, "-c", program, *crash.command("out.npy", "--workers", workers)[1:]]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        assert done.returncode == 3
+        assert done.stderr == (
+            "error: the system starts no more threads\n"
+            "hint: Raise its limits (ulimit -u, ulimit -v), or free some memory.\n"
+        )
+        assert set(files_in(folder)) == {"feats.h5", "boxes.npy"}
+
+
+def test_the_memory_of_what_a_shell_ran_before_is_not_that_of_the_job(folder, job):
+    script = 'python=$1; shift; "$python" -c "x = bytearray(300_000_000)"; exec "$@"'
+    command = ["sh", "-c", script, "sh", sys.executable, *crash.command("out.npy", "--workers", "1", "--json")]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["peak_memory"] < 250_000_000
 
 
 def test_a_signal_that_another_thread_lets_through_is_held_off_too():

@@ -66,6 +66,16 @@ def test_an_interrupted_output(folder, monkeypatch, suffix):
     assert info(output).unfinished is None
 
 
+def test_a_pipe_in_the_place_of_a_journal(folder):
+    os.mkfifo(folder / ".out.npy.journal")
+    message = f"{folder}/.out.npy.journal is no regular file, but a journal would lie there"
+    assert told(folder, "out.npy")["state"] == message
+    assert (
+        message.removesuffix(", but a journal would lie there")
+        in run(folder, "align", "feats.h5", "boxes.npy", "-o", "out.npy", expect=3).stderr
+    )
+
+
 def test_what_is_advised_is_what_align_takes(folder, monkeypatch):
     """An output of an earlier run is there too."""
     align(make_job("out.npy"), Silent())

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from driving import run, run_on_terminal
 
+from roicli.cli.lines import fitted
+
 SAMPLES = Path(__file__).parent.parent / "sample_data"
 FORGOTTEN = ["check", "feats.h5", "boxes.json"]  # whose notes are long, with the spatial scale missing
 TRACED = ["trace", "feats.h5", "boxes.json", "--spatial-scale", "1/16", "--bins"]
@@ -16,6 +18,13 @@ def piped(folder, *arguments, **environment):
     """Run the command into pipes, without a width of who runs the tests."""
     known = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
     return run(folder, *arguments, env=known | environment)
+
+
+def test_the_middle_of_an_endless_message_is_left_out():
+    shown = fitted(f"error: b.json: no image {'x' * 10**6} in a.h5")
+    assert len(shown) < 5000
+    assert shown.startswith("error: b.json: no image xxx")
+    assert shown.endswith("xxx in a.h5")
 
 
 def test_a_pipe_gets_whole_lines():

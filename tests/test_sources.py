@@ -367,6 +367,14 @@ def test_files_of_one_map_each_name_it(tmp_path: Path, suffix: str, shape: str, 
         np.testing.assert_array_equal(source.read(n), maps[n])
 
 
+def test_versions_of_npy(tmp_path: Path):
+    [expected] = some_maps(count=1)
+    for version in ((1, 0), (2, 0), (3, 0)):
+        with (tmp_path / "a.npy").open("wb") as file:
+            np.lib.format.write_array(file, expected, version=version)
+        np.testing.assert_array_equal(open_source(tmp_path / "a.npy").read(0), expected)
+
+
 def test_a_stack_may_be_empty(tmp_path: Path):
     np.save(tmp_path / "none.npy", np.ones((0, 2, 3, 5)))
     assert open_source(tmp_path / "none.npy").ids == ()

@@ -6,6 +6,7 @@ import errno
 import os
 import struct
 import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,8 @@ from roicli.sources.inventory import take_stock
 
 MAP = np.arange(30, dtype="f4").reshape(2, 3, 5)
 STACK = np.stack([MAP, MAP + 30])
+FIELDS = "{'descr': [('\u03a9', '<f4')], 'fortran_order': False, 'shape': (1, 2, 3), }\n".encode()
+STRUCTURED = b"\x93NUMPY\x03\x00" + struct.pack("<I", len(FIELDS)) + FIELDS + bytes(24)
 
 
 def read_everything(path: Path | str, dataset: str | None = None) -> list[np.ndarray]:
@@ -139,7 +142,7 @@ BAD = {
     "text": ("a.npy", save(MAP.astype("U3")), FeatureError, ["dtype <U3"]),
     "long double": ("a.npy", save(MAP.astype("longdouble")), FeatureError, ["dtype float128"]),
     "structured": ("a.npy", save(np.zeros((1, 2, 3), [("x", "f4")])), FeatureError, ["dtype [("]),
-    "structured 3.0": ("a.npy", write(b"\x93NUMPY\x03\x00"), FeatureError, ["structured"]),
+    "structured 3.0": ("a.npy", write(STRUCTURED), FeatureError, ["dtype [("]),
     "short npy": ("a.npy", short_npy, FileError, ["truncated", "byte 248", "byte 247"]),
     "short header": ("a.npy", write(b"\x93NUMPY\x01\x00\x70\x00{'d"), FileError, ["cannot be read"]),
     "header code": ("a.npy", write(npy_header("{'descr': ((((\n")), FileError, ["cannot be read"]),
@@ -265,6 +268,38 @@ def test_a_map_that_ends_before_it_is_read(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(files, "file_size", lambda path: 10**6)
     with pytest.raises(FileError, match=message if small else "cannot be read"):
         source.read(0)
+
+
+def test_external_storage_that_is_looked_for_in_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Where HDF5 looks for a file without a folder."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "values.bin").write_bytes(MAP.tobytes())
+    with h5py.File(tmp_path / "data" / "a.h5", "w") as file:
+        file.create_dataset("f", MAP.shape, "f4", external=[("values.bin", 0, MAP.nbytes)])
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FeatureError, match=r"dataset /f has values in values\.bin, which HDF5 looks for") as refusal:
+        open_source("data/a.h5").read(0)
+    assert refusal.value.hint == f"Run this in {tmp_path / 'data'}."
+    monkeypatch.chdir("data")
+    np.testing.assert_array_equal(open_source("a.h5").read(0), MAP)
+    Path("values.bin").unlink()
+    with pytest.raises(FileError, match=r"a\.h5, dataset /f has values in values\.bin, which does not exist"):
+        open_source("a.h5").read(0)
+
+
+def test_an_hdf5_file_that_is_being_written(tmp_path: Path):
+    hdf5(f=MAP)(tmp_path / "a.h5")
+    program = "import h5py, sys; file = h5py.File('a.h5', 'a'); print('open', flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", program], cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as writer:
+        assert writer.stdout is not None
+        assert writer.stdin is not None
+        writer.stdout.readline()
+        with pytest.raises(FileError, match=r"a\.h5 cannot be read: ") as refusal:
+            open_source(tmp_path / "a.h5")
+        writer.stdin.close()
+    assert refusal.value.hint == "Close it in the program that writes to it."
 
 
 def test_an_empty_name_is_not_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

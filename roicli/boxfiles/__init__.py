@@ -61,7 +61,8 @@ def read_boxes(path: Path, box_format: BoxFormat | None = None) -> tuple[BoxTabl
             raise FileError(
                 f"{path}: unknown kind of box file {path.suffix!r}", f"Give a file that ends in {', '.join(READERS)}."
             )
-        return reader(path, box_format)
+        table, notes = reader(path, box_format)
+        return table, notes if len(table) else (*notes, f"{path} holds no boxes")
     except RoicliError:
         raise
     except OSError as error:

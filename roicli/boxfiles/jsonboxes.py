@@ -94,8 +94,7 @@ def read_json_lines(path: Path, box_format: BoxFormat | None) -> tuple[BoxTable,
     with path.open("rb") as file:
         lines = enumerate(iter(partial(file.readline, LONGEST_LINE), b""), 1)
         items = (item for number, line in lines for item in _value_of_line(line, path, number))
-        table, notes = _read_items(path, items, "line", box_format)
-    return table, notes if len(table) else (*notes, f"{path} has no lines of boxes")
+        return _read_items(path, items, "line", box_format)
 
 
 def _value_of_line(line: bytes, path: Path, number: int) -> Iterator[tuple[int, Raw, bool]]:

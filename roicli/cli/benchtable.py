@@ -43,11 +43,12 @@ def _listed(pieces: Sequence[str]) -> list[str]:
 
 
 def _engine_table(comparisons: Sequence[Comparison]) -> Table:
-    ours = comparisons[0].ours
+    alone = len(comparisons[0].runs) == 1
+    ours = () if alone else comparisons[0].ours
     table = _table(
         "Engine: array to array, 7 x 7 bins, aligned",
-        "difference: the largest of any value, from the first line's",
-        ("map, RoIs", "by", "ms", *(f"{name} is" for name in ours), "difference"),
+        None if alone else "difference: the largest of any value, from the first line's",
+        ("map, RoIs", "by", "ms", *(f"{name} is" for name in ours), *["difference"] * (not alone)),
     )
     for comparison in comparisons:
         lines = [
@@ -55,7 +56,7 @@ def _engine_table(comparisons: Sequence[Comparison]) -> Table:
                 run.name,
                 f"{run.wall * 1000:.1f}",
                 *(_faster(comparison[name], run) for name in ours),
-                f"{run.difference:.1e}" if run is not comparison.runs[0] else "",
+                *["" if run is comparison.runs[0] else f"{run.difference:.1e}"] * (not alone),
             )
             for run in comparison.runs
         ]

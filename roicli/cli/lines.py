@@ -12,6 +12,8 @@ import click
 
 from roicli.cli.plain import plain
 
+# Characters of a message: more than any that is meant to be read.
+_LONGEST = 4000
 # Wider than whatever is printed.
 ENDLESS = 1_000_000
 
@@ -22,8 +24,11 @@ def say(message: str) -> None:
 
 
 def fitted(message: str) -> str:
-    """Return a message as stderr takes it: without control characters, and broken between words on a terminal."""
-    text = plain(message)
+    """Return a message as stderr takes it: without control characters, and broken between words on a terminal.
+
+    An id or a name may be of any length, and is quoted: of a very long message, the middle is left out.
+    """
+    text = plain(message if len(message) <= _LONGEST else f"{message[: _LONGEST // 2]} ... {message[-_LONGEST // 2 :]}")
     return broken(text, line_width(sys.stderr)) if sys.stderr is not None and sys.stderr.isatty() else text
 
 

@@ -28,6 +28,12 @@ _COMMANDS = {
     "trace": "Explain one bin of one RoI, sample by sample.",
     "bench": "Time roicli on this machine, beside what else is installed.",
 }
+_HINTS = dict.fromkeys((errno.EACCES, errno.EPERM), "Check its permissions, and those of its folder.") | {
+    errno.EMFILE: "Raise the limit of open files (ulimit -n).",
+    errno.ENFILE: "Raise the limit of open files (ulimit -n).",
+    errno.ENAMETOOLONG: "Give it a shorter name.",
+    errno.EAGAIN: "Raise the limit of processes (ulimit -u), or give fewer --workers.",
+}
 _UNEXPECTED = 70  # EX_SOFTWARE: a mistake of ours, not of the input
 
 
@@ -123,7 +129,7 @@ def _fail(message: str, hint: str, exit_code: int, error: BaseException) -> NoRe
 def _fail_of_system(error: OSError) -> NoReturn:
     _mute_stdout()
     where = f"{error.filename}: " if error.filename else ""
-    hint = "Check its permissions, and those of its folder." if isinstance(error, PermissionError) else ""
+    hint = _HINTS.get(error.errno or 0, "")
     if error.filename == STDOUT:
         closed = error.errno == errno.EBADF
         hint = "Do not close it." if closed else "Send it to a file on a disk that has room, or to a pipe."

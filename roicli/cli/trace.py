@@ -131,6 +131,10 @@ def trace(
         raise click.UsageError("--csv gives samples only; leave --bins and --footprint out, or see both with --json.")
     if picture is None and (_is_given("point") or overwrite):
         raise click.UsageError("--point and --overwrite are for a picture; give --picture too, or leave them out.")
+    if picture is not None and picture.suffix.lower() == ".gif" and _is_given("point"):
+        raise click.UsageError("--point is for a .png; a .gif goes through all samples.")
+    if options["box"] is not None and _is_given("roi"):
+        raise click.UsageError("--roi is for a box file, --box for a box without one; give one of them.")
     if (as_json or as_csv) and _is_given("limit"):
         raise click.UsageError("--limit is for the table; --json and --csv give all samples.")
     spec = make_spec(options)

@@ -102,7 +102,7 @@ def align(job: AlignJob, listener: Listener) -> RunReport:
     with telling() as tell, claimed(path for path in (job.output, job.index) if path is not None) as beat:
         past = find_unfinished(job.output, resume=job.resume, overwrite=job.overwrite)
         if past is not None:
-            tell(left_by(past))
+            tell(left_by(job.output, past))
         return _align(job, past, listener, beat, tell)
 
 
@@ -127,7 +127,7 @@ def _align(
     part = None
     if job.shard is not None:
         work, part = take_part(job, job.shard, inputs, work)
-    record = _record(job, work.inputs, part)
+    record = _record(job, work, part)
     shape = (len(work.boxes), *work.row_shape)
     fingerprint = take_fingerprint(record.parameters, job.boxes, work.inputs, work.infos, shape, work.dtype)
     if past is not None and past.published and job.overwrite and not is_same(past, fingerprint):
@@ -236,12 +236,14 @@ def _side_files(
     if job.needs_shard_file:
         make[shard] = lambda: ShardFile(job.output, record, overwrite=may_replace(shard))
     elif shard.exists():
+        check_name(shard, overwrite=True)
         make[shard] = lambda: StaleFile(shard)  # of a part that this output replaces
     if len(skipped.rows):
         check_name(listed, overwrite=may_replace(listed))
         make[listed] = lambda: SkippedFile(job.output, skipped, overwrite=may_replace(listed))
         note(f"the boxes left out or zeroed are listed in {listed}")
     elif listed.exists() and job.overwrite:
+        check_name(listed, overwrite=True)
         make[listed] = lambda: StaleFile(listed)
     elif listed.exists():
         note(f"{listed} is of an earlier run: this one pools all boxes")
@@ -259,12 +261,12 @@ def _spare_inputs(job: AlignJob, inputs: Inputs) -> None:
             raise OutputError(f"{path} is an input of this job", "Name another output.")
 
 
-def _record(job: AlignJob, inputs: Inputs, part: Part | None) -> Record:
-    table = inputs.table
+def _record(job: AlignJob, work: Prepared, part: Part | None) -> Record:
+    inputs, table = work.inputs, work.inputs.table
     parameters = job.parameters() | (part.parameters() if part else {})
     ids = [
         inputs.source.ids[index] if index >= 0 else image_name(inputs, row)  # itself too slow for millions of rows
         for row, index in enumerate(inputs.map_index.tolist())
     ]
     rows = part.rows if part else None
-    return Record(np.array(ids, dtype=np.str_), table.boxes, table.rows, table.box_ids, parameters, rows)
+    return Record(np.array(ids, dtype=np.str_), table.boxes, work.kept, table.box_ids, parameters, rows)

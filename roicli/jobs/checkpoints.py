@@ -44,8 +44,9 @@ class Checkpoints:
     def begin(self) -> None:
         """Start the thread; the process must not fork any more."""
         with held_off():  # it inherits that, so that signals wake the main thread
-            self._thread = threading.Thread(target=self._keep, daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._keep, daemon=True)
+            thread.start()
+            self._thread = thread
 
     def add(self, done: Progress) -> None:
         """Take note of rows that were written; raises what went wrong meanwhile."""

@@ -14,7 +14,6 @@ from roicli.signals import Stopped, held_off
 from roicli.sinks import Claim, Journal, Past, PooledSink, Progress, RowFile, check_name, discard_past, find_past
 
 COMPLETE = "the output is complete"
-_CONTINUE = "continue with --resume"
 
 
 class SideFile(Protocol):
@@ -114,9 +113,14 @@ def add_missing(output: Path, side_files: Mapping[Path, Callable[[], SideFile]],
         journal.close()
 
 
-def left_by(past: Past) -> str:
+def left_by(output: Path, past: Past) -> str:
     """Tell what an earlier run has left and this one has not touched."""
-    return COMPLETE if past.published else f"{_how_far(past.done.rows, past.total)}; {_CONTINUE}"
+    return COMPLETE if past.published else _to_go_on(output, past.done.rows, past.total)
+
+
+def _to_go_on(output: Path, done: int, total: int) -> str:
+    """Tell how far an output is, and how to go on: it may replace one that is there."""
+    return f"{_how_far(done, total)}; continue with --resume{' --overwrite' * output.exists()}"
 
 
 def _how_far(done: int, total: int) -> str:
@@ -180,7 +184,7 @@ class Outputs:
         if not keep:
             self._journal.remove()
             return None
-        return f"{_how_far(proved, total)}; {_CONTINUE}"
+        return _to_go_on(self.target.name, proved, total)
 
 
 @contextmanager

@@ -90,7 +90,7 @@ def select(
         np.flatnonzero(zero[~skip]),
         listed,
         Skipped(
-            table.rows[listed],
+            listed,
             [image_name(inputs, row) for row in listed.tolist()],
             table.boxes[listed],
             reasons[listed].tolist(),

@@ -77,8 +77,9 @@ def open_sink(
     left = None if past is None else _find_rows(path, shape, dtype, past)
     size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
     written = rows.stat().st_blocks * 512 if left else 0
-    size += sum(array.nbytes for array in record.columns().values())
     suffix = path.suffix.lower()
+    if suffix != ".npy":
+        size += sum(array.nbytes for array in record.columns().values())
     check_space(path, (2 * size if suffix == ".npz" else size) - written)
     if suffix == ".npz":
         from roicli.sinks.npz import NpzSink

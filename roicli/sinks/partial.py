@@ -16,8 +16,9 @@ from roicli.errors import OutputError
 PARTIAL = "partial"
 ROWS = "rows.partial"
 JOURNAL = "journal"
-_HINTS = dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "Free some disk space, or write to another disk.") | {
-    errno.ENAMETOOLONG: "Give it a shorter name: hidden files beside it have longer ones."
+_HINTS = dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "Free some disk space, or write to another disk.") | {
+    errno.EFBIG: "Raise the limit of the size of files (ulimit -f), or write to another disk.",
+    errno.ENAMETOOLONG: "Give it a shorter name: hidden files beside it have longer ones.",
 }
 
 

@@ -74,21 +74,26 @@ def read_past(output: Path, rows: Path, moved: Path) -> Past | None:
     OutputError
         The journal is of another version of roicli, or damaged from its first line on, or cannot be read.
     """
+    journal = journal_path(output)
     try:
-        with journal_path(output).open("rb") as file:
+        if journal.exists() and not journal.is_file():  # a pipe would wait
+            raise OutputError(f"{journal} is no regular file, but a journal would lie there", "Remove it.")
+        with journal.open("rb") as file:
             lines = _read_lines(file)
         if lines.found or lines.damaged:
             return _past(output, rows, moved, lines)
         return None
+    except OutputError:
+        raise
     except FileNotFoundError:
         return None
     except OSError as error:
         raise OutputError(
-            f"{journal_path(output)} cannot be read: {error.strerror}", "Check its permissions, or name another output."
+            f"{journal} cannot be read: {error.strerror}", "Check its permissions, or name another output."
         ) from error
     except (ValueError, TypeError, LookupError, RecursionError) as error:
         raise OutputError(
-            f"{journal_path(output)} is damaged, of another output, or not of this version of roicli",
+            f"{journal} is damaged, of another output, or not of this version of roicli",
             "Give --overwrite without --resume to begin anew.",
         ) from error
 

@@ -21,7 +21,7 @@ class Record(NamedTuple):
     boxes : (K, 4) float64
         xyxy of each row, in image pixels (or in 0..1 of the image if the boxes were normalised).
     rows : (K,) int64
-        Where each box stands in the box file, counted as the box file is (see `BoxTable.rows`).
+        Which box of the box file each is, from 0, whatever lines the file has.
     box_ids : (K,) int64 or str, or None
         The box file's own ids.
     parameters : dict

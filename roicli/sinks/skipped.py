@@ -22,7 +22,7 @@ class Skipped(NamedTuple):
     Attributes
     ----------
     rows : (K,) int64
-        Where each stands in the box file.
+        Which box of the box file each is, from 0.
     image_ids : sequence of str
         Of their maps; of images without features as the box file has them.
     boxes : (K, 4) float64
@@ -43,7 +43,7 @@ class Skipped(NamedTuple):
         return Skipped(self.rows[index], ids, self.boxes[index], reasons, fates)
 
     def of(self, fate: str) -> tuple[int, ...]:
-        """Rows of the box file that met a fate."""
+        """Which boxes of the box file met a fate."""
         return tuple(row for row, its in zip(self.rows.tolist(), self.fates, strict=True) if its == fate)
 
     def missing_images(self) -> int:

@@ -31,6 +31,7 @@ _REMEDIES = {
     errno.EMFILE: "Raise the limit of open files (ulimit -n).",
     errno.ENFILE: "Raise the limit of open files (ulimit -n).",
     errno.ENAMETOOLONG: "Use a shorter name.",
+    errno.EAGAIN: "Close it in the program that writes to it.",
 }
 
 _LONGEST_REASON = 300

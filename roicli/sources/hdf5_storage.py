@@ -44,7 +44,13 @@ def _check_external(path: Path, stop: int, dataset: Any, where: str) -> None:
     """Raise RoicliError unless a file of raw values is there, in full, and one that whoever wrote the HDF5 file had."""
     name, folder = printable(str(path)), Path(dataset.file.filename).resolve().parent
     if not path.resolve().is_relative_to(folder):
+        if not path.is_absolute() and (folder / path).exists():
+            raise FeatureError(
+                f"{where} has values in {name}, which HDF5 looks for in the current folder", f"Run this in {folder}."
+            )
         raise FeatureError(f"{where} has values in {name}, in another folder", "Keep the two files together.")
+    if not path.exists():
+        raise FileError(f"{where} has values in {name}, which does not exist", "Restore it, or write the dataset anew.")
     if stop > (size := file_size(path)):
         raise FileError(f"{where} needs {stop:,} bytes of {name}, which has {size:,}", COPY_AGAIN)
 

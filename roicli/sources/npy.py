@@ -12,14 +12,18 @@ from warnings import catch_warnings
 
 import numpy as np
 
-from roicli.errors import FeatureError, FileError
+from roicli.errors import FileError
 from roicli.imageids import Counted
 from roicli.sources.base import Layout, MapSource, StoredMap, check_map
 from roicli.sources.files import StoredArray, file_size, printable, reading, wrong_content
 
 # NumPy's own readers of them refuse more than 10,000 characters.
 _LONGEST_HEADER = 1 << 16
-_READ_HEADER = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+_READ_HEADER = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+    (3, 0): np.lib.format.read_array_header_2_0,  # of UTF-8, which only names of fields need
+}
 _MOST_AXES = 64
 
 
@@ -29,8 +33,6 @@ def read_header(file: IO[bytes], path: Path, where: str) -> StoredArray:
         beginning = file.read(_LONGEST_HEADER)  # a header says how long it is, up to 4 GB
         header = beginning[: _header_length(beginning)]
         version = np.lib.format.read_magic(BytesIO(header))
-        if version == (3, 0):  # the only reason for it are field names
-            raise FeatureError(f"{where} is a structured array", "Save one plain numeric array a map.")
         if version not in _READ_HEADER:
             raise FileError(f"{where} is of version {version[0]}.{version[1]}, unknown of .npy", "Write the file anew.")
         shape, fortran, dtype = _parse(header)
@@ -54,7 +56,10 @@ def _parse(header: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     text = BytesIO(header)
     read = _READ_HEADER[np.lib.format.read_magic(text)]
     with catch_warnings(action="ignore"):  # such as that its text was written by Python 2
-        return read(text)
+        try:
+            return read(text)
+        except Exception as error:  # which may quote the header, or advise to trust it
+            raise ValueError("its header is damaged") from error
 
 
 def open_npy(path: Path) -> StoredArray:
