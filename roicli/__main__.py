@@ -14,7 +14,10 @@ def main() -> None:
     gc.set_threshold(_OBJECTS)
     from roicli.cli.main import main as run
 
-    run(prog_name="roicli")
+    try:
+        run(prog_name="roicli")
+    finally:
+        signals.ignore()
 
 
 if __name__ == "__main__":

@@ -26,6 +26,12 @@ def listen() -> None:
             signal.signal(number, _stop)
 
 
+def ignore() -> None:
+    """Hear no signal any more: what is left is to leave."""
+    for number in _STOPPING:
+        signal.signal(number, signal.SIG_IGN)
+
+
 def check() -> None:
     """Raise `Stopped` again if the one that the signal raised was swallowed, as in a destructor."""
     if _received:
@@ -75,8 +81,7 @@ def leave_to_parent() -> None:
 
 def _stop(number: int, frame: FrameType | None) -> None:
     global _late
-    for other in _STOPPING:
-        signal.signal(other, signal.SIG_IGN)
+    ignore()
     if not _received:
         _received.append(number)
     if _held:  # a thread of a library, of BLAS for one, has let through what this one does not

@@ -229,6 +229,19 @@ def test_a_run_that_is_stopped_when_all_is_done_says_so(folder, job, place):
     check_result(folder, job)
 
 
+def test_a_signal_after_the_report_changes_nothing(folder, job):
+    program = """
+import atexit, os, signal
+from roicli.__main__ import main
+atexit.register(lambda: os.kill(os.getpid(), signal.SIGINT))
+main()
+"""
+    command = [sys.executable, "-c", program, *crash.command("out.npy")[1:]]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    check_result(folder, job)
+
+
 def test_a_merge_that_is_stopped_when_all_is_done_says_so(folder, job):
     run(folder, "--shard", "1/1", output="part.npy")
     assert stopped_in(folder, "merge.MergeReport", command=("merge", "out.npy", "part.npy")) == (

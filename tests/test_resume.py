@@ -21,7 +21,7 @@ import pytest
 from driving import Silent, Torn, files_in, interrupt, kill_while_publishing, lines_of, write_journal
 
 from roicli.errors import FileError, OutputError
-from roicli.jobs import checkpoints
+from roicli.jobs import checkpoints, fingerprint
 from roicli.jobs import outputs as outputs_module
 from roicli.jobs.align import AlignJob, align
 from roicli.pooler import Pooler
@@ -160,8 +160,10 @@ def test_inputs_that_change_are_noticed_soon(folder, inputs, monkeypatch, name):
     assert content(folder) == {}
 
 
-def test_nothing_is_kept_of_inputs_that_change_and_break_the_job(folder, inputs, monkeypatch):
-    """Whatever is noticed first: here, that a map ends too soon."""
+@pytest.mark.parametrize("many", [False, True])
+def test_nothing_is_kept_of_inputs_that_change_and_break_the_job(folder, inputs, monkeypatch, many):
+    """Whatever is noticed first: here, that a map ends too soon; with many files, nothing else is by then."""
+    monkeypatch.setattr(fingerprint, "_FILES_BY_NAME", 0 if many else 200)
     job = make_job(folder, ".npy")
     pool, tasks = Pooler.pool, []
 

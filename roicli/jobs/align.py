@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,14 @@ from roicli.execute import run
 from roicli.jobs.bind import Inputs
 from roicli.jobs.checkpoints import Checkpoints
 from roicli.jobs.costs import choose_kernel, make_costs
-from roicli.jobs.fingerprint import check_few_unchanged, check_same, check_unchanged, is_same, take_fingerprint
+from roicli.jobs.fingerprint import (
+    check_few_unchanged,
+    check_same,
+    check_unchanged,
+    is_same,
+    is_unchanged,
+    take_fingerprint,
+)
 from roicli.jobs.listener import Listener
 from roicli.jobs.outputs import COMPLETE, SideFile, add_missing, begun, claimed, find_unfinished, left_by
 from roicli.jobs.part import Part, take_part
@@ -157,7 +165,8 @@ def _align(
             beat()
             check_few_unchanged(fingerprint, job.boxes)
 
-        with begun(job.output, sink, past, fingerprint, len(plan.order), beat_and_check) as outputs:
+        checks = (beat_and_check, partial(is_unchanged, fingerprint, job.boxes, work.inputs))
+        with begun(job.output, sink, past, fingerprint, len(plan.order), *checks) as outputs:
             listener.begin(len(plan.order) - before.rows)
             maps = (inputs.source, work.infos, work.inputs.map_index)
             pooler = Pooler(*maps, work.boxes, plan.order, work.spec, outputs.target, kernel)

@@ -7,8 +7,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 
-from roicli.errors import ChangedInputError, OutputError
+from roicli.errors import OutputError
 from roicli.signals import held_off
 from roicli.sinks import Journal, LostClaimError, Progress, RowFile
 
@@ -65,19 +66,9 @@ class Checkpoints:
         """
         self._end()
         if self._failure is None:
-            try:
-                self._beat()
+            with suppress(OutputError):  # why the job fails is known already; the earlier checkpoints hold
                 self._checkpoint()
-            except (LostClaimError, ChangedInputError) as error:
-                self._failure = error
-            except OutputError:  # why the job fails is known already; the earlier checkpoints hold
-                pass
         return None if isinstance(self._failure, LostClaimError) else self._proved
-
-    @property
-    def are_of_one_state(self) -> bool:
-        """Whether the inputs are still what they were, as far as is known, so that the rows belong together."""
-        return not isinstance(self._failure, ChangedInputError)
 
     def close(self) -> None:
         """Release what is held."""

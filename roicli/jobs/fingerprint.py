@@ -59,6 +59,11 @@ def check_unchanged(fingerprint: Mapping[str, Any], boxes: Path, inputs: Inputs)
     _compare(fingerprint["files"], _stamps(boxes, inputs))
 
 
+def is_unchanged(fingerprint: Mapping[str, Any], boxes: Path, inputs: Inputs) -> bool:
+    """Tell whether all inputs are still what they were."""
+    return not _changed(fingerprint["files"], _stamps(boxes, inputs))
+
+
 def check_few_unchanged(fingerprint: Mapping[str, Any], boxes: Path) -> None:
     """Do the same for inputs that are few files: to look at many of them again and again takes too long."""
     files = fingerprint["files"]
@@ -67,11 +72,15 @@ def check_few_unchanged(fingerprint: Mapping[str, Any], boxes: Path) -> None:
 
 
 def _compare(before: Mapping[str, str], after: Mapping[str, str]) -> None:
-    if changed := [name for name in before if before[name] != after.get(name)]:
+    if changed := _changed(before, after):
         raise ChangedInputError(
             f"{changed[0]} was modified while the job ran, so that nothing it has computed can be trusted",
             "Run it again once nothing writes to its inputs.",
         )
+
+
+def _changed(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
+    return [name for name in before if before[name] != after.get(name)]
 
 
 def is_same(past: Past, now: Mapping[str, Any]) -> bool:

@@ -178,7 +178,6 @@ class Outputs:
         for file in self._side:
             file.abort()
         # What an earlier run has left stays even without rows: it may have published a file beside the output.
-        trusted = trusted and self.checkpoints.are_of_one_state
         keep = trusted and (proved > 0 or self._past is not None) and self.target.path.exists()
         self._sink.abort(keep_rows=keep)
         if not keep:
@@ -195,8 +194,12 @@ def begun(
     job: dict[str, Any],
     total: int,
     beat: Callable[[], None],
+    is_unchanged: Callable[[], bool],
 ) -> Iterator[Outputs]:
-    """Begin an output of `total` rows for `job`, or go on with one; whatever fails inside tells what was kept of it."""
+    """Begin an output of `total` rows for `job`, or go on with one; whatever fails inside tells what was kept of it.
+
+    Nothing is kept where the inputs are not what they were any more.
+    """
     beat()  # after the inputs were read, which may have taken long
     if past is None:
         discard_past(output)
@@ -216,7 +219,9 @@ def begun(
         left = None
         try:
             with held_off():
-                left = outputs.give_up(total, trusted=not isinstance(error, ChangedInputError))
+                # A signal tells nothing of inputs, and who sent it does not wait for a look at all of them.
+                trusted = not isinstance(error, ChangedInputError) and (isinstance(error, Stopped) or is_unchanged())
+                left = outputs.give_up(total, trusted=trusted)
         except Stopped as stopped:  # meanwhile
             _note(stopped, left)
             raise

@@ -142,7 +142,7 @@ class Hdf5Source(MapSource):
         # As h5py does it, but for what it finds out of the file as a whole, again for each dataset.
         found = h5o.open(self._own_handle().id, raw(path))
         if not isinstance(found, h5d.DatasetID):
-            raise FeatureError(f"{where} is a group, not a map", "Keep maps and groups apart.")
+            raise FeatureError(f"{where} is no dataset, and so no map", "Keep maps apart from groups and types.")
         dataset = Dataset(found)
         if dataset.is_virtual and path not in self._virtual:
             self._virtual[path] = VirtualParts.check(dataset, where)
