@@ -270,6 +270,13 @@ def test_a_map_that_ends_before_it_is_read(tmp_path: Path, monkeypatch: pytest.M
         source.read(0)
 
 
+def test_a_system_that_reads_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    np.save(tmp_path / "a.npy", MAP)
+    pread = os.pread
+    monkeypatch.setattr(os, "pread", lambda file, count, place: pread(file, min(count, 7), place))
+    np.testing.assert_array_equal(open_source(tmp_path / "a.npy").read(0), MAP)
+
+
 def test_external_storage_that_is_looked_for_in_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Where HDF5 looks for a file without a folder."""
     (tmp_path / "data").mkdir()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import math
 import mmap
+import os
 import re
 import stat
 import struct
@@ -14,7 +15,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -187,23 +188,26 @@ class StoredArray(NamedTuple):
             item = StoredArray(self.path, 0, self.shape[1:], self.dtype)
             return StoredArray(self.path, self.start + index * item.nbytes, item.shape, item.dtype).load()
         self.check_inside(file_size(self.path))  # or a memory map would die of SIGBUS
-        with reading(str(self.path)), self.path.open("rb") as file:
+        with reading(str(self.path)), self.path.open("rb", buffering=0) as file:
             whole: NDArray[Any] = np.ndarray(
-                self.shape, self.dtype, *self._bytes(file), order="F" if self.fortran else "C"
+                self.shape, self.dtype, *self._bytes(file.fileno()), order="F" if self.fortran else "C"
             )
         # In Fortran order the values of one item lie scattered over the whole array.
         return whole if index is None else whole[index]
 
-    def _bytes(self, file: IO[bytes]) -> tuple[bytes | mmap.mmap, int]:
+    def _bytes(self, descriptor: int) -> tuple[bytes | mmap.mmap, int]:
         """Return something that holds the bytes of the array, and where in it they begin."""
         if self.nbytes <= _SMALL:
-            file.seek(self.start)
-            values = file.read(self.nbytes)
+            values = os.pread(descriptor, self.nbytes, self.start)
+            while len(values) < self.nbytes and (
+                more := os.pread(descriptor, self.nbytes - len(values), self.start + len(values))
+            ):
+                values += more
             self.check_inside(self.start + len(values))
             return values, 0
         inside = self.start % mmap.ALLOCATIONGRANULARITY
         first, length = self.start - inside, self.nbytes + inside
-        return mmap.mmap(file.fileno(), length, access=mmap.ACCESS_READ, offset=first), inside
+        return mmap.mmap(descriptor, length, access=mmap.ACCESS_READ, offset=first), inside
 
 
 def natural_key(name: str) -> tuple[list[str | tuple[int, str]], str]:
