@@ -52,6 +52,12 @@ def run(folder, *more, output="out.npy", expect=0, **options):
     return done
 
 
+def run_program(folder, program, *more):
+    """Run a program that changes what it likes in the command before it calls it."""
+    command = [sys.executable, "-c", program, *crash.command("out.npy", *more)[1:]]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
 def wait_for_rows(folder, process, output="out.npy"):
     """Wait until the journal proves some rows, and by far not all: workers are held back, however fast they are."""
     journal = folder / f".{output}.journal"
@@ -149,8 +155,7 @@ def slow(self, descriptor):
 checkpoints.Checkpoints._end, RowFile.flush = ended, slow
 main()
 """
-    command = [sys.executable, "-c", program, *crash.command("out.npy")[1:]]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    done = run_program(folder, program)
     stopped = "stopped: 16,000 of 16,000 rows are done; continue with --resume\n"
     assert (done.returncode, done.stderr) == (143, stopped)
     run(folder, "--resume")
@@ -174,8 +179,7 @@ def fail(self):
 RowFile.flush, RowFile.finish = stop, fail
 main()
 """
-    command = [sys.executable, "-c", program, *crash.command("out.npy")[1:]]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    done = run_program(folder, program)
     stopped = "stopped: 16,000 of 16,000 rows are done; continue with --resume\n"
     assert (done.returncode, done.stderr) == (143, stopped)
     run(folder, "--resume")
@@ -236,8 +240,7 @@ from roicli.__main__ import main
 atexit.register(lambda: os.kill(os.getpid(), signal.SIGINT))
 main()
 """
-    command = [sys.executable, "-c", program, *crash.command("out.npy")[1:]]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    done = run_program(folder, program)
     assert (done.returncode, done.stderr) == (0, "")
     check_result(folder, job)
 
@@ -489,8 +492,7 @@ checkpoints.threading.Thread = Refused
 main()
 """
     for workers in ("1", "2"):
-        command = [sys.executable, "-c", program, *crash.command("out.npy", "--workers", workers)[1:]]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        done = run_program(folder, program, "--workers", workers)
         assert done.returncode == 3
         assert done.stderr == (
             "error: the system starts no more threads\n"
