@@ -86,6 +86,15 @@ def check_result(folder, job):
     assert files_in(folder).keys() == {"feats.h5", "boxes.npy", "out.npy", "rows.csv"}
 
 
+def check_nothing_is_lost(folder, job, program):
+    """Hold a run that is stopped after all rows were pooled to keeping them."""
+    done = run_program(folder, program)
+    stopped = "stopped: 16,000 of 16,000 rows are done; continue with --resume\n"
+    assert (done.returncode, done.stderr) == (143, stopped)
+    run(folder, "--resume")
+    check_result(folder, job)
+
+
 def killed(folder):
     """Leave what a run that is killed leaves."""
     with start(folder) as process:
@@ -155,11 +164,7 @@ def slow(self, descriptor):
 checkpoints.Checkpoints._end, RowFile.flush = ended, slow
 main()
 """
-    done = run_program(folder, program)
-    stopped = "stopped: 16,000 of 16,000 rows are done; continue with --resume\n"
-    assert (done.returncode, done.stderr) == (143, stopped)
-    run(folder, "--resume")
-    check_result(folder, job)
+    check_nothing_is_lost(folder, job, program)
 
 
 def test_a_signal_while_a_job_is_given_up_loses_no_row(folder, job):
@@ -179,11 +184,7 @@ def fail(self):
 RowFile.flush, RowFile.finish = stop, fail
 main()
 """
-    done = run_program(folder, program)
-    stopped = "stopped: 16,000 of 16,000 rows are done; continue with --resume\n"
-    assert (done.returncode, done.stderr) == (143, stopped)
-    run(folder, "--resume")
-    check_result(folder, job)
+    check_nothing_is_lost(folder, job, program)
 
 
 def stopped_in(folder, place, *more, command=None):
