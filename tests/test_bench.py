@@ -19,7 +19,7 @@ from roicli import roi_align
 from roicli.bench.children import run_python
 from roicli.bench.engine import our_kernels, time_engine
 from roicli.bench.jobfiles import JobSize, temporary_folder, write_boxes, write_features
-from roicli.bench.peers import importable, installed_peers
+from roicli.bench.peers import working_peers
 from roicli.bench.report import BenchReport, Comparison, Run, Scaling
 from roicli.bench.scaling import time_scaling, worker_counts
 from roicli.bench.timing import exponent, interleaved
@@ -32,6 +32,7 @@ from roicli.spec import PoolSpec
 
 BENCH = [sys.executable, "-m", "roicli", "bench"]
 TINY = JobSize(6, (4, 20, 30), 3)
+PEERS = working_peers(print)
 
 
 @pytest.fixture
@@ -52,7 +53,7 @@ def theirs(prepare, features, boxes, spec, threads):
 
 
 CALLS = {str(name): partial(ours, name) for name in our_kernels()}
-CALLS |= {name: partial(theirs, prepare) for name, prepare in installed_peers().items()}
+CALLS |= {name: partial(theirs, prepare) for name, prepare in PEERS.items()}
 
 
 @pytest.mark.parametrize("aligned", [True, False])
@@ -100,9 +101,27 @@ def test_exponent(power):
     assert exponent([3, 12, 48], [7 * size**power for size in (3, 12, 48)]) == pytest.approx(power)
 
 
+@pytest.mark.parametrize(
+    ("module", "reason"),
+    [
+        ("raise RuntimeError('operator does not exist\\nand more')", "RuntimeError: operator does not exist"),
+        ("import a_library_that_it_lacks", "ModuleNotFoundError: No module named 'a_library_that_it_lacks'"),
+        ("SessionOptions = None", "TypeError: 'NoneType' object is not callable"),
+    ],
+)
+def test_a_broken_peer_is_left_out(module, reason, tmp_path, monkeypatch):
+    (tmp_path / "onnxruntime.py").write_text(module)
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "onnxruntime"]:
+        monkeypatch.delitem(sys.modules, name)
+    notes = []
+    assert working_peers(notes.append).keys() == PEERS.keys() - {"onnxruntime"}
+    assert notes == [f"note: onnxruntime is installed, but fails, and is left out: {reason}"]
+
+
 def test_engine_compares_everyone_with_the_first():
     said = []
-    (comparison,) = time_engine([Workload((4, 20, 30), 10, 16)], threads=2, repeat=3, say=said.append)
+    (comparison,) = time_engine([Workload((4, 20, 30), 10, 16)], PEERS, threads=2, repeat=3, say=said.append)
     assert said == ["engine: 4 x 20 x 30, 10 RoIs at 1/16, adaptive"]
     assert [run.name for run in comparison.runs] == list(CALLS)
     assert comparison.ours == tuple(map(str, our_kernels()))
@@ -132,6 +151,12 @@ def test_a_process_that_fails(program, message):
     assert "--quick" in caught.value.hint
 
 
+def test_processes_import_nothing_from_the_current_folder(tmp_path, monkeypatch):
+    (tmp_path / "random.py").write_text("raise ImportError('not this one')")
+    monkeypatch.chdir(tmp_path)
+    run_python(["-c", "import random"], 1)
+
+
 def test_feature_files(tmp_path):
     plain, packed = (write_features(tmp_path / f"{kind}.h5", TINY, kind) for kind in (None, "gzip"))
     with h5py.File(plain) as maps, h5py.File(packed) as same:
@@ -145,7 +170,7 @@ def test_feature_files(tmp_path):
     assert TINY.read == 6 * 4 * 20 * 30 * 4
 
 
-@pytest.mark.parametrize("name", ["align", "floor", *(["torchvision"] if importable("torchvision") else [])])
+@pytest.mark.parametrize("name", ["align", "floor", *(["torchvision"] if "torchvision" in PEERS else [])])
 def test_every_job_writes_as_much_and_the_same(name, tmp_path):
     features, boxes = write_features(tmp_path / "maps.h5", TINY), write_boxes(tmp_path / "boxes.json", TINY)
     output = tmp_path / "pooled.npy"
@@ -163,8 +188,8 @@ def test_every_job_writes_as_much_and_the_same(name, tmp_path):
 
 
 def test_jobs(temporary):
-    comparisons = list(time_jobs(TINY, threads=2, repeat=2, say=lambda text: None))
-    scripts = ["torchvision", "floor"] if importable("torchvision") else ["floor"]
+    comparisons = list(time_jobs(TINY, PEERS, threads=2, repeat=2, say=lambda text: None))
+    scripts = ["torchvision", "floor"] if "torchvision" in PEERS else ["floor"]
     assert [[run.name for run in comparison.runs] for comparison in comparisons] == [
         ["align, 2 workers", "align, 1 worker", *scripts],
         ["align, 2 workers", "align, 1 worker", *scripts],
@@ -217,7 +242,7 @@ def test_the_command(tmp_path):
     report = json.loads(done.stdout)
     assert list(report) == ["machine", "versions", "settings", "engine", "jobs", "scaling"]
     assert set(report["machine"]) == {"system", "cpu", "cores", "memory"}
-    assert {"roicli", "Python", "BLAS", "numpy", *installed_peers()} <= set(report["versions"])
+    assert {"roicli", "Python", "BLAS", "numpy", *PEERS} <= set(report["versions"])
     assert report["settings"] == {"threads": 2, "repeat": 1, "only": "engine", "quick": True}
     assert (len(report["engine"]), report["jobs"], report["scaling"]) == (6, [], None)
     for comparison in report["engine"]:

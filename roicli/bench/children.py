@@ -39,7 +39,8 @@ def run_python(arguments: Sequence[str], threads: int) -> Usage:
     WorkerError
         It failed; the message ends in what it said last.
     """
-    command = [sys.executable, "-I", "-S", launch.__file__, sys.executable, *arguments]
+    # -P: a random.py in the current folder is not Python's.
+    command = [sys.executable, "-I", "-S", launch.__file__, sys.executable, "-P", *arguments]
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
     # A group of their own, which a Ctrl-C on the terminal spares: they are ended here, at once and all of them.
     with subprocess.Popen(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 
 import numpy as np
 
-from roicli.bench.peers import Blocks, installed_peers
+from roicli.bench.peers import Blocks, Prepare
 from roicli.bench.report import Comparison, Run
 from roicli.bench.timing import interleaved, seconds
 from roicli.bench.workers import Workers, shared_work
@@ -21,10 +21,15 @@ def our_kernels() -> list[KernelName]:
 
 
 def time_engine(
-    workloads: Iterable[Workload], *, threads: int, repeat: int, say: Callable[[str], None]
+    workloads: Iterable[Workload],
+    peers: Mapping[str, Prepare],
+    *,
+    threads: int,
+    repeat: int,
+    say: Callable[[str], None],
 ) -> Iterator[Comparison]:
-    """Time every kernel and every peer that is installed, with `threads` threads each; ours in as many processes."""
-    peers, kernels = installed_peers(), our_kernels()
+    """Time every kernel that is installed and all peers, with `threads` threads each; ours in as many processes."""
+    kernels = our_kernels()
     with Workers(threads) as ours:
         for workload in workloads:
             say(f"engine: {', '.join(workload_lines(workload))}")

@@ -26,10 +26,10 @@ def describe_machine() -> dict[str, Any]:
 
 
 def describe_versions() -> dict[str, str]:
-    """Return versions of all that computes: ours, Python, NumPy and its BLAS, h5py, and the peers."""
+    """Return versions of all that computes: ours, Python, NumPy and its BLAS, h5py, Numba, and the peers."""
     blas = [f"{library['internal_api']} {library['version']}" for library in threadpool_info()]
     found = {"roicli": __version__, "Python": platform.python_version(), "BLAS": ", ".join(blas) or "unknown"}
-    for package in ("numpy", "h5py", *PEERS):
+    for package in ("numpy", "h5py", "numba", *PEERS):
         with suppress(PackageNotFoundError):
             found[package] = version(package)
     return found

@@ -1,14 +1,15 @@
-"""The same operator in other packages, each absent where it is not installed."""
+"""The same operator in other packages, each left out where it is not installed, or broken."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib import import_module
+from importlib.util import find_spec
 
 import numpy as np
 from numpy.typing import NDArray
 
 from roicli.bench.onnxmodel import roi_align_model
+from roicli.bench.workloads import Workload
 from roicli.spec import PoolSpec
 
 Blocks = NDArray[np.float32]
@@ -56,15 +57,17 @@ def onnxruntime_call(
 PEERS: dict[str, Prepare] = {"torchvision": torchvision_call, "onnxruntime": onnxruntime_call}
 
 
-def installed_peers() -> dict[str, Prepare]:
-    """Peers that can be imported here."""
-    return {name: prepare for name, prepare in PEERS.items() if importable(name)}
-
-
-def importable(package: str) -> bool:
-    """Whether a package is here and loads."""
-    try:
-        import_module(package)
-    except (ImportError, OSError):  # a shared library that a broken installation lacks
-        return False
-    return True
+def working_peers(say: Callable[[str], None]) -> dict[str, Prepare]:
+    """Peers that are here and pool a box; `say` is told of those that fail, as builds that do not fit each other do."""
+    tiny, found = Workload((1, 4, 4), 1, 1), {}
+    for name, prepare in PEERS.items():
+        if find_spec(name) is None:
+            continue
+        try:
+            prepare(tiny.features(), tiny.boxes(), tiny.spec, 1)()
+        except Exception as error:
+            reason = " ".join([f"{type(error).__name__}:", *str(error).strip().splitlines()[:1]])
+            say(f"note: {name} is installed, but fails, and is left out: {reason}")
+        else:
+            found[name] = prepare
+    return found

@@ -9,6 +9,7 @@ from typing import Literal, get_args
 from roicli.bench import scaling, wholejob
 from roicli.bench.engine import time_engine
 from roicli.bench.machine import describe_machine, describe_versions
+from roicli.bench.peers import working_peers
 from roicli.bench.report import BenchReport
 from roicli.bench.workloads import WORKLOADS
 from roicli.errors import WorkerError
@@ -50,13 +51,14 @@ def bench(settings: Bench, say: Callable[[str], None]) -> BenchReport:
     threads, repeat, quick = settings.threads, settings.repeat, settings.quick
     workloads = [workload.smaller() for workload in WORKLOADS] if quick else WORKLOADS
     job, growing = (wholejob.QUICK, scaling.QUICK) if quick else (wholejob.FULL, scaling.FULL)
+    peers = working_peers(say) if {"engine", "jobs"} & {*parts} else {}
     try:
         return BenchReport(
             describe_machine(),
             describe_versions(),
             asdict(settings),
-            tuple(time_engine(workloads, threads=threads, repeat=repeat, say=say)) if "engine" in parts else (),
-            tuple(wholejob.time_jobs(job, threads=threads, repeat=repeat, say=say)) if "jobs" in parts else (),
+            tuple(time_engine(workloads, peers, threads=threads, repeat=repeat, say=say)) if "engine" in parts else (),
+            tuple(wholejob.time_jobs(job, peers, threads=threads, repeat=repeat, say=say)) if "jobs" in parts else (),
             scaling.time_scaling(growing, threads=threads, repeat=repeat, say=say) if "scaling" in parts else None,
         )
     except MemoryError as error:

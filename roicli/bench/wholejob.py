@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 from roicli.bench.children import Usage, as_run, run_python
 from roicli.bench.jobfiles import JobSize, temporary_folder, write_boxes, write_features
-from roicli.bench.peers import importable
 from roicli.bench.report import Comparison, Run
 from roicli.bench.timing import interleaved
 
@@ -17,7 +16,9 @@ QUICK = JobSize(16, (512, 50, 68), 36)
 ONE_MAP = JobSize(1, (1024, 50, 68), 10)
 
 
-def time_jobs(size: JobSize, *, threads: int, repeat: int, say: Callable[[str], None]) -> Iterator[Comparison]:
+def time_jobs(
+    size: JobSize, peers: Container[str], *, threads: int, repeat: int, say: Callable[[str], None]
+) -> Iterator[Comparison]:
     """Time a job on uncompressed and on gzip features, and one on a single map with ten boxes."""
     cases = ((size, None, (threads, 1)), (size, "gzip", (threads, 1)), (ONE_MAP, None, (threads,)))
     for case, compression, workers in cases:
@@ -28,7 +29,7 @@ def time_jobs(size: JobSize, *, threads: int, repeat: int, say: Callable[[str], 
             boxes = write_boxes(folder / "boxes.json", case)
             output = folder / "pooled.npy"
             commands = {align_name(count): align_command(features, boxes, output, count) for count in workers}
-            for name in ("torchvision", "floor") if importable("torchvision") else ("floor",):
+            for name in ("torchvision", "floor") if "torchvision" in peers else ("floor",):
                 commands[name] = ["-m", f"roicli.bench.{name}_job", str(features), str(boxes), str(output)]
             yield Comparison(work, (align_name(threads),), time_commands(commands, output, threads, repeat))
 
