@@ -14,8 +14,10 @@ from functools import partial
 import h5py
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info
 
 from roicli import roi_align
+from roicli.bench import machine
 from roicli.bench.children import run_python
 from roicli.bench.engine import our_kernels, time_engine
 from roicli.bench.jobfiles import JobSize, temporary_folder, write_boxes, write_features
@@ -251,6 +253,12 @@ def test_the_command(tmp_path):
             assert run["largest_difference"] < 1e-6
             assert set(run["times_as_long_as"]) == set(map(str, our_kernels())) - {run["name"]}
     assert done.stderr.count("engine: ") == 6
+
+
+def test_the_blas_is_named_without_other_libraries_of_threads(monkeypatch):
+    openmp = {"user_api": "openmp", "internal_api": "openmp", "version": None}
+    monkeypatch.setattr(machine, "threadpool_info", lambda: [openmp, *threadpool_info()])
+    assert "openmp" not in machine.describe_versions()["BLAS"]
 
 
 def report_of(engine_run, job_run):

@@ -27,7 +27,8 @@ def describe_machine() -> dict[str, Any]:
 
 def describe_versions() -> dict[str, str]:
     """Return versions of all that computes: ours, Python, NumPy and its BLAS, h5py, Numba, and the peers."""
-    blas = [f"{library['internal_api']} {library['version']}" for library in threadpool_info()]
+    libraries = [library for library in threadpool_info() if library["user_api"] == "blas"]
+    blas = [f"{library['internal_api']} {library['version']}" for library in libraries]
     found = {"roicli": __version__, "Python": platform.python_version(), "BLAS": ", ".join(blas) or "unknown"}
     for package in ("numpy", "h5py", "numba", *PEERS):
         with suppress(PackageNotFoundError):
