@@ -18,6 +18,7 @@ from roicli.jobs.align import align
 from roicli.jobs.outputs import Outputs
 from roicli.pooler import Pooler
 from roicli.sinks.journal import Journal, checksum
+from roicli.sinks.partial import ROWS, Partial
 
 ROICLI = Path(sys.executable).with_name("roicli")
 
@@ -85,8 +86,8 @@ def interrupt(monkeypatch, job, tasks=4):
 
 
 def kill_while_publishing(monkeypatch, job, moves):
-    """Run a job that is killed after so many of the moves that let its files appear."""
-    left, move = iter(range(moves)), Path.replace
+    """Run a job that is killed after so many of the moves that let its files appear; what waited for them stays."""
+    left, move, remove = iter(range(moves)), Path.replace, Partial.remove
 
     def torn(self, target):
         if next(left, None) is None:
@@ -94,12 +95,15 @@ def kill_while_publishing(monkeypatch, job, moves):
         return move(self, target)
 
     def not_removed(self):
-        raise Torn
+        if isinstance(self, Journal) or self.path.name.endswith(ROWS):
+            raise Torn
+        remove(self)
 
     with monkeypatch.context() as patch:
         patch.setattr(checkpoints, "_PAUSE", 60)  # so that no more rows are proved before all are
         patch.setattr(Path, "replace", torn)
         patch.setattr(Journal, "remove", not_removed)
+        patch.setattr(Partial, "remove", not_removed)
         patch.setattr(Outputs, "give_up", lambda *_, **__: None)  # a killed process does not clean up
         with pytest.raises(Torn):
             align(job, Silent())

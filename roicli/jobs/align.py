@@ -25,7 +25,7 @@ from roicli.jobs.fingerprint import (
     take_fingerprint,
 )
 from roicli.jobs.listener import Listener
-from roicli.jobs.outputs import COMPLETE, SideFile, add_missing, begun, claimed, find_unfinished, left_by
+from roicli.jobs.outputs import COMPLETE, SideFile, begun, claimed, find_unfinished, finish_published, left_by
 from roicli.jobs.part import Part, take_part
 from roicli.jobs.prepare import PoolJob, Prepared, prepare
 from roicli.jobs.select import image_name
@@ -157,7 +157,7 @@ def _align(
         return open_sink(job.output, shape, work.dtype, record, overwrite=job.overwrite, past=past)
 
     if past is not None and past.published:
-        add_missing(job.output, side_files, past)
+        finish_published(job.output, side_files, past)
     else:
         kernel = load_kernel(KernelName(job.kernel), work.computed)
 

@@ -11,7 +11,18 @@ from typing import Any, NoReturn, Protocol
 from roicli.errors import ChangedInputError, OutputError
 from roicli.jobs.checkpoints import Checkpoints
 from roicli.signals import Stopped, held_off
-from roicli.sinks import Claim, Journal, Past, PooledSink, Progress, RowFile, check_name, discard_past, find_past
+from roicli.sinks import (
+    Claim,
+    Journal,
+    Past,
+    PooledSink,
+    Progress,
+    RowFile,
+    check_name,
+    discard_past,
+    discard_rows,
+    find_past,
+)
 
 COMPLETE = "the output is complete"
 
@@ -90,8 +101,12 @@ def _refuse_complete(output: Path, past: Past | None) -> NoReturn:
     )
 
 
-def add_missing(output: Path, side_files: Mapping[Path, Callable[[], SideFile]], past: Past) -> None:
-    """Let files appear beside an output that is complete: those that were not asked for then, or were removed since."""
+def finish_published(output: Path, side_files: Mapping[Path, Callable[[], SideFile]], past: Past) -> None:
+    """Do what is left to do about a complete output: remove its rows, let files appear that are missing beside it.
+
+    The rows are there if it was killed in that moment; files may not have been asked for then, or were removed since.
+    """
+    discard_rows(output)
     there = {path for path in map(Path, past.beside) if path.exists()}
     missing = [make for path, make in side_files.items() if Path(os.path.realpath(path)) not in there]
     if not missing:

@@ -3,7 +3,15 @@
 from roicli.sinks.claim import Claim, LostClaimError, Owner, is_alive
 from roicli.sinks.index import IndexFile
 from roicli.sinks.journal import Journal, Progress, journal_path
-from roicli.sinks.open import HDF5_SUFFIXES, are_rows_beside, check_output, discard_past, find_past, open_sink
+from roicli.sinks.open import (
+    HDF5_SUFFIXES,
+    are_rows_beside,
+    check_output,
+    discard_past,
+    discard_rows,
+    find_past,
+    open_sink,
+)
 from roicli.sinks.partial import check_name, in_words
 from roicli.sinks.past import Past
 from roicli.sinks.protocol import PooledSink, Record
@@ -34,6 +42,7 @@ __all__ = [
     "check_name",
     "check_output",
     "discard_past",
+    "discard_rows",
     "find_past",
     "in_words",
     "is_alive",

@@ -50,6 +50,11 @@ def discard_past(path: Path) -> None:
     A new run must not write over a file that is there: a worker of the killed run may still have it open.
     """
     discard_journal(path)
+    discard_rows(path)
+
+
+def discard_rows(path: Path) -> None:
+    """Remove rows that lie beside an output and are not in it, or are in it by now."""
     with writing(path):
         for ending in (PARTIAL, ROWS):
             beside(path, ending).unlink(missing_ok=True)
