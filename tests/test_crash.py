@@ -173,7 +173,9 @@ def test_a_signal_while_a_job_is_given_up_loses_no_row(folder, job):
 import os, signal, sys
 from roicli.__main__ import main
 from roicli.errors import OutputError
+from roicli.jobs import checkpoints
 from roicli.sinks import RowFile
+checkpoints._PAUSE = 60  # so that there is no other
 flush = RowFile.flush
 def stop(self, descriptor):
     if sys._getframe(2).f_code.co_name == "save":
