@@ -36,10 +36,13 @@ def stopped_at_once() -> Iterator[None]:
 
 
 def begin(pooler: Pooler) -> None:
-    """Prepare a new worker process for the tasks of one job."""
+    """Prepare a new worker process for the tasks of one job, or end it."""
     global _pooler
     _pooler = pooler
-    settle()
+    try:
+        settle()
+    except (RuntimeError, OSError, MemoryError):
+        os._exit(1)  # its parent tells of that; the pool would print a traceback
 
 
 def settle() -> None:

@@ -504,6 +504,25 @@ main()
         assert set(files_in(folder)) == {"feats.h5", "boxes.npy"}
 
 
+def test_a_worker_that_gets_no_thread(folder, job):
+    program = """
+import threading, types
+from roicli.__main__ import main
+from roicli import processes
+class Refused(threading.Thread):
+    def start(self):
+        raise RuntimeError("can't start new thread")
+processes.threading = types.SimpleNamespace(Thread=Refused, active_count=threading.active_count)
+main()
+"""
+    done = run_program(folder, program, "--workers", "2")
+    assert done.returncode == 3
+    error, hint = done.stderr.splitlines()
+    assert error == "error: a worker process died before its work was done"
+    assert hint.endswith("else run again with --workers 1.")
+    assert set(files_in(folder)) == {"feats.h5", "boxes.npy"}
+
+
 def test_the_memory_of_what_a_shell_ran_before_is_not_that_of_the_job(folder, job):
     script = 'python=$1; shift; "$python" -c "x = bytearray(300_000_000)"; exec "$@"'
     command = ["sh", "-c", script, "sh", sys.executable, *crash.command("out.npy", "--workers", "1", "--json")]
