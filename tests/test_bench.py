@@ -172,6 +172,13 @@ def test_feature_files(tmp_path):
     assert TINY.read == 6 * 4 * 20 * 30 * 4
 
 
+def test_features_are_on_the_disk_before_anything_is_timed(tmp_path, monkeypatch):
+    flushed = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: flushed.append(os.fstat(descriptor)))
+    path = write_features(tmp_path / "maps.h5", TINY)
+    assert [(status.st_ino, status.st_size) for status in flushed] == [(path.stat().st_ino, path.stat().st_size)]
+
+
 @pytest.mark.parametrize("name", ["align", "floor", *(["torchvision"] if "torchvision" in PEERS else [])])
 def test_every_job_writes_as_much_and_the_same(name, tmp_path):
     features, boxes = write_features(tmp_path / "maps.h5", TINY), write_boxes(tmp_path / "boxes.json", TINY)
