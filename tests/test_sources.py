@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from roicli.sources import FeatureSource, files, hdf5_virtual, open_source
 from roicli.sources.files import StoredArray
+from roicli.sources.handle import OwnHandle
 
 DTYPES = ["<f2", ">f2", "<f4", ">f4", "<f8", ">f8", "u1", "i1", "<i2", ">i4", "<u8"]
 
@@ -135,10 +136,11 @@ class SourceTests:
         self, source: FeatureSource, maps: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
     ):
         source.read(0)
-        before = getattr(source, "_handle", None)
+        handles = [kept for kept in vars(source).values() if isinstance(kept, OwnHandle)]
+        before = [handle.get() for handle in handles]
         monkeypatch.setattr("os.getpid", lambda: -1)
         np.testing.assert_array_equal(source.read(1), maps[1])
-        assert before is None or source._own_handle() is not before
+        assert all(handle.get() is not old for handle, old in zip(handles, before, strict=True))
 
 
 class TestNpyStack(SourceTests):

@@ -1,8 +1,7 @@
-"""What the sources share: the rules a map must meet, the layout, and handles that stay in their process."""
+"""What the sources share: the rules a map must meet, and the layout."""
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -90,8 +89,6 @@ class MapSource(ABC):
         self.layout = layout
         self.ids: Sequence[str] = ()
         self.labelled = False
-        self._handle: Any = None
-        self._pid = 0
 
     @property
     def name(self) -> str:
@@ -124,24 +121,6 @@ class MapSource(ABC):
         array = self._checked(index).load()
         return array.transpose(2, 0, 1) if self.layout == "hwc" else array
 
-    def _open(self) -> Any:
-        """Open the handle that `_own_handle` keeps, for formats that need one."""
-        raise NotImplementedError
-
-    def _own_handle(self) -> Any:
-        """Return the handle of this process; one that came through a fork belongs to the parent."""
-        if self._pid != os.getpid():
-            self._handle = None  # first, or HDF5 would recognise the file and share the parent's descriptor
-        if self._handle is None:
-            self._handle = self._open()
-            self._pid = os.getpid()
-        return self._handle
-
+    @abstractmethod
     def close(self) -> None:
-        """Release the handle; the next `info` or `read` opens it again."""
-        handle, self._handle = self._handle, None
-        if handle is not None and self._pid == os.getpid():
-            handle.close()
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_handle": None}
+        """Release what is open."""

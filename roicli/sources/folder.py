@@ -39,3 +39,6 @@ class FolderSource(MapSource):
         path = self.path / self._files[index]
         array = open_npy(path)
         return without_batch(StoredMap(str(path), array.shape, array.dtype, array.load))
+
+    def close(self) -> None:
+        """Nothing stays open: each map is read, or mapped, by itself."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from contextlib import closing
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from roicli.sources.base import Layout, MapSource, StoredMap, check_map, is_pool
 from roicli.sources.choose import sibling_ids
 from roicli.sources.chunks import Chunks
 from roicli.sources.files import StoredArray, file_size, printable, reading, wrong_content
+from roicli.sources.handle import OwnHandle
 from roicli.sources.hdf5_heap import check_strings
 from roicli.sources.hdf5_index import ChunkIndex
 from roicli.sources.hdf5_storage import check_storage, external_files
@@ -23,6 +25,21 @@ from roicli.sources.hdf5_virtual import VirtualParts, shape_of
 
 # What the text of an id takes in memory, at the least.
 _ID_BYTES = 16
+
+
+class _Opened:
+    """An open file, its size by then, and where the chunks of its stack lie, once that was found."""
+
+    def __init__(self, path: Path) -> None:
+        import h5py
+
+        self.size = file_size(path)
+        self.file = h5py.File(path, "r")
+        self.index: ChunkIndex | None = None
+
+    def close(self) -> None:
+        self.index = None
+        self.file.close()
 
 
 class Hdf5Source(MapSource):
@@ -35,13 +52,10 @@ class Hdf5Source(MapSource):
 
     # Maps read together, because they share chunks: the first of them, and their values.
     _held: tuple[int, NDArray[Any]] | None = None
-    # Where the chunks of a stack lie, as long as the handle is open.
-    _index: ChunkIndex | None = None
-    # Bytes of the file when the handle was opened.
-    _size = 0
 
     def __init__(self, path: Path, layout: Layout, dataset: str | None) -> None:
         super().__init__(path, layout)
+        self._file = OwnHandle(partial(_Opened, path))
         self._virtual: dict[str, VirtualParts] = {}
         self._others: set[str] = set()
         self._plain: dict[str, StoredArray] = {}  # datasets found in one piece; workers need not look them up again
@@ -50,12 +64,12 @@ class Hdf5Source(MapSource):
 
             if not h5py.is_hdf5(path):
                 raise wrong_content(path, "an HDF5 file")
-            with self._open() as file:
-                choice = find_maps(file, self.name, dataset)
+            with closing(_Opened(path)) as opened:
+                choice = find_maps(opened.file, self.name, dataset)
                 self._at = choice.path
                 self._maps = choice.maps
                 if choice.maps is None:
-                    self._list_stack(file[raw(self._at)])
+                    self._list_stack(opened.file[raw(self._at)])
                 else:
                     self.labelled = True
                     self.ids = unique(map(printable, choice.maps), self.name)
@@ -95,13 +109,6 @@ class Hdf5Source(MapSource):
 
         return StoredMap(where, shape_of(dataset, where), dtype, load)
 
-    def _open(self) -> Any:
-        import h5py
-
-        self._size = file_size(self.path)
-        self._index = None
-        return h5py.File(self.path, "r")
-
     def _find(self, index: int) -> StoredMap:
         path = self._at if self._maps is None else f"{self._at.rstrip('/')}/{self._maps[index]}"
         where = f"{self.path}, dataset {path}"
@@ -114,7 +121,7 @@ class Hdf5Source(MapSource):
                 start = _start(dataset)
                 if start is not None:
                     plain = StoredArray(self.path, start, shape, dtype)
-                    plain.check_inside(self._size)
+                    plain.check_inside(self._file.get().size)
                     self._plain[path] = plain
                 elif len(shape) in (3, 4):
                     check_storage(dataset, where, item)
@@ -140,7 +147,7 @@ class Hdf5Source(MapSource):
         from h5py import Dataset, h5d, h5o
 
         # As h5py does it, but for what it finds out of the file as a whole, again for each dataset.
-        found = h5o.open(self._own_handle().id, raw(path))
+        found = h5o.open(self._file.get().file.id, raw(path))
         if not isinstance(found, h5d.DatasetID):
             raise FeatureError(f"{where} is no dataset, and so no map", "Keep maps apart from groups and types.")
         dataset = Dataset(found)
@@ -160,8 +167,9 @@ class Hdf5Source(MapSource):
         held = self._held
         if held is None or held[0] != first:
             held = self._held = None  # first, to hold one at a time
-            self._index = self._index or ChunkIndex(dataset)
-            values = chunks.read(self._index, first, stop)
+            opened = self._file.get()
+            opened.index = opened.index or ChunkIndex(dataset)
+            values = chunks.read(opened.index, first, stop)
             if values is None:
                 return None
             values.flags.writeable = False
@@ -172,12 +180,12 @@ class Hdf5Source(MapSource):
         return value
 
     def close(self) -> None:
-        """Release the handle, and what is held of maps and of places."""
-        self._held = self._index = None
-        super().close()
+        """Release the file, and what is held of maps."""
+        self._held = None
+        self._file.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        return super().__getstate__() | {"_held": None, "_index": None}
+        return self.__dict__ | {"_held": None}
 
 
 def _start(dataset: Any) -> int | None:

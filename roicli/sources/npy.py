@@ -93,3 +93,6 @@ class NpySource(MapSource):
             return StoredMap(self.name, array.shape, array.dtype, array.load)
         where = f"{self.path}, map {index}"
         return StoredMap(where, array.shape[1:], array.dtype, lambda: array.load(index))
+
+    def close(self) -> None:
+        """Nothing stays open: each map is read, or mapped, by itself."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import threading
 import zipfile
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,6 +17,7 @@ from roicli.imageids import Counted
 from roicli.sources.base import Layout, MapSource, StoredMap, check_map, is_poolable, unique, without_batch
 from roicli.sources.choose import Choice, are_maps, choose, listing, sibling_ids
 from roicli.sources.files import COPY_AGAIN, StoredArray, check_ratio, natural_key, reading, wrong_content
+from roicli.sources.handle import OwnHandle
 from roicli.sources.npy import read_header
 
 _BLOCK = 1 << 20
@@ -69,6 +71,7 @@ class NpzSource(MapSource):
 
     def __init__(self, path: Path, layout: Layout, dataset: str | None) -> None:
         super().__init__(path, layout)
+        self._archive = OwnHandle(partial(_Archive, path))
         with reading(self.name):
             check_archive(path)
             self._arrays: dict[str, StoredArray] = {}
@@ -161,11 +164,12 @@ class NpzSource(MapSource):
             shape = array.shape if index is None or scattered else array.shape[1:]
             out = np.empty(shape, array.dtype, order="F" if array.fortran else "C")
             start = array.start + (0 if index is None or scattered else index * out.nbytes)
-            self._own_handle().read(f"{name}.npy", start, out.T if array.fortran else out)
+            self._archive.get().read(f"{name}.npy", start, out.T if array.fortran else out)
         return out[index] if scattered else out
 
-    def _open(self) -> _Archive:
-        return _Archive(self.path)
+    def close(self) -> None:
+        """Release the archive."""
+        self._archive.close()
 
     def _find(self, index: int) -> StoredMap:
         if self._stack is None:
