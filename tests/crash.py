@@ -16,7 +16,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from driving import files_in
+from driving import files_in, without_claims
 
 ROICLI = Path(sys.executable).with_name("roicli")
 # Blocks of many bins that are averaged away: much to do, little to write.
@@ -148,8 +148,7 @@ class Harness:
                     command(self.output.name, "--resume"), cwd=self.folder, capture_output=True, text=True, check=False
                 )
                 assert done.returncode == 0, done.stderr
-            left = files_in(self.folder, *self.inputs)
-            left = {name: content for name, content in left.items() if not name.endswith(".claim")}
+            left = without_claims(files_in(self.folder, *self.inputs))
             assert left.keys() == self.expected.keys(), left.keys()
             assert left == self.expected, "resumed, and other bytes"
             self.clear()

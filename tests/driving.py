@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import termios
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -47,6 +48,15 @@ def run_on_terminal(folder, columns, *arguments, **environment):
                 shown += part
     os.close(ours)
     return re.sub(r"\x1b\[[\d;]*m", "", shown.decode()).replace("\r\n", "\n")
+
+
+def wait_until(holds):
+    """Return what comes to hold in a reasonable time, or else something false."""
+    for _ in range(20_000):
+        if found := holds():
+            return found
+        time.sleep(0.0005)
+    return False
 
 
 class Silent:
@@ -118,6 +128,11 @@ def files_in(folder, *inputs):
         if output in found and not rows & found.keys() and b'"publishing"' in found[journal]:
             del found[journal]
     return found
+
+
+def without_claims(files):
+    """All but the claims that killed runs leave until somebody lays claim to the same file."""
+    return {name: content for name, content in files.items() if not name.endswith(".claim")}
 
 
 def lines_of(journal):

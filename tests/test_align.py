@@ -4,10 +4,8 @@ import csv
 import json
 import os
 import pty
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import h5py
@@ -433,76 +431,6 @@ def test_a_signal_while_modules_are_loaded(tmp_path, start):
         [*start, "--version"], env=os.environ | {"PYTHONPATH": str(tmp_path)}, capture_output=True, check=False
     )
     assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
-
-
-@pytest.fixture
-def long_job(tmp_path):
-    """A job that takes some seconds, in processes."""
-    with h5py.File(tmp_path / "feats.h5", "w") as file:
-        for n in range(8):
-            file[f"{n}"] = np.ones((256, 64, 64), np.float32)
-    np.save(
-        tmp_path / "boxes.npy", np.tile([0.0, 0, 0, 60, 60], (6000, 1)) + np.arange(6000)[:, None] % 8 * [1, 0, 0, 0, 0]
-    )
-    command = [ROICLI, "align", "feats.h5", "boxes.npy", "-o", "out.npy", "--workers", "2", "--mode", "max"]
-    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
-        yield tmp_path, process
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-
-
-def workers_of(process):
-    listed = subprocess.run(
-        ["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True, check=False
-    )
-    return [int(pid) for pid in listed.stdout.split()]
-
-
-def wait_until(condition):
-    for _ in range(400):
-        if value := condition():
-            return value
-        time.sleep(0.05)
-    raise AssertionError("it never came")
-
-
-def alive(pid):
-    stat = Path(f"/proc/{pid}/stat")
-    return stat.exists() and stat.read_text().split()[2] != "Z"
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="looks at processes as Linux shows them")
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
-def test_a_signal_stops_it_and_leaves_nothing(long_job, number, code):
-    folder, process = long_job
-    workers = wait_until(lambda: len(found := workers_of(process)) == 2 and found)
-    for _ in range(3):  # an impatient user's further signals must not disturb the cleaning up
-        os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
-    _, errors = process.communicate(timeout=30)
-    assert process.returncode == code
-    assert errors.splitlines()[-1] == "stopped: what was not complete has been removed"
-    assert "Traceback" not in errors
-    assert sorted(path.name for path in folder.iterdir()) == ["boxes.npy", "feats.h5"]
-    wait_until(lambda: not any(alive(pid) for pid in workers))
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="looks at processes as Linux shows them")
-def test_a_worker_that_dies_ends_the_job_with_one_error(long_job):
-    folder, process = long_job
-    workers = wait_until(lambda: len(found := workers_of(process)) == 2 and found)
-    os.kill(workers[0], signal.SIGKILL)
-    _, errors = process.communicate(timeout=30)
-    assert process.returncode == 3
-    assert errors.splitlines()[-2] == "error: a worker process died before its work was done"
-    assert sorted(path.name for path in folder.iterdir()) == ["boxes.npy", "feats.h5"]
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="looks at processes as Linux shows them")
-def test_workers_end_with_their_parent(long_job):
-    _, process = long_job
-    workers = wait_until(lambda: len(found := workers_of(process)) == 2 and found)
-    process.kill()
-    wait_until(lambda: not any(alive(pid) for pid in workers))
 
 
 def test_a_map_that_breaks_in_a_worker(many):

@@ -13,9 +13,10 @@ from contextlib import suppress
 from pathlib import Path
 
 import crash
+import h5py
 import numpy as np
 import pytest
-from driving import files_in
+from driving import files_in, wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at processes as Linux shows them")
 BOXES = 16_000
@@ -254,6 +255,55 @@ def test_a_merge_that_is_stopped_when_all_is_done_says_so(folder, job):
         "stopped: the output is complete"
     )
     assert (folder / "out.npy").read_bytes() == (job / "expected.npy").read_bytes()
+
+
+@pytest.fixture
+def long_job(tmp_path):
+    """A job of some seconds before whose first checkpoint there is time, and its two workers."""
+    with h5py.File(tmp_path / "feats.h5", "w") as file:
+        for n in range(8):
+            file[f"{n}"] = np.ones((256, 64, 64), np.float32)
+    boxes = np.tile([0.0, 0, 0, 60, 60], (6000, 1))
+    boxes[:, 0] = np.arange(6000) % 8
+    np.save(tmp_path / "boxes.npy", boxes)
+    command = [crash.ROICLI, "align", "feats.h5", "boxes.npy", "-o", "out.npy", "--workers", "2", "--mode", "max"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        yield tmp_path, process, wait_until(lambda: two_workers(process))
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def two_workers(process):
+    found = [pid for pid in crash.processes_of(process.pid) if pid != process.pid]
+    return found if len(found) == 2 else None
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_stops_it_and_leaves_nothing(long_job, number, code):
+    folder, process, _ = long_job
+    for _ in range(3):  # an impatient user's further signals must not disturb the cleaning up
+        os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == code
+    assert errors.splitlines()[-1] == "stopped: what was not complete has been removed"
+    assert "Traceback" not in errors
+    assert files_in(folder).keys() == {"boxes.npy", "feats.h5"}
+    assert wait_until(lambda: not crash.processes_of(process.pid))
+
+
+def test_a_worker_that_dies_ends_the_job_with_one_error(long_job):
+    folder, process, workers = long_job
+    os.kill(workers[0], signal.SIGKILL)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 3
+    assert errors.splitlines()[-2] == "error: a worker process died before its work was done"
+    assert files_in(folder).keys() == {"boxes.npy", "feats.h5"}
+
+
+def test_workers_end_with_their_parent(long_job):
+    _, process, _ = long_job
+    process.kill()
+    assert wait_until(lambda: not crash.processes_of(process.pid))
 
 
 def test_a_worker_that_dies_costs_only_its_task(folder, job):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from driving import Silent, files_in
+from driving import Silent, files_in, without_claims
 
 from roicli.jobs.align import AlignJob, align
 from roicli.spec import PoolSpec
@@ -85,10 +85,6 @@ def kill_after(changes):
     sys.addaudithook(on_event)
 
 
-def without_claims(folder):
-    return {name: content for name, content in files_in(folder, *INPUTS).items() if not name.endswith(".claim")}
-
-
 @pytest.mark.parametrize(("replaces", "again"), [(False, False), (False, True), (True, False)])
 @pytest.mark.parametrize("suffix", [".npy", ".npz", ".h5"])
 def test_killed_at_every_change(folder, suffix, replaces, again):
@@ -106,7 +102,7 @@ def test_killed_at_every_change(folder, suffix, replaces, again):
             Path(name).write_bytes(content)
         if not is_killed(job, changes):
             break
-        if without_claims(folder) == whole and not Path(f".out{suffix}.journal").exists():
+        if without_claims(files_in(folder, *INPUTS)) == whole and not Path(f".out{suffix}.journal").exists():
             continue  # without it, --resume would refuse an output that is complete
         if again:
             is_killed(replace(job, resume=True), changes // 2)

@@ -18,7 +18,7 @@ import crash
 import h5py
 import numpy as np
 import pytest
-from driving import Silent, Torn, files_in, interrupt, kill_while_publishing, lines_of, write_journal
+from driving import Silent, Torn, files_in, interrupt, kill_while_publishing, lines_of, wait_until, write_journal
 
 from roicli.errors import FileError, OutputError
 from roicli.jobs import checkpoints, fingerprint
@@ -52,15 +52,6 @@ def folder(inputs, tmp_path, monkeypatch):
         shutil.copy2(inputs / name, tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def wait_until(holds):
-    """Tell whether something comes to hold in a reasonable time."""
-    for _ in range(20_000):
-        if holds():
-            return True
-        time.sleep(0.0005)
-    return False
 
 
 def make_job(folder, suffix, **settings):
