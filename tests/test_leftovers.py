@@ -7,14 +7,13 @@ from pathlib import Path
 import crash
 import numpy as np
 import pytest
-from driving import Silent, Torn, interrupt, lines_of, run, write_journal
+from driving import Silent, interrupt, kill_while_publishing, lines_of, run, write_journal
 
 from roicli.errors import RoicliError
-from roicli.jobs import outputs
 from roicli.jobs.align import AlignJob, align
 from roicli.jobs.info import info
 from roicli.shards import Shard
-from roicli.sinks import Claim, filesink, journal_path
+from roicli.sinks import Claim, journal_path
 from roicli.spec import PoolSpec
 
 BOXES = 1500
@@ -96,25 +95,27 @@ def test_nothing_to_go_on_with(folder):
     assert found["remedy"] == "Give the same command, which begins anew."
     align(make_job("out.npy"), Silent())
     assert info("out.npy").unfinished is None
-
-
-def test_an_output_whose_run_had_only_to_clean_up(folder, monkeypatch):
-    publish = filesink.FileSink.publish
-
-    def torn(self):
-        publish(self)
-        raise Torn
-
-    with monkeypatch.context() as patch:
-        patch.setattr(filesink.FileSink, "publish", torn)
-        patch.setattr(outputs.Outputs, "give_up", lambda *_, **__: None)
-        with pytest.raises(Torn):
-            align(make_job("out.npy"), Silent())
-    align(make_job("out.npy", resume=True), Silent())
+    Path(".out.npy.partial").touch()
+    assert info("out.npy").unfinished.remedy == "Give the same command with --overwrite, which begins anew."
+    align(make_job("out.npy", overwrite=True), Silent())
     assert info("out.npy").unfinished is None
-    found = told(folder, ".out.npy.journal")
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz"])
+def test_an_output_whose_run_had_only_to_clean_up(folder, monkeypatch, suffix):
+    """The rows of an .npz are not in the file that is moved, and wait beside it until it is there."""
+    output, complete = f"out{suffix}", "all 1,500 rows are done, and the output is in its place"
+    kill_while_publishing(monkeypatch, make_job(output), 1)
+    if suffix == ".npz":
+        assert info(output).unfinished.state == complete
+        assert told(folder, f".{output}.rows.partial")["remedy"] == (
+            "Give the same command with --resume, which removes the rows beside it: they are in the output."
+        )
+    align(make_job(output, resume=True), Silent())
+    assert info(output).unfinished is None
+    found = told(folder, f".{output}.journal")
     assert (found["rows_done"], found["rows"], found["exists"]) == (BOXES, BOXES, True)
-    assert found["state"] == "all 1,500 rows are done, and the output is in its place"
+    assert found["state"] == complete
     assert found["remedy"] == "Keep it: by it, the same command with --resume finds that all is done."
 
 

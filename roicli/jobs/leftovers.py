@@ -57,8 +57,6 @@ class Unfinished:
         Who has laid claim to it.
     files : tuple of str
         What lies beside it.
-    proved : bool
-        Whether the output is complete, and what lies beside it proves that.
     state, remedy : str
         How far it is, and what to do, for people.
     """
@@ -70,15 +68,13 @@ class Unfinished:
     job: Parameters
     writers: tuple[Writer, ...]
     files: tuple[str, ...]
-    proved: bool
     state: str
     remedy: str
 
     @property
     def matters(self) -> bool:
         """Whether there is more than what a run that has ended left beside a complete output, which does no harm."""
-        complete = self.exists and (self.proved or not _has_rows(self.files))
-        return not complete or any(writer.alive for writer in self.writers)
+        return not self.exists or _has_rows(self.files) or any(writer.alive for writer in self.writers)
 
 
 def output_of(path: Path) -> Path | None:
@@ -105,18 +101,20 @@ def look_beside(output: Path) -> Unfinished | None:
     except OutputError as error:
         unreadable = error
     exists, alive = os.access(final, os.F_OK), any(writer.alive for writer in writers)
+    rows = _has_rows(path.name for path in files)
     if unreadable is not None:
         state, remedy = unreadable.message, unreadable.hint
     elif past is not None:
-        state, remedy = _state(past, exists=exists), _remedy(past, exists=exists, alive=alive)
+        state, remedy = _state(past, exists=exists), _remedy(past, exists=exists, alive=alive, rows=rows)
     elif alive:
         state, remedy = "nothing says yet how far it is", "Wait for it."
-    elif exists and not _has_rows(path.name for path in files):
+    elif exists and not rows:
         state, remedy = "nothing: a run that has ended left this", "It does no harm; the next run removes it."
     elif final.suffix.lower() == ".csv":
         state, remedy = "a table that appears with its output", "Ask for its output, or give the same command."
     else:
-        state, remedy = "nothing that one could go on with", "Give the same command, which begins anew."
+        state = "nothing that one could go on with"
+        remedy = f"Give the same command{' with --overwrite' * exists}, which begins anew."
     return Unfinished(
         output=str(output),
         exists=exists,
@@ -125,7 +123,6 @@ def look_beside(output: Path) -> Unfinished | None:
         job=_settings(past) if past else {},
         writers=writers,
         files=tuple(path.name for path in files),
-        proved=past is not None and past.published,
         state=state,
         remedy=remedy,
     )
@@ -151,9 +148,13 @@ def _state(past: Past, *, exists: bool) -> str:
     return f"{past.done.rows:,} of {past.total:,} rows are done{of}{damage}"
 
 
-def _remedy(past: Past, *, exists: bool, alive: bool) -> str:
+def _remedy(past: Past, *, exists: bool, alive: bool, rows: bool) -> str:
+    if past.published and alive:
+        return "Wait for it."
+    if past.published and rows:
+        return "Give the same command with --resume, which removes the rows beside it: they are in the output."
     if past.published:
-        return "Wait for it." if alive else "Keep it: by it, the same command with --resume finds that all is done."
+        return "Keep it: by it, the same command with --resume finds that all is done."
     replace = " --overwrite" if exists else ""
     if alive:
         return f"Wait for it; should it be stopped, the same command with --resume{replace} goes on."
