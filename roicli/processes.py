@@ -36,13 +36,10 @@ def stopped_at_once() -> Iterator[None]:
 
 
 def begin(pooler: Pooler) -> None:
-    """Prepare a new worker process for the tasks of one job, or end it."""
+    """Prepare a new worker process for the tasks of one job."""
     global _pooler
     _pooler = pooler
-    try:
-        settle()
-    except (RuntimeError, OSError, MemoryError):
-        os._exit(1)  # its parent tells of that; the pool would print a traceback
+    settle()
 
 
 def settle() -> None:
@@ -51,7 +48,10 @@ def settle() -> None:
 
     threadpool_limits(1)
     leave_to_parent()
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    try:
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+    except RuntimeError:  # the system starts no more
+        os._exit(1)  # its parent tells that a worker died; the pool would print a traceback
 
 
 def pool_in_process(task: Task) -> Done:
