@@ -58,7 +58,7 @@ def test_hdf5_storage(tmp_path):
     assert kinds(found.arrays) == {
         ((20, 30), "float64", "chunks (10, 30), shuffle, gzip 4", 1, ("a/zipped",)),
         ((20, 30), "float64", "chunks (10, 30), lzf", 1, ("lzf",)),
-        ((20, 30), "float64", "virtual, from 1 files", 1, ("virtual",)),
+        ((20, 30), "float64", "virtual, from 1 file", 1, ("virtual",)),
         ((2,), "str", "contiguous", 1, ("words",)),
         ((), "float32", "contiguous", 1, ("empty",)),
     }

@@ -166,7 +166,7 @@ def _kind(dataset: Any, shape: tuple[int, ...]) -> Kind:
     filters = [_filter(*layout.get_filter(number)) for number in range(layout.get_nfilters())]
     if dataset.is_virtual:
         paths = part_paths(dataset)
-        storage = f"virtual, from {len(paths)} files"
+        storage = f"virtual, from {len(paths)} file{'s' * (len(paths) != 1)}"
         if missing := sum(not path.exists() for path in paths):
             storage += f", {missing} of them missing"
     elif dataset.chunks:
