@@ -318,7 +318,6 @@ def test_info_opens_no_pipe_behind_a_virtual_dataset(tmp_path: Path):
     assert "pipe or a device" in done.stderr
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="a shell that limits open files is needed")
 def test_virtual_parts_that_cannot_be_opened_are_no_zeros(tmp_path: Path):
     parts, layout = 70, h5py.VirtualLayout((70, 4, 4), np.float32)
     for part in range(parts):

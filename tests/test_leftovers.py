@@ -236,7 +236,6 @@ def test_a_link_to_an_output_that_is_not_there_yet(folder, monkeypatch):
     assert info("link.npy").unfinished.rows == BOXES
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
 def test_a_pipe_that_is_called_a_claim_is_not_waited_for(folder):
     os.mkfifo(".out.npy.0123456789abcdef-1-1.claim")
     [writer] = told(folder, "out.npy")["writers"]

@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import time
+from abc import ABC, abstractmethod
 
 import h5py
 import numpy as np
@@ -32,13 +33,14 @@ def commit(sink):
     sink.publish()
 
 
-class SinkContract:
+class SinkContract(ABC):
     """What every sink does, whatever its format."""
 
     suffix: str
 
+    @abstractmethod
     def read(self, path):
-        raise NotImplementedError
+        """Read an output back: its features, and all else."""
 
     def make(self, folder, shape, dtype=np.float32, **more):
         return open_sink(folder / f"out{self.suffix}", shape, np.dtype(dtype), record(shape[0], **more), overwrite=True)
