@@ -6,21 +6,21 @@ TYPE_CHECKING = False  # as type checkers know it; the typing module takes a thi
 if TYPE_CHECKING:
     from typing import Any
 
-    from roicli.bintrace import BinTrace as BinTrace
-    from roicli.engine import roi_align as roi_align
-    from roicli.engine import roi_pool as roi_pool
     from roicli.errors import RoicliError as RoicliError
-    from roicli.trace import trace_bin as trace_bin
+    from roicli.pooling.bintrace import BinTrace as BinTrace
+    from roicli.pooling.engine import roi_align as roi_align
+    from roicli.pooling.engine import roi_pool as roi_pool
+    from roicli.pooling.trace import trace_bin as trace_bin
 
 __version__ = "0.1.0"
 
 # Where each public name lives; loaded at first use, so that `import roicli` costs nothing.
 _HOMES = {
-    "BinTrace": "bintrace",
+    "BinTrace": "pooling.bintrace",
     "RoicliError": "errors",
-    "roi_align": "engine",
-    "roi_pool": "engine",
-    "trace_bin": "trace",
+    "roi_align": "pooling.engine",
+    "roi_pool": "pooling.engine",
+    "trace_bin": "pooling.trace",
 }
 
 __all__ = ["BinTrace", "RoicliError", "__version__", "roi_align", "roi_pool", "trace_bin"]

@@ -2,7 +2,7 @@
 
 import gc
 
-from roicli import signals
+from roicli.execution import interrupts as signals
 
 # Objects made before Python looks for cycles again: little that is loaded is garbage, and to look takes time.
 _OBJECTS = 100_000

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from roicli.jobs import checkpoints
+from roicli.execution.worker import Pooler
 from roicli.jobs.align import align
-from roicli.jobs.outputs import Outputs
-from roicli.pooler import Pooler
-from roicli.sinks.journal import Journal, checksum
-from roicli.sinks.partial import ROWS, Partial
+from roicli.resume import checkpoints
+from roicli.resume.journal import Journal, checksum
+from roicli.resume.partial import ROWS, Partial
+from roicli.resume.session import Outputs
 
 ROICLI = Path(sys.executable).with_name("roicli")
 

@@ -94,7 +94,7 @@ MODULES = [found.name for found in pkgutil.walk_packages(roicli.__path__, "roicl
 
 @pytest.mark.parametrize("module", MODULES)
 def test_docstrings(module):
-    if module == "roicli.kernels.compiled":
+    if module == "roicli.pooling.kernels.compiled":
         pytest.importorskip("numba")
     failed, _ = doctest.testmod(importlib.import_module(module), extraglobs={"np": np})
     assert failed == 0

@@ -12,7 +12,7 @@ from roicli.bench.report import Comparison, Run
 from roicli.bench.timing import interleaved, seconds
 from roicli.bench.workers import Workers, shared_work
 from roicli.bench.workloads import Workload
-from roicli.kernels.choose import KernelName, numba_is_installed
+from roicli.pooling.kernels.choose import KernelName, numba_is_installed
 
 
 def our_kernels() -> list[KernelName]:

@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roicli.bench.jobfiles import temporary_folder
-from roicli.contraction import pool_boxes
 from roicli.errors import WorkerError
-from roicli.kernels.choose import Kernel, KernelName, load_kernel
-from roicli.layout import channels_last
-from roicli.processes import settle
+from roicli.execution.processes import settle
+from roicli.pooling.channels_last import channels_last
+from roicli.pooling.contraction import pool_boxes
+from roicli.pooling.kernels.choose import Kernel, KernelName, load_kernel
 from roicli.spec import PoolSpec
 
 

@@ -9,12 +9,12 @@ import stat
 from codecs import getincrementaldecoder
 from pathlib import Path
 
-from roicli.boxes import BoxFormat, BoxTable
 from roicli.boxfiles.csvboxes import read_csv
 from roicli.boxfiles.jsonboxes import read_json, read_json_lines
 from roicli.boxfiles.lines import LONGEST_LINE
 from roicli.boxfiles.npyboxes import read_npy
 from roicli.errors import BoxError, FileError, RoicliError
+from roicli.regions import BoxFormat, BoxTable
 
 __all__ = ["READERS", "read_boxes"]
 

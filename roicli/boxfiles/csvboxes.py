@@ -9,10 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
-from roicli.boxes import BoxFormat, BoxTable
 from roicli.boxfiles.lines import LONGEST_LINE, check_line
 from roicli.boxfiles.table import TableBuilder
 from roicli.errors import BoxError
+from roicli.regions import BoxFormat, BoxTable
 
 # Names are written here as `_plain` leaves them. The first set that is complete is taken, so a width and a height
 # beside xmin, ymin, xmax and ymax are left alone: they are the size of the image. So are those beside bbox_x, bbox_y,

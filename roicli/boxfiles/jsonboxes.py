@@ -17,12 +17,12 @@ from typing import Annotated
 from msgspec import UNSET, DecodeError, Meta, Raw, Struct, UnsetType
 from msgspec.json import Decoder
 
-from roicli.boxes import BoxFormat, BoxTable
 from roicli.boxfiles.decode import NO_BOX_HINT, fields, parse
 from roicli.boxfiles.keys import MEMBERS, Key, check_members, may_repeat
 from roicli.boxfiles.lines import LONGEST_LINE, check_line
 from roicli.boxfiles.table import Name, TableBuilder, assumed_xyxy, name_of
 from roicli.errors import BoxError
+from roicli.regions import BoxFormat, BoxTable
 
 Four = tuple[float, float, float, float]
 FourOrFive = Annotated[list[float], Meta(min_length=4, max_length=5)]

@@ -11,9 +11,9 @@ from typing import IO
 import numpy as np
 from numpy.lib import format as npy
 
-from roicli.boxes import BoxFormat, BoxTable
 from roicli.boxfiles.table import FOUR_NUMBERS, assumed_xyxy, table_of
 from roicli.errors import BoxError, FileError
+from roicli.regions import BoxFormat, BoxTable
 
 # Version 3 differs from 2 in the names of fields only, and records are not boxes.
 _READ_HEADER = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}

@@ -10,8 +10,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from roicli.boxes import BoxFormat, BoxTable, to_xyxy
 from roicli.errors import BoxError
+from roicli.regions import BoxFormat, BoxTable, to_xyxy
 
 Name = int | float | str
 """An image id or a box id, as files write it."""

@@ -24,7 +24,7 @@ from roicli.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from roicli.shards import Shard
+    from roicli.jobs.shards import Shard
 
 run_options = stacked(
     click.option(
@@ -53,7 +53,7 @@ run_options = stacked(
 
 
 def _shard(ctx: click.Context, param: click.Parameter, value: str | None) -> Shard | None:
-    from roicli.shards import read_shard
+    from roicli.jobs.shards import read_shard
 
     return read_shard(value, os.environ) if value is not None else None
 
@@ -104,10 +104,10 @@ def align(features: str, boxes: Path, quiet: bool, as_json: bool, workers: int |
       roicli align map.npy boxes.csv -o means.npy --reduce mean --index rows.csv
     """
     from roicli.cli.render import Display, show_report
+    from roicli.execution.interrupts import telling
     from roicli.jobs.align import AlignJob
     from roicli.jobs.align import align as run_job
-    from roicli.jobs.outputs import COMPLETE
-    from roicli.signals import telling
+    from roicli.resume.session import COMPLETE
 
     # What is there at the end goes with the process: Python need not look through all of it for cycles.
     atexit.register(gc.freeze)

@@ -8,7 +8,7 @@ from roicli.cli.console import Console
 from roicli.cli.plain import plain
 from roicli.cli.render import count
 from roicli.jobs.check import CheckReport
-from roicli.sinks import in_words
+from roicli.resume.partial import in_words
 
 
 def show_check(report: CheckReport) -> None:

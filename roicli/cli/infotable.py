@@ -12,7 +12,7 @@ from roicli.cli.plain import plain
 from roicli.cli.render import count
 from roicli.jobs.info import BoxesInfo, FileInfo, MapsInfo
 from roicli.jobs.sidefiles import SideInfo
-from roicli.sinks import in_words
+from roicli.resume.partial import in_words
 from roicli.sources.inventory import Inventory
 
 # Of more kinds of arrays or maps, the most frequent are shown.

@@ -12,10 +12,11 @@ from typing import Any, NoReturn
 
 import click
 
-from roicli import __version__, signals
+from roicli import __version__
 from roicli.cli.lines import fitted, say
 from roicli.cli.streams import STDOUT, prepare_streams
 from roicli.errors import RoicliError
+from roicli.execution import interrupts as signals
 
 # Workers are ours; a BLAS that starts threads at its import would only cost memory. Must be set before NumPy loads.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

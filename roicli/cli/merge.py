@@ -29,8 +29,8 @@ def merge(output: Path, parts: tuple[str, ...], virtual: bool, overwrite: bool, 
       roicli merge pooled.npy 'part-*.npy'
       roicli merge pooled.h5 'parts/*.h5' --virtual
     """
-    from roicli import signals
     from roicli.cli.render import show_merged
+    from roicli.execution import interrupts as signals
     from roicli.jobs.merge import MergeJob
     from roicli.jobs.merge import merge as run_job
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from roicli.boxes import BoxFormat
+    from roicli.regions import BoxFormat
     from roicli.spec import Mode, Op, PoolSpec
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -72,7 +72,7 @@ def memory(text: str) -> int:
 
 
 def _box_format(ctx: click.Context, param: click.Parameter, value: str | None) -> BoxFormat | None:
-    from roicli.boxes import BoxFormat
+    from roicli.regions import BoxFormat
 
     return BoxFormat(value) if value else None
 

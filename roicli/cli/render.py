@@ -6,9 +6,9 @@ import sys
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from roicli import signals
 from roicli.cli.lines import say
-from roicli.report import RunReport
+from roicli.execution import interrupts as signals
+from roicli.jobs.report import RunReport
 
 if TYPE_CHECKING:
     from rich.progress import Progress

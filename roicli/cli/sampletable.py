@@ -13,7 +13,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from roicli.bintrace import BinTrace
+from roicli.pooling.bintrace import BinTrace
 
 
 @dataclass(frozen=True)

@@ -143,7 +143,7 @@ def trace(
     titles = [convention_name(one.spec) for one in traced.traces]
     if picture is not None:
         from roicli.picture import draw
-        from roicli.sinks import check_name
+        from roicli.resume.partial import check_name
 
         check_name(picture, overwrite=overwrite)
         whose = plain(f"{traced.origin.words}, image {traced.image_id}")

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from roicli.bintrace import BinTrace
 from roicli.jobs.trace import Traced
+from roicli.pooling.bintrace import BinTrace
 
 
 def as_text(traced: Traced, *, as_json: bool) -> str:

@@ -13,12 +13,12 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from roicli.bintrace import BinTrace
 from roicli.cli.console import Console
 from roicli.cli.lines import joined
 from roicli.cli.plain import plain
 from roicli.cli.sampletable import cells_table, samples_table
 from roicli.jobs.trace import Traced
+from roicli.pooling.bintrace import BinTrace
 
 _DIM = "dim"
 _MARKED = "bold reverse"

@@ -12,11 +12,27 @@ from pathlib import Path
 import numpy as np
 
 from roicli.errors import OutputError
-from roicli.execute import run
-from roicli.jobs.bind import Inputs
-from roicli.jobs.checkpoints import Checkpoints
+from roicli.execution.executors import run
+from roicli.execution.interrupts import telling
+from roicli.execution.plan import Plan, Task, make_plan
+from roicli.execution.worker import Done, Pooler
 from roicli.jobs.costs import choose_kernel, make_costs
-from roicli.jobs.fingerprint import (
+from roicli.jobs.listener import Listener
+from roicli.jobs.match import Inputs
+from roicli.jobs.part import Part, take_part
+from roicli.jobs.prepare import PoolJob, Prepared, prepare
+from roicli.jobs.report import RunReport, peak_memory
+from roicli.jobs.select import image_name
+from roicli.jobs.shards import Shard
+from roicli.jobs.wording import verb
+from roicli.outputs.index import IndexFile
+from roicli.outputs.record import PooledSink, Record
+from roicli.outputs.shardfile import ShardFile, shard_file
+from roicli.outputs.sinks import check_output, open_sink
+from roicli.outputs.skipped import Skipped, SkippedFile, StaleFile
+from roicli.pooling.kernels.choose import KernelName, load_kernel
+from roicli.resume.checkpoints import Checkpoints
+from roicli.resume.fingerprint import (
     check_few_unchanged,
     check_same,
     check_unchanged,
@@ -24,34 +40,10 @@ from roicli.jobs.fingerprint import (
     is_unchanged,
     take_fingerprint,
 )
-from roicli.jobs.listener import Listener
-from roicli.jobs.outputs import COMPLETE, SideFile, begun, claimed, find_unfinished, finish_published, left_by
-from roicli.jobs.part import Part, take_part
-from roicli.jobs.prepare import PoolJob, Prepared, prepare
-from roicli.jobs.select import image_name
-from roicli.jobs.wording import verb
-from roicli.kernels.choose import KernelName, load_kernel
-from roicli.plan import Plan, Task, make_plan
-from roicli.pooler import Done, Pooler
-from roicli.report import RunReport, peak_memory
-from roicli.shards import Shard
-from roicli.signals import telling
-from roicli.sinks import (
-    IndexFile,
-    Past,
-    PooledSink,
-    Progress,
-    Record,
-    ShardFile,
-    Skipped,
-    SkippedFile,
-    StaleFile,
-    check_name,
-    check_output,
-    journal_path,
-    open_sink,
-    shard_file,
-)
+from roicli.resume.journal import Progress, journal_path
+from roicli.resume.partial import check_name
+from roicli.resume.past import Past
+from roicli.resume.session import COMPLETE, SideFile, begun, claimed, find_unfinished, finish_published, left_by
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from roicli.extents import in_cells, shares_inside
-from roicli.jobs.doubts import doubt_numbers, doubt_places
+from roicli.jobs.advice import doubt_numbers, doubt_places
 from roicli.jobs.prepare import PoolJob, Prepared, prepare
+from roicli.pooling.extents import in_cells, shares_inside
 
 Box = tuple[float, float, float, float]
 

@@ -8,11 +8,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from roicli.arguments import compute_dtype
 from roicli.errors import UsageError
+from roicli.execution.plan import Costs, is_large
 from roicli.jobs.prepare import PoolJob, Prepared
-from roicli.kernels.choose import numba_is_installed
-from roicli.plan import Costs, is_large
+from roicli.pooling.arguments import compute_dtype
+from roicli.pooling.kernels.choose import numba_is_installed
 
 
 def make_costs(work: Prepared, map_index: NDArray[np.intp]) -> Costs:

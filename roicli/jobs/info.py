@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from roicli.boxes import BoxTable, find_bad_boxes, from_xyxy
 from roicli.boxfiles import READERS, read_boxes
 from roicli.errors import FileError, RoicliError
+from roicli.files import file_size, printable
 from roicli.jobs.leftovers import Unfinished, look_beside, output_of
 from roicli.jobs.sidefiles import SideInfo, describe_index, describe_part, describe_skipped, part_of
-from roicli.outputs import Parameters, read_parameters
+from roicli.outputs.readback import Parameters, read_parameters
+from roicli.regions import BoxTable, find_bad_boxes, from_xyxy
 from roicli.sources import FeatureSource, open_source
-from roicli.sources.files import file_size, printable
 from roicli.sources.inventory import Inventory, take_stock
 
 _ARRAYS = (".npy", ".npz", ".h5", ".hdf5", ".he5", ".hdf")

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from roicli.extents import shares_inside
 from roicli.jobs.prepare import PoolJob, Prepared
+from roicli.pooling.extents import shares_inside
 from roicli.spec import PoolSpec
 
 # A box counts as on its map with nine tenths of its area: borders of images are often rounded away.

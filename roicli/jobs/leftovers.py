@@ -10,9 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from roicli.errors import OutputError
-from roicli.outputs import Parameters
-from roicli.sinks import HDF5_SUFFIXES, Owner, Past, SkippedFile, find_past, is_alive, shard_file
-from roicli.sources.files import file_size
+from roicli.files import file_size
+from roicli.outputs.readback import Parameters
+from roicli.outputs.shardfile import shard_file
+from roicli.outputs.sinks import HDF5_SUFFIXES, find_past
+from roicli.outputs.skipped import SkippedFile
+from roicli.resume.lock import Owner, is_alive
+from roicli.resume.past import Past
 
 _OUTPUTS = (".npy", ".npz", *HDF5_SUFFIXES)
 _HIDDEN = re.compile(r"\.(.+)\.(?:journal|partial|[0-9a-f]{8,40}-[0-9]{1,10}-[0-9]{1,20}\.claim)", re.DOTALL | re.ASCII)

@@ -12,23 +12,16 @@ from typing import Any
 import numpy as np
 
 from roicli.errors import FileError, OutputError, UsageError
-from roicli.jobs.outputs import COMPLETE, claimed, find_unfinished
+from roicli.execution.interrupts import held_off, telling
 from roicli.jobs.partfiles import StoredPart, read_parts
-from roicli.signals import held_off, telling
-from roicli.sinks import (
-    HDF5_SUFFIXES,
-    PooledSink,
-    Record,
-    RowFile,
-    SkippedFile,
-    Stretch,
-    VirtualFile,
-    check_name,
-    check_output,
-    discard_past,
-    open_sink,
-    shard_file,
-)
+from roicli.outputs.record import PooledSink, Record
+from roicli.outputs.rowfile import RowFile
+from roicli.outputs.shardfile import shard_file
+from roicli.outputs.sinks import HDF5_SUFFIXES, check_output, discard_past, open_sink
+from roicli.outputs.skipped import SkippedFile
+from roicli.outputs.virtual import Stretch, VirtualFile
+from roicli.resume.partial import check_name
+from roicli.resume.session import COMPLETE, claimed, find_unfinished
 
 
 @dataclass(frozen=True)

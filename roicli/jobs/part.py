@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from roicli.jobs.bind import Inputs
+from roicli.jobs.match import Inputs
 from roicli.jobs.prepare import PoolJob, Prepared
-from roicli.shards import Shard, parts_of
+from roicli.jobs.shards import Shard, parts_of
 
 # Where the inputs lie may differ from part to part: nodes of a cluster have disks of their own.
 NAMES = ("features", "boxes_file")

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from roicli.errors import OutputError
 from roicli.jobs.part import NAMES
-from roicli.outputs import Output, open_output
-from roicli.shards import MAX_PARTS, Shard
-from roicli.sinks import are_rows_beside, shard_file
+from roicli.jobs.shards import MAX_PARTS, Shard
+from roicli.outputs.readback import Output, open_output
+from roicli.outputs.shardfile import shard_file
+from roicli.outputs.sinks import are_rows_beside
 
 _MADE_BY = "Give the outputs of roicli align --shard I/N, all of one job."
 _SHOWN = 10

@@ -14,14 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roicli import __version__
-from roicli.arguments import compute_dtype
-from roicli.boxes import BoxFormat
 from roicli.errors import BoxError
-from roicli.extents import beyond_sampling, has_no_samples, lie_outside
-from roicli.jobs.bind import Inputs, Layout, bind
+from roicli.jobs.match import Inputs, Layout, bind
 from roicli.jobs.select import BadBoxes, MissingFeatures, select
 from roicli.jobs.wording import some_of, verb
-from roicli.sinks import Skipped
+from roicli.outputs.skipped import Skipped
+from roicli.pooling.arguments import compute_dtype
+from roicli.pooling.extents import beyond_sampling, has_no_samples, lie_outside
+from roicli.regions import BoxFormat
 from roicli.sources import MapInfo
 from roicli.spec import PoolSpec
 

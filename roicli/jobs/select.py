@@ -8,13 +8,12 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from roicli.boxes import find_bad_boxes
 from roicli.errors import BoxError
 from roicli.imageids import some
-from roicli.jobs.bind import Inputs
+from roicli.jobs.match import Inputs
 from roicli.jobs.wording import some_of, verb
-from roicli.sinks import Skipped
-from roicli.sinks.skipped import NO_FEATURES
+from roicli.outputs.skipped import NO_FEATURES, Skipped
+from roicli.regions import find_bad_boxes
 from roicli.spec import PoolSpec
 
 BadBoxes = Literal["error", "skip", "zero", "keep"]

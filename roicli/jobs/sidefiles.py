@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Literal
 
 from roicli.errors import FileError
-from roicli.outputs import count_part_rows
-from roicli.sinks import SkippedFile, shard_file
-from roicli.sources.files import file_size
+from roicli.files import file_size
+from roicli.outputs.readback import count_part_rows
+from roicli.outputs.shardfile import shard_file
+from roicli.outputs.skipped import SkippedFile
 
 # Names of columns that only the tables of roicli have.
 _SKIPPED_COLUMNS = {"box_file_row", "reason", "fate"}

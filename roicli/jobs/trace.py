@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from roicli.arguments import compute_dtype
-from roicli.bintrace import BinTrace
-from roicli.boxes import BoxFormat, find_bad_boxes, to_xyxy
 from roicli.errors import BoxError, UsageError
-from roicli.extents import beyond_sampling, lie_outside
 from roicli.imageids import find_images, match_images
-from roicli.jobs.bind import Layout, bind
+from roicli.jobs.match import Layout, bind
+from roicli.pooling.arguments import compute_dtype
+from roicli.pooling.bintrace import BinTrace
+from roicli.pooling.extents import beyond_sampling, lie_outside
+from roicli.pooling.trace import trace_bin
+from roicli.regions import BoxFormat, find_bad_boxes, to_xyxy
 from roicli.sources import FeatureSource, open_source
 from roicli.spec import PoolSpec
-from roicli.trace import trace_bin
 
 
 @dataclass(frozen=True)

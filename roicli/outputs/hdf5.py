@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roicli.outputs.stored import Parameters, Stored, not_ours
-from roicli.sources.hdf5_tree import members
+from roicli.sources.hdf5.tree import members
 
 _MOST_PARAMETERS = 100
 

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roicli.errors import FileError
+from roicli.files import file_size, printable, reading
+from roicli.outputs.shardfile import shard_file
 from roicli.outputs.stored import HINT, Parameters, Stored, not_ours, stream_blocks
-from roicli.sinks import shard_file
-from roicli.sources.files import file_size, printable, reading
 from roicli.sources.npy import open_npy, read_header
 
 # The rows of a part, as runs in JSON: some 20 bytes a run.

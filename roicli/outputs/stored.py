@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roicli.errors import FileError
-from roicli.sources.files import StoredArray
+from roicli.files import StoredArray
 
 Parameters = dict[str, str | int | float | bool]
 

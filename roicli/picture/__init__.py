@@ -23,7 +23,7 @@ from roicli.picture.colours import PALETTE, Scale
 from roicli.picture.figure import PAD, TITLE_SIZE, Figure
 from roicli.picture.story import Moment, difference
 from roicli.picture.view import BESIDE, Room, View, plan
-from roicli.trace import BinTrace
+from roicli.pooling.trace import BinTrace
 
 MOST_FRAMES = 100
 ALL_TAKE, LAST_HOLDS = 12_000, 3_000  # milliseconds

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from roicli.trace import BinTrace
+from roicli.pooling.trace import BinTrace
 
 MARGIN, EDGE = 2, 0.25  # cells around the RoI, at least so many on the map and beside it
 

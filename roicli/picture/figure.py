@@ -20,7 +20,7 @@ from roicli.picture.panels import (
 from roicli.picture.samples import Samples
 from roicli.picture.story import Moment, facts, legend, story
 from roicli.picture.view import CLOSE_UP, CLOSE_UP_BELOW, Room, View, block_view, close_up
-from roicli.trace import BinTrace
+from roicli.pooling.trace import BinTrace
 
 PAD, AXIS, GAP, LINE = 16, 40, 20, 18  # pixels
 TITLE_SIZE, TITLE_LINE = 18, 24

@@ -12,7 +12,7 @@ from roicli.picture.colours import INK, WHITE, Pixels
 from roicli.picture.panels import SMALL, short, words_of, write_value
 from roicli.picture.samples import Samples
 from roicli.picture.view import View
-from roicli.trace import BinTrace
+from roicli.pooling.trace import BinTrace
 
 LABEL_FROM = 44  # pixels of a cell from which it has room for a weight
 INNER_FROM = 64  # and for one between two neighbours, so that one sees whose it is

@@ -8,7 +8,7 @@ from roicli.picture.canvas import Box, Canvas, Point
 from roicli.picture.colours import INK, ORANGE, PALE, WHITE
 from roicli.picture.samples import Samples
 from roicli.picture.view import View
-from roicli.trace import BinTrace
+from roicli.pooling.trace import BinTrace
 
 BINS_APART = 8  # pixels between the edges of bins, below which they are left out
 TINY = 16  # pixels of a RoI's sides, below which a cross of that reach points at it

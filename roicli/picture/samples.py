@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from roicli.picture.canvas import Box
 from roicli.picture.view import View
-from roicli.trace import BinTrace
+from roicli.pooling.trace import BinTrace
 
 APART = 8  # pixels between samples, below which some are left out
 FEW = 50  # samples that are all drawn, however dense

@@ -14,7 +14,7 @@ from roicli.picture.crop import outside
 from roicli.picture.panels import short
 from roicli.picture.samples import Samples
 from roicli.picture.view import View
-from roicli.trace import BinTrace
+from roicli.pooling.trace import BinTrace
 
 LOWEST = -float(np.finfo(np.float32).max)  # what RoIPool begins with
 

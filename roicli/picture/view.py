@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from roicli.picture.canvas import Box
 from roicli.picture.crop import around, crop
-from roicli.trace import BinTrace
+from roicli.pooling.trace import BinTrace
 
 LEAST_CELL, MOST_CELL, MOST_BLOCK_CELL = 4, 96, 56  # pixels
 CLOSE_UP = (4, 6, 48)  # rows, columns and pixels of a cell of what is shown once more where cells are small

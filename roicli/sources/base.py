@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roicli.errors import FeatureError
-from roicli.sources.files import printable
+from roicli.files import printable
 from roicli.sources.protocol import MapInfo
 
 Layout = Literal["chw", "hwc"]

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from roicli.errors import FeatureError
+from roicli.files import printable, reading
 from roicli.sources.base import StoredMap, unique
-from roicli.sources.files import printable, reading
 
 LISTED = 20
 

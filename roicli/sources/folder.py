@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from roicli.errors import FileError
+from roicli.files import natural_key, printable, reading
 from roicli.sources.base import Layout, MapSource, StoredMap, unique, without_batch
-from roicli.sources.files import natural_key, printable, reading
 from roicli.sources.npy import open_npy
 
 

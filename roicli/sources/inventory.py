@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from roicli.sources.files import file_size, natural_key, printable, reading, wrong_content
-from roicli.sources.hdf5_tree import members, name_of, raw
-from roicli.sources.hdf5_virtual import part_paths, shape_of
+from roicli.files import file_size, natural_key, printable, reading, wrong_content
+from roicli.sources.hdf5.tree import members, name_of, raw
+from roicli.sources.hdf5.virtual import part_paths, shape_of
 from roicli.sources.npy import open_npy, read_header
 from roicli.sources.npz import check_archive
 

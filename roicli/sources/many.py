@@ -12,8 +12,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from roicli.errors import FeatureError
+from roicli.files import printable
 from roicli.imageids import Counted
-from roicli.sources.files import printable
 from roicli.sources.protocol import FeatureSource, MapInfo
 
 _OPEN_FILES = 64  # well under the 256 file descriptors that some systems allow a process

@@ -13,9 +13,9 @@ from warnings import catch_warnings
 import numpy as np
 
 from roicli.errors import FileError
+from roicli.files import StoredArray, file_size, printable, reading, wrong_content
 from roicli.imageids import Counted
 from roicli.sources.base import Layout, MapSource, StoredMap, check_map
-from roicli.sources.files import StoredArray, file_size, printable, reading, wrong_content
 
 # NumPy's own readers of them refuse more than 10,000 characters.
 _LONGEST_HEADER = 1 << 16

@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roicli.errors import FeatureError, FileError
+from roicli.files import COPY_AGAIN, StoredArray, check_ratio, natural_key, reading, wrong_content
 from roicli.imageids import Counted
 from roicli.sources.base import Layout, MapSource, StoredMap, check_map, is_poolable, unique, without_batch
 from roicli.sources.choose import Choice, are_maps, choose, listing, sibling_ids
-from roicli.sources.files import COPY_AGAIN, StoredArray, check_ratio, natural_key, reading, wrong_content
-from roicli.sources.handle import OwnHandle
+from roicli.sources.hdf5.handle import OwnHandle
 from roicli.sources.npy import read_header
 
 _BLOCK = 1 << 20

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import get_args
 
 from roicli.errors import FileError, UsageError
+from roicli.files import CHECK_PATH, file_size, natural_key, reading
 from roicli.sources.base import Layout
-from roicli.sources.files import CHECK_PATH, file_size, natural_key, reading
 from roicli.sources.protocol import FeatureSource
 
 HDF5_SUFFIXES = (".h5", ".hdf5", ".he5", ".hdf")
@@ -96,7 +96,7 @@ def _open_path(path: Path, dataset: str | None, layout: Layout) -> FeatureSource
 
         return NpzSource(path, layout, dataset)
     if suffix in HDF5_SUFFIXES:
-        from roicli.sources.hdf5 import Hdf5Source
+        from roicli.sources.hdf5.source import Hdf5Source
 
         return Hdf5Source(path, layout, dataset)
     raise FileError(

@@ -1,0 +1,176 @@
+"""What a worker does: read maps, pool their boxes, write the rows.
+
+What happens to one unit does not depend on which task, batch or worker it is in, so neither do the bytes written.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roicli.errors import ChangedInputError
+from roicli.execution.plan import Task
+from roicli.outputs.rowfile import RowFile
+from roicli.pooling.arguments import compute_dtype
+from roicli.pooling.channels_last import channels_last
+from roicli.pooling.contraction import pool_maps
+from roicli.pooling.kernels.choose import NUMPY_KERNEL, Kernel
+from roicli.pooling.sampling import FloatArray, cells_in_reach
+from roicli.sources import FeatureSource, MapInfo
+from roicli.spec import PoolSpec
+
+
+@dataclass(frozen=True)
+class Done:
+    """What became of some boxes.
+
+    Attributes
+    ----------
+    boxes : int
+        Rows written.
+    not_finite : int
+        Rows among them with a NaN or an infinity, because their boxes read such cells.
+    overflowed : int
+        Rows among them with a number too large for the dtype of the output, written as an infinity.
+    """
+
+    boxes: int = 0
+    not_finite: int = 0
+    overflowed: int = 0
+
+    def __add__(self, other: Done) -> Done:
+        return Done(self.boxes + other.boxes, self.not_finite + other.not_finite, self.overflowed + other.overflowed)
+
+
+class Pooler:
+    """Pools units: reads their maps, pools their boxes, writes their rows. Picklable; may be shared by threads.
+
+    Parameters
+    ----------
+    source : FeatureSource
+        The maps.
+    infos : mapping of int to MapInfo
+        Shapes and dtypes of those that have boxes, by their index.
+    map_index : (K,) intp
+        The map of each output row.
+    boxes : (K, 4) float64
+        One box for each output row, in image pixels.
+    order : (K',) intp
+        Output rows, grouped by map, that the units name by their place.
+    spec : PoolSpec
+        What to compute.
+    target : RowFile
+        Where row i of `boxes` goes.
+    kernel : Kernel
+        What contracts averages.
+    """
+
+    def __init__(
+        self,
+        source: FeatureSource,
+        infos: Mapping[int, MapInfo],
+        map_index: NDArray[np.intp],
+        boxes: NDArray[np.float64],
+        order: NDArray[np.intp],
+        spec: PoolSpec,
+        target: RowFile,
+        kernel: Kernel = NUMPY_KERNEL,
+    ) -> None:
+        self._source, self._infos, self._map_index, self._boxes = source, infos, map_index, boxes
+        self._order, self._spec, self._target, self._kernel = order, spec, target, kernel
+        self._lock = threading.Lock()
+        self._held: tuple[int, FloatArray] | None = None
+        self._active = 0
+        self._own = threading.local()
+
+    def pool(self, task: Task) -> Done:
+        """Work off one task."""
+        done = Done()
+        with self._lock:
+            self._active += 1
+        try:
+            for unit in task:
+                for rows in self._alike(self._order[unit.first : unit.stop]):
+                    done += self._pool_rows(rows)
+        finally:
+            with self._lock:
+                self._active -= 1
+        return done
+
+    def _alike(self, rows: NDArray[np.intp]) -> Iterator[NDArray[np.intp]]:
+        """Cut rows where maps of another size or dtype begin."""
+        maps = self._map_index[rows]
+        starts = np.flatnonzero(np.diff(maps, prepend=-1)).tolist()
+        kinds = [(self._infos[index].shape, self._infos[index].dtype) for index in maps[starts].tolist()]
+        changes = [start for start, kind, last in zip(starts, kinds, [None, *kinds], strict=False) if kind != last]
+        for first, stop in pairwise([*changes, len(rows)]):
+            yield rows[first:stop]
+
+    def _pool_rows(self, rows: NDArray[np.intp]) -> Done:
+        maps = self._map_index[rows]
+        info = self._infos[int(maps[0])]
+        block = self._block(len(rows), compute_dtype(info.dtype))
+        size = info.shape[1:]
+        not_finite = pool_maps(self._feature_map, maps, self._boxes[rows], size, self._spec, block, self._kernel)
+        overflowed = 0
+        if block.dtype != self._target.dtype:
+            with np.errstate(over="ignore"):
+                narrow = block.astype(self._target.dtype)
+            lost = np.isfinite(block) & ~np.isfinite(narrow)
+            overflowed = int(lost.reshape(len(rows), -1).any(axis=1).sum())
+            block = narrow
+        self._target.write(rows, block)
+        return Done(len(rows), not_finite, overflowed)
+
+    def _block(self, rows: int, dtype: np.dtype[Any]) -> FloatArray:
+        """Return where this thread's next rows go: where the last ones went, if that is enough, whose pages exist."""
+        held: FloatArray | None = getattr(self._own, "block", None)
+        if held is None or held.dtype != dtype or len(held) < rows:
+            held = self._own.block = np.empty((rows, *self._target.row_shape), dtype)
+        return held[:rows]
+
+    def _feature_map(self, map_index: int) -> FloatArray:
+        """Read a map once, also for threads that pool it together."""
+        with self._lock:
+            if self._held is None or self._held[0] != map_index:
+                last = self._held[1] if self._held is not None else None
+                # It can hold the next map, unless another thread is still at it, or it is part of a file.
+                if last is not None and (self._active > 1 or not last.flags.owndata):
+                    last = None
+                self._held = None
+                self._held = (map_index, self._lay_out(map_index, last))
+            return self._held[1]
+
+    def _lay_out(self, map_index: int, buffer: FloatArray | None) -> FloatArray:
+        """Read a map as far as any of its boxes reaches."""
+        feature_map, info = self._source.read(map_index), self._infos[map_index]
+        if (feature_map.shape, feature_map.dtype) != (info.shape, info.dtype):
+            raise ChangedInputError(
+                f"{info.where} is {feature_map.dtype} {feature_map.shape} now, and was {info.dtype} {info.shape}",
+                "Run it again once nothing writes to its inputs.",
+            )
+        first, stop = self._spans[map_index]
+        window = cells_in_reach(self._boxes[self._order[first:stop]], *info.shape[1:], self._spec)
+        return channels_last(feature_map, window, buffer)
+
+    @cached_property
+    def _spans(self) -> dict[int, tuple[int, int]]:
+        """First and stop of the boxes of each map in the order."""
+        maps = self._map_index[self._order]
+        starts = np.flatnonzero(np.diff(maps, prepend=-1)).tolist()
+        return dict(zip(maps[starts].tolist(), pairwise([*starts, len(maps)]), strict=True))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_lock": None, "_held": None, "_own": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._lock = threading.Lock()
+        self._own = threading.local()

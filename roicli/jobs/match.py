@@ -1,0 +1,147 @@
+"""Features and boxes found, opened, checked and matched: what every job that pools begins with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roicli.boxfiles import read_boxes
+from roicli.errors import BoxError, FeatureError
+from roicli.imageids import find_images, match_images
+from roicli.regions import BoxFormat, BoxTable
+from roicli.sources import FeatureSource, MapInfo, open_source
+
+Layout = Literal["chw", "hwc"]
+
+
+class Inputs(NamedTuple):
+    """Boxes, and the map of each.
+
+    Attributes
+    ----------
+    source : FeatureSource
+        The maps.
+    table : BoxTable
+        The boxes.
+    map_index : (K,) intp
+        The map of each box; -1 for images without features, where they are allowed.
+    layout : {"chw", "hwc"}
+        How the maps were said to be stored.
+    """
+
+    source: FeatureSource
+    table: BoxTable
+    map_index: NDArray[np.intp]
+    layout: Layout = "chw"
+
+    def maps_used(self) -> list[int]:
+        """Name the maps that have boxes, ascending."""
+        # np.unique would load numpy.ma, a thirtieth of a short job.
+        ordered = np.sort(self.map_index)
+        used: list[int] = ordered[(ordered >= 0) & (np.diff(ordered, prepend=-1) > 0)].tolist()
+        return used
+
+    def infos(self) -> dict[int, MapInfo]:
+        """Look up shape and dtype of every map that has boxes; of the first map if there are no boxes at all.
+
+        Raises
+        ------
+        FeatureError
+            A map that cannot be pooled, or one with another number of channels than the others.
+        """
+        used = self.maps_used() or list(range(len(self.source.ids)))[:1]
+        infos = {index: self.source.info(index) for index in used}
+        if not infos:
+            raise FeatureError(f"{self.source.name} holds no feature maps", "Name the file that holds them.")
+        first = infos[used[0]]
+        for info in infos.values():
+            if info.shape[0] != first.shape[0]:
+                raise FeatureError(
+                    f"{info.where} has {info.shape[0]} channels, {first.where} has {first.shape[0]}",
+                    f"All maps of one job need the same channels; {self._layout_hint(infos)}",
+                )
+        return infos
+
+    def _layout_hint(self, infos: dict[int, MapInfo]) -> str:
+        """Say what the other layout would make of maps that differ in their channels."""
+        last, other = (2, "hwc") if self.layout == "chw" else (1, "chw")
+        channels = {info.shape[last] for info in infos.values()}
+        if len(channels) == 1:
+            return f"stored the other way they have {channels.pop()}: give --layout {other}."
+        return f"perhaps one of them is stored the other way (--layout {other})."
+
+    def take(self, rows: NDArray[np.intp]) -> Inputs:
+        """Return the same with some of the boxes only."""
+        return self._replace(table=self.table.take(rows), map_index=self.map_index[rows])
+
+
+def bind(
+    features: str,
+    boxes: Path,
+    note: Callable[[str], None],
+    *,
+    dataset: str | None = None,
+    layout: Layout = "chw",
+    box_format: BoxFormat | None = None,
+    all_images: bool = True,
+) -> Inputs:
+    """Open the features, read the boxes, and find the map of each box.
+
+    Parameters
+    ----------
+    features : str
+        File, folder or pattern.
+    boxes : Path
+        The box file.
+    note : callable
+        Is told what was assumed.
+    dataset, layout
+        See `open_source`.
+    box_format
+        See `read_boxes`.
+    all_images
+        Whether every image of the box file must have features.
+
+    Raises
+    ------
+    RoicliError
+        A file that cannot be read, boxes of images without features.
+    """
+    source = open_source(features, dataset=dataset, layout=layout)
+    table, assumed = read_boxes(boxes, box_format)
+    for text in assumed:
+        note(text)
+    return Inputs(source, table, _map_index(source, table, note, all_images=all_images), layout)
+
+
+def _map_index(
+    source: FeatureSource, table: BoxTable, note: Callable[[str], None], *, all_images: bool
+) -> NDArray[np.intp]:
+    maps = len(source.ids)
+    if table.image_index is None:
+        if maps != 1 and len(table):
+            raise BoxError(
+                f"the boxes of {table.source} name no image, and {source.name} holds {maps} maps",
+                "Give each box its image: a batch index as first number, an image_id, or an object of image ids.",
+            )
+        return np.zeros(len(table), dtype=np.intp)
+    if table.image_ids is not None:
+        if not source.labelled and len(table):
+            note(f"the maps of {source.name} have no ids: image ids of {table.source} are taken as positions from 0")
+        find = match_images if all_images else find_images
+        names = {"boxes": table.source, "features": source.name}
+        return find(table.image_ids, table.aliases, source.ids, **names)[table.image_index]
+    outside = np.flatnonzero((table.image_index < 0) | (table.image_index >= maps))
+    if len(outside):
+        raise BoxError(
+            f"{table.source}, {table.where(outside)}: batch index {table.image_index[outside[0]]} names none of the "
+            f"{maps} maps of {source.name}",
+            f"Give whole numbers from 0 to {maps - 1}." if maps else "Name the file that holds the maps.",
+        )
+    if source.labelled and maps > 1:
+        note(f"batch indices of {table.source} count the maps of {source.name} from 0, which is {source.ids[0]!r}")
+    return table.image_index.astype(np.intp)

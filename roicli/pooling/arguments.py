@@ -1,0 +1,110 @@
+"""Arrays and settings as callers give them, checked and put into the shape that the engine works on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from roicli.errors import BoxError, FeatureError, UsageError
+from roicli.pooling.sampling import FloatArray, IntArray
+from roicli.spec import PoolSpec
+
+
+def make_spec(
+    output_size: int | tuple[int, int], *, spatial_scale: float = 1.0, sampling_ratio: int = -1, **settings: Any
+) -> PoolSpec:
+    """Make a PoolSpec of arguments as torchvision takes them.
+
+    Raises
+    ------
+    UsageError
+        A size that is not one whole number or two, a sampling ratio that is not whole; whatever PoolSpec refuses.
+    """
+    size = np.broadcast_to(output_size, 2) if np.shape(output_size) in ((), (2,)) else np.empty(0)
+    if size.dtype.kind not in "iu":
+        raise UsageError(f"output_size {output_size!r} is not one whole number or two", "Give 7 or (7, 5).")
+    if np.asarray(sampling_ratio).dtype.kind not in "iu":
+        raise UsageError(f"sampling_ratio {sampling_ratio!r} is not a whole number", "Give 2, or -1 for adaptive.")
+    return PoolSpec((int(size[0]), int(size[1])), float(spatial_scale), int(sampling_ratio), **settings)
+
+
+def compute_dtype(features: DTypeLike) -> np.dtype[Any]:
+    """Dtype of the computation: float64 for float64 features, float32 for all others.
+
+    Raises
+    ------
+    FeatureError
+        A dtype that is no real number, or wider than float64.
+    """
+    dtype = np.dtype(features)
+    if dtype.kind not in "iuf" or dtype.itemsize > 8:
+        raise FeatureError(f"features of dtype {dtype} cannot be pooled", "Give float16, float32, float64 or integers.")
+    return np.dtype(np.float64 if dtype.kind == "f" and dtype.itemsize == 8 else np.float32)
+
+
+def feature_batch(features: ArrayLike) -> NDArray[Any]:
+    """Features as (N, C, H, W), with rank, dtype and shape checked; a view where that is possible."""
+    maps = np.asarray(features)
+    if maps.ndim == 3:
+        maps = maps[None]
+    if maps.ndim != 4:
+        raise FeatureError(
+            f"features of shape {maps.shape} are no feature maps", "Give (N, C, H, W), or (C, H, W) for one map."
+        )
+    compute_dtype(maps.dtype)
+    if 0 in maps.shape[1:]:
+        raise FeatureError(f"features of shape {maps.shape} have no cells", "Give maps with at least one cell.")
+    return maps
+
+
+def split_boxes(boxes: Any, images: int, dtype: np.dtype[Any]) -> tuple[IntArray, FloatArray]:
+    """Batch index and corners of boxes in any form that `roi_align` takes; corners rounded to `dtype`."""
+    if isinstance(boxes, list | tuple) and len(boxes) == images and all(np.ndim(part) == 2 for part in boxes):
+        parts = [_numbers(part, (4,)) for part in boxes]
+        index = np.repeat(np.arange(images), [len(part) for part in parts])
+        corners = np.concatenate(parts) if parts else np.empty((0, 4))
+    else:
+        table = _numbers(boxes, (4, 5))
+        if table.shape[1] == 4:
+            if images != 1 and len(table):
+                raise BoxError(
+                    f"boxes of shape {table.shape} do not say which of {images} maps they belong to",
+                    "Give (K, 5) with the batch index first, or a list with one (L, 4) array for each map.",
+                )
+            table = np.insert(table, 0, 0, axis=1)
+        corners = table[:, 1:]
+        bad = ~((table[:, 0] >= 0) & (table[:, 0] < images) & (table[:, 0] % 1 == 0))
+        if bad.any():
+            row = int(bad.argmax())
+            raise BoxError(
+                f"box {row} has batch index {table[row, 0]:g}, which names none of {images} maps",
+                f"Give whole numbers from 0 to {images - 1}.",
+            )
+        index = table[:, 0].astype(np.intp)
+    with np.errstate(over="ignore"):
+        rounded: FloatArray = corners.astype(dtype)
+    finite = np.isfinite(rounded).all(axis=1)
+    if not finite.all():
+        row = int(finite.argmin())
+        raise BoxError(
+            f"box {row} is not finite in {dtype}: {corners[row].tolist()}",
+            "Remove the boxes with NaN or infinite numbers.",
+        )
+    return index, rounded
+
+
+def _numbers(boxes: ArrayLike, columns: tuple[int, ...]) -> NDArray[Any]:
+    try:
+        table = np.asarray(boxes)
+    except ValueError:  # rows of unequal length
+        table = np.empty(0, dtype=object)
+    if table.shape == (0,) and table.dtype != object:  # an empty list
+        return np.empty((0, columns[-1]))
+    if table.dtype.kind not in "iuf" or table.ndim != 2 or table.shape[1] not in columns:
+        raise BoxError(
+            f"boxes of dtype {table.dtype} and shape {table.shape} are no table of boxes",
+            "Give rows of x1, y1, x2, y2, or of five numbers with the batch index first.",
+        )
+    return table

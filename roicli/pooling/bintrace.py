@@ -1,0 +1,141 @@
+"""What a trace of one bin holds; `trace` makes it, tables and pictures show it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roicli.pooling.sampling import FloatArray, IntArray
+from roicli.spec import PoolSpec
+
+
+@dataclass(frozen=True, eq=False)
+class BinTrace:
+    """What one bin reads and how that becomes its value.
+
+    All coordinates are in feature cells as samples are: coordinate 0 is the centre of the first cell, and cell i
+    reaches from i - 0.5 to i + 0.5. Pairs and arrays of two are y first; n is the number of samples of the bin, in
+    order of rows, then columns. RoIPool has no samples: each of the bin's cells stands as one, at its centre.
+
+    Attributes
+    ----------
+    spec : PoolSpec
+        How it was pooled.
+    box : (4,) tuple of float
+        xyxy in image pixels, rounded to the dtype of the computation.
+    shape : (int, int, int)
+        C, H, W of the feature map.
+    channel : int
+        The channel that is traced.
+    bin : (int, int)
+        The bin that is traced: row and column of the pooled block.
+    plane : (H, W)
+        The channel's values, as stored.
+    grid : (int, int)
+        Samples of one bin along y and x, in range or not.
+    roi : tuple of float
+        The RoI as xyxy, after the spatial scale, the half-cell shift, the least extent or the rounding to cells.
+    bin_rows, bin_columns : (PH, 2), (PW, 2)
+        Where each bin of the RoI begins and ends, on the map or beyond it.
+    sample_rows, sample_columns : (PH, ny), (PW, nx)
+        Where the samples of all bins of the RoI lie along y and x; no columns for RoIPool.
+    iy, ix : (n,) intp
+        Number of each sample within its bin; for RoIPool, of each cell.
+    y, x : (n,)
+        Where each sample lies, before it is clamped.
+    rows, columns : (n, 2) intp
+        The two rows and the two columns that it lies between.
+    weights, values : (n, 4)
+        Weights and values of its four neighbours: upper left, upper right, lower left, lower right.
+    interpolated : (n,)
+        Value of each sample: the sum of weights times values; 0 where it is out of range.
+    in_range, clamped : (n,) bool
+        Whether a sample counts, and whether it was moved onto the border of the map first.
+    best : int or None
+        The first sample that is the maximum; None for a mean, and for RoIPool where no cell is greater than the lowest
+        float32, since it passes over NaN.
+    result : float
+        The mean or the maximum of `interpolated`, as the traced sum gives it.
+    pooled : (PH, PW)
+        The whole block of this RoI and channel as the engine computes it.
+    """
+
+    spec: PoolSpec
+    box: tuple[float, float, float, float]
+    shape: tuple[int, int, int]
+    channel: int
+    bin: tuple[int, int]
+    plane: NDArray[Any]
+    grid: tuple[int, int]
+    roi: tuple[float, float, float, float]
+    bin_rows: FloatArray
+    bin_columns: FloatArray
+    sample_rows: FloatArray
+    sample_columns: FloatArray
+    iy: IntArray
+    ix: IntArray
+    y: FloatArray
+    x: FloatArray
+    rows: IntArray
+    columns: IntArray
+    weights: FloatArray
+    values: FloatArray
+    interpolated: FloatArray
+    in_range: NDArray[np.bool_]
+    clamped: NDArray[np.bool_]
+    best: int | None
+    result: float
+    pooled: FloatArray
+
+    @property
+    def count(self) -> int:
+        """Samples of the bin, those out of range included: the divisor of the mean."""
+        return len(self.y)
+
+    @property
+    def total(self) -> float:
+        """Sum of the interpolated values."""
+        with np.errstate(invalid="ignore"):
+            return float(self.interpolated.sum(dtype=np.float64))
+
+    @property
+    def engine_value(self) -> float:
+        """What the engine computes for this bin."""
+        return float(self.pooled[self.bin])
+
+    @property
+    def difference(self) -> float:
+        """How far `result` is from `engine_value`; zero also for equal infinities and for NaN on both sides."""
+        if self.result == self.engine_value or (math.isnan(self.result) and math.isnan(self.engine_value)):
+            return 0.0
+        return self.result - self.engine_value
+
+    def footprint(self) -> tuple[IntArray, IntArray, NDArray[np.float64]]:
+        """Total weight with which the bin takes each cell: the gradient of its value by the map.
+
+        Returns
+        -------
+        rows, columns : (h,), (w,) intp
+            The smallest window of cells that holds all that are read; empty if none is.
+        weights : (h, w) float64
+            For a mean, each sample's weights over the number of samples. For a maximum, the weights of the first
+            sample that attains it, all zero if that is one out of range.
+        """
+        read = np.flatnonzero(self.in_range)
+        if not len(read):
+            return np.empty(0, np.intp), np.empty(0, np.intp), np.empty((0, 0))
+        top, left = self.rows[read].min(), self.columns[read].min()
+        bottom, right = self.rows[read].max() + 1, self.columns[read].max() + 1
+        if self.spec.mode == "max":
+            share = (np.arange(self.count) == self.best).astype(np.float64)
+        else:
+            share = np.full(self.count, 1 / self.count)
+        weights = np.zeros((bottom - top, right - left))
+        for corner in range(4):
+            y, x = self.rows[read, corner // 2] - top, self.columns[read, corner % 2] - left
+            np.add.at(weights, (y, x), self.weights[read, corner] * share[read])
+        return np.arange(top, bottom), np.arange(left, right), weights

@@ -1,0 +1,175 @@
+"""Axis weights: the samples of RoIs along one axis, summed into one small matrix a RoI, for the kernels to contract.
+
+``pooled[c] = rows.matrix(k) @ F[c][rows.cells(k)][:, columns.cells(k)] @ columns.matrix(k).T``
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roicli.pooling.sampling import FloatArray, IntArray, SampleGrid
+
+
+class Cells(NamedTuple):
+    """Which cells of one axis each of K RoIs reads.
+
+    Attributes
+    ----------
+    first, stop : (K,) intp
+        The window: the smallest range of cells that holds all that are read; empty if none is.
+    gaps : (K,) bool
+        Whether the window may hold cells that are not read: the samples lie far apart.
+    read : (number of gaps, L) bool
+        For each RoI that may have gaps, which cells it reads, with whatever weight.
+    """
+
+    first: IntArray
+    stop: IntArray
+    gaps: NDArray[np.bool_]
+    read: NDArray[np.bool_]
+
+    def number(self) -> IntArray:
+        """How many cells each RoI reads, (K,)."""
+        number = self.stop - self.first
+        number[self.gaps] = self.read.sum(axis=1)
+        return number
+
+
+def cells_read(grid: SampleGrid) -> Cells:
+    """Find the cells that each RoI reads along this axis."""
+    bins = grid.bins
+    rois = len(bins.start)
+    roi = grid.bin_index // bins.number
+    first, stop = _extent(grid.low, grid.high + 1, roi, rois)
+    # A sample reads two cells, so samples up to two cells apart leave none out between them; half a cell to be safe.
+    gaps = np.abs(bins.size) > 1.5 * bins.count
+    read = np.zeros((int(gaps.sum()), bins.length), dtype=np.bool_)
+    if len(read):
+        sample = gaps[roi]
+        line = (np.cumsum(gaps) - 1)[roi[sample]]
+        read[line, grid.low[sample]] = True
+        read[line, grid.high[sample]] = True
+    return Cells(first, stop, gaps, read)
+
+
+class AxisWeights(NamedTuple):
+    """One small matrix a RoI: the weights with which its bins take the cells of this axis.
+
+    Attributes
+    ----------
+    bins : int
+        Rows of every matrix (P, or 1 where the bins are averaged).
+    cell_splits : (K + 1,) intp
+        Where the cells of each RoI begin in `cell`; a matrix has as many columns as its RoI has cells.
+    run : (K,) intp
+        First cell of each RoI whose cells follow one another; -1 where there are gaps, or no cells.
+    cell : (sum of cells,) intp
+        The cells, ascending.
+    weight : (bins * sum of cells,)
+        The matrices, one after the other.
+    first, stop : (K, bins) intp
+        The columns that each bin reads lie in ``first:stop``; all others are zero.
+    """
+
+    bins: int
+    cell_splits: IntArray
+    run: IntArray
+    cell: IntArray
+    weight: FloatArray
+    first: IntArray
+    stop: IntArray
+
+    def part(self, first: int, stop: int) -> AxisWeights:
+        """Matrices of the RoIs ``first:stop``, as a view."""
+        return self._replace(
+            cell_splits=self.cell_splits[first : stop + 1],
+            run=self.run[first:stop],
+            first=self.first[first:stop],
+            stop=self.stop[first:stop],
+        )
+
+    def matrix(self, roi: int) -> FloatArray:
+        """Weights of one RoI, (bins, cells)."""
+        first, stop = self.cell_splits[roi], self.cell_splits[roi + 1]
+        return self.weight[self.bins * first : self.bins * stop].reshape(self.bins, stop - first)
+
+    def cells(self, roi: int) -> IntArray:
+        """Cells that the columns of `matrix` stand for, (cells,)."""
+        return self.cell[self.cell_splits[roi] : self.cell_splits[roi + 1]]
+
+
+def axis_weights(grid: SampleGrid, cells: Cells, whole_window: NDArray[np.bool_], *, mean: bool = False) -> AxisWeights:
+    """Sum the samples' bilinear weights into one matrix a RoI.
+
+    Parameters
+    ----------
+    grid : SampleGrid
+        The samples of K RoIs.
+    cells : Cells
+        Those that `grid` reads.
+    whole_window : (K,) bool
+        True: the matrix has a column for every cell of the RoI's window; False: only for those that are read.
+    mean : bool
+        Average the bins too: one row a RoI.
+    """
+    bins, rois = grid.bins, len(cells.first)
+    roi, bin_of_roi = np.divmod(grid.bin_index, bins.number)
+    width, cell, low, high = _columns(grid, cells, cells.gaps & ~whole_window, roi)
+    splits = np.concatenate([[0], np.cumsum(width)])
+
+    number = 1 if mean else bins.number
+    row = splits[roi] * number + (0 if mean else bin_of_roi * width[roi])
+    share = 1 / (bins.count[roi] * (bins.number if mean else 1))
+    fraction = grid.fraction.astype(np.float64)
+    place = np.concatenate([row + low, row + high])
+    value = np.concatenate([(1 - fraction) * share, fraction * share])
+    weight = np.bincount(place, weights=value, minlength=number * int(splits[rois])).astype(bins.start.dtype)
+    first, stop = (
+        ends.reshape(rois, number) for ends in _extent(low, high + 1, roi if mean else grid.bin_index, rois * number)
+    )
+    return AxisWeights(number, splits, _runs(cell, splits), cell, weight, first, stop)
+
+
+def _runs(cell: IntArray, splits: IntArray) -> IntArray:
+    """First of each RoI's cells where they follow one another; -1 elsewhere."""
+    begin, number = splits[:-1], np.diff(splits)
+    runs = np.full(len(number), -1)
+    some = number > 0
+    first, last = cell[begin[some]], cell[(begin + number - 1)[some]]
+    runs[some] = np.where(last - first == number[some] - 1, first, -1)
+    return runs
+
+
+def _columns(
+    grid: SampleGrid, cells: Cells, packed: NDArray[np.bool_], roi: IntArray
+) -> tuple[IntArray, IntArray, IntArray, IntArray]:
+    """Columns a matrix, the cell of each column, and the two columns that each sample reads."""
+    width = np.where(packed, cells.number(), cells.stop - cells.first)
+    splits = np.concatenate([[0], np.cumsum(width)])
+    cell = np.arange(splits[-1]) + np.repeat(cells.first - splits[:-1], width)
+    low, high = grid.low - cells.first[roi], grid.high - cells.first[roi]
+    if packed.any():
+        read = cells.read[packed[cells.gaps]]
+        cell[np.repeat(packed, width)] = np.nonzero(read)[1]
+        rank = np.cumsum(read, axis=1) - 1
+        sample = packed[roi]
+        line = (np.cumsum(packed) - 1)[roi[sample]]
+        low[sample], high[sample] = rank[line, grid.low[sample]], rank[line, grid.high[sample]]
+    return width, cell, low, high
+
+
+def _extent(low: IntArray, high: IntArray, group: IntArray, groups: int) -> tuple[IntArray, IntArray]:
+    """Smallest `low` and largest `high` of each group of samples that follow one another; 0 and 0 without samples.
+
+    Samples of a group go one way along the axis, so the first and the last of them tell.
+    """
+    smallest, largest = np.zeros(groups, dtype=np.intp), np.zeros(groups, dtype=np.intp)
+    if len(group):
+        change = np.flatnonzero(np.diff(group)) + 1
+        begin, end = np.concatenate([[0], change]), np.concatenate([change, [len(group)]]) - 1
+        smallest[group[begin]] = np.minimum(low[begin], low[end])
+        largest[group[begin]] = np.maximum(high[begin], high[end])
+    return smallest, largest

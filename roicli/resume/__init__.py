@@ -1,0 +1,1 @@
+"""An output in the making: lock, journal, checkpoints, fingerprint, session."""

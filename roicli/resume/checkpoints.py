@@ -1,0 +1,108 @@
+"""Keeps the journal of a running job: rows are flushed first, then it is written that they are done."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+
+from roicli.errors import OutputError
+from roicli.execution.interrupts import held_off
+from roicli.outputs.rowfile import RowFile
+from roicli.resume.journal import Journal, Progress
+from roicli.resume.lock import LostClaimError
+
+# Seconds between two checkpoints: more where flushing is slow, so that it takes a fifth of the time at most.
+_PAUSE, _LONGEST_PAUSE = 0.2, 5.0
+
+
+class Checkpoints:
+    """Checkpoints of a running job, made by a thread of its own, so that nobody else waits for the disk.
+
+    Parameters
+    ----------
+    journal : Journal
+        Where they are written.
+    rows : RowFile
+        What workers write.
+    beat : callable
+        Shows other runs that this one is alive, and raises what must end it: LostClaimError if another has taken over.
+    before : int
+        Rows that the journal proves already.
+    """
+
+    def __init__(self, journal: Journal, rows: RowFile, beat: Callable[[], None], before: int) -> None:
+        self._journal, self._rows, self._beat = journal, rows, beat
+        self._proved = before
+        self._finished: deque[Progress] = deque()
+        self._failure: Exception | None = None
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        # Opened before any row is written: a descriptor tells only of failures to write back that come after.
+        self._descriptor = rows.open_to_flush()
+
+    def begin(self) -> None:
+        """Start the thread; the process must not fork any more."""
+        with held_off():  # it inherits that, so that signals wake the main thread
+            thread = threading.Thread(target=self._keep, daemon=True)
+            thread.start()
+            self._thread = thread
+
+    def add(self, done: Progress) -> None:
+        """Take note of rows that were written; raises what went wrong meanwhile."""
+        self._finished.append(done)
+        self._raise()
+
+    def stop(self) -> None:
+        """End the thread; raises what went wrong meanwhile."""
+        self._end()
+        self._raise()
+
+    def save(self) -> int | None:
+        """After a failure: end with a last checkpoint, and return how many rows are proved.
+
+        None if another run has taken over, whose files must be left alone.
+        """
+        self._end()
+        if self._failure is None:
+            with suppress(OutputError):  # why the job fails is known already; the earlier checkpoints hold
+                self._checkpoint()
+        return None if isinstance(self._failure, LostClaimError) else self._proved
+
+    def close(self) -> None:
+        """Release what is held."""
+        os.close(self._descriptor)
+        self._journal.close()
+
+    def _raise(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    def _end(self) -> None:
+        self._stopping.set()
+        if self._thread is not None:
+            with held_off():  # or Python takes it as ended when a signal comes, though it may be at its last flush
+                self._thread.join()
+
+    def _keep(self) -> None:
+        pause = _PAUSE
+        try:
+            while not self._stopping.wait(pause):
+                began = time.monotonic()
+                self._beat()
+                self._checkpoint()
+                pause = min(max(_PAUSE, 4 * (time.monotonic() - began)), _LONGEST_PAUSE)
+        except Exception as error:  # told by the main thread; after a failed flush nothing is proved any more
+            self._failure = error
+
+    def _checkpoint(self) -> None:
+        parts = [self._finished.popleft() for _ in range(len(self._finished))]
+        if parts:
+            done = Progress.sum(parts)
+            self._rows.flush(self._descriptor)
+            self._journal.add(done)
+            self._journal.flush()
+            self._proved += done.rows

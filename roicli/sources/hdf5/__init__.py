@@ -1,0 +1,1 @@
+"""Feature maps in HDF5 files."""

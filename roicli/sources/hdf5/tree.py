@@ -1,0 +1,143 @@
+"""What an HDF5 file holds that could be pooled."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+from roicli.errors import FeatureError, RoicliError
+from roicli.files import natural_key, printable, reading
+from roicli.sources.base import check_map, is_poolable
+from roicli.sources.choose import LISTED, Choice, are_maps, choose, listing
+from roicli.sources.hdf5.virtual import shape_of
+
+# Opening a dataset takes some 50 microseconds, so that only this many members of a group, and of a file, are opened
+# to see what they are. The rest of a larger group of maps is taken for maps until one is asked for.
+_GROUP_SAMPLE = 1000
+_FILE_SAMPLE = 10_000
+
+
+def find_maps(file: Any, where: str, dataset: str | None) -> Choice:
+    """Choose the 4-D dataset or the group of 3-D datasets to read.
+
+    Without `dataset` there must be exactly one of them in the file; a group given as `dataset` is taken if it holds
+    3-D datasets itself, or else must hold exactly one choice. Only hard links are followed, so that no map comes
+    from another file unnoticed.
+    """
+    import h5py
+
+    if dataset is None:
+        return choose(where, *_survey(file["/"]))
+    if dataset != printable(dataset):  # h5py looks up links by text only
+        raise FeatureError(
+            f"{where}: the name {printable(dataset)!r} is not UTF-8",
+            "Rename it in the file, or name the group above it.",
+        )
+    link = file.get(dataset, getlink=True) if dataset.strip("/") else None
+    if isinstance(link, h5py.ExternalLink):
+        raise FeatureError(
+            f"{where}: {dataset} is a link to {link.path} of {link.filename}", "Name that file and dataset instead."
+        )
+    item = file.get(dataset)
+    if item is None:
+        _, rows = _survey(file["/"])
+        raise FeatureError(f"{where} has no dataset {dataset!r}; it holds:\n{listing(rows)}", "Name another.")
+    if isinstance(item, h5py.Group):
+        choices, rows = _survey(item)
+        own = [choice for choice in choices if choice.maps and choice.path == name_of(item)]
+        return choose(f"{where}, group {dataset}", own or choices, rows)
+    if not isinstance(item, h5py.Dataset):
+        raise FeatureError(f"{where}: {dataset} is a datatype, not a dataset", "Name a dataset.")
+    shape, dtype = shape_of(item, f"{where}, dataset {name_of(item)}"), item.dtype
+    if len(shape) == 4:
+        return Choice(name_of(item), None, "")
+    check_map(f"{where}, dataset {name_of(item)}", shape, dtype)
+    return Choice(name_of(item.parent), (name_of(item).rpartition("/")[2],), "")
+
+
+def _survey(root: Any) -> tuple[list[Choice], list[str]]:
+    """Walk the groups below `root`, nearest first: what could be chosen, and a row for everything seen."""
+    import h5py
+
+    choices: list[Choice] = []
+    rows: list[str] = []
+    pending, seen, opened, partly = deque([root]), set(), 0, False
+    while pending and opened < _FILE_SAMPLE and len(choices) <= LISTED:
+        group = pending.popleft()
+        if _address(group) in seen:  # hard links may go round in circles
+            continue
+        seen.add(_address(group))
+        names, links = members(group)
+        partly |= len(names) > _GROUP_SAMPLE
+        strangers = set()
+        stacks: dict[str, tuple[tuple[int, ...], str]] = {}
+        example = ""
+        for name in names[:_GROUP_SAMPLE]:
+            item = group[raw(name)]
+            opened += 1
+            if isinstance(item, h5py.Dataset):
+                try:
+                    shape, dtype = shape_of(item, name_of(item)), item.dtype
+                except RoicliError as error:
+                    rows.append(f"{error.message} (not looked at)")
+                    strangers.add(name)
+                    continue
+                row = f"{shape} {dtype}"
+                rows.append(f"{name_of(item)}  {row}")
+                if len(shape) == 3 and is_poolable(dtype):
+                    example = example or f"{name} {row}"
+                    continue
+                if len(shape) == 4 and is_poolable(dtype) and _address(item) not in seen:
+                    seen.add(_address(item))
+                    stacks[name] = shape, row
+            elif isinstance(item, h5py.Group):
+                pending.append(item)
+            strangers.add(name)
+        rows += [f"{name_of(group).rstrip('/')}/{name}  (a link, not followed)" for name in links]
+        if not example and are_maps([shape for shape, _ in stacks.values()]):
+            strangers -= stacks.keys()
+            example = next(f"{name} {row}" for name, (_, row) in stacks.items())
+        else:
+            path = name_of(group).rstrip("/")
+            choices += [Choice(f"{path}/{name}", None, row) for name, (_, row) in stacks.items()]
+        if example:
+            maps = tuple(name for name in names if name not in strangers)
+            choices.append(Choice(name_of(group), maps, f"{len(maps)} maps such as {example}"))
+    if not choices and (pending or partly):
+        rows.insert(0, f"(more than {opened:,} objects, of which the others were not looked at: name one by --dataset)")
+    return choices, rows
+
+
+def _address(item: Any) -> tuple[int, int]:
+    """Tell a group or dataset from others without keeping it open, which takes memory for all of its path."""
+    import h5py
+
+    with reading(f"{printable(item.file.filename)}, dataset {name_of(item)}"):  # of which chunks are looked at too
+        info = h5py.h5o.get_info(item.id)
+    return info.fileno, info.addr
+
+
+def members(group: Any) -> tuple[list[str], list[str]]:
+    """Names of the hard links of a group, in natural order, and of its other links."""
+    import h5py
+
+    hard: list[str] = []
+    others: list[str] = []
+
+    def note(name: bytes, info: Any) -> None:
+        names = hard if info.type == h5py.h5l.TYPE_HARD else others
+        names.append(name.decode("utf-8", "surrogateescape"))
+
+    group.id.links.iterate(note, info=True)
+    return sorted(hard, key=natural_key), others
+
+
+def raw(name: str) -> bytes:
+    """Return the bytes of a name, by which h5py opens also what is not UTF-8."""
+    return name.encode("utf-8", "surrogateescape")
+
+
+def name_of(item: Any) -> str:
+    """Return the path of a group or dataset; bytes that are not UTF-8 are escaped as in file names (PEP 383)."""
+    name: str | bytes = item.name  # bytes where h5py could not decode it
+    return name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else name

@@ -1,0 +1,513 @@
+"""Box files of every format: what they become, and what is said of those that are not boxes."""
+
+import csv
+import io
+import json
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from roicli.boxfiles import read_boxes
+from roicli.errors import BoxError, FileError, RoicliError
+from roicli.regions import BoxFormat
+
+XYXY, XYWH, CXCYWH = BoxFormat
+BOX, SAME_AS_XYWH = [1.0, 2.0, 4.0, 6.0], [1.0, 2.0, 3.0, 4.0]
+NAN = float("nan")
+
+
+@pytest.fixture
+def read(tmp_path, monkeypatch):
+    """Write a file into an empty folder and read it by its bare name."""
+    monkeypatch.chdir(tmp_path)
+
+    def write_and_read(name, content, box_format=None):
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return read_boxes(path.relative_to(tmp_path), box_format)
+
+    return write_and_read
+
+
+def npy(array, **options):
+    file = io.BytesIO()
+    np.save(file, array, **options)
+    return file.getvalue()
+
+
+def coco(*annotations, images=()):
+    return json.dumps({"info": {}, "images": list(images), "annotations": list(annotations), "categories": []})
+
+
+def ann(image_id, bbox=SAME_AS_XYWH, **more):
+    return {"image_id": image_id, "segmentation": [[1, 2, 3]], "iscrowd": 0, "bbox": bbox, **more}
+
+
+def column(values):
+    return None if values is None else list(values)
+
+
+# --- What each layout becomes: boxes are always those two, as xyxy.
+@pytest.mark.parametrize(
+    ("name", "content", "image_index", "image_ids", "rows", "row_word"),
+    [
+        ("b.json", "[[1, 2, 4, 6], [1, 2, 4, 6.0]]\n", None, None, [0, 1], "box"),
+        ("b.json", "[[1, 1, 2, 4, 6], [0.0, 1, 2, 4, 6]]", [1, 0], None, [0, 1], "box"),
+        ("b.json", '{"b": [[1, 2, 4, 6]], "empty": [], "a": [[1, 2, 4, 6]]}', [0, 1], ["b", "a"], [0, 1], "box"),
+        ("b.json", json.dumps([ann(139), ann("139")]), [0, 0], ["139"], [0, 1], "box"),
+        ("b.json", json.dumps([ann(2.0), ann(2.5)]), [0, 1], ["2", "2.5"], [0, 1], "box"),
+        ("b.json", coco(ann(7), ann(3)), [0, 1], ["7", "3"], [0, 1], "annotation"),
+        ("b.json", b"\xef\xbb\xbf" + json.dumps([BOX, BOX], indent=1).encode(), None, None, [0, 1], "box"),
+        ("B.JSONL", json.dumps(ann(5)) + "\r\n\n" + json.dumps(ann(5)), [0, 0], ["5"], [1, 3], "line"),
+        ("b.ndjson", b"\xef\xbb\xbf[1,2,4,6]\n[1,2,4,6]\n", None, None, [1, 2], "line"),
+        ("b.json", json.dumps(ann(5)) + "\n" + json.dumps(ann(6)) + "\n", [0, 1], ["5", "6"], [1, 2], "line"),
+        ("b.csv", "x1,y1,x2,y2\n1,2,4,6\n\n,,,\n 1 , 2,4e0,6\n", None, None, [2, 5], "line"),
+        (
+            "b.csv",
+            '\ufeff"Image ID";Y1; "X1";X2 ;y2\r\n "a;b";2;1;4;6\r\n007;2;1;4;6',
+            [0, 1],
+            ["a;b", "007"],
+            [2, 3],
+            "line",
+        ),
+        ("b.tsv", "y\tx\tw\th\timg\n2\t1\t3\t4\t 1 \n2\t1\t3\t4\t1\n", [0, 0], ["1"], [2, 3], "line"),
+        ("b.csv", 'file,cx,cy,w,h\n"a\nb",2.5,4,3,4\nc,2.5,4,3,4', [0, 1], ["a\nb", "c"], [2, 4], "line"),
+        ("b.csv", 'file,x1,y1,x2,y2\r\n"a\r\nb",1,2,4,6\r\n"a\r\nb",1,2,4,6', [0, 0], ["a\r\nb"], [2, 4], "line"),
+        ("b.csv", "x1,y1,x2,y2\r1,2,4,6\r1,2,4,6\r", None, None, [2, 3], "line"),
+        ("b.csv", "batch_idx,left,top,right,bottom\n3,1,2,4,6\n0.0,1,2,4,6", [3, 0], None, [2, 3], "line"),
+        (
+            "b.csv",
+            "filename,width,height,xmin,ymin,xmax,ymax\na.jpg,640,480,1,2,4,6\na.jpg,640,480,1,2,4,6",
+            [0, 0],
+            ["a.jpg"],
+            [2, 3],
+            "line",
+        ),
+        ("b.csv", "sep=;\r\nx1;y1;x2;y2\r\n1;2;4;6\r\n1;2;4;6", None, None, [3, 4], "line"),
+        ("b.csv", '\ufeff"sep=|"\nimage|x1|y1|x2|y2\na,b|1|2|4|6\na,b|1|2|4|6', [0, 0], ["a,b"], [3, 4], "line"),
+        ("b.csv", "sep=\t\nx1\ty1\tx2\ty2\n1\t2\t4\t6\n1\t2\t4\t6", None, None, [3, 4], "line"),
+        ("b.npy", npy(np.array([BOX, BOX], ">f4")), None, None, [0, 1], "box"),
+        ("b.npy", npy(np.array([[1, *BOX], [0, *BOX]], "i2", order="F")), [1, 0], None, [0, 1], "box"),
+    ],
+)
+def test_layouts(read, name, content, image_index, image_ids, rows, row_word):
+    table, _ = read(name, content)
+    assert table.boxes.dtype == np.float64
+    assert table.boxes.tolist() == [BOX, BOX]
+    assert column(table.image_index) == image_index
+    assert column(table.image_ids) == image_ids
+    assert table.rows.tolist() == rows
+    assert (table.row_word, table.source) == (row_word, name)
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        *("x1,y1,x2,y2", "XMin,YMin,XMax,YMax", "x_min,y_min,x_max,y_max", "left,top,right,bottom", "x0,y0,x1,y1"),
+        *(
+            "xtl,ytl,xbr,ybr",
+            "tl_x,tl_y,br_x,br_y",
+            "bbox_x1,bbox_y1,bbox_x2,bbox_y2",
+            "box_xmin,box_ymin,box_xmax,box_ymax",
+        ),
+    ],
+)
+def test_columns_of_corners(read, columns):
+    assert read("b.csv", f"score,{columns}\n0.9,1,2,4,6")[0].boxes.tolist() == [BOX]
+
+
+@pytest.mark.parametrize("position", ["x,y", "x_min,y_min", "left,top", "cx,cy", "x_center,y_center"])
+@pytest.mark.parametrize("size", ["w,h", "width,height"])
+def test_columns_of_sizes(read, position, size):
+    numbers = "2.5,4,3,4" if "c" in position else "1,2,3,4"
+    assert read("b.csv", f"{position},{size}\n{numbers}")[0].boxes.tolist() == [BOX]
+    names = ",".join(f"bbox_{name}" for name in f"{position},{size}".split(","))
+    table, _ = read("b.csv", f"x,y,width,height,{names}\n9,9,640,480,{numbers}")  # a point, and the size of the image
+    assert table.boxes.tolist() == [BOX]
+
+
+@pytest.mark.parametrize("column", ["image_name", "image_path", "path", "file_path", "filepath", "File Name"])
+def test_columns_of_images(read, column):
+    assert read("b.csv", f"{column},x1,y1,x2,y2\na/b.jpg,1,2,4,6")[0].image_ids == ("a/b.jpg",)
+    assert read("b.csv", f"{column},image_id,x1,y1,x2,y2\na/b.jpg,7,1,2,4,6")[0].image_ids == ("7",)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("b.json", " []"),
+        ("b.json", "{}"),
+        ("b.json", coco(images=[{"id": 1}])),
+        ("b.jsonl", ""),
+        ("b.csv", "image_id,x1,y1,x2,y2"),
+        ("b.npy", npy(np.zeros((0, 4)))),
+        ("b.npy", npy(np.zeros((0, 5)))),
+    ],
+)
+def test_no_boxes_at_all(read, name, content):
+    table, notes = read(name, content)
+    assert table.boxes.shape == (0, 4)
+    assert table.rows.shape == (0,)
+    assert notes == (f"{name} holds no boxes",)
+
+
+def test_coco_file_names_are_aliases(read):
+    images = [{"id": 139, "file_name": "000000000139.jpg", "height": 426}, {"id": 5, "file_name": "5.jpg"}, {"id": 9}]
+    table, _ = read("b.json", coco(ann(9), ann(139), ann(9), images=images))
+    assert table.image_ids == ("9", "139")
+    assert table.aliases == ("9", "000000000139.jpg")
+    assert table.image_index.tolist() == [0, 1, 0]
+
+
+def test_crowds_are_boxes_like_others(read):
+    table, _ = read("b.json", coco(ann(1), ann(1, iscrowd=1), ann(1)))
+    assert table.rows.tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "box_ids"),
+    [
+        ("b.json", coco(ann(1, id=9), ann(1, id=-(2**40))), [9, -(2**40)]),
+        ("b.json", json.dumps([ann(1, id=9), ann(1)]), ["9", ""]),
+        ("b.json", json.dumps([ann(1, id="7")]), ["7"]),
+        ("b.json", json.dumps([ann(1, id=2**70)]), [str(2**70)]),
+        ("b.json", json.dumps([ann(1), ann(1, id=None)]), None),
+        ("b.csv", "box_id,x1,y1,x2,y2\n 12 ,1,2,3,4\n0,1,2,3,4", [12, 0]),
+        ("b.csv", "x1,y1,x2,y2,Ann ID\n1,2,3,4,007\n1,2,3,4,", ["007", ""]),
+        ("b.csv", "id,x1,y1,x2,y2\n" + "9" * 5000 + ",1,2,3,4", ["9" * 5000]),
+    ],
+)
+def test_box_ids(read, name, content, box_ids):
+    table, _ = read(name, content)
+    assert column(table.box_ids) == box_ids
+    assert box_ids is None or table.box_ids.dtype.kind == ("i" if isinstance(box_ids[0], int) else "U")
+
+
+# --- What four numbers mean, and what is said about it.
+@pytest.mark.parametrize(
+    ("name", "content", "box_format", "box", "notes"),
+    [
+        ("b.json", "[[1, 2, 3, 4]]", None, [1, 2, 3, 4], ["b.json: boxes taken as xyxy (--box-format says otherwise)"]),
+        ("b.json", "[[1, 2, 3, 4]]", XYWH, [1, 2, 4, 6], []),
+        ("b.json", "[[0, 1, 2, 3, 4]]", CXCYWH, [-0.5, 0, 2.5, 4], []),
+        (
+            "b.json",
+            '{"a": [[1, 2, 3, 4]]}',
+            None,
+            [1, 2, 3, 4],
+            ["b.json: boxes taken as xyxy (--box-format says otherwise)"],
+        ),
+        ("b.json", '{"a": [[1, 2, 3, 4]]}', XYWH, [1, 2, 4, 6], []),
+        (
+            "b.json",
+            coco(ann(1)),
+            None,
+            [1, 2, 4, 6],
+            ["b.json: COCO dataset, bbox read as xywh (the COCO specification)"],
+        ),
+        ("b.json", coco(ann(1)), XYXY, [1, 2, 3, 4], []),
+        (
+            "b.jsonl",
+            json.dumps(ann(1)),
+            None,
+            [1, 2, 4, 6],
+            ["b.jsonl: COCO results, bbox read as xywh (the COCO specification)"],
+        ),
+        ("b.jsonl", json.dumps(ann(1)), XYXY, [1, 2, 3, 4], []),
+        ("b.csv", "x1,y1,x2,y2\n1,2,3,4", None, [1, 2, 3, 4], []),
+        ("b.csv", "x1,y1,x2,y2\n1,2,3,4", XYXY, [1, 2, 3, 4], []),
+        (
+            "b.csv",
+            "\ufeffX1,y1,x2,y2\n1,2,3,4",
+            XYWH,
+            [1, 2, 4, 6],
+            ["b.csv: columns X1, y1, x2, y2 taken as xywh, against their names (--box-format)"],
+        ),
+        ("b.csv", "x1,y1,x2,y2,x,y,w,h\n1,2,3,4,5,5,1,1", XYWH, [5, 5, 6, 6], []),
+        ("b.npy", npy(np.ones((1, 4))), None, [1] * 4, ["b.npy: boxes taken as xyxy (--box-format says otherwise)"]),
+        ("b.npy", npy(np.ones((1, 4))), XYWH, [1, 1, 2, 2], []),
+    ],
+)
+def test_box_formats_and_notes(read, name, content, box_format, box, notes):
+    table, said = read(name, content, box_format)
+    assert table.boxes.tolist() == [box]
+    assert list(said) == notes
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("b.csv", "x1,y1,x2,y2\nnan,-inf,1e999,4"),
+        ("b.npy", npy(np.array([[NAN, -np.inf, np.inf, 4]], "f2"))),
+        ("b.npy", npy(np.array([[NAN, -np.inf, np.longdouble("1e4000"), 4]], np.longdouble))),
+    ],
+)
+@pytest.mark.parametrize("box_format", BoxFormat)
+def test_nan_and_infinite_boxes_are_passed_on(read, name, content, box_format):
+    table, _ = read(name, content, box_format)
+    assert np.isnan(table.boxes[0]).any()
+    np.testing.assert_array_equal(read(name, content, XYXY)[0].boxes, [[NAN, -np.inf, np.inf, 4]])
+
+
+@pytest.mark.parametrize("box_format", [XYWH, CXCYWH])
+def test_boxes_beyond_float64_are_passed_on(read, box_format):
+    table, _ = read("b.json", "[[1e308, -1e308, 1.7e308, 1]]", box_format)
+    assert np.isinf(table.boxes).any()
+    table, _ = read("b.csv", "x1,y1,x2,y2\ninf,-inf,inf,inf", box_format)
+    assert not np.isfinite(table.boxes).any()
+
+
+def test_signalling_nan_is_a_nan(read):
+    bits = np.array([[0x7FA00000] * 4], np.uint32)
+    table, _ = read("b.npy", npy(bits.view(np.float32)))
+    assert np.isnan(table.boxes).all()
+
+
+# --- Faults: the exact sentence, since a person must be able to act on it.
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "b.json: empty"),
+        (" \n", "b.json: empty"),
+        ("3", "b.json: expected object, got int"),
+        ("[[1, 2, 3, 4], [1, 2, 3]]", "b.json, box 1: expected array of length >= 4"),
+        ("[[1, 2, 3, 4, 5, 6]]", "b.json, box 0: expected array of length <= 5"),
+        ("[[1, 2, 3, 4], [0, 1, 2, 3, 4]]", "b.json, box 1: a box of 5 numbers after a box of 4 numbers"),
+        ("[[0, 1, 2, 3, 4], [1, 2, 3, 4]]", "b.json, box 1: a box of 4 numbers after a box of 5 numbers"),
+        (json.dumps([BOX, ann(1)]), "b.json, box 1: a box of a named image after a box of 4 numbers"),
+        (json.dumps([ann(1), BOX]), "b.json, box 1: a box of 4 numbers after a box of a named image"),
+        ("[[0, 1, 2, 3, 4], [0.5, 1, 2, 3, 4]]", "b.json, box 1: batch index 0.5 is not a whole number >= 0"),
+        ("[[-1, 1, 2, 3, 4]]", "b.json, box 0: batch index -1 is not a whole number >= 0"),
+        ("[[1e300, 1, 2, 3, 4]]", "b.json, box 0: batch index 1e+300 is not a whole number >= 0"),
+        ('[[1, 2, 3, "4"]]', "b.json, box 0 [3]: expected float, got str"),
+        ("[[1, 2, 3, null]]", "b.json, box 0 [3]: expected float, got null"),
+        ("[[1, 2, 3, true]]", "b.json, box 0 [3]: expected float, got bool"),
+        ("[[1, 2, 3, 1e999]]", "b.json, box 0 [3]: number out of range"),
+        ("[1, 2, 3, 4]", "b.json, box 0: expected object | array, got int"),
+        (json.dumps([ann(1), ann(1, [1, 2, 3])]), "b.json, box 1 bbox: expected array of length 4"),
+        (json.dumps([ann(1, [1, 2, 3, 4, 5])]), "b.json, box 0 bbox: expected array of length 4"),
+        (json.dumps([ann(1, [1, 2, "x", 4])]), "b.json, box 0 bbox[2]: expected float, got str"),
+        (json.dumps([ann(None)]), "b.json, box 0 image_id: expected int | float | str, got null"),
+        ('[{"bbox": [1, 2, 3, 4]}]', "b.json, box 0: object missing required field image_id"),
+        ('{"a": [1, 2, 3, 4]}', "b.json, image 'a' [0]: expected array, got int"),
+        ('{"a": [[1, 2, 3, 4], [1, 2, 3]]}', "b.json, image 'a' [1]: expected array of length 4"),
+        ('{"a": [[1, 2, 3, 4]], "a": []}', "b.json, image 'a': given twice"),
+        (coco(ann(1), ann(1, None)), "b.json, annotation 1 bbox: expected array, got null"),
+        ('{"annotations": {}}', "b.json annotations: expected array, got object"),
+        ('{"images": [{}], "annotations": []}', "b.json images[0]: object missing required field id"),
+        ("[" * 100_000, "b.json: nested too deeply to hold boxes"),
+        ('[{"image_id": 1, "bbox": ' + "[" * 100_000, "b.json: nested too deeply to hold boxes"),
+        ("[\n [1, 2, 3, 4],\n [1, 2 3, 4]]", "b.json, line 3, column 8: malformed JSON, expected ',' or ']'"),
+        ('{"é\u20ac" 1}', "b.json, line 1, column 7: malformed JSON, expected ':'"),
+        ("[[1, 2, 3, 4],\n [1, 2\n", "b.json, line 2, column 7: malformed JSON, the text ends too early"),
+        ("[“a”]", "b.json, line 1, column 2: malformed JSON, invalid character"),
+        (json.dumps(ann(1)) + '\n{"image_id" 1}', "b.json, line 2, column 13: malformed JSON, expected ':'"),
+        (
+            json.dumps(ann(1)) + '\n\n{"image_id":\n',
+            "b.json, line 3, column 13: malformed JSON, the text ends too early",
+        ),
+        (json.dumps(ann(1)) + "\n[1, 2, 3]", "b.json, line 2: expected array of length >= 4"),
+    ],
+)
+def test_json_faults(read, content, message):
+    with pytest.raises(BoxError) as caught:
+        read("b.json", content)
+    assert caught.value.message == message
+    assert re.fullmatch(r".*[^.?!]\.", caught.value.hint)
+
+
+@pytest.mark.parametrize("literal", ["NaN", "Infinity", "-Infinity"])
+def test_json_has_no_nan(read, literal):
+    with pytest.raises(BoxError, match=r"b\.json, line 2, column .*: malformed JSON") as caught:
+        read("b.json", f"[[1, 2, 3, 4],\n[1, 2, 3, {literal}]]")
+    assert caught.value.hint == "JSON has no NaN and no Infinity: leave such boxes out, or use CSV or .npy."
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"images": [], "annotations": [{"image_id": 1, "caption": "a cat"}]}', "object missing required field bbox"),
+        ('{"images": [{"id": 1}]}', "a COCO dataset without annotations"),
+        ('[{"image_id": 1, "keypoints": []}]', "object missing required field bbox"),
+    ],
+)
+def test_coco_files_without_boxes(read, content, message):
+    with pytest.raises(BoxError, match=message) as caught:
+        read("b.json", content)
+    assert "use instances_*.json" in caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["images", "annotations"])
+def test_lists_of_a_coco_dataset_that_are_none(read, name):
+    with pytest.raises(BoxError, match=f"b.json {name}: expected array, got null") as caught:
+        read("b.json", json.dumps({"images": [], "annotations": []} | {name: None}))
+    assert caught.value.hint == f"In a COCO dataset, {name} is a list of objects."
+
+
+HEADER = "image_id,x1,y1,x2,y2\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "b.csv, line 1: no header"),
+        ("\n", "b.csv, line 1: no header"),
+        ("sep=;\n", "b.csv, line 2: no header"),
+        ("sep=,\nx1;y1;x2;y2\n", "b.csv, line 2: no columns of a box among x1;y1;x2;y2"),
+        ("sep=;\nx1;y1;x2;y2\n1;2;x;4", "b.csv, line 3: x2 'x' is not a number"),
+        ("1,2,3,4\n", "b.csv, line 1: no columns of a box among 1, 2, 3, 4"),
+        ("x1,y1,x2\n", "b.csv, line 1: no columns of a box among x1, y1, x2"),
+        ("x1,X1,y1,x2,y2\n", "b.csv, line 1: columns 'x1' and 'X1' are the same"),
+        (HEADER + "a,1,2,3,4\nb,1,2,3\n", "b.csv, line 3: 4 cells under a header of 5"),
+        (HEADER + "a,1,5,2,3,4\n", "b.csv, line 2: 6 cells under a header of 5"),
+        (HEADER + "a,1,,3,4\n", "b.csv, line 2: y1 is empty"),
+        (HEADER + "a,1,abc,3,4\n", "b.csv, line 2: y1 'abc' is not a number"),
+        (HEADER + "a,1,2_0,3,4\n", "b.csv, line 2: y1 '2_0' is not a number"),
+        (HEADER + " ,1,2,3,4\n", "b.csv, line 2: image_id is empty"),
+        (HEADER + '"a\nb",1,x,3,4\n', "b.csv, line 2: y1 'x' is not a number"),
+        (HEADER.replace(",", ";") + "a;1,5;2;3;4\n", "b.csv, line 2: x1 '1,5' has a decimal comma"),
+        (HEADER + 'a,1,2,3,4\n"b,1,2,3,4\nc,1,2,3,4\n', "b.csv, line 3: unexpected end of data"),
+        (HEADER + '"a\n\nb",1,2,3,4\n\nc,1,2,3\n', "b.csv, line 6: 4 cells under a header of 5"),
+        (HEADER + "a\0,1,2,3,4\n", "b.csv, line 2: a NUL byte, so this is not a text in UTF-8"),
+        (HEADER + "a" * 200_000 + ",1,2,3,4\n", "b.csv, line 2: field larger than field limit (131072)"),
+        ("batch_index,x1,y1,x2,y2\n0.5,1,2,3,4", "b.csv, line 2: batch index 0.5 is not a whole number >= 0"),
+        ("batch_index,x1,y1,x2,y2\nnan,1,2,3,4", "b.csv, line 2: batch index nan is not a whole number >= 0"),
+    ],
+)
+def test_csv_faults(read, content, message):
+    with pytest.raises(BoxError) as caught:
+        read("b.csv", content)
+    assert caught.value.message == message
+    assert re.fullmatch(r".*[^.?!]\.", caught.value.hint)
+
+
+GOOD_NPY = npy(np.ones((2, 4)))
+
+
+@pytest.mark.parametrize(
+    ("content", "error", "message"),
+    [
+        (npy(np.ones(4)), BoxError, "b.npy: shape (4,) is not (K, 4) or (K, 5)"),
+        (npy(np.ones((2, 3))), BoxError, "b.npy: shape (2, 3) is not (K, 4) or (K, 5)"),
+        (npy(np.ones((1, 2, 4))), BoxError, "b.npy: shape (1, 2, 4) is not (K, 4) or (K, 5)"),
+        (npy(np.ones((2, 4), complex)), BoxError, "b.npy: dtype complex128 is not real numbers"),
+        (npy(np.ones((2, 4), bool)), BoxError, "b.npy: dtype bool is not real numbers"),
+        (npy(np.array([[{}, 1, 2, 3]])), BoxError, "b.npy: holds pickled objects, which are never loaded"),
+        (npy(np.full((1, 5), 0.5)), BoxError, "b.npy, box 0: batch index 0.5 is not a whole number >= 0"),
+        (GOOD_NPY[:-1], FileError, "b.npy: truncated, 63 of 64 bytes are there"),
+        (
+            GOOD_NPY.replace(b"(2, 4), }" + b" " * 11, b"(9" + b"0" * 11 + b", 4), }"),
+            FileError,
+            "b.npy: truncated, 64 of 28,800,000,000,000 bytes are there",
+        ),
+        (GOOD_NPY.replace(b"(2, 4), } ", b"(-2, 4), }"), BoxError, "b.npy: shape (-2, 4) is not (K, 4) or (K, 5)"),
+        (GOOD_NPY[:20], FileError, "b.npy: not an .npy file, or its header is damaged"),
+        (b"\x80\x04K\x01.", FileError, "b.npy: not an .npy file, or its header is damaged"),
+        (b"", FileError, "b.npy: not an .npy file, or its header is damaged"),
+    ],
+)
+def test_npy_faults(read, content, error, message):
+    with pytest.raises(error) as caught:
+        read("b.npy", content)
+    assert caught.value.message == message
+    assert re.fullmatch(r".*[^.?!]\.", caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "line"),
+    [
+        ("b.json", b'[\n{"image_id": "\xe9", "bbox": [1, 2, 3, 4]}]', 2),
+        ("b.json", "[[1, 2, 3, 4]]".encode("utf-16"), 1),
+        ("b.jsonl", b'{"image_id": "\xe9", "bbox": [1, 2, 3, 4]}', 1),
+        ("b.csv", HEADER.encode() + b"a,1,2,3,4\n\xe9,1,2,3,4\n", 3),
+        ("b.csv", HEADER.encode("utf-16"), 1),
+    ],
+)
+def test_other_encodings(read, name, content, line):
+    with pytest.raises(FileError) as caught:
+        read(name, content)
+    assert str(caught.value) == f"{name}, line {line}: not UTF-8 text\nSave the file as UTF-8."
+
+
+def test_files_that_cannot_be_read(read, tmp_path):
+    with pytest.raises(FileError, match=r"none\.json: No such file or directory"):
+        read_boxes(tmp_path / "none.json")
+    with pytest.raises(FileError, match="a folder"):
+        read_boxes(tmp_path)
+    with pytest.raises(FileError, match=r"b\.txt: unknown kind of box file '\.txt'") as caught:
+        read("b.txt", "")
+    assert caught.value.hint == "Give a file that ends in .json, .jsonl, .ndjson, .csv, .tsv, .npy."
+
+
+# --- Any boxes come back as they were written; any damage is an error of ours.
+numbers = st.floats(allow_nan=False, allow_infinity=False)
+rows_of_boxes = st.lists(st.tuples(numbers, numbers, numbers, numbers), min_size=1, max_size=6)
+image_names = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=5)
+
+
+def as_csv(boxes, names, delimiter):
+    file = io.StringIO()
+    writer = csv.writer(file, delimiter=delimiter)
+    writer.writerows(
+        [["image", "x1", "y1", "x2", "y2"], *([name, *box] for name, box in zip(names, boxes, strict=True))]
+    )
+    return file.getvalue()
+
+
+def documents(boxes, names):
+    """Return the same boxes in every format that can hold them, as (file name, content, whether images are named)."""
+    results = [{"image_id": name, "bbox": box} for name, box in zip(names, boxes, strict=True)]
+    return [
+        ("b.json", json.dumps(boxes), False),
+        ("b.json", json.dumps([[index, *box] for index, box in enumerate(boxes)]), False),
+        ("b.json", json.dumps(results), True),
+        ("b.json", json.dumps({"images": [], "annotations": results}, indent=1), True),
+        ("b.jsonl", "\n".join(json.dumps(result, ensure_ascii=False) for result in results), True),
+        *(("b.csv", as_csv(boxes, names, delimiter), True) for delimiter in ",;\t"),
+        ("b.npy", npy(np.array(boxes)), False),
+        ("b.npy", npy(np.asfortranarray(boxes, ">f8")), False),
+    ]
+
+
+@given(boxes=rows_of_boxes, data=st.data())
+def test_round_trip(tmp_path_factory, boxes, data):
+    names = [data.draw(image_names) for _ in boxes]
+    folder = tmp_path_factory.getbasetemp()
+    for name, content, named in documents(boxes, names):
+        (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+        table, _ = read_boxes(folder / name, XYXY)
+        assert table.boxes.tolist() == [list(box) for box in boxes]
+        if named:
+            assert [table.image_ids[index] for index in table.image_index] == names
+
+
+VALID = [
+    *documents([(1.5, 2.0, 30.0, 4.25), (0.0, 0.0, 1e3, 7.0)], ["a", "7"]),
+    ("b.json", '{"a": [[1, 2, 3, 4]], "b": [[1, 2, 3, 4], [5, 6, 7, 8]]}', True),
+    ("b.json", coco(ann(1, id=1), ann(2, id=2), images=[{"id": 1, "file_name": "1.jpg"}]), True),
+    ("b.npy", npy(np.ones((2, 5), "f4")), False),
+]
+FRAGMENTS = [b"", b"\0", b"\xff", b'"', b"\n", b"\r", b",", b"[", b"]", b"{", b"}", b"-", b"9" * 30, b"1e999", b"NaN"]
+
+
+@given(data=st.data())
+def test_damaged_files_are_read_or_refused(tmp_path_factory, data):
+    name, content, _ = data.draw(st.sampled_from(VALID))
+    content = content if isinstance(content, bytes) else content.encode()
+    for _ in range(data.draw(st.integers(1, 3))):
+        start = data.draw(st.integers(0, len(content)))
+        end = min(len(content), start + data.draw(st.integers(0, 4)))
+        piece = data.draw(st.one_of(st.sampled_from(FRAGMENTS), st.binary(max_size=3)))
+        content = content[:start] + piece + content[end:]
+    path = tmp_path_factory.getbasetemp() / name
+    path.write_bytes(content)
+    try:
+        table, _ = read_boxes(path)
+        outcome = f"{path}: {len(table.rows)} rows"
+        assert table.boxes.shape == (len(table.rows), 4)
+    except RoicliError as error:
+        outcome = error.message
+    assert outcome.startswith(str(path))

@@ -1,0 +1,366 @@
+"""Tracing: the tutorial's numbers, agreement with the engine everywhere, and the command with all that it prints."""
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import roicli
+from roicli.errors import BoxError, FeatureError, UsageError
+from roicli.pooling.sampling import make_bins, sample_grid
+from roicli.pooling.weights import axis_weights, cells_read
+from roicli.spec import PoolSpec
+
+ROICLI = Path(sys.executable).with_name("roicli")
+SAMPLES = Path(__file__).parents[2] / "sample_data"
+
+
+def run(*arguments, expect=0, columns=80, cwd=SAMPLES):
+    environment = os.environ | {"COLUMNS": str(columns), "PYTHONIOENCODING": "utf-8"}
+    command = [ROICLI, "trace", *map(str, arguments)]
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == expect, done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def test_the_tutorial(tutorial):
+    feature_map, boxes = tutorial
+    trace = roicli.trace_bin(feature_map, boxes[0], 2)
+    assert trace.grid == (3, 2)
+    np.testing.assert_allclose(trace.x, [2.5718336, 3.1512046] * 3, rtol=1e-6)
+    np.testing.assert_allclose(trace.y, np.repeat([0.7408991, 1.6223521, 2.5038052], 2), rtol=1e-6)
+    np.testing.assert_allclose(trace.interpolated, [0.024148501, 0.0056951838, 0, 0, 0, 0], atol=1e-9)
+    assert trace.result == pytest.approx(0.00497395, abs=5e-9)
+    assert trace.count == 6
+    np.testing.assert_allclose(trace.pooled, roicli.roi_align(feature_map, boxes, 2)[0, 0])
+
+
+def test_golden(golden_align):
+    """Some bins of each of torchvision's cases: the traced result is torchvision's number."""
+    rng = np.random.default_rng(0)
+    for k, roi in enumerate(golden_align.rois):
+        _, channels, height, width = golden_align.expected.shape
+        place, channel = (int(rng.integers(height)), int(rng.integers(width))), int(rng.integers(channels))
+        trace = roicli.trace_bin(
+            golden_align.features[int(roi[0])], roi[1:], (height, width), **golden_align.settings,
+            bin=place, channel=channel,
+        )  # fmt: skip
+        assert trace.result == pytest.approx(golden_align.expected[(k, channel, *place)], abs=1e-6)
+
+
+numbers = st.one_of(st.floats(-20, 30, width=32), st.integers(-40, 60).map(lambda n: n / 2))
+
+
+@given(
+    corners=st.tuples(numbers, numbers, numbers, numbers),
+    settings=st.one_of(
+        st.fixed_dictionaries(
+            {
+                "spatial_scale": st.sampled_from([1.0, 0.5, 0.3]),
+                "sampling_ratio": st.sampled_from([-1, 1, 2, 3]),
+                "aligned": st.booleans(),
+                "mode": st.sampled_from(["avg", "max"]),
+            }
+        ),
+        st.fixed_dictionaries({"spatial_scale": st.sampled_from([1.0, 0.5, 0.3]), "op": st.just("roi_pool")}),
+    ),
+    shape=st.tuples(st.integers(1, 3), st.integers(1, 9), st.integers(1, 7)),
+    hole=st.sampled_from([None, None, np.nan, np.inf]),
+    data=st.data(),
+)
+def test_agrees_with_the_engine(corners, settings, shape, hole, data):
+    features = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
+    if hole is not None:
+        features[0, 0, 0] = hole
+    size = (data.draw(st.integers(1, 4)), data.draw(st.integers(1, 5)))
+    place = (data.draw(st.integers(0, size[0] - 1)), data.draw(st.integers(0, size[1] - 1)))
+    channel = data.draw(st.integers(0, shape[0] - 1))
+    trace = roicli.trace_bin(features, corners, size, **settings, bin=place, channel=channel)
+    np.testing.assert_allclose(trace.result, trace.engine_value, rtol=0, atol=1e-6)
+    assert trace.count == trace.grid[0] * trace.grid[1] == len(trace.interpolated)
+    np.testing.assert_allclose(trace.weights.sum(axis=1)[trace.in_range], 1, atol=1e-6)
+    rows, columns, weights = trace.footprint()
+    assert weights.sum() <= 1 + 1e-6
+    if trace.count and hole is None and settings.get("op") != "roi_pool":
+        # The footprint is the gradient: it gives the value back.
+        read = features[channel][np.ix_(rows, columns)]
+        np.testing.assert_allclose((weights * read).sum(), trace.result, atol=2e-6)
+
+
+def test_the_footprint_is_the_outer_product_of_the_axis_weights():
+    features = np.random.default_rng(1).standard_normal((2, 9, 7)).astype(np.float32)
+    box, spec = np.array([1.3, -2, 5.9, 7.7], np.float32), PoolSpec((3, 2), aligned=True)
+    trace = roicli.trace_bin(features, box, (3, 2), aligned=True, bin=(1, 0))
+    outer = []
+    for low, high, number, length, place in ((box[1], box[3], 3, 9, 1), (box[0], box[2], 2, 7, 0)):
+        grid = sample_grid(make_bins(low[None], high[None], number, length, spec))
+        weights = axis_weights(grid, cells_read(grid), np.array([True]))
+        whole = np.zeros(length)
+        whole[weights.cells(0)] = weights.matrix(0)[place]
+        outer.append(whole)
+    rows, columns, weights = trace.footprint()
+    np.testing.assert_allclose(weights, np.outer(*outer)[np.ix_(rows, columns)], atol=1e-6)
+
+
+def test_the_maximum():
+    features = np.zeros((1, 6, 6), np.float32)
+    features[0, 2, 2], features[0, 4, 4] = np.nan, 5
+    pooled = roicli.trace_bin(features, [1, 1, 4, 4], 1, op="roi_pool")
+    assert (pooled.result, pooled.best, pooled.difference) == (5, 15, 0)
+    assert pooled.footprint()[2].sum() == pooled.footprint()[2][3, 3] == 1
+    assert roicli.trace_bin(features, [1, 1, 4, 4], 1, mode="max").difference == 0  # NaN on both sides
+    nothing = roicli.trace_bin(np.full((1, 3, 3), np.nan), [0, 0, 2, 2], 1, op="roi_pool")
+    assert nothing.best is None
+    assert nothing.result == nothing.engine_value == -np.finfo(np.float32).max
+    assert not nothing.footprint()[2].any()
+
+
+def test_values_near_the_end_of_float32():
+    trace = roicli.trace_bin(np.full((1, 6, 6), 3.3e38, np.float32), [0, 0, 4, 4], 1)
+    assert trace.result == pytest.approx(3.3e38)
+    assert abs(trace.difference) < 1e33
+
+
+def test_roi_pool_rounds_before_it_clips():
+    trace = roicli.trace_bin(np.zeros((1, 7, 7)), [-5, -4.6, 3, 3], 2, op="roi_pool", bin=(1, 1))
+    assert trace.roi == (-5.5, -5.5, 3.5, 3.5)
+    np.testing.assert_array_equal(trace.bin_columns, [[-5.5, -0.5], [-1.5, 3.5]])
+    assert trace.grid == (4, 4)
+
+
+def test_a_trace_cannot_be_changed(tutorial):
+    trace = roicli.trace_bin(tutorial[0], tutorial[1][0], 2)
+    with pytest.raises(ValueError, match="read-only"):
+        trace.plane[0, 0] = 1
+    assert tutorial[0].flags.writeable
+
+
+def test_notes_of_the_border():
+    lines = np.tile(np.arange(4.0), (1, 3, 1))
+    trace = roicli.trace_bin(lines, [-1.6, 1, 6.4, 2], (1, 1), aligned=True, sampling_ratio=8)
+    np.testing.assert_allclose(trace.x[:8], np.arange(8) - 1.6)
+    assert trace.in_range[:8].tolist() == [False, True, True, True, True, True, False, False]
+    assert trace.clamped[:8].tolist() == [False, True, False, False, False, True, False, False]
+    assert trace.columns[:8, 0].tolist() == [0, 0, 0, 1, 2, 3, 3, 3]
+    np.testing.assert_allclose(trace.interpolated[:8], [0, 0, 0.4, 1.4, 2.4, 3, 0, 0])
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"bin": (2, 0)}, UsageError, "bin 2,0 is not among 2 x 3"),
+        ({"bin": (0, -1)}, UsageError, "bin 0,-1 is not among 2 x 3"),
+        ({"channel": 5}, UsageError, "channel 5 is not among 3"),
+        ({"bin": 0}, UsageError, "bin 0 is no place"),
+        ({"bin": (0, 1, 1)}, UsageError, r"bin \(0, 1, 1\) is no place"),
+        ({"bin": (0.5, 1)}, UsageError, r"bin \(0.5, 1\) is no place"),
+        ({"channel": True}, UsageError, "is no place"),
+        ({"box": [0, 0, 3, 3, 3]}, BoxError, r"a box of shape \(5,\) is no box"),
+        ({"features": np.zeros((0, 4, 4))}, FeatureError, "have no cells"),
+        ({"op": "roi_pool", "mode": "avg"}, UsageError, "RoIPool takes the maximum"),
+        ({"spatial_scale": 1e4}, UsageError, "samples, more than can be traced"),
+        ({"features": np.zeros((1, 3, 4, 4))}, FeatureError, "are no single map"),
+        ({"op": "roi_pool", "aligned": True}, UsageError, "RoIPool takes the maximum"),
+    ],
+)
+def test_refused(settings, error, message):
+    arguments = {"features": np.zeros((3, 4, 4)), "box": [0, 0, 3, 3], "output_size": (2, 3)} | settings
+    with pytest.raises(error, match=message):
+        roicli.trace_bin(**arguments)
+
+
+@pytest.mark.parametrize("columns", [40, 80, 100, 160])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("tutorial.npy", "tutorial.json", "--size", 2, "--bins", "--footprint"),
+        ("feats.h5", "boxes.json", "--roi", 3, "--spatial-scale", "1/16", "--size", 14, "--bins", "--footprint"),
+        ("feats.h5", "boxes.json", "--roi", 2, "--spatial-scale", "1/16", "--vs", "roi-pool", "--bin", "0,6"),
+        ("feats.h5", "--image", 632, "--box=-9000,-9000,9000,9000", "--sampling-ratio", 9, "--bin", "3,3"),
+        ("tutorial.npy", "--box", "100,100,110,110", "--vs", "sampling-ratio=3"),
+        ("tutorial.npy", "--box", "1,1,1,1", "--aligned"),
+    ],
+)
+def test_nothing_is_cut_off(columns, arguments):
+    shown = run(*arguments, columns=columns).stdout
+    assert max(len(line.rstrip()) for line in shown.splitlines()) <= columns
+    assert "…" not in shown
+    for word in ("clamped", "out of range"):
+        assert sum(shown.count(part) for part in (word, word[:-1] + "\n")) == shown.count(word), "no word is torn apart"
+    assert "align computes" in shown
+
+
+def test_the_table():
+    shown = run("tutorial.npy", "tutorial.json", "--size", 2, "--limit", 3).stdout
+    assert "sum 0.0298436852 / 6 samples = 0.00497394754\nalign computes 0.00497394754, difference 0" in shown
+    assert "... and 3 samples more (--limit 3)" in shown
+    assert shown.count(" 2.5718 ") == 2
+    beyond = run("tutorial.npy", "--box=-3,-3,2,2", "--size", 2, "--sampling-ratio", 2).stdout
+    assert beyond.count("out of range") == 4
+    assert "clamped" in run("tutorial.npy", "--box", "4,4,8,8", "--size", 1).stdout
+
+
+@pytest.mark.parametrize("columns", [40, 80, 150, 160])
+@pytest.mark.parametrize("scale", [1e-5, 1e37])
+@pytest.mark.parametrize("more", [[], ["--vs", "aligned"], ["--mode", "max"]])
+def test_small_and_large_values_fit_too(tmp_path, columns, scale, more):
+    np.save(tmp_path / "map.npy", (np.random.default_rng(1).standard_normal((1, 200, 272)) * scale).astype(np.float32))
+    box = ["--box", "264,195,271.9,201", "--size", 2, "--bin", "1,1"]
+    shown = run("map.npy", *box, *more, columns=columns, cwd=tmp_path).stdout
+    assert max(len(line.rstrip()) for line in shown.splitlines()) <= columns
+    assert "…" not in shown
+    assert shown.count("clamped") >= 1
+    assert shown.count("out of range") >= 3
+    if "max" in more:
+        assert "maximum of 12 samples, sample " in shown
+
+
+def test_an_image_without_features_beside_the_traced_one(tmp_path):
+    (tmp_path / "part.json").write_text('{"139": [[1, 1, 50, 50]], "nothere": [[0, 0, 4, 4]]}')
+    assert "align computes" in run(SAMPLES / "feats.h5", tmp_path / "part.json", "--roi", 0).stdout
+    assert "'nothere'" in run(SAMPLES / "feats.h5", tmp_path / "part.json", "--roi", 1, expect=3).stderr
+
+
+def test_a_box_outside_its_map_is_told():
+    note = run("tutorial.npy", "--box", "100,100,200,200", "--size", 2).stderr
+    assert "note: the box given lies wholly outside its map: is --spatial-scale right?" in note
+
+
+def test_an_ascii_terminal_and_a_closed_pipe(tmp_path):
+    np.savez(tmp_path / "maps.npz", **{"ünï": np.zeros((2, 8, 9), np.float32)})
+    environment = os.environ | {"PYTHONIOENCODING": "ascii", "COLUMNS": "80"}
+    command = [ROICLI, "trace", "maps.npz", "--box", "1,1,5,5"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True, env=environment)
+    assert "image \\xfcn\\xef" in done.stdout
+    script = f"{ROICLI} trace maps.npz --box 1,1,5,5 --sampling-ratio 90 --limit 2000 | true; exit ${{PIPESTATUS[0]}}"
+    assert subprocess.run(["bash", "-c", script], cwd=tmp_path, check=False).returncode == 141
+
+
+def test_json_carries_everything_the_table_shows():
+    answer = json.loads(run("feats.h5", "boxes.json", "--image", "139", "--roi", 1, "--json", "--vs", "no-aligned",
+                            "--aligned", "--spatial-scale", "1/16", "--channel", 2, "--bin", "1,3").stdout)  # fmt: skip
+    assert answer["image_id"] == "000000000139"
+    assert answer["roi"] == "annotation 1 (id 2) of boxes.json"
+    assert (answer["row"], answer["box_id"], answer["features"]) == (1, 2, "feats.h5")
+    np.testing.assert_allclose(answer["given_box"], [7.03, 167.76, 156.35, 262.63])
+    with h5py.File(SAMPLES / "feats.h5") as file:
+        feature_map = file["000000000139"][()]
+    for told, aligned in zip(answer["traces"], (True, False), strict=True):
+        trace = roicli.trace_bin(feature_map, answer["given_box"], 7, 1 / 16, aligned=aligned, bin=(1, 3), channel=2)
+        assert told["spec"]["aligned"] is aligned
+        assert told["result"] == trace.result
+        assert told["align_value"] == trace.engine_value
+        for name in ("y", "x", "rows", "columns", "weights", "values", "interpolated", "in_range", "clamped"):
+            assert told["samples"][name] == getattr(trace, name).tolist()
+        assert told["pooled"] == trace.pooled.tolist()
+        assert told["footprint"]["weights"] == trace.footprint()[2].tolist()
+        assert told["roi"] == list(trace.roi)
+
+
+def test_csv_holds_the_samples():
+    lines = list(csv.DictReader(io.StringIO(run("tutorial.npy", "tutorial.json", "--size", 2, "--csv").stdout)))
+    assert len(lines) == 6
+    assert np.float32(lines[0]["interpolated"]) == np.float32(0.024148501)
+    total = sum(float(line["interpolated"]) for line in lines)
+    assert total / 6 == pytest.approx(0.00497395, abs=5e-9)
+
+
+def test_json_without_numbers_for_what_json_lacks(tmp_path):
+    np.save(tmp_path / "map.npy", np.full((1, 3, 3), np.nan, np.float32))
+    answer = json.loads(run("map.npy", "--box", "0,0,2,2", "--size", 1, "--json", cwd=tmp_path).stdout)
+    assert answer["traces"][0]["result"] == "nan"
+
+
+def test_the_numbers_are_those_of_align(tmp_path):
+    settings = ["--size", "3x4", "--spatial-scale", "1/16", "--aligned", "--sampling-ratio", "2"]
+    inputs = [SAMPLES / "feats.h5", SAMPLES / "boxes.json"]
+    subprocess.run([ROICLI, "align", *inputs, "-o", "out.npy", "--quiet", *settings], cwd=tmp_path, check=True)
+    pooled = np.load(tmp_path / "out.npy")
+    for roi in range(len(pooled)):
+        answer = json.loads(run(*inputs, "--roi", roi, "--channel", 5, "--json", *settings).stdout)
+        np.testing.assert_array_equal(np.array(answer["traces"][0]["pooled"], np.float32), pooled[roi, 5])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "parts"),
+    [
+        (["feats.h5", "boxes.json", "--roi", 7], 2, ["boxes.json has 7 boxes, there is no RoI 7", "--roi 0 to 6"]),
+        (["feats.h5", "boxes.json", "--image", 139, "--roi", 3], 2, ["has 3 boxes, there is no RoI 3", "0 to 2"]),
+        (["feats.h5", "boxes.json", "--image", 7], 2, ["feats.h5 has no image '7'", "'000000000139'"]),
+        (["feats.h5", "boxes.json", "--bin", "7,0"], 2, ["bin 7,0 is not among 7 x 7", "0 to 6"]),
+        (["feats.h5", "boxes.json", "--channel", 8], 2, ["channel 8 is not among 8", "0 to 7"]),
+        (["feats.h5", "boxes.json", "--bin", "x"], 2, ["'x' is no bin"]),
+        (["feats.h5", "boxes.json", "--vs", "caffe"], 2, ["'caffe' is none of aligned"]),
+        (["feats.h5", "boxes.json", "--vs", "no-aligned"], 2, ["--vs names what is traced already"]),
+        (["feats.h5", "boxes.json", "--box", "1,2,3,4"], 2, ["two boxes to trace"]),
+        (["feats.h5"], 2, ["there is no box to trace", "Give a box file, or --box"]),
+        (["feats.h5", "--box", "1,2,3,4"], 2, ["holds 3 maps", "--image"]),
+        (["feats.h5", "--image", 139, "--box", "1,2,3"], 2, ["'1,2,3' are not four numbers"]),
+        (["feats.h5", "--image", 139, "--box", "1,2,3,nan"], 3, ["NaN, infinite"]),
+        (["tutorial.npy", "tutorial.json", "--json", "--csv"], 2, ["give one of them"]),
+        (["tutorial.npy", "tutorial.json", "--csv", "--bins"], 2, ["samples only"]),
+        (["tutorial.npy", "tutorial.json", "--point", "0"], 2, ["give --picture too"]),
+        (["tutorial.npy", "tutorial.json", "--picture", "out.gif", "--point", "0"], 2, ["is for a .png"]),
+        (["feats.h5", "--image", 139, "--box", "1,2,3,4", "--roi", "0"], 2, ["give one of them"]),
+        (["tutorial.npy", "tutorial.json", "--sampling-ratio", 1000], 2, ["traced (131,072)", "a smaller --sampling-"]),
+        (["tutorial.npy", "tutorial.json", "--overwrite"], 2, ["give --picture too"]),
+        (["tutorial.npy", "tutorial.json", "--json", "--limit", "5"], 2, ["give all samples"]),
+        (["tutorial.npy", "tutorial.json", "--picture", "no/out.png"], 3, ["folder"]),
+        (["tutorial.npy", "tutorial.json", "--picture", "out.txt"], 2, [".png", ".gif"]),
+        (["tutorial.npy", "tutorial.json", "--picture", "out.png", "--point", 99], 2, ["point 99", "0 to"]),
+    ],
+)
+def test_requests_that_cannot_be_met(arguments, code, parts):
+    done = run(*arguments, expect=code)
+    assert done.stdout == ""
+    for part in parts:
+        assert part in done.stderr
+
+
+def test_an_image_without_boxes(tmp_path):
+    (tmp_path / "one.json").write_text('{"139": [[0, 0, 100, 100]]}')
+    message = run(SAMPLES / "feats.h5", tmp_path / "one.json", "--image", 285, expect=2).stderr
+    assert "image '000000000285' of" in message
+    assert "has 0 boxes" in message
+
+
+def test_pictures(tmp_path):
+    for name in ("bin.png", "bin.gif"):
+        path = tmp_path / name
+        run("feats.h5", "boxes.json", "--spatial-scale", "1/16", "--picture", path, "--vs", "aligned")
+        assert path.stat().st_size > 1000
+        assert "exists" in run("feats.h5", "boxes.json", "--picture", path, expect=3).stderr
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["bin.gif", "bin.png"]
+
+
+def test_a_huge_file_is_read_at_one_map_only(tmp_path):
+    """50 GB, sparse: were more than one map read, this would take minutes and all memory."""
+    with h5py.File(tmp_path / "huge.h5", "w") as file:
+        layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+        layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+        space = h5py.h5s.create_simple((60_000, 64, 50, 68))
+        h5py.h5d.create(file.id, b"maps", h5py.h5t.NATIVE_FLOAT, space, dcpl=layout)
+        file["image_ids"] = np.arange(60_000)
+    assert (tmp_path / "huge.h5").stat().st_size > 50e9
+    script = f"ulimit -v 2000000; {ROICLI} trace huge.h5 --image 59999 --box 1,2,30,40 --size 2"
+    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "image 59999" in done.stdout
+
+
+def test_a_box_too_large_for_its_scale_is_named(tmp_path):
+    (tmp_path / "boxes.json").write_text("[[0, 0, 5, 5], [0, -9e8, 5, 9e8]]")
+    options = ["--roi", "1", "--spatial-scale", "50", "--bin", "0,0"]
+    done = run(SAMPLES / "tutorial.npy", "boxes.json", *options, cwd=tmp_path, expect=3)
+    assert "error: box 1 of boxes.json is [0.0, -900000000.0, 5.0, 900000000.0]: too large to sample" in done.stderr

@@ -1,0 +1,101 @@
+"""The plan: which units there are, in which order, who works them off, and within which memory."""
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from roicli.errors import UsageError
+from roicli.execution.plan import Costs, Strategy, make_plan
+
+MIB = 2**20
+
+
+def costs(maps, map_bytes=MIB, row=1000, work=1000):
+    return Costs(dict.fromkeys(maps, map_bytes), row, work)
+
+
+@given(
+    map_index=st.lists(st.integers(-1, 6), max_size=60),
+    batch_size=st.none() | st.integers(1, 9),
+    workers=st.integers(1, 5),
+    map_bytes=st.sampled_from([1, 5 * MIB, 90 * MIB]),
+    done=st.lists(st.tuples(st.integers(0, 60), st.integers(0, 9)), max_size=4),
+)
+@example(map_index=[0] * 9, batch_size=None, workers=1, map_bytes=1, done=[(3, 2)])  # in the middle of a map
+@example(map_index=[0] * 7 + [1] * 2 + [2] * 3, batch_size=5, workers=1, map_bytes=1, done=[])  # the end of a map
+def test_every_row_is_pooled_once(map_index, batch_size, workers, map_bytes, done):
+    map_index = np.array(map_index, dtype=np.intp)
+    used = set(map_index[map_index >= 0].tolist())
+    done = [(first, first + count) for first, count in done]
+    plan = make_plan(map_index, costs(used, map_bytes), workers=workers, batch_size=batch_size, done=done)
+    units = [unit for task in plan.tasks for unit in task]
+    pooled = [row for unit in units for row in plan.order[unit.first : unit.stop].tolist()]
+    before = {row for first, stop in done for row in plan.order[first:stop].tolist()}
+    assert sorted(pooled) == sorted(set(np.flatnonzero(map_index >= 0).tolist()) - before)
+    for unit in units:
+        rows = plan.order[unit.first : unit.stop]
+        maps = map_index[rows]
+        assert 1 <= len(rows) <= (batch_size or 10**9)
+        assert (np.diff(maps) >= 0).all(), "maps in file order"
+        assert ((np.diff(rows) > 0) | (np.diff(maps) > 0)).all(), "ascending rows of one map are written side by side"
+        whole = [row for row in np.flatnonzero(np.isin(map_index, maps[maps > maps[0]])).tolist() if row not in before]
+        assert set(whole) <= set(rows.tolist()), "of all maps but the first, all rows"
+        last = plan.order[map_index[plan.order] == maps[0]][-1]
+        assert not whole or last in rows or last in before, "of the first, the last ones"
+    assert [unit.first for unit in units] == sorted(unit.first for unit in units)
+    assert 1 <= plan.workers <= workers
+
+
+@pytest.mark.parametrize(
+    ("maps", "map_bytes", "workers", "expected"),
+    [
+        (1, MIB, 8, Strategy.SERIAL),  # a small job does not pay for a pool
+        (64, 14 * MIB, 1, Strategy.SERIAL),
+        (64, 14 * MIB, 2, Strategy.PROCESSES),
+        (1, 100 * MIB, 2, Strategy.PROCESSES),
+        (3, 100 * MIB, 2, Strategy.PROCESSES),
+        (1, 200 * MIB, 2, Strategy.THREADS),  # one huge map is shared
+        (3, 200 * MIB, 2, Strategy.THREADS),
+        (4, 200 * MIB, 2, Strategy.PROCESSES),  # each holds its own in any case
+    ],
+)
+def test_strategy(maps, map_bytes, workers, expected):
+    plan = make_plan(np.arange(maps), costs(range(maps), map_bytes), workers=workers)
+    assert plan.strategy == expected
+
+
+@pytest.mark.parametrize("map_bytes", [100 * MIB, 200 * MIB])
+def test_few_maps_are_cut_finely(map_bytes):
+    """So that no worker waits long for the last."""
+    plan = make_plan(np.zeros(1000, np.intp), costs([0], map_bytes), workers=2)
+    assert [unit.stop - unit.first for (unit,) in plan.tasks] == [125] * 8
+
+
+def test_no_rows():
+    plan = make_plan(np.empty(0, np.intp), costs([]), workers=4)
+    assert plan.tasks == ()
+    assert plan.workers == 1
+
+
+def test_tasks_move_some_bytes_each():
+    plan = make_plan(np.arange(100), costs(range(100), 10 * MIB), workers=2)
+    assert {sum(unit.stop - unit.first for unit in task) for task in plan.tasks} == {4}
+
+
+def test_less_memory_means_smaller_batches_then_fewer_workers():
+    many = np.repeat(np.arange(8), 100)
+    price = costs(range(8), 50 * MIB, row=MIB)
+    plan = make_plan(many, price, workers=4, max_memory=2000 * MIB)
+    assert (plan.strategy, plan.workers) == (Strategy.PROCESSES, 4)
+    tight = make_plan(many, price, workers=4, max_memory=660 * MIB)
+    assert tight.workers == 4
+    assert max(unit.stop - unit.first for task in tight.tasks for unit in task) == 2
+    tighter = make_plan(many, price, workers=4, max_memory=400 * MIB)
+    assert tighter.workers == 2
+    assert make_plan(many, price, workers=4, max_memory=150 * MIB).strategy == Strategy.SERIAL
+    with pytest.raises(
+        UsageError, match="100 MiB are not enough: one worker and one row at a time need 141 MiB"
+    ) as caught:
+        make_plan(many, price, workers=4, max_memory=100 * MIB)
+    assert caught.value.hint == "Give --max-memory 142MiB or more."

@@ -1,0 +1,256 @@
+"""`roicli info` on what runs leave beside an output: how far it is, who writes it, and what to do about it."""
+
+import json
+import os
+from pathlib import Path
+
+import crash
+import numpy as np
+import pytest
+from driving import Silent, interrupt, kill_while_publishing, lines_of, run, write_journal
+
+from roicli.errors import RoicliError
+from roicli.jobs.align import AlignJob, align
+from roicli.jobs.info import info
+from roicli.jobs.shards import Shard
+from roicli.resume.journal import journal_path
+from roicli.resume.lock import Claim
+from roicli.spec import PoolSpec
+
+BOXES = 1500
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The inputs of a job of about ten tasks, in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    crash.make_inputs(tmp_path, BOXES)
+    return tmp_path
+
+
+def make_job(output, **settings):
+    spec = PoolSpec((64, 60), reduce="mean")
+    return AlignJob("feats.h5", Path("boxes.npy"), spec, output=Path(output), batch_size=10, **settings)
+
+
+def rows_done(notes):
+    """How many rows a torn job says are done."""
+    return int(notes[0].split(" ")[0].replace(",", ""))
+
+
+def told(folder, name):
+    return json.loads(run(folder, "info", name, "--json").stdout)["unfinished"]
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".h5"])
+def test_an_interrupted_output(folder, monkeypatch, suffix):
+    """Asked for by its own name, or by that of any file beside it."""
+    output = f"out{suffix}"
+    done = rows_done(interrupt(monkeypatch, make_job(output, shard=Shard(1, 2)), 2))
+    rows_of_part = align(make_job("whole.h5", shard=Shard(1, 2)), Silent()).boxes
+    rows = f".out{suffix}.{'rows.' * (suffix == '.npz')}partial"
+    for name in (output, f".out{suffix}.journal", rows):
+        found = told(folder, name)
+        assert (found["output"], found["exists"]) == (output, False)
+        assert (found["rows_done"], found["rows"], found["writers"]) == (done, rows_of_part, [])
+        assert found["files"] == sorted([rows, f".out{suffix}.journal"])
+        assert (found["job"]["output_width"], found["job"]["shard"]) == (60, "1/2")
+        assert found["state"] == f"{done} of {rows_of_part} rows are done"
+        shown = " ".join(run(folder, "info", name, env={"COLUMNS": "80"}).stdout.split())
+        assert f"{done} of {rows_of_part} rows are done" in shown
+        assert "the same command with --resume to go on, or with --overwrite alone to begin anew" in shown
+        assert "shard 1/2" in shown
+        assert "not there yet" in shown
+        assert "…" not in shown
+    align(make_job(output, shard=Shard(1, 2), resume=True), Silent())
+    assert info(output).unfinished is None
+
+
+def test_a_pipe_in_the_place_of_a_journal(folder):
+    os.mkfifo(folder / ".out.npy.journal")
+    message = f"{folder}/.out.npy.journal is no regular file, but a journal would lie there"
+    assert told(folder, "out.npy")["state"] == message
+    assert (
+        message.removesuffix(", but a journal would lie there")
+        in run(folder, "align", "feats.h5", "boxes.npy", "-o", "out.npy", expect=3).stderr
+    )
+
+
+def test_what_is_advised_is_what_align_takes(folder, monkeypatch):
+    """An output of an earlier run is there too."""
+    align(make_job("out.npy"), Silent())
+    done = rows_done(interrupt(monkeypatch, make_job("out.npy", overwrite=True), 2))
+    found = info("out.npy")
+    assert found.arrays.kinds[0].kind.shape == (BOXES, 8)
+    assert found.unfinished.state == f"{done} of 1,500 rows are done of what will replace this file"
+    assert "with --resume --overwrite to go on" in found.unfinished.remedy
+    with pytest.raises(RoicliError, match="of what will replace it\nGive --overwrite with --resume to go on"):
+        align(make_job("out.npy", resume=True), Silent())
+    assert align(make_job("out.npy", resume=True, overwrite=True), Silent()).resumed == done
+
+
+def test_nothing_to_go_on_with(folder):
+    journal_path(Path("out.npy")).write_text("")
+    found = told(folder, "out.npy")
+    assert (found["rows_done"], found["rows"], found["job"]) == (None, None, {})
+    assert found["remedy"] == "Give the same command, which begins anew."
+    align(make_job("out.npy"), Silent())
+    assert info("out.npy").unfinished is None
+    Path(".out.npy.partial").touch()
+    assert info("out.npy").unfinished.remedy == "Give the same command with --overwrite, which begins anew."
+    align(make_job("out.npy", overwrite=True), Silent())
+    assert info("out.npy").unfinished is None
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz"])
+def test_an_output_whose_run_had_only_to_clean_up(folder, monkeypatch, suffix):
+    """The rows of an .npz are not in the file that is moved, and wait beside it until it is there."""
+    output, complete = f"out{suffix}", "all 1,500 rows are done, and the output is in its place"
+    kill_while_publishing(monkeypatch, make_job(output), 1)
+    if suffix == ".npz":
+        assert info(output).unfinished.state == complete
+        assert told(folder, f".{output}.rows.partial")["remedy"] == (
+            "Give the same command with --resume, which removes the rows beside it: they are in the output."
+        )
+    align(make_job(output, resume=True), Silent())
+    assert info(output).unfinished is None
+    found = told(folder, f".{output}.journal")
+    assert (found["rows_done"], found["rows"], found["exists"]) == (BOXES, BOXES, True)
+    assert found["state"] == complete
+    assert found["remedy"] == "Keep it: by it, the same command with --resume finds that all is done."
+
+
+def test_a_journal_that_cannot_be_read(folder):
+    write_journal(journal_path(Path("out.npy")), '{"format": "roicli journal 99"}')
+    found = told(folder, "out.npy")
+    assert "out.npy.journal is damaged, of another output, or not of this version of roicli" in found["state"]
+    assert found["remedy"] == "Give --overwrite without --resume to begin anew."
+
+
+def test_who_writes_it(folder):
+    """This process does, and then not any more; a process of that number that started at another time does not."""
+    claim = Claim(Path("out.npy"))
+    claim.take()
+    [name] = [path.name for path in folder.glob(".*.claim")]
+    process = int(name.split("-")[1])
+    for asked in ("out.npy", name):
+        found = told(folder, asked)
+        [writer] = found["writers"]
+        assert (writer["process"], writer["alive"]) == (process, True)
+        assert found["remedy"] == "Wait for it."
+        shown = run(folder, "info", asked).stdout
+        assert f"process {process} of {writer['host']}" in shown
+        assert "which has ended" not in shown
+    claim.release()
+    with pytest.raises(RoicliError, match="does not exist"):
+        info("out.npy")
+    machine, pid, start = name.removesuffix(".claim").rsplit(".", 1)[1].split("-")
+    if int(start):  # a system that tells when a process started
+        (folder / f".out.npy.{machine}-{pid}-{int(start) + 1}.claim").write_text("here")
+        [writer] = told(folder, "out.npy")["writers"]
+        assert (writer["host"], writer["alive"]) == ("here", False)
+    (folder / ".out.npy.0123456789abcdef-1-1.claim").write_text("elsewhere")  # touched just now
+    assert told(folder, "out.npy")["writers"][0] == {"process": 1, "host": "elsewhere", "alive": True}
+
+
+def test_what_a_dead_run_left_beside_a_complete_output_is_no_matter(folder):
+    align(make_job("out.npy"), Silent())
+    claim = folder / ".out.npy.0123456789abcdef-1-1.claim"
+    claim.write_text("elsewhere")
+    os.utime(claim, (0, 0))
+    assert info("out.npy").unfinished is None
+    found = told(folder, claim.name)
+    assert (found["exists"], found["state"]) == (True, "nothing: a run that has ended left this")
+
+
+def test_a_table_in_the_making(folder):
+    (folder / ".rows.csv.partial").write_text("row,image_id\n")
+    assert told(folder, ".rows.csv.partial")["state"] == "a table that appears with its output"
+    (folder / ".out.npy.skipped.csv.partial").write_text("")
+    assert told(folder, ".out.npy.skipped.csv.partial")["output"] == "out.npy"
+
+
+def test_the_record_of_a_part(folder):
+    rows = align(make_job("part.npy", shard=Shard(2, 2)), Silent()).boxes
+    found = json.loads(run(folder, "info", "part.npy.shard.json", "--json").stdout)
+    assert found["side"] == {"kind": "part", "output": "part.npy", "output_exists": True, "rows": rows, "fates": {}}
+    assert found["parameters"]["shard"] == "2/2"
+    assert f"record of           {rows} rows in part.npy" in run(folder, "info", "part.npy.shard.json").stdout
+    (folder / "part.npy").unlink()
+    assert f"{rows} rows in part.npy, which is not there" in run(folder, "info", "part.npy.shard.json").stdout
+    for damaged in ("[]", "{}", "null", '"x"', '{"parameters": {}}'):
+        (folder / "part.npy.shard.json").write_text(damaged)
+        refused = run(folder, "info", "part.npy.shard.json", expect=3).stderr
+        assert refused.startswith("error: part.npy.shard.json is not as roicli writes it\nhint: ")
+
+
+def test_the_list_of_boxes_that_are_not_pooled(folder):
+    boxes = np.load("boxes.npy")
+    boxes[3, 1], boxes[[4, 5], 3:] = np.nan, -1
+    np.save("boxes.npy", boxes)
+    align(make_job("out.h5", bad_boxes="skip"), Silent())
+    found = info("out.h5.skipped.csv").side
+    assert (found.kind, found.output, found.output_exists, found.rows) == ("skipped", "out.h5", True, 3)
+    assert found.fates == {"skipped": {"inverted": 2, "not finite": 1}}
+    shown = run(folder, "info", "out.h5.skipped.csv").stdout
+    assert "3 boxes not pooled into out.h5" in shown
+    assert "left out  2 inverted, 1 not finite" in shown
+
+
+def test_an_index(folder):
+    align(make_job("out.npy", index=Path("rows.csv")), Silent())
+    found = info("rows.csv")
+    assert (found.side.kind, found.side.rows, found.boxes.images) == ("index", BOXES, 60)
+    assert "an output with 1,500 rows, a line each" in run(folder, "info", "rows.csv").stdout
+
+
+@pytest.mark.parametrize("name", [".hidden.partial", ".notes.txt.partial", ".journal", ".x.npy.z-1-1.claim"])
+def test_hidden_files_of_others_are_none_of_ours(folder, name):
+    (folder / name).write_text("mine")
+    with pytest.raises(RoicliError, match="of no kind that is known"):
+        info(name)
+
+
+def test_nothing_is_written(folder, monkeypatch):
+    interrupt(monkeypatch, make_job("out.npz"))
+    before = {path: path.stat() for path in folder.iterdir()}
+    run(folder, "info", "out.npz")
+    assert {path: path.stat() for path in folder.iterdir()}.keys() == before.keys()
+    assert all(path.stat().st_mtime_ns == then.st_mtime_ns for path, then in before.items())
+
+
+def test_damaged_files_are_one_message(folder):
+    header = "box_file_row,image_id,x1,y1,x2,y2,reason,fate\n"
+    (folder / "a.npy.skipped.csv").write_text(f"{header}0,{'a' * 200_000},0,0,0,0,inverted,skipped\n")
+    (folder / "b.npy.skipped.csv").write_text(f"{header}0,a,0,0,0,0\n")
+    (folder / "c.npy.shard.json").write_text('{"parameters": 5, "output_rows": []}')
+    (folder / "d.npy.shard.json").write_text('{"parameters": {}, "output_rows": [[0, NaN]]}')
+    assert "a.npy.skipped.csv cannot be read: field larger" in run(folder, "info", "a.npy.skipped.csv", expect=3).stderr
+    assert "1 box not pooled" in run(folder, "info", "b.npy.skipped.csv").stdout
+    for name in ("c.npy.shard.json", "d.npy.shard.json"):
+        assert f"error: {name} " in run(folder, "info", name, expect=3).stderr
+
+
+def test_a_link_to_an_output_that_is_not_there_yet(folder, monkeypatch):
+    interrupt(monkeypatch, make_job("out.npy"))
+    Path("link.npy").symlink_to("out.npy")
+    assert info("link.npy").unfinished.rows == BOXES
+
+
+def test_a_pipe_that_is_called_a_claim_is_not_waited_for(folder):
+    os.mkfifo(".out.npy.0123456789abcdef-1-1.claim")
+    [writer] = told(folder, "out.npy")["writers"]
+    assert writer == {"process": 1, "host": "an unknown host", "alive": False}
+
+
+def test_terminals_are_not_obeyed(folder, monkeypatch):
+    """Whatever names, ids and settings hold."""
+    interrupt(monkeypatch, make_job("out.npy"))
+    journal = journal_path(Path("out.npy"))
+    write_journal(journal, *(line.replace('"roi_align"', '"\\u001b[31m"') for line in lines_of(journal)))
+    np.savez("maps.npz", **{"a\x1b[2J": np.zeros((3, 9, 9), np.float32)})
+    Path("b\x1b[2J.json").write_text(json.dumps({"a\x1b[2J": [[0, 0, 5, 5]]}))
+    for command in (["info", "out.npy"], ["info", "maps.npz"], ["check", "maps.npz", "b\x1b[2J.json"]):
+        done = run(folder, *command)
+        assert "\x1b" not in done.stdout + done.stderr
+        assert "\\x1b[" in done.stdout
