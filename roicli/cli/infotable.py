@@ -8,6 +8,7 @@ from rich import box
 from rich.table import Table
 
 from roicli.cli.console import Console
+from roicli.cli.flags import as_flags
 from roicli.cli.plain import plain
 from roicli.cli.render import count
 from roicli.jobs.info import BoxesInfo, FileInfo, MapsInfo
@@ -61,7 +62,7 @@ def _unfinished(info: FileInfo) -> Iterator[tuple[str, str]]:
         of = f"process {writer.process} of {writer.host}"
         yield "  written by", of if writer.alive else f"{of}, which has ended"
     if found.remedy:
-        yield "  what to do", found.remedy
+        yield "  what to do", as_flags(found.remedy)
     yield "  beside it", ", ".join(found.files)
     yield from _parameters(found.job, "its job")
 

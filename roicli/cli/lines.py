@@ -10,6 +10,7 @@ from typing import TextIO
 
 import click
 
+from roicli.cli.flags import as_flags
 from roicli.cli.plain import plain
 
 # Characters of a message: more than any that is meant to be read.
@@ -18,15 +19,23 @@ _LONGEST = 4000
 ENDLESS = 1_000_000
 
 
+# Words that begin a message, and their colours on a terminal.
+_COLORS = {"error:": "red", "warning:": "yellow"}
+
+
 def say(message: str) -> None:
-    """Print a message on stderr."""
-    click.echo(fitted(message), err=True)
+    """Print a message on stderr, its parameters as flags."""
+    text = fitted(as_flags(message))
+    kind, space, rest = text.partition(" ")
+    if kind in _COLORS and "NO_COLOR" not in os.environ:  # click leaves the colours out where nobody sees them
+        text = click.style(kind, fg=_COLORS[kind], bold=True) + space + rest
+    click.echo(text, err=True)
 
 
 def fitted(message: str) -> str:
     """Return a message as stderr takes it: without control characters, and broken between words on a terminal.
 
-    An id or a name may be of any length, and is quoted: of a very long message, the middle is left out.
+    An id or a name may have any length. A very long message loses its middle.
     """
     text = plain(message if len(message) <= _LONGEST else f"{message[: _LONGEST // 2]} ... {message[-_LONGEST // 2 :]}")
     return broken(text, line_width(sys.stderr)) if sys.stderr is not None and sys.stderr.isatty() else text
