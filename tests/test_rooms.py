@@ -20,6 +20,7 @@ MAY_IMPORT = {
     "__init__": {"errors", "pooling"},
     "__main__": {"cli", "execution"},
     "errors": set(),
+    "words": set(),
     "files": {"errors", "imageids"},
     "spec": BOTTOM,
     "regions": BOTTOM,
