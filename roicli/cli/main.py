@@ -27,7 +27,6 @@ _COMMANDS = {
     "info": "Describe a file of feature maps, boxes or pooled features.",
     "merge": "Join the parts of a job that was shared out.",
     "trace": "Explain one bin of one RoI, sample by sample.",
-    "bench": "Time roicli on this machine, beside what else is installed.",
 }
 _HINTS = dict.fromkeys((errno.EACCES, errno.EPERM), "Check its permissions, and those of its folder.") | {
     errno.EMFILE: "Raise the limit of open files (ulimit -n).",

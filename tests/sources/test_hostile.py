@@ -16,9 +16,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from bench import launch
 from click.testing import CliRunner
 
-from roicli.bench import launch
 from roicli.cli.main import main
 from roicli.errors import FeatureError
 from roicli.sources import open_source
