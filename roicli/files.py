@@ -143,6 +143,32 @@ def wrong_content(path: Path, expected: str) -> FileError:
     return FileError(f"{path} is not {expected}: {described}", "Rename it to its true format, or write it anew.")
 
 
+class Stamp(NamedTuple):
+    """State of a file: it differs once anybody writes to the file or puts another in its place.
+
+    Attributes
+    ----------
+    device, inode : int
+        Which file it is.
+    size : int
+        In bytes.
+    modified, changed : int
+        Times of its content and of its inode, in nanoseconds.
+    """
+
+    device: int
+    inode: int
+    size: int
+    modified: int
+    changed: int
+
+    @classmethod
+    def of(cls, file: int | str | Path) -> Stamp:
+        """Return the state of an open descriptor, or of the file that now has a name."""
+        status = os.stat(file)  # noqa: PTH116 -- Path.stat takes no descriptor
+        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
 class StoredArray(NamedTuple):
     """An array that lies in a file byte for byte.
 

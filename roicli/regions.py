@@ -1,16 +1,21 @@
-"""Boxes: the table that every box file becomes, and the formats its four numbers may come in.
+"""Regions of images: what every box file becomes, and the formats that four numbers may come in.
 
-A box is four numbers in image pixels. Inside roicli it is always xyxy: (x1, y1) the upper left and (x2, y2) the lower
-right corner, x first. Nothing here reads files; see `boxfiles`.
+Inside roicli a box is always xyxy in image pixels: (x1, y1) the upper left and (x2, y2) the lower right corner, x
+before y. Nothing here reads files; `boxfiles` does.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from roicli.files import Stamp
+from roicli.words import listing
 
 
 class BoxFormat(StrEnum):
@@ -22,7 +27,7 @@ class BoxFormat(StrEnum):
 
 
 def to_xyxy(boxes: NDArray[np.float64], box_format: BoxFormat) -> NDArray[np.float64]:
-    """Corners of boxes given in any `BoxFormat`.
+    """Return the corners of boxes given in any `BoxFormat`.
 
     Parameters
     ----------
@@ -64,62 +69,139 @@ def from_xyxy(boxes: NDArray[np.float64], box_format: BoxFormat) -> NDArray[np.f
     return np.concatenate([start if box_format is BoxFormat.XYWH else start + size / 2, size], axis=1)
 
 
-@dataclass(frozen=True)
-class BoxTable:
-    """The boxes of one file, in the order of the file; row i of the output is box i of this table.
+class Names:
+    """A column of text: an index into distinct names.
+
+    A long name takes its length once, however many rows there are. An array of fixed-width strings would take the
+    longest name times the rows.
+
+    Parameters
+    ----------
+    index : (K,) int64
+        The name of each row.
+    names : tuple of str
+        The distinct names.
+
+    Examples
+    --------
+    >>> column = Names(np.array([1, 0, 1]), ("a", "b"))
+    >>> column.tolist(), column[np.array([0, 2])].tolist(), len(column)
+    (['b', 'a', 'b'], ['b', 'b'], 3)
+    """
+
+    def __init__(self, index: NDArray[np.int64], names: tuple[str, ...]) -> None:
+        self.index = index
+        self.names = names
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, rows: slice | NDArray[Any]) -> Names:
+        return Names(self.index[rows], self.names)
+
+    def tolist(self) -> list[str]:
+        """Return the name of each row."""
+        return [self.names[number] for number in self.index.tolist()]
+
+    def tobytes(self) -> bytes:
+        """Return bytes that differ if any name does, for checksums."""
+        return b"\0".join(name.encode("utf-8", "surrogatepass") for name in self.tolist())
+
+
+Column = NDArray[Any] | Names
+"""One value a region: numbers, or text."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Regions:
+    """The regions of one file, in the order of the file; row i of the output is region i.
 
     Attributes
     ----------
     boxes : (K, 4) float64
-        xyxy, in image pixels (or 0..1 of the image, if the user says `--normalized`).
+        xyxy, in image pixels (or in 0..1 of the image, if the user says so).
+    given : (K, 4) float64
+        The four numbers as the file has them.
+    box_format : BoxFormat
+        What the numbers of `given` mean.
+    rows : (K,) int64
+        Where each region stands in its file, as a message says it: see `row_word`.
+    source : str
+        Name of the file, for messages.
+    row_word : str
+        What `rows` counts: "line" (from 1) for CSV and JSON Lines, "box" (from 0) for lists and arrays,
+        "annotation" (from 0) for COCO.
     image_index : (K,) int64 or None
-        Which image each box belongs to: an index into `image_ids`, or, where `image_ids` is None, the batch index,
-        that is the position of the map in the feature source. None if the file names no image at all.
+        The image of each region: an index into `image_ids`. If `image_ids` is None it is the batch index, the
+        position of the map in the feature source. None if the file does not name images.
     image_ids : tuple of str, or None
         The distinct image ids of the file, in order of first appearance.
     aliases : tuple of str, or None
         A second name for each of `image_ids`: the file name that a COCO dataset gives its image.
-    rows : (K,) int64
-        Where each box stands in its file, as an error message should say it: see `row_word`.
-    row_word : str
-        What `rows` counts: "line" (from 1) for CSV and JSON Lines, "box" (from 0) for lists and arrays,
-        "annotation" (from 0) for COCO.
-    box_ids : (K,) int64 or str, or None
-        The file's own id of each box (COCO annotation ids).
-    source : str
-        Name of the file, for messages.
-    box_format : BoxFormat
-        What the four numbers of the file were taken as.
+    image_sizes : (len(image_ids), 2) float64, or None
+        Height and width of each image in pixels, NaN where the file does not say.
+    columns : mapping of str to (K,) column
+        What else the file says of each region: "box_id", "score", "label", "angle".
+    absent : (K,) bool, or None
+        Regions that have no box in the file (null, an empty list, empty cells); their numbers are NaN.
+    layout : str
+        The layout that was recognized, in words: "COCO dataset".
+    notes : tuple of str
+        One sentence for everything that was assumed rather than read.
+    stamp : Stamp, optional
+        State of the file before its first byte was read.
     """
 
     boxes: NDArray[np.float64]
-    image_index: NDArray[np.int64] | None
-    image_ids: tuple[str, ...] | None
+    given: NDArray[np.float64]
     rows: NDArray[np.int64]
     source: str
     row_word: str = "box"
-    aliases: tuple[str, ...] | None = None
-    box_ids: NDArray[np.generic] | None = None
     box_format: BoxFormat = BoxFormat.XYXY
+    image_index: NDArray[np.int64] | None = None
+    image_ids: tuple[str, ...] | None = None
+    aliases: tuple[str, ...] | None = None
+    image_sizes: NDArray[np.float64] | None = None
+    columns: Mapping[str, Column] = field(default_factory=dict)
+    absent: NDArray[np.bool_] | None = None
+    layout: str = ""
+    notes: tuple[str, ...] = ()
+    stamp: Stamp | None = None
+
+    def __post_init__(self) -> None:
+        columns = {"rows": self.rows, "image_index": self.image_index, "absent": self.absent, **self.columns}
+        for name, column in columns.items():
+            if column is not None and len(column) != len(self.boxes):
+                raise ValueError(f"{name} has {len(column)} values for {len(self.boxes)} boxes")
+        if not self.boxes.shape == self.given.shape == (len(self.boxes), 4):
+            raise ValueError(f"boxes and given must be (K, 4), got {self.boxes.shape} and {self.given.shape}")
 
     def __len__(self) -> int:
         return len(self.boxes)
 
-    def take(self, index: NDArray[np.intp]) -> BoxTable:
-        """Return the table of the boxes at `index`, in that order; the image ids stay as they are."""
+    @property
+    def box_ids(self) -> Column | None:
+        """The file's own id of each region, such as a COCO annotation id."""
+        return self.columns.get("box_id")
+
+    def take(self, index: NDArray[np.intp]) -> Regions:
+        """Return the regions at `index`, in that order; the image ids stay as they are."""
+        boxes = self.boxes[index]
         return replace(
             self,
-            boxes=self.boxes[index],
-            image_index=None if self.image_index is None else self.image_index[index],
+            boxes=boxes,
+            given=boxes if self.given is self.boxes else self.given[index],
             rows=self.rows[index],
-            box_ids=None if self.box_ids is None else self.box_ids[index],
+            image_index=None if self.image_index is None else self.image_index[index],
+            columns={name: column[index] for name, column in self.columns.items()},
+            absent=None if self.absent is None else self.absent[index],
         )
 
     def where(self, index: NDArray[np.intp], limit: int = 5) -> str:
-        """Return the rows at `index` in words for a message, the first `limit` of them: ``"lines 2, 7 and 9 more"``."""
-        shown = ", ".join(str(row) for row in self.rows[index[:limit]])
-        more = f" and {len(index) - limit} more" if len(index) > limit else ""
+        """Return the rows at `index` in words, the first `limit` of them: ``"lines 2, 7 and 9 more"``."""
         plural = "" if len(index) == 1 else "es" if self.row_word.endswith("x") else "s"
+        shown = listing(self.rows[index[:limit]].tolist())
+        more = f" and {len(index) - limit:,} more" if len(index) > limit else ""
         return f"{self.row_word}{plural} {shown}{more}"
 
 

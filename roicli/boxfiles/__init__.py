@@ -1,4 +1,4 @@
-"""Box files: JSON, JSON Lines, CSV and .npy in, one `BoxTable` out.
+"""Box files: JSON, JSON Lines, CSV and .npy in, one `Regions` out.
 
 One file a format; each knows its own layouts and hands its boxes to `table`, which knows none.
 """
@@ -14,7 +14,7 @@ from roicli.boxfiles.jsonboxes import read_json, read_json_lines
 from roicli.boxfiles.lines import LONGEST_LINE
 from roicli.boxfiles.npyboxes import read_npy
 from roicli.errors import BoxError, FileError, RoicliError
-from roicli.regions import BoxFormat, BoxTable
+from roicli.regions import BoxFormat, Regions
 
 __all__ = ["READERS", "read_boxes"]
 
@@ -28,7 +28,7 @@ READERS = {
 }
 
 
-def read_boxes(path: Path, box_format: BoxFormat | None = None) -> tuple[BoxTable, tuple[str, ...]]:
+def read_boxes(path: Path, box_format: BoxFormat | None = None) -> tuple[Regions, tuple[str, ...]]:
     """Read the boxes of one file, whatever its format.
 
     Parameters
@@ -41,7 +41,7 @@ def read_boxes(path: Path, box_format: BoxFormat | None = None) -> tuple[BoxTabl
 
     Returns
     -------
-    table : BoxTable
+    table : Regions
         Row i is box i of the file. Values are not judged: NaN, infinite and inverted boxes are left in.
     notes : tuple of str
         One sentence for everything that was assumed rather than read.

@@ -12,7 +12,7 @@ from typing import NamedTuple, TextIO
 from roicli.boxfiles.lines import LONGEST_LINE, check_line
 from roicli.boxfiles.table import TableBuilder
 from roicli.errors import BoxError
-from roicli.regions import BoxFormat, BoxTable
+from roicli.regions import BoxFormat, Regions
 
 # Names are written here as `_plain` leaves them. The first set that is complete is taken, so a width and a height
 # beside xmin, ymin, xmax and ymax are left alone: they are the size of the image. So are those beside bbox_x, bbox_y,
@@ -59,7 +59,7 @@ class _Columns(NamedTuple):
     box_id: int | None
 
 
-def read_csv(path: Path, box_format: BoxFormat | None) -> tuple[BoxTable, tuple[str, ...]]:
+def read_csv(path: Path, box_format: BoxFormat | None) -> tuple[Regions, tuple[str, ...]]:
     """Read a table separated by commas, semicolons or tabs; see `read_boxes`."""
     builder = TableBuilder(str(path), "line")
     with path.open(encoding="utf-8-sig", newline="") as file:

@@ -22,7 +22,7 @@ from roicli.boxfiles.keys import MEMBERS, Key, check_members, may_repeat
 from roicli.boxfiles.lines import LONGEST_LINE, check_line
 from roicli.boxfiles.table import Name, TableBuilder, assumed_xyxy, name_of
 from roicli.errors import BoxError
-from roicli.regions import BoxFormat, BoxTable
+from roicli.regions import BoxFormat, Regions
 
 Four = tuple[float, float, float, float]
 FourOrFive = Annotated[list[float], Meta(min_length=4, max_length=5)]
@@ -61,7 +61,7 @@ _BOM = b"\xef\xbb\xbf"
 _NOT_BLANK = re.compile(rb"\S")
 
 
-def read_json(path: Path, box_format: BoxFormat | None) -> tuple[BoxTable, tuple[str, ...]]:
+def read_json(path: Path, box_format: BoxFormat | None) -> tuple[Regions, tuple[str, ...]]:
     """Read one JSON document, or JSON Lines under the wrong name; see `read_boxes`."""
     with path.open("rb") as file:
         data = mmap(file.fileno(), 0, access=ACCESS_READ) if path.stat().st_size else b""
@@ -89,7 +89,7 @@ def read_json(path: Path, box_format: BoxFormat | None) -> tuple[BoxTable, tuple
     return _read_dataset(path, dataset.annotations, dataset.images or [], box_format, doubtful=doubtful)
 
 
-def read_json_lines(path: Path, box_format: BoxFormat | None) -> tuple[BoxTable, tuple[str, ...]]:
+def read_json_lines(path: Path, box_format: BoxFormat | None) -> tuple[Regions, tuple[str, ...]]:
     """Read one box a line; see `read_boxes`."""
     with path.open("rb") as file:
         lines = enumerate(iter(partial(file.readline, LONGEST_LINE), b""), 1)
@@ -120,7 +120,7 @@ def _is_lines(data: mmap | bytes) -> bool:
 
 def _read_items(
     path: Path, items: Iterable[tuple[int, Raw, bool]], row_word: str, box_format: BoxFormat | None
-) -> tuple[BoxTable, tuple[str, ...]]:
+) -> tuple[Regions, tuple[str, ...]]:
     builder = TableBuilder(str(path), row_word)
     for row, raw, doubtful in items:
         where = f"{path}, {row_word} {row}"
@@ -140,7 +140,7 @@ def _read_items(
 
 def _read_dataset(
     path: Path, annotations: list[Raw], images: list[Image], box_format: BoxFormat | None, *, doubtful: bool
-) -> tuple[BoxTable, tuple[str, ...]]:
+) -> tuple[Regions, tuple[str, ...]]:
     builder = TableBuilder(str(path), "annotation")
     for row, raw in enumerate(annotations):
         where = f"{path}, annotation {row}"
@@ -161,7 +161,7 @@ def _read_dataset(
 
 def _read_by_image(
     path: Path, boxes_of: dict[Key, Raw], box_format: BoxFormat | None
-) -> tuple[BoxTable, tuple[str, ...]]:
+) -> tuple[Regions, tuple[str, ...]]:
     builder = TableBuilder(str(path), "box")
     seen = set()
     for key, raw in boxes_of.items():

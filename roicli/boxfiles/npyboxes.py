@@ -11,9 +11,9 @@ from typing import IO
 import numpy as np
 from numpy.lib import format as npy
 
-from roicli.boxfiles.table import FOUR_NUMBERS, assumed_xyxy, table_of
+from roicli.boxfiles.table import FOUR_NUMBERS, assumed_xyxy, regions_of
 from roicli.errors import BoxError, FileError
-from roicli.regions import BoxFormat, BoxTable
+from roicli.regions import BoxFormat, Regions
 
 # Version 3 differs from 2 in the names of fields only, and records are not boxes.
 _READ_HEADER = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
@@ -22,7 +22,7 @@ _READ_HEADER = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header
 _LONGEST_HEADER = 1 << 16
 
 
-def read_npy(path: Path, box_format: BoxFormat | None) -> tuple[BoxTable, tuple[str, ...]]:
+def read_npy(path: Path, box_format: BoxFormat | None) -> tuple[Regions, tuple[str, ...]]:
     """Read a (K, 4) or (K, 5) array of real numbers; see `read_boxes`."""
     with path.open("rb") as file:
         shape, fortran_order, dtype, start = _header(path, file)
@@ -41,9 +41,9 @@ def read_npy(path: Path, box_format: BoxFormat | None) -> tuple[BoxTable, tuple[
     # What float64 cannot hold becomes infinite or NaN, and such boxes are listed by row later on.
     with np.errstate(over="ignore", invalid="ignore"):
         numbers = values.reshape(shape, order="F" if fortran_order else "C").astype(np.float64, copy=False)
-    table = BoxTable(boxes=numbers, image_index=None, image_ids=None, rows=np.arange(len(numbers)), source=str(path))
     notes = (assumed_xyxy(str(path)),) if box_format is None and len(numbers) else ()
-    return table_of(numbers, table, box_format or BoxFormat.XYXY), notes
+    table = regions_of(numbers, box_format or BoxFormat.XYXY, rows=np.arange(len(numbers)), source=str(path))
+    return table, notes
 
 
 def _header(path: Path, file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[np.generic], int]:

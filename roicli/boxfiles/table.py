@@ -1,4 +1,4 @@
-"""From numbers, names and rows, as any format finds them, to a `BoxTable`."""
+"""From numbers, names and rows, as any format finds them, to `Regions`."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from array import array
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from roicli.errors import BoxError
-from roicli.regions import BoxFormat, BoxTable, to_xyxy
+from roicli.regions import BoxFormat, Column, Names, Regions, to_xyxy
 
 Name = int | float | str
 """An image id or a box id, as files write it."""
@@ -34,30 +35,31 @@ def name_of(value: Name) -> str:
 
 # NaN and infinite boxes are listed by row later on; until then they are ordinary numbers.
 @np.errstate(over="ignore", invalid="ignore")
-def table_of(numbers: NDArray[np.float64], table: BoxTable, box_format: BoxFormat) -> BoxTable:
-    """Put numbers as they stand in a file into a table.
+def regions_of(numbers: NDArray[np.float64], box_format: BoxFormat, **known: Any) -> Regions:
+    """Put numbers as they stand in a file into `Regions`.
 
     Parameters
     ----------
     numbers : (K, 4) or (K, 5) float64
-        The boxes; of five columns the first is the batch index.
-    table : BoxTable
-        Everything else that is known of them.
+        The boxes; the first of five columns is the batch index.
     box_format : BoxFormat
         What the last four columns mean.
+    **known
+        Everything else that is known of them, under the names of `Regions`.
     """
-    table = replace(table, boxes=to_xyxy(numbers[:, -4:], box_format), box_format=box_format)
+    given = numbers[:, -4:]
+    regions = Regions(boxes=to_xyxy(given, box_format), given=given, box_format=box_format, **known)
     if numbers.shape[1] == 4:
-        return table
+        return regions
     batch_index = numbers[:, 0]
     legal = (batch_index >= 0) & (batch_index < _BATCH_INDEX_END) & (np.floor(batch_index) == batch_index)
     if not legal.all():
         bad = np.flatnonzero(~legal)
         raise BoxError(
-            f"{table.source}, {table.where(bad)}: batch index {batch_index[bad[0]]:g} is not a whole number >= 0",
+            f"{regions.source}, {regions.where(bad)}: batch index {batch_index[bad[0]]:g} is not a whole number >= 0",
             "Before the four numbers of a box, give the position of its map in the file, from 0.",
         )
-    return replace(table, image_index=batch_index.astype(np.int64))
+    return replace(regions, image_index=batch_index.astype(np.int64))
 
 
 class TableBuilder:
@@ -66,7 +68,7 @@ class TableBuilder:
     Parameters
     ----------
     source, row_word : str
-        As in `BoxTable`.
+        As in `Regions`.
     """
 
     def __init__(self, source: str, row_word: str) -> None:
@@ -103,22 +105,22 @@ class TableBuilder:
             self._image_index.append(self._images.setdefault(name_of(image), len(self._images)))
         self._box_ids.append(box_id)
 
-    def table(self, box_format: BoxFormat, aliases: Mapping[str, str] | None = None) -> BoxTable:
-        """Return the table of the boxes so far; `aliases` maps image ids to file names."""
+    def table(self, box_format: BoxFormat, aliases: Mapping[str, str] | None = None) -> Regions:
+        """Return the regions so far; `aliases` maps image ids to file names."""
         width, named = self._layout
         image_ids = tuple(self._images)
-        numbers = np.frombuffer(self._numbers).reshape(-1, width)
-        table = BoxTable(
-            boxes=numbers,
+        box_ids = _id_column(self._box_ids)
+        return regions_of(
+            np.frombuffer(self._numbers).reshape(-1, width),
+            box_format,
             image_index=np.frombuffer(self._image_index, np.int64) if named else None,
             image_ids=image_ids if named else None,
             rows=np.frombuffer(self._rows, np.int64),
             source=self._source,
             row_word=self._row_word,
             aliases=tuple(aliases.get(image, image) for image in image_ids) if named and aliases else None,
-            box_ids=_id_column(self._box_ids),
+            columns={} if box_ids is None else {"box_id": box_ids},
         )
-        return table_of(numbers, table, box_format)
 
 
 def _in_words(layout: tuple[int, bool]) -> str:
@@ -126,11 +128,13 @@ def _in_words(layout: tuple[int, bool]) -> str:
     return "a box of a named image" if named else f"a box of {width} numbers"
 
 
-def _id_column(ids: list[Name | None]) -> NDArray[np.int64] | NDArray[np.str_] | None:
+def _id_column(ids: list[Name | None]) -> Column | None:
     """Ids as integers if all of them are, else as text, empty where a box has none."""
     if all(box_id is None for box_id in ids):
         return None
     if all(isinstance(box_id, int) for box_id in ids):
         with suppress(OverflowError):
             return np.array(ids, np.int64)
-    return np.array(["" if box_id is None else name_of(box_id) for box_id in ids])
+    names: dict[str, int] = {}
+    index = [names.setdefault("" if box_id is None else name_of(box_id), len(names)) for box_id in ids]
+    return Names(np.array(index, np.int64), tuple(names))

@@ -17,7 +17,7 @@ from roicli.jobs.layouts import NEARLY_ALL, ON_MAP, doubt_layout, fits, other_la
 from roicli.jobs.prepare import PoolJob, Prepared
 from roicli.jobs.wording import some_of, verb
 from roicli.pooling.extents import shares_inside
-from roicli.regions import BoxFormat, BoxTable, find_bad_boxes, from_xyxy, to_xyxy
+from roicli.regions import BoxFormat, Regions, find_bad_boxes, from_xyxy, to_xyxy
 from roicli.spec import MAX_SCALE, MIN_SCALE, PoolSpec
 
 # By so much may boxes in 0..1 of the image leave it, since corners are made of rounded centres and widths.
@@ -29,7 +29,7 @@ _MANY, _CORNER = 100, 0.26
 _STRIDES = (2, 4, 8, 16, 32, 64, 128)
 
 
-def doubt_numbers(job: PoolJob, table: BoxTable) -> Iterator[str]:
+def doubt_numbers(job: PoolJob, table: Regions) -> Iterator[str]:
     """Judge boxes by their numbers alone, before anything is refused."""
     unusable, inverted = find_bad_boxes(table.boxes)
     boxes = np.delete(table.boxes, unusable, axis=0)

@@ -18,7 +18,7 @@ from roicli.files import file_size, printable
 from roicli.jobs.leftovers import Unfinished, look_beside, output_of
 from roicli.jobs.sidefiles import SideInfo, describe_index, describe_part, describe_skipped, part_of
 from roicli.outputs.readback import Parameters, read_parameters
-from roicli.regions import BoxTable, find_bad_boxes, from_xyxy
+from roicli.regions import Regions, find_bad_boxes, from_xyxy
 from roicli.sources import FeatureSource, open_source
 from roicli.sources.inventory import Inventory, take_stock
 
@@ -235,7 +235,7 @@ def _boxes(path: Path) -> BoxesInfo:
     )
 
 
-def _per_image(table: BoxTable) -> list[int]:
+def _per_image(table: Regions) -> list[int]:
     if table.image_index is None:
         return [len(table)] if len(table) else []
     numbers: list[int] = np.unique(table.image_index, return_counts=True)[1].tolist()

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from roicli.boxfiles import read_boxes
 from roicli.errors import BoxError, FeatureError
 from roicli.imageids import find_images, match_images
-from roicli.regions import BoxFormat, BoxTable
+from roicli.regions import BoxFormat, Regions
 from roicli.sources import FeatureSource, MapInfo, open_source
 
 Layout = Literal["chw", "hwc"]
@@ -25,7 +25,7 @@ class Inputs(NamedTuple):
     ----------
     source : FeatureSource
         The maps.
-    table : BoxTable
+    table : Regions
         The boxes.
     map_index : (K,) intp
         The map of each box; -1 for images without features, where they are allowed.
@@ -34,7 +34,7 @@ class Inputs(NamedTuple):
     """
 
     source: FeatureSource
-    table: BoxTable
+    table: Regions
     map_index: NDArray[np.intp]
     layout: Layout = "chw"
 
@@ -119,7 +119,7 @@ def bind(
 
 
 def _map_index(
-    source: FeatureSource, table: BoxTable, note: Callable[[str], None], *, all_images: bool
+    source: FeatureSource, table: Regions, note: Callable[[str], None], *, all_images: bool
 ) -> NDArray[np.intp]:
     maps = len(source.ids)
     if table.image_index is None:

@@ -199,7 +199,7 @@ def _from_file(
     if inputs.map_index[row[0]] < 0 and table.image_ids is not None and table.image_index is not None:
         image = table.image_ids[table.image_index[row[0]]]  # match_images says what it has no features in
         match_images([image], None, inputs.source.ids, boxes=table.source, features=inputs.source.name)
-    box_id = None if table.box_ids is None else table.box_ids[row[0]].item()
+    box_id = None if table.box_ids is None else table.box_ids[row].tolist()[0]
     words = f"{table.where(row)}{'' if box_id is None else f' (id {box_id})'} of {table.source}"
     origin = Origin(words, int(table.rows[row[0]]), box_id)
     return inputs.source, int(inputs.map_index[row[0]]), table.boxes[row[0]], origin

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roicli.outputs.rowfile import RowFile
+from roicli.regions import Column, Names
 
 
 class Record(NamedTuple):
@@ -22,7 +23,7 @@ class Record(NamedTuple):
         xyxy of each row, in image pixels (or in 0..1 of the image if the boxes were normalised).
     rows : (K,) int64
         Which box of the box file each is, from 0, whatever lines the file has.
-    box_ids : (K,) int64 or str, or None
+    box_ids : (K,) column, or None
         The box file's own ids.
     parameters : dict
         Every setting that changes numbers, the names of the inputs and the version of roicli.
@@ -33,7 +34,7 @@ class Record(NamedTuple):
     image_ids: NDArray[np.str_]
     boxes: NDArray[np.float64]
     rows: NDArray[np.int64]
-    box_ids: NDArray[Any] | None
+    box_ids: Column | None
     parameters: dict[str, str | int | float | bool]
     output_rows: NDArray[np.int64] | None = None
 
@@ -41,7 +42,7 @@ class Record(NamedTuple):
         """Return the arrays under the names that they have in an output."""
         columns: dict[str, NDArray[Any]] = {"image_ids": self.image_ids, "boxes": self.boxes, "rows": self.rows}
         if self.box_ids is not None:
-            columns["box_ids"] = self.box_ids
+            columns["box_ids"] = np.array(self.box_ids.tolist()) if isinstance(self.box_ids, Names) else self.box_ids
         if self.output_rows is not None:
             columns["output_rows"] = self.output_rows
         return columns

@@ -11,6 +11,7 @@ import numpy as np
 
 from roicli.errors import ChangedInputError, OutputError
 from roicli.jobs.match import Inputs
+from roicli.regions import Names
 from roicli.resume.past import Past
 from roicli.sources import MapInfo
 
@@ -150,7 +151,7 @@ def _digest_boxes(inputs: Inputs) -> str:
     table = inputs.table
     arrays = (table.boxes, table.rows, inputs.map_index, table.box_ids)
     return _sum(
-        f"{array.dtype.str} {array.shape}".encode() + np.ascontiguousarray(array).tobytes()
+        f"{'text' if isinstance(array, Names) else array.dtype.str} {len(array)}".encode() + array.tobytes()
         for array in arrays
         if array is not None
     )
