@@ -3,6 +3,10 @@
 import json
 from pathlib import Path
 
+from roicli.pooling.kernels.blas import fix_kernel
+
+fix_kernel()  # as the command line, whose bytes tests compare with those of functions; before NumPy loads
+
 import numpy as np
 import pytest
 from hypothesis import settings

@@ -17,9 +17,11 @@ from roicli.cli.lines import fitted, say
 from roicli.cli.streams import STDOUT, prepare_streams
 from roicli.errors import RoicliError
 from roicli.execution import interrupts as signals
+from roicli.pooling.kernels.blas import fix_kernel
 
 # Workers are ours; a BLAS that starts threads at its import would only cost memory. Must be set before NumPy loads.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+fix_kernel()
 
 _COMMANDS = {
     "align": "Pool the boxes of a file from feature maps in files.",

@@ -21,6 +21,7 @@ from roicli.jobs.wording import some_of, verb
 from roicli.outputs.skipped import Skipped
 from roicli.pooling.arguments import compute_dtype
 from roicli.pooling.extents import beyond_sampling, has_no_samples, lie_outside
+from roicli.pooling.kernels.blas import blas_kernel
 from roicli.regions import BoxFormat
 from roicli.sources import MapInfo
 from roicli.spec import PoolSpec
@@ -102,6 +103,7 @@ class PoolJob:
             "bad_boxes": self.bad_boxes,
             "missing_features": self.missing_features,
             "kernel": self.kernel,
+            "blas_kernel": blas_kernel(),
         }
 
 
