@@ -7,6 +7,10 @@ if TYPE_CHECKING:
     from typing import Any
 
     from roicli.errors import RoicliError as RoicliError
+    from roicli.jobs.api import align as align
+    from roicli.jobs.api import check as check
+    from roicli.jobs.api import open_features as open_features
+    from roicli.jobs.api import read_regions as read_regions
     from roicli.pooling.bintrace import BinTrace as BinTrace
     from roicli.pooling.engine import roi_align as roi_align
     from roicli.pooling.engine import roi_pool as roi_pool
@@ -18,12 +22,27 @@ __version__ = "0.1.0"
 _HOMES = {
     "BinTrace": "pooling.bintrace",
     "RoicliError": "errors",
+    "align": "jobs.api",
+    "check": "jobs.api",
+    "open_features": "jobs.api",
+    "read_regions": "jobs.api",
     "roi_align": "pooling.engine",
     "roi_pool": "pooling.engine",
     "trace_bin": "pooling.trace",
 }
 
-__all__ = ["BinTrace", "RoicliError", "__version__", "roi_align", "roi_pool", "trace_bin"]
+__all__ = [
+    "BinTrace",
+    "RoicliError",
+    "__version__",
+    "align",
+    "check",
+    "open_features",
+    "read_regions",
+    "roi_align",
+    "roi_pool",
+    "trace_bin",
+]
 
 
 def __getattr__(name: str) -> Any:

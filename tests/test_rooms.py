@@ -17,7 +17,7 @@ MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 BOTTOM = {"errors", "words", "files"}
 VALUES = {"spec", "regions"} | BOTTOM
 MAY_IMPORT = {
-    "__init__": {"errors", "pooling"},
+    "__init__": {"errors", "jobs", "pooling"},
     "__main__": {"cli", "execution"},
     "errors": set(),
     "words": set(),

@@ -6,9 +6,8 @@ from rich.table import Table
 
 from roicli.cli.console import Console
 from roicli.cli.plain import plain
-from roicli.cli.render import count
 from roicli.jobs.check import CheckReport
-from roicli.resume.partial import in_words
+from roicli.words import count, size
 
 
 def show_check(report: CheckReport) -> None:
@@ -16,14 +15,14 @@ def show_check(report: CheckReport) -> None:
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
-    table.add_row("features", plain(f"{report.features}, {count(report.maps, 'map', 'maps')}"))
+    table.add_row("features", plain(f"{report.features}, {count(report.maps, 'map')}"))
     how = f"{report.box_format}, in 0..1 of the image" if report.normalized else f"{report.box_format}, in pixels"
     table.add_row("boxes", plain(f"{report.boxes_file}, {how}"))
     pooled = report.boxes - report.zeroed
-    table.add_row("pooled", f"{count(pooled, 'box', 'boxes')} of {count(report.images, 'image', 'images')}")
+    table.add_row("pooled", f"{count(pooled, 'box')} of {count(report.images, 'image')}")
     for number, fate in ((report.skipped, "left out"), (report.zeroed, "written as zeros")):
         if number:
-            table.add_row("", f"{count(number, 'box', 'boxes')} {fate}")
+            table.add_row("", f"{count(number, 'box')} {fate}")
     if pooled:
         table.add_row("leave their maps", f"{report.partly_outside:,} partly, {report.wholly_outside:,} wholly")
     if report.example is not None:
@@ -35,7 +34,7 @@ def show_check(report: CheckReport) -> None:
         table.add_row("  in cells", f"{_extent(*box.cells)}, 0 being the first cell's centre")
         table.add_row("  on the map", _share(box.inside))
     shape = " x ".join(str(side) for side in report.shape)
-    table.add_row("output", f"{shape} {report.dtype}, {in_words(report.bytes)}")
+    table.add_row("output", f"{shape} {report.dtype}, {size(report.bytes)}")
     Console().show(table)
 
 

@@ -6,18 +6,18 @@ import json
 
 import click
 
-from roicli.cli.options import PATTERN
+from roicli.cli.command import Command
+from roicli.cli.options import PATTERN, json_option
 
 
-@click.command(short_help="Describe a file of feature maps, boxes or pooled features.")
+@click.command(cls=Command)
 @click.argument("file", type=PATTERN)
-@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+@json_option
 def info(file: str, as_json: bool) -> None:
-    """Describe FILE: what roicli reads, and what it wrote.
+    """Describe a file of feature maps, boxes or pooled features.
 
-    FILE holds feature maps (.npy, .npz, HDF5, a folder of .npy files, a quoted pattern), boxes (JSON, JSON Lines, CSV,
-    .npy) or pooled features, or lies beside them: info tells how far an unfinished output is, and what to do about it.
-    No feature is read, so the size of FILE does not matter.
+    FILE is anything that roicli reads or writes: a file, a folder of .npy files, or a quoted pattern. For an output
+    that is not complete, info says how far it is and what to do. It reads no features: large files take no longer.
 
     \b
     Examples:

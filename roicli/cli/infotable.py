@@ -10,11 +10,10 @@ from rich.table import Table
 from roicli.cli.console import Console
 from roicli.cli.flags import as_flags
 from roicli.cli.plain import plain
-from roicli.cli.render import count
 from roicli.jobs.info import BoxesInfo, FileInfo, MapsInfo
 from roicli.jobs.sidefiles import SideInfo
-from roicli.resume.partial import in_words
 from roicli.sources.inventory import Inventory
+from roicli.words import count, size
 
 # Of more kinds of arrays or maps, the most frequent are shown.
 _SHOWN = 20
@@ -28,8 +27,8 @@ def show_info(info: FileInfo) -> None:
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
-    there = in_words(info.bytes) if info.files else "not there yet"
-    files = f", {count(info.files, 'file', 'files')}" if info.files > 1 else ""
+    there = size(info.bytes) if info.files else "not there yet"
+    files = f", {count(info.files, 'file')}" if info.files > 1 else ""
     table.add_row("file", plain(f"{info.name}{files}, {there}"))
     for name, value in (*_unfinished(info), *_side(info.side), *_parameters(info.parameters, "written by")):
         table.add_row(plain(name), plain(value))
@@ -71,13 +70,13 @@ def _side(side: SideInfo | None) -> Iterator[tuple[str, str]]:
     if side is None:
         return
     if side.kind == "index":
-        yield "index of", f"an output with {count(side.rows, 'row', 'rows')}, a line each"
+        yield "index of", f"an output with {count(side.rows, 'row')}, a line each"
         return
     output = side.output if side.output_exists else f"{side.output}, which is not there"
     if side.kind == "part":
-        yield "record of", f"{count(side.rows, 'row', 'rows')} in {output}"
+        yield "record of", f"{count(side.rows, 'row')} in {output}"
         return
-    yield "list of", f"{count(side.rows, 'box', 'boxes')} not pooled into {output}"
+    yield "list of", f"{count(side.rows, 'box')} not pooled into {output}"
     for fate, words in (("skipped", "left out"), ("zeroed", "zeros")):
         if reasons := side.fates.get(fate):
             yield f"  {words}", ", ".join(f"{number:,} {reason}" for reason, number in reasons.items())
@@ -97,7 +96,7 @@ def _maps(maps: MapsInfo | None) -> Iterator[tuple[str, str]]:
         more = ", ..." if len(maps.channels) > _SHOWN else ""
         yield "  channels", ", ".join(map(str, maps.channels[:_SHOWN])) + more
     for number, (shape, dtype, maps_of_it) in enumerate(maps.kinds[:_SHOWN]):
-        yield "  (C, H, W)" if not number else "", f"{shape} {dtype}: {count(maps_of_it, 'map', 'maps')}"
+        yield "  (C, H, W)" if not number else "", f"{shape} {dtype}: {count(maps_of_it, 'map')}"
     if len(maps.kinds) > _SHOWN:
         yield "", f"and {len(maps.kinds) - _SHOWN:,} shapes more"
     for fault in maps.faults:
@@ -108,7 +107,7 @@ def _boxes(boxes: BoxesInfo | None) -> Iterator[tuple[str, str]]:
     if boxes is None:
         return
     fewest, median, most = boxes.per_image
-    yield "boxes", f"{boxes.count:,} of {count(boxes.images, 'image', 'images')}"
+    yield "boxes", f"{boxes.count:,} of {count(boxes.images, 'image')}"
     if not boxes.count:
         return
     yield "  an image has", f"{fewest:,}" if fewest == most else f"{fewest:,} to {most:,}, median {median:g}"
@@ -128,7 +127,7 @@ def _boxes(boxes: BoxesInfo | None) -> Iterator[tuple[str, str]]:
 def _arrays(arrays: Inventory) -> Table:
     looked_at = f", {arrays.looked_at:,} of them looked at" if arrays.looked_at < arrays.arrays else ""
     table = Table(
-        title=f"{count(arrays.arrays, 'array', 'arrays')}{looked_at}",
+        title=f"{count(arrays.arrays, 'array')}{looked_at}",
         title_justify="left",
         title_style="bold",
         box=box.SIMPLE_HEAD,
@@ -142,7 +141,7 @@ def _arrays(arrays: Inventory) -> Table:
     for alike in arrays.kinds[:_SHOWN]:
         names = ", ".join(alike.names) + (", ..." if alike.count > len(alike.names) else "")
         shape, dtype, storage = alike.kind
-        table.add_row(f"{alike.count:,}", plain(names), str(shape), dtype, storage, in_words(alike.stored))
+        table.add_row(f"{alike.count:,}", plain(names), str(shape), dtype, storage, size(alike.stored))
     if len(arrays.kinds) > _SHOWN:
         table.caption = f"and {len(arrays.kinds) - _SHOWN:,} kinds more"
         table.caption_justify = "left"

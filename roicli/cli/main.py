@@ -13,22 +13,25 @@ from typing import Any, NoReturn
 import click
 
 from roicli import __version__
-from roicli.cli.lines import fitted, say
+from roicli.cli.command import EXIT_CODES
+from roicli.cli.lines import say
 from roicli.cli.streams import STDOUT, prepare_streams
 from roicli.errors import RoicliError
 from roicli.execution import interrupts as signals
 from roicli.pooling.kernels.blas import fix_kernel
 
-# Workers are ours; a BLAS that starts threads at its import would only cost memory. Must be set before NumPy loads.
+# The workers are processes of ours: threads that BLAS starts at its import only take memory. Set before NumPy loads.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 fix_kernel()
 
+# Shown by --help, which loads none of them.
 _COMMANDS = {
     "align": "Pool the boxes of a file from feature maps in files.",
-    "check": "See what align would do, and whether the boxes make sense.",
+    "check": "Check a job without pooling, and warn of likely mistakes.",
     "info": "Describe a file of feature maps, boxes or pooled features.",
-    "merge": "Join the parts of a job that was shared out.",
-    "trace": "Explain one bin of one RoI, sample by sample.",
+    "trace": "Explain one number, sample by sample.",
+    "merge": "Join the parts of a job that was split by --shard.",
+    "help": "Explain a topic: formats, geometry, resume, cluster, ...",
 }
 _HINTS = dict.fromkeys((errno.EACCES, errno.EPERM), "Check its permissions, and those of its folder.") | {
     errno.EMFILE: "Raise the limit of open files (ulimit -n).",
@@ -59,6 +62,25 @@ class Roicli(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(_COMMANDS.items()))
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that is meant; name the nearest if there is no such command."""
+        if args[0] not in _COMMANDS and not args[0].startswith("-"):
+            from difflib import get_close_matches
+
+            near = get_close_matches(args[0], _COMMANDS, n=1)
+            hint = f"Did you mean roicli {near[0]}?" if near else ""
+            _fail(f"roicli has no command {args[0]!r}", hint or f"Use one of {', '.join(_COMMANDS)}.", 2)
+        return super().resolve_command(ctx, args)
+
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        """Parse the options of the group."""
+        try:
+            return super().make_context(*args, **extra)
+        except click.UsageError as error:
+            _fail_of_usage(error)
+
     def main(self, *args: Any, **extra: Any) -> Any:
         """Run the command line; whatever goes wrong ends in one message and an exit code."""
         signals.listen()
@@ -74,17 +96,15 @@ class Roicli(click.Group):
             return super().invoke(ctx)
         except RoicliError as error:
             _fail(error.message, error.hint, error.exit_code, error)
-        except click.ClickException as error:
-            shown = fitted(f"Error: {error.format_message()}").removeprefix("Error: ")  # which click puts before it
-            error.format_message = lambda: shown  # type: ignore[method-assign]
-            raise
+        except click.UsageError as error:
+            _fail_of_usage(error)
         except click.exceptions.Exit:
             raise
         except signals.Stopped as error:
             say(f"stopped: {kept}" if (kept := _kept(error)) else "stopped")
             raise
         except BrokenPipeError:
-            # Who reads our output has heard enough.
+            # The reader of our output has closed the pipe.
             _mute_stdout()
             sys.exit(128 + signal.SIGPIPE)
         except MemoryError as error:
@@ -94,16 +114,19 @@ class Roicli(click.Group):
         except Exception as error:
             if ctx.params["debug"]:
                 raise
-            _fail(f"unexpected {type(error).__name__}: {error}", "See where with roicli --debug.", _UNEXPECTED, error)
+            _fail(
+                f"unexpected {type(error).__name__}: {error}",
+                "Run roicli --debug with the same arguments to see the traceback.",
+                _UNEXPECTED,
+                error,
+            )
 
 
-@click.group(cls=Roicli, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Roicli, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, message="roicli %(version)s")
-@click.option("--debug", is_flag=True, help="Show the traceback of an unexpected failure.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an unexpected error.")
 def main(debug: bool) -> None:
-    """Pool regions of CNN feature maps that lie in files.
-
-    RoIAlign with the numbers of torchvision, without a deep-learning framework.
+    """Pool regions of feature maps in files: RoIAlign with torchvision's numbers, without a framework.
 
     \b
     Examples:
@@ -119,13 +142,24 @@ def _mute_stdout() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
-def _fail(message: str, hint: str, exit_code: int, error: BaseException) -> NoReturn:
+def _fail(message: str, hint: str, exit_code: int, error: BaseException | None = None) -> NoReturn:
     say(f"error: {message}")
     if hint:
         say(f"hint: {hint}")
-    if kept := _kept(error):
+    if error is not None and (kept := _kept(error)):
         say(f"note: {kept}")
     sys.exit(exit_code)
+
+
+def _fail_of_usage(error: click.UsageError) -> NoReturn:
+    """Say what is wrong with the command line in the form of all errors."""
+    if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):
+        raise error  # shows --help
+    near = getattr(error, "possibilities", None)
+    path = error.ctx.command_path if error.ctx is not None else "roicli"
+    message = error.message if near else error.format_message()
+    message = f"{message[:1].lower()}{message[1:].rstrip('.')}"
+    _fail(message, f"Did you mean {near[0]}?" if near else f"See {path} --help.", error.exit_code)
 
 
 def _fail_of_system(error: OSError) -> NoReturn:
@@ -139,5 +173,5 @@ def _fail_of_system(error: OSError) -> NoReturn:
 
 
 def _kept(error: BaseException) -> str:
-    """Return what a job that failed has noted: what it has kept."""
+    """Return the notes of a job that failed: what it has kept."""
     return "; ".join(getattr(error, "__notes__", ()))

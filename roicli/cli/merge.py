@@ -7,21 +7,22 @@ from pathlib import Path
 
 import click
 
-from roicli.cli.options import FILE, PATTERN
+from roicli.cli.command import Command, option
+from roicli.cli.options import FILE, OUTPUT, PATTERN, json_option, overwrite_option, quiet_option
 
 
-@click.command(short_help="Join the parts of a job that was shared out.")
+@click.command(cls=Command)
 @click.argument("output", metavar="OUT", type=FILE)
 @click.argument("parts", metavar="PART...", type=PATTERN, nargs=-1, required=True)
-@click.option("--virtual", is_flag=True, help="HDF5: refer to the features in the parts instead of copying them.")
-@click.option("--overwrite", is_flag=True, help="Replace an output that exists.")
-@click.option("--quiet", is_flag=True, help="Say nothing but errors.")
-@click.option("--json", "as_json", is_flag=True, help="Print what was joined as JSON.")
+@option(OUTPUT, "--virtual", is_flag=True, help="Refer to the features in the parts instead of copying (HDF5 only).")
+@overwrite_option
+@quiet_option
+@json_option
 def merge(output: Path, parts: tuple[str, ...], virtual: bool, overwrite: bool, quiet: bool, as_json: bool) -> None:
-    """Join parts made by roicli align --shard into OUT, in the order of the box file.
+    """Join the parts that roicli align --shard made into OUT, in the order of the box file.
 
-    OUT is, byte for byte, what roicli align writes without --shard. It ends as the parts do: .npy, .npz or .h5. Parts
-    may be given in any order, or as a quoted pattern. Parts that are missing, doubled or of another job are refused.
+    OUT equals, byte for byte, what roicli align writes without --shard. OUT and its parts have the same format. Give
+    parts in any order, or as a quoted pattern. merge refuses parts that are missing, doubled or of another job.
 
     \b
     Examples:

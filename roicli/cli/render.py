@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+import time
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from roicli.cli.lines import say
 from roicli.execution import interrupts as signals
 from roicli.jobs.report import RunReport
+from roicli.words import count, size
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -17,11 +19,13 @@ if TYPE_CHECKING:
 
 
 class Display:
-    """Shows how a job advances: notes, and on a terminal a progress bar; see `Listener`."""
+    """Shows how a job advances: a bar on a terminal, and elsewhere a line now and then; see `Listener`."""
 
     def __init__(self, *, quiet: bool) -> None:
         self._quiet = quiet
         self._bar: Progress | None = None
+        self._boxes = self._done = 0
+        self._began = self._said = 0.0
 
     def __enter__(self) -> Display:
         return self
@@ -38,58 +42,71 @@ class Display:
             say(f"note: {text}")
 
     def begin(self, boxes: int) -> None:
-        """Start the bar, on a terminal only."""
-        if self._quiet or sys.stderr is None or not sys.stderr.isatty():
-            return
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        # Drawn when boxes are done, not by a thread: workers are forked, which threads would make unsafe.
-        self._bar = Progress(
-            TextColumn("pooling"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("boxes"),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            auto_refresh=False,
-            transient=True,
-        )
-        self._bar.add_task("", total=boxes, rate="")
-        self._bar.start()
+        """Start the clock, and the bar on a terminal."""
+        self._boxes, self._done = boxes, 0
+        self._began = self._said = time.monotonic()
+        if not self._quiet and sys.stderr is not None and sys.stderr.isatty():
+            self._bar = _make_bar(boxes)
 
     def advance(self, boxes: int) -> None:
         """Move the bar on."""
         signals.check()
-        if self._bar is None:
-            return
-        task = self._bar.tasks[0]
-        self._bar.update(task.id, advance=boxes, rate=f"{task.speed:,.0f}/s" if task.speed else "", refresh=True)
+        self._done += boxes
+        if self._bar is not None:
+            task = self._bar.tasks[0]
+            self._bar.update(task.id, advance=boxes, rate=f"{task.speed:,.0f}/s" if task.speed else "", refresh=True)
+        elif not self._quiet:
+            self._say_now_and_then()
+
+    def _say_now_and_then(self) -> None:
+        """Print a line each minute, and each tenth of a job that takes more than ten."""
+        now = time.monotonic()
+        passed = now - self._began
+        total = passed * self._boxes / max(self._done, 1)
+        if now - self._said >= max(60, total / 10):
+            self._said = now
+            share = self._done / self._boxes
+            left = f"about {(total - passed) / 60:,.0f} min left"
+            say(f"pooled {self._done:,} of {count(self._boxes, 'box')} ({share:.0%}), {left}")
+
+
+def _make_bar(boxes: int) -> Progress:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    # Redrawn when boxes are done, not by a thread: forking workers beside a thread is unsafe.
+    bar = Progress(
+        TextColumn("pooling"),
+        BarColumn(),
+        TextColumn("{task.completed:,.0f}/{task.total:,.0f} boxes"),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        auto_refresh=False,
+        transient=True,
+    )
+    bar.add_task("", total=boxes, rate="")
+    bar.start()
+    return bar
 
 
 def show_report(report: RunReport) -> None:
     """Print the one line that says what was done, and one that says what was not."""
-    boxes, images = count(report.boxes, "box", "boxes"), count(report.images, "image", "images")
+    boxes, images = count(report.boxes, "box"), count(report.images, "image")
     pooled = report.boxes - report.resumed
     rate = f"{pooled / report.seconds:,.0f} boxes/s, " if pooled and report.seconds else ""
-    before = f", {report.resumed:,} of them before" if report.resumed else ""
+    before = f", {report.resumed:,} by an earlier run" if report.resumed else ""
     shape = " x ".join(str(side) for side in report.shape)
     say(
-        f"{boxes} of {images}{before} in {report.seconds:.2f} s ({rate}peak {report.peak_memory / 2**20:.0f} MiB): "
+        f"{boxes} of {images}{before} in {report.seconds:.2f} s ({rate}peak {size(report.peak_memory)}): "
         f"{report.output} {shape} {report.dtype}"
     )
     if report.skipped or report.zeroed:
-        say(f"not pooled: {count(len(report.skipped), 'box', 'boxes')} left out, {len(report.zeroed):,} zeroed")
+        say(f"not pooled: {count(len(report.skipped), 'box')} skipped, {len(report.zeroed):,} written as zeros")
 
 
 def show_merged(report: MergeReport) -> None:
     """Print the one line that says what was joined."""
     shape = " x ".join(str(side) for side in report.shape)
     where = ", features left in them" if report.virtual else ""
-    say(f"{count(report.parts, 'part', 'parts')}{where}: {report.output} {shape} {report.dtype}")
-
-
-def count(number: int, one: str, many: str) -> str:
-    """Say how many of something there are."""
-    return f"{number:,} {one if number == 1 else many}"
+    say(f"{count(report.parts, 'part')}{where}: {report.output} {shape} {report.dtype}")

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from roicli.cli.command import Command
 from roicli.cli.lines import say
-from roicli.cli.options import FILE, PATTERN, input_options, make_spec, pool_options, sampling_ratio
+from roicli.cli.options import FILE, PATTERN, input_options, make_spec, pool_options
 from roicli.cli.plain import plain
+from roicli.cli.values import sampling_ratio
 
 if TYPE_CHECKING:
     from roicli.spec import PoolSpec
@@ -52,7 +54,7 @@ def convention(text: str) -> dict[str, Any]:
     return known[name]
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("features", type=PATTERN)
 @click.argument("boxes", type=FILE, required=False)
 @click.option(

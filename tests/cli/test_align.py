@@ -359,14 +359,14 @@ def test_a_full_disk_is_an_error_before_anything_is_computed(many):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--size", "7y"], "'7y' is no size"),
+        (["--size", "7y"], "expected N or HxW, such as 7 or 7x5, got '7y'"),
         (["--size", "0"], "output size 0 x 0 is out of range"),
-        (["--spatial-scale", "1/0"], "'1/0' is no positive number"),
-        (["--spatial-scale", "-1"], "'-1' is no positive number"),
-        (["--sampling-ratio", "2.5"], "'2.5' is no sampling ratio"),
-        (["--max-memory", "lots"], "'lots' is no amount of memory"),
+        (["--spatial-scale", "1/0"], "expected a positive number or fraction, such as 0.0625 or 1/16, got '1/0'"),
+        (["--spatial-scale", "-1"], "expected a positive number or fraction, such as 0.0625 or 1/16, got '-1'"),
+        (["--sampling-ratio", "2.5"], "expected a whole number or auto, got '2.5'"),
+        (["--max-memory", "lots"], "expected an amount of memory, such as 2GiB or 500MiB, got 'lots'"),
         (["--max-memory", "1MiB"], "1 MiB are not enough"),
-        (["--workers", "0"], "--workers"),
+        (["--workers", "0"], "'--workers': expected a whole number from 1 to 1,024, got '0'"),
         (["--mode", "median"], "--mode"),
     ],
 )
@@ -561,7 +561,7 @@ def test_the_mean_is_that_of_the_bins():
     np.testing.assert_allclose(mean, block.mean(axis=(2, 3)), atol=1e-6)
 
 
-EMPTY = "the name is empty."
+EMPTY = "the name is empty"
 
 
 @pytest.mark.parametrize(

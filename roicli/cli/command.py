@@ -1,0 +1,63 @@
+"""Commands whose --help lists options under headings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import reduce
+from typing import Any, TypeVar
+
+import click
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+EXIT_CODES = "Exit codes: 0 done, 2 wrong usage, 3 bad data or a failed job (roicli help bad-input)."
+# Width of the names of options in --help; longer names have a line of their own.
+_COLUMN = 26
+
+
+class Option(click.Option):
+    """An option under a heading of --help.
+
+    Parameters
+    ----------
+    group : str
+        The heading.
+    """
+
+    def __init__(self, *args: Any, group: str = "Options", **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.group = group
+
+
+class Command(click.Command):
+    """A command that lists its options by heading, in the order in which headings first come."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **({"epilog": EXIT_CODES} | settings))
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write one section a heading; --help goes with the last."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        heading = "Options"
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None and isinstance(parameter, click.Option):
+                heading = getattr(parameter, "group", heading)
+                sections.setdefault(heading, []).append((record[0].ljust(_COLUMN), record[1]))
+        for heading, records in sections.items():
+            with formatter.section(heading):
+                formatter.write_dl(records, col_max=_COLUMN)
+
+
+def option(group: str, *names: str, **settings: Any) -> Callable[[Decorated], Decorated]:
+    """Declare an option under a heading of --help; keep the decorator to use it in several commands."""
+    return click.option(*names, cls=Option, group=group, **settings)
+
+
+def stacked(*options: Callable[[Any], Any]) -> Callable[[Decorated], Decorated]:
+    """Make one decorator of several options, shown by --help in this order."""
+
+    def decorate(command: Decorated) -> Decorated:
+        return reduce(lambda decorated, one: one(decorated), reversed(options), command)
+
+    return decorate

@@ -1,0 +1,76 @@
+"""The strings of the command line, and the values that they stand for."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+
+
+class _Name(click.Path):
+    """A file name. The empty name is refused: Path takes it for the current folder."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not value:
+            self.fail("the name is empty.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+# The reader of a file says whether it can be read; its message is better than click's.
+FILE = _Name(path_type=Path, readable=False)
+# A file, a folder or a quoted pattern, kept as it was typed; a shell completes it.
+PATTERN = _Name(path_type=str, readable=False)
+
+
+def whole(least: int, most: int = 10**9) -> Callable[[str], int]:
+    """Return what reads a whole number within bounds."""
+
+    def read(text: str) -> int:
+        if not re.fullmatch(r"\d{1,10}", text.strip()) or not least <= int(text) <= most:
+            raise click.BadParameter(f"expected a whole number from {least} to {most:,}, got {text!r}.")
+        return int(text)
+
+    return read
+
+
+def output_size(text: str) -> tuple[int, int]:
+    """Read `7`, or height x width as in `7x5`."""
+    found = re.fullmatch(r"(\d{1,6})(?:[xX,](\d{1,6}))?", text.strip())
+    if not found:
+        raise click.BadParameter(f"expected N or HxW, such as 7 or 7x5, got {text!r}.")
+    return int(found[1]), int(found[2] or found[1])
+
+
+def scale(text: str) -> float:
+    """Read a positive number, or a fraction such as `1/16`."""
+    numerator, slash, denominator = text.partition("/")
+    try:
+        number = float(numerator) / (float(denominator) if slash else 1)
+    except (ValueError, ZeroDivisionError):
+        number = 0.0
+    if not 0 < number < math.inf:
+        raise click.BadParameter(f"expected a positive number or fraction, such as 0.0625 or 1/16, got {text!r}.")
+    return number
+
+
+def sampling_ratio(text: str) -> int:
+    """Read a number of samples, or `auto`, which is -1."""
+    if text.strip().lower() in ("auto", "0", "-1"):
+        return -1
+    if not re.fullmatch(r"\d{1,9}", text.strip()):
+        raise click.BadParameter(f"expected a whole number or auto, got {text!r}.")
+    return int(text)
+
+
+def memory(text: str) -> int:
+    """Read bytes with a unit, `2GiB` or `500M`; units are powers of 1024."""
+    found = re.fullmatch(r"(\d{1,15}(?:\.\d{1,9})?)\s*([kmgt]?)(?:i?b)?", text.strip().lower())
+    if not found:
+        raise click.BadParameter(f"expected an amount of memory, such as 2GiB or 500MiB, got {text!r}.")
+    return int(float(found[1]) * _UNITS[found[2]])

@@ -1,0 +1,356 @@
+"""The commands as functions: the same names and defaults, reports instead of text, exceptions instead of exit codes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from roicli.boxfiles import read_boxes
+from roicli.errors import UsageError
+from roicli.jobs.align import AlignJob
+from roicli.jobs.align import align as run_align
+from roicli.jobs.check import CheckReport
+from roicli.jobs.check import check as run_check
+from roicli.jobs.match import Layout
+from roicli.jobs.prepare import PoolJob
+from roicli.jobs.report import RunReport
+from roicli.jobs.select import BadBoxes, MissingFeatures
+from roicli.jobs.shards import read_shard
+from roicli.pooling import arguments
+from roicli.regions import BoxFormat, BoxTable
+from roicli.sources import FeatureSource, open_source
+from roicli.spec import Mode, Op, PoolSpec, Reduce
+
+PathLike = str | os.PathLike[str]
+Size = int | tuple[int, int]
+BoxFormatName = Literal["xyxy", "xywh", "cxcywh"]
+OutDtype = Literal["float16", "float32"]
+Kernel = Literal["auto", "numpy", "numba"]
+
+# Parameters that must be one of a few words, and whole numbers; the command line checks them itself.
+_CHOICES: dict[str, Any] = {
+    "layout": Layout,
+    "box_format": BoxFormatName,
+    "mode": Mode,
+    "reduce": Reduce,
+    "bad_boxes": BadBoxes,
+    "missing_features": MissingFeatures,
+    "out_dtype": OutDtype,
+    "kernel": Kernel,
+}
+_COUNTS = ("workers", "batch_size", "max_memory")
+_SPEC = ("size", "spatial_scale", "aligned", "sampling_ratio", "op", "mode", "reduce")
+
+
+def align(
+    features: PathLike,
+    boxes: PathLike,
+    output: PathLike,
+    *,
+    dataset: str | None = None,
+    layout: Layout = "chw",
+    box_format: BoxFormatName | None = None,
+    normalized: bool = False,
+    size: Size = 7,
+    spatial_scale: float = 1.0,
+    aligned: bool = False,
+    sampling_ratio: int = -1,
+    op: Op = "roi_align",
+    mode: Mode | None = None,
+    reduce: Reduce = "none",
+    bad_boxes: BadBoxes = "error",
+    missing_features: MissingFeatures = "error",
+    index: PathLike | None = None,
+    out_dtype: OutDtype | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    shard: str | None = None,
+    workers: int | None = None,
+    batch_size: int | None = None,
+    max_memory: int | None = None,
+    kernel: Kernel = "auto",
+) -> RunReport:
+    """Pool the boxes of a file from feature maps in files, and write them: the command ``roicli align``.
+
+    Row i of the output is box i of the box file. The job may be interrupted at any instant; the same call with
+    ``resume=True`` continues it. Nothing is printed.
+
+    Worker processes may start afresh. A script that calls this function must do so under
+    ``if __name__ == "__main__":``, as all users of multiprocessing must. Notebooks need nothing.
+
+    Parameters
+    ----------
+    features : path
+        A .npy, .npz or HDF5 file, a folder of .npy files named by image id, or a pattern such as ``"feats/*.h5"``.
+    boxes : path
+        A JSON, JSON Lines, CSV or .npy file.
+    output : path
+        File to write: .npy, .npz, .h5 or .hdf5.
+    dataset : str, optional
+        Dataset or group that holds the maps, where a file holds several candidates.
+    layout : {"chw", "hwc"}
+        How a map is stored: channels first or last.
+    box_format : {"xyxy", "xywh", "cxcywh"}, optional
+        What the four numbers of a box mean; by default as the box file says.
+    normalized : bool
+        Boxes are in 0..1 of the image; `spatial_scale` does not apply.
+    size : int or (int, int)
+        Output size in bins: N x N, or (height, width).
+    spatial_scale : float
+        Feature cells per image pixel: 1/16 for a stride of 16.
+    aligned : bool
+        Shift boxes by half a cell, as detectron2 does.
+    sampling_ratio : int
+        Samples per bin and axis; -1 takes one per cell, rounded up.
+    op : {"roi_align", "roi_pool"}
+        The operator.
+    mode : {"avg", "max"}, optional
+        Take the mean or the maximum of a bin's samples; by default the mean, and the maximum for RoIPool.
+    reduce : {"none", "mean"}
+        "mean" averages all bins to one vector a box.
+    bad_boxes : {"error", "skip", "zero", "keep"}
+        NaN and inverted boxes: raise, skip, write zeros, or pool inverted ones as torchvision does.
+    missing_features : {"error", "skip", "zero"}
+        Boxes of images without features: raise, skip, or write zeros.
+    index : path, optional
+        Also write a CSV that names the box of each row.
+    out_dtype : {"float16", "float32"}, optional
+        Dtype of the output; by default float32, and float64 for float64 features.
+    overwrite : bool
+        Replace outputs that exist.
+    resume : bool
+        Continue this job where it was interrupted. If there is nothing to continue, start it.
+    shard : str, optional
+        Do one part only: "2/10" is part 2 of 10; "auto" asks Slurm, Grid Engine or PBS. ``roicli merge`` joins parts.
+    workers : int, optional
+        Use at most so many cores; by default all that the process may use.
+    batch_size : int, optional
+        Pool and write so many boxes at once; by default as many as 16 MiB hold.
+    max_memory : int, optional
+        Limit the memory of all workers together, in bytes.
+    kernel : {"auto", "numpy", "numba"}
+        What computes averages; auto takes Numba for large jobs if it is installed.
+
+    Returns
+    -------
+    RunReport
+        Shape and dtype of the output, counts of boxes, time, memory, and notes on what was assumed.
+
+    Raises
+    ------
+    RoicliError
+        Bad data, wrong usage, an output that cannot be written; the message names the file and the row or dataset.
+
+    Examples
+    --------
+    >>> import roicli, tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> np.save(folder / "map.npy", np.ones((8, 32, 32), np.float32))
+    >>> _ = (folder / "boxes.json").write_text("[[0, 0, 64, 64], [10, 20, 90, 100]]")
+    >>> report = roicli.align(folder / "map.npy", folder / "boxes.json", folder / "pooled.npy", spatial_scale=1 / 4)
+    >>> report.shape, float(np.load(report.output).mean())
+    ((2, 8, 7, 7), 1.0)
+    """
+    return run_align(align_job(**locals()), _Silent())
+
+
+def check(
+    features: PathLike,
+    boxes: PathLike,
+    *,
+    dataset: str | None = None,
+    layout: Layout = "chw",
+    box_format: BoxFormatName | None = None,
+    normalized: bool = False,
+    size: Size = 7,
+    spatial_scale: float = 1.0,
+    aligned: bool = False,
+    sampling_ratio: int = -1,
+    op: Op = "roi_align",
+    mode: Mode | None = None,
+    reduce: Reduce = "none",
+    bad_boxes: BadBoxes = "error",
+    missing_features: MissingFeatures = "error",
+    out_dtype: OutDtype | None = None,
+) -> CheckReport:
+    """Do all checks of `align` without pooling: the command ``roicli check``.
+
+    Parameters
+    ----------
+    features, boxes, dataset, layout, box_format, normalized, size, spatial_scale, aligned, sampling_ratio, op, mode, \
+reduce, bad_boxes, missing_features, out_dtype
+        As in `align`.
+
+    Returns
+    -------
+    CheckReport
+        What would be written, one box followed from its file to its map, likely mistakes in `warnings`, and what was
+        assumed in `notes`.
+
+    Raises
+    ------
+    RoicliError
+        Where `align` would raise it, with the same message.
+
+    Examples
+    --------
+    >>> import roicli, tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> np.save(folder / "map.npy", np.ones((8, 32, 32), np.float32))
+    >>> _ = (folder / "boxes.json").write_text("[[0, 0, 64, 64], [300, 200, 390, 290]]")
+    >>> report = roicli.check(folder / "map.npy", folder / "boxes.json", spatial_scale=1 / 4)
+    >>> report.shape, report.wholly_outside
+    ((2, 8, 7, 7), 1)
+    """
+    return run_check(check_job(**locals()), lambda note: None, lambda warning: None)
+
+
+def open_features(path: PathLike, *, dataset: str | None = None, layout: Layout = "chw") -> FeatureSource:
+    """Open feature maps in files as a sequence.
+
+    Parameters
+    ----------
+    path : path
+        As `features` in `align`.
+    dataset, layout
+        As in `align`.
+
+    Returns
+    -------
+    FeatureSource
+        ``len(source)`` maps with their ``source.ids``; ``source.read(0)`` reads one as (C, H, W), whatever the
+        layout of the file, and ``source.info(0)`` gives its shape and dtype.
+
+    Raises
+    ------
+    RoicliError
+        A file that cannot be read, or that holds no feature maps.
+
+    Examples
+    --------
+    >>> import roicli, tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "maps.npz"
+    >>> np.savez(path, **{"000000000139": np.ones((8, 32, 24), np.float32)})
+    >>> source = roicli.open_features(path)
+    >>> source.ids, source.read(0).shape
+    (('000000000139',), (8, 32, 24))
+    """
+    return open_source(os.fspath(path), dataset=dataset, layout=layout)
+
+
+def read_regions(path: PathLike, *, box_format: BoxFormatName | None = None) -> BoxTable:
+    """Read the boxes of a file.
+
+    Parameters
+    ----------
+    path : path
+        A JSON, JSON Lines, CSV or .npy file.
+    box_format : {"xyxy", "xywh", "cxcywh"}, optional
+        What the four numbers of a box mean; by default as the file says.
+
+    Returns
+    -------
+    BoxTable
+        `boxes` as (K, 4) xyxy in the file's order, with the image of each. NaN and inverted boxes are left in.
+
+    Raises
+    ------
+    RoicliError
+        A file that cannot be read, or that holds no boxes.
+
+    Examples
+    --------
+    >>> import roicli, tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "boxes.json"
+    >>> _ = path.write_text('[{"image_id": 139, "bbox": [10, 20, 30, 40]}]')
+    >>> regions = roicli.read_regions(path)
+    >>> regions.boxes.tolist(), regions.image_ids
+    ([[10.0, 20.0, 40.0, 60.0]], ('139',))
+    """
+    _check({"box_format": box_format})
+    return read_boxes(Path(path), _box_format(box_format))[0]
+
+
+def align_job(features: PathLike, boxes: PathLike, output: PathLike, **options: Any) -> AlignJob:
+    """Turn the parameters of `align` into a job."""
+    settings = _settings(options)
+    index, shard, workers = settings.pop("index"), settings.pop("shard"), settings.pop("workers")
+    return AlignJob(
+        *(os.fspath(features), Path(boxes)),
+        output=Path(output),
+        index=None if index is None else Path(index),
+        shard=None if shard is None else read_shard(shard, os.environ),
+        workers=workers or usable_cores(),
+        **settings,
+    )
+
+
+def check_job(features: PathLike, boxes: PathLike, **options: Any) -> PoolJob:
+    """Turn the parameters of `check` into a job."""
+    return PoolJob(os.fspath(features), Path(boxes), **_settings(options))
+
+
+def make_spec(
+    *,
+    size: Size,
+    spatial_scale: float,
+    aligned: bool,
+    sampling_ratio: int,
+    op: str,
+    mode: Mode | None,
+    reduce: Reduce = "none",
+) -> PoolSpec:
+    """Return what to compute; the mode is by default that of the operator."""
+    op = op.replace("-", "_")
+    return arguments.make_spec(
+        size,
+        spatial_scale=spatial_scale,
+        sampling_ratio=sampling_ratio,
+        aligned=aligned,
+        op=op,
+        mode=mode or ("max" if op == "roi_pool" else "avg"),
+        reduce=reduce,
+    )
+
+
+def usable_cores() -> int:
+    """Count the cores that this process may use; a container or a batch system may have limited them."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _settings(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Replace what decides numbers by one spec, and the name of a box format by the format."""
+    _check(options)
+    settings = {name: value for name, value in options.items() if name not in _SPEC}
+    settings["box_format"] = _box_format(settings["box_format"])
+    return settings | {"spec": make_spec(**{name: options[name] for name in _SPEC})}
+
+
+def _check(options: Mapping[str, Any]) -> None:
+    """Refuse values that are not among the choices, and counts that are not counts."""
+    for name, value in options.items():
+        if name in _CHOICES and value is not None and value not in (choices := get_args(_CHOICES[name])):
+            raise UsageError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+        if name in _COUNTS and value is not None and not (isinstance(value, int) and value >= 1):
+            raise UsageError(f"{name} must be a whole number from 1 on, got {value!r}")
+
+
+def _box_format(name: str | None) -> BoxFormat | None:
+    return None if name is None else BoxFormat(name)
+
+
+class _Silent:
+    """A listener for callers who read the report."""
+
+    def note(self, text: str) -> None:
+        """Ignore a note; the report has it."""
+
+    def begin(self, boxes: int) -> None:
+        """Ignore the number of boxes."""
+
+    def advance(self, boxes: int) -> None:
+        """Ignore progress."""
