@@ -19,7 +19,7 @@ from roicli.jobs.report import RunReport
 from roicli.jobs.select import BadBoxes, MissingFeatures
 from roicli.jobs.shards import read_shard
 from roicli.pooling import arguments
-from roicli.regions import BoxFormat, BoxTable
+from roicli.regions import BoxFormat, Regions
 from roicli.sources import FeatureSource, open_source
 from roicli.spec import Mode, Op, PoolSpec, Reduce
 
@@ -240,7 +240,7 @@ def open_features(path: PathLike, *, dataset: str | None = None, layout: Layout 
     return open_source(os.fspath(path), dataset=dataset, layout=layout)
 
 
-def read_regions(path: PathLike, *, box_format: BoxFormatName | None = None) -> BoxTable:
+def read_regions(path: PathLike, *, box_format: BoxFormatName | None = None) -> Regions:
     """Read the boxes of a file.
 
     Parameters
@@ -252,7 +252,7 @@ def read_regions(path: PathLike, *, box_format: BoxFormatName | None = None) -> 
 
     Returns
     -------
-    BoxTable
+    Regions
         `boxes` as (K, 4) xyxy in the file's order, with the image of each. NaN and inverted boxes are left in.
 
     Raises
