@@ -13,8 +13,6 @@ Reduce = Literal["none", "mean"]
 
 MAX_OUTPUT_SIDE = 1024
 MAX_SAMPLING_RATIO = 1024
-# Beyond these no box of image pixels keeps an extent that float32 can tell.
-MIN_SCALE, MAX_SCALE = 1e-9, 1e9
 
 
 @dataclass(frozen=True)
@@ -25,8 +23,6 @@ class PoolSpec:
     ----------
     output_size : (int, int)
         Bins of the pooled block: height PH, width PW.
-    spatial_scale : float
-        Feature cells per image pixel: 1 / stride. Boxes are multiplied by it.
     sampling_ratio : int
         Sample points per bin along each axis; 0 or less means adaptive, ``ceil(RoI side / bins)``.
     aligned : bool
@@ -45,12 +41,11 @@ class PoolSpec:
 
     Examples
     --------
-    >>> PoolSpec((7, 7), spatial_scale=1 / 16, aligned=True).adaptive
+    >>> PoolSpec((7, 7), aligned=True).adaptive
     True
     """
 
     output_size: tuple[int, int]
-    spatial_scale: float = 1.0
     sampling_ratio: int = -1
     aligned: bool = False
     mode: Mode = "avg"
@@ -62,11 +57,6 @@ class PoolSpec:
             raise UsageError(
                 f"output size {self.output_size[0]} x {self.output_size[1]} is out of range",
                 f"Give a height and a width of 1 to {MAX_OUTPUT_SIDE} bins.",
-            )
-        if not MIN_SCALE <= self.spatial_scale <= MAX_SCALE:
-            raise UsageError(
-                f"spatial scale {self.spatial_scale} is not a positive number from {MIN_SCALE:g} to {MAX_SCALE:g}",
-                "Give feature cells per image pixel, that is 1 / stride, such as 1/16.",
             )
         if self.sampling_ratio > MAX_SAMPLING_RATIO:
             raise UsageError(

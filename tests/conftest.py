@@ -12,6 +12,8 @@ import pytest
 from hypothesis import settings
 from threadpoolctl import threadpool_limits
 
+from roicli.spec import PoolSpec
+
 settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=150)
 settings.load_profile("repeatable")
 
@@ -38,6 +40,8 @@ class Golden:
             meta = json.loads(str(arrays["meta"]))
         self.output_size = tuple(meta["output_size"])
         self.settings = {name: meta[name] for name in ("spatial_scale", "sampling_ratio", "aligned")}
+        self.spatial_scale = meta["spatial_scale"]
+        self.spec = PoolSpec(self.output_size, meta["sampling_ratio"], meta["aligned"])
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

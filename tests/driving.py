@@ -64,9 +64,13 @@ class Silent:
 
     def __init__(self):
         self.notes = []
+        self.warnings = []
 
     def note(self, text):
         self.notes.append(text)
+
+    def warn(self, text):
+        self.warnings.append(text)
 
     def begin(self, boxes):
         pass

@@ -107,3 +107,17 @@ def test_files_stay_small():
     assert {
         str(module): lines for module in MODULES if (lines := len((PACKAGE / module).read_text().splitlines())) > 400
     } == {}
+
+
+@pytest.mark.parametrize("module", MODULES, ids=str)
+def test_only_sampling_multiplies_by_a_spatial_scale(module):
+    """And `reference`, the deliberate second copy."""
+    if module in (Path("pooling/sampling.py"), Path("pooling/reference.py")):
+        return
+    for node in ast.walk(ast.parse((PACKAGE / module).read_text())):
+        if isinstance(node, ast.BinOp | ast.AugAssign) and isinstance(node.op, ast.Mult | ast.Div):
+            names = {name.attr for name in ast.walk(node) if isinstance(name, ast.Attribute)}
+            names |= {name.id for name in ast.walk(node) if isinstance(name, ast.Name)}
+            assert "spatial_scale" not in names, f"line {node.lineno}"
+            if room(module) in ("pooling", "jobs", "execution"):
+                assert "scale" not in names, f"line {node.lineno}"

@@ -153,5 +153,5 @@ def make_spec(options: dict[str, Any]) -> PoolSpec:
     """Take what `pool_options` gave, and a reduction if there is one, out of a command's options."""
     from roicli.jobs.api import make_spec
 
-    names = ("size", "spatial_scale", "aligned", "sampling_ratio", "op", "mode", "reduce")
+    names = ("size", "aligned", "sampling_ratio", "op", "mode", "reduce")
     return make_spec(**{name: options.pop(name) for name in names if name in options})

@@ -41,6 +41,11 @@ class Display:
         if not self._quiet:
             say(f"note: {text}")
 
+    def warn(self, text: str) -> None:
+        """Print what looks like a mistake."""
+        if not self._quiet:
+            say(f"warning: {text}")
+
     def begin(self, boxes: int) -> None:
         """Start the clock, and the bar on a terminal."""
         self._boxes, self._done = boxes, 0

@@ -53,7 +53,7 @@ def _trace_as_dict(trace: BinTrace) -> dict[str, Any]:
         )
     }
     return {
-        "spec": asdict(trace.spec),
+        "spec": asdict(trace.spec) | {"spatial_scale": trace.scale[0]},
         "box": trace.box,
         "shape": trace.shape,
         "channel": trace.channel,

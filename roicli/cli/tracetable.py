@@ -120,8 +120,7 @@ def _change(trace: BinTrace) -> str:
         return "rounded to whole cells, both ends included"
     if trace.spec.aligned:
         return "shifted by half a cell"
-    x1, y1, x2, y2 = trace.box
-    if min(x2 - x1, y2 - y1) * trace.spec.spatial_scale < 1:
+    if trace.enlarged:
         return "at least one cell, since not aligned"
     return ""
 

@@ -22,6 +22,7 @@ from roicli.pooling.arguments import compute_dtype
 from roicli.pooling.channels_last import channels_last
 from roicli.pooling.contraction import pool_maps
 from roicli.pooling.kernels.choose import NUMPY_KERNEL, Kernel
+from roicli.pooling.placement import Placement
 from roicli.pooling.sampling import FloatArray, cells_in_reach
 from roicli.sources import FeatureSource, MapInfo
 from roicli.spec import PoolSpec
@@ -58,16 +59,14 @@ class Pooler:
         The maps.
     infos : mapping of int to MapInfo
         Shapes and dtypes of those that have boxes, by their index.
-    map_index : (K,) intp
-        The map of each output row.
-    boxes : (K, 4) float64
-        One box for each output row, in image pixels.
+    placement : Placement
+        Where the box of each output row lies.
     order : (K',) intp
         Output rows, grouped by map, that the units name by their place.
     spec : PoolSpec
         What to compute.
     target : RowFile
-        Where row i of `boxes` goes.
+        Where row i of `placement` goes.
     kernel : Kernel
         What contracts averages.
     """
@@ -76,14 +75,13 @@ class Pooler:
         self,
         source: FeatureSource,
         infos: Mapping[int, MapInfo],
-        map_index: NDArray[np.intp],
-        boxes: NDArray[np.float64],
+        placement: Placement,
         order: NDArray[np.intp],
         spec: PoolSpec,
         target: RowFile,
         kernel: Kernel = NUMPY_KERNEL,
     ) -> None:
-        self._source, self._infos, self._map_index, self._boxes = source, infos, map_index, boxes
+        self._source, self._infos, self._placement = source, infos, placement
         self._order, self._spec, self._target, self._kernel = order, spec, target, kernel
         self._lock = threading.Lock()
         self._held: tuple[int, FloatArray] | None = None
@@ -106,7 +104,7 @@ class Pooler:
 
     def _alike(self, rows: NDArray[np.intp]) -> Iterator[NDArray[np.intp]]:
         """Cut rows where maps of another size or dtype begin."""
-        maps = self._map_index[rows]
+        maps = self._placement.map_index[rows]
         starts = np.flatnonzero(np.diff(maps, prepend=-1)).tolist()
         kinds = [(self._infos[index].shape, self._infos[index].dtype) for index in maps[starts].tolist()]
         changes = [start for start, kind, last in zip(starts, kinds, [None, *kinds], strict=False) if kind != last]
@@ -114,11 +112,11 @@ class Pooler:
             yield rows[first:stop]
 
     def _pool_rows(self, rows: NDArray[np.intp]) -> Done:
-        maps = self._map_index[rows]
-        info = self._infos[int(maps[0])]
+        placement = self._placement.take(rows)
+        info = self._infos[int(placement.map_index[0])]
         block = self._block(len(rows), compute_dtype(info.dtype))
         size = info.shape[1:]
-        not_finite = pool_maps(self._feature_map, maps, self._boxes[rows], size, self._spec, block, self._kernel)
+        not_finite = pool_maps(self._feature_map, placement, size, self._spec, block, self._kernel)
         overflowed = 0
         if block.dtype != self._target.dtype:
             with np.errstate(over="ignore"):
@@ -157,13 +155,14 @@ class Pooler:
                 "Run it again once nothing writes to its inputs.",
             )
         first, stop = self._spans[map_index]
-        window = cells_in_reach(self._boxes[self._order[first:stop]], *info.shape[1:], self._spec)
+        here = self._placement.take(self._order[first:stop])
+        window = cells_in_reach(here.boxes, here.scale, *info.shape[1:])
         return channels_last(feature_map, window, buffer)
 
     @cached_property
     def _spans(self) -> dict[int, tuple[int, int]]:
         """First and stop of the boxes of each map in the order."""
-        maps = self._map_index[self._order]
+        maps = self._placement.map_index[self._order]
         starts = np.flatnonzero(np.diff(maps, prepend=-1)).tolist()
         return dict(zip(maps[starts].tolist(), pairwise([*starts, len(maps)]), strict=True))
 

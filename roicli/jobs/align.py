@@ -16,11 +16,12 @@ from roicli.execution.executors import run
 from roicli.execution.interrupts import telling
 from roicli.execution.plan import Plan, Task, make_plan
 from roicli.execution.worker import Done, Pooler
+from roicli.jobs.advice import prepare_and_judge
 from roicli.jobs.costs import choose_kernel, make_costs
 from roicli.jobs.listener import Listener
 from roicli.jobs.match import Inputs
 from roicli.jobs.part import Part, take_part
-from roicli.jobs.prepare import PoolJob, Prepared, prepare
+from roicli.jobs.prepare import PoolJob, Prepared
 from roicli.jobs.report import RunReport, peak_memory
 from roicli.jobs.select import image_name
 from roicli.jobs.shards import Shard
@@ -111,10 +112,15 @@ def _align(
 ) -> RunReport:
     began = time.monotonic()
     notes: list[str] = []
+    warnings: list[str] = []
 
     def note(text: str) -> None:
         notes.append(text)
         listener.note(text)
+
+    def warn(text: str) -> None:
+        warnings.append(text)
+        listener.warn(text)
 
     def may_replace(path: Path) -> bool:
         return job.overwrite or (past is not None and os.path.realpath(path) in past.beside)
@@ -122,13 +128,13 @@ def _align(
     _check_names(job, may_replace)
     inputs = job.bind(note)
     _spare_inputs(job, inputs)
-    work = prepare(job, inputs, note)
+    work = prepare_and_judge(job, inputs, note, warn)
     job = replace(job, kernel=choose_kernel(job, work))
     part = None
     if job.shard is not None:
         work, part = take_part(job, job.shard, inputs, work)
     record = _record(job, work, part)
-    shape = (len(work.boxes), *work.row_shape)
+    shape = (len(work.placement), *work.row_shape)
     fingerprint = take_fingerprint(record.parameters, job.boxes, work.inputs, work.infos, shape, work.dtype)
     if past is not None and past.published and job.overwrite and not is_same(past, fingerprint):
         past = None  # what is there is complete, and of another job: to be replaced
@@ -160,8 +166,8 @@ def _align(
         checks = (beat_and_check, partial(is_unchanged, fingerprint, job.boxes, work.inputs))
         with begun(job.output, sink, past, fingerprint, len(plan.order), *checks) as outputs:
             listener.begin(len(plan.order) - before.rows)
-            maps = (inputs.source, work.infos, work.inputs.map_index)
-            pooler = Pooler(*maps, work.boxes, plan.order, work.spec, outputs.target, kernel)
+            maps = (inputs.source, work.infos)
+            pooler = Pooler(*maps, work.placement, plan.order, job.spec, outputs.target, kernel)
             done += _pool(plan, pooler, outputs.checkpoints, listener)
             check_unchanged(fingerprint, job.boxes, work.inputs)
             counts = Progress((), done.not_finite, done.overflowed)
@@ -190,6 +196,7 @@ def _align(
         strategy=str(plan.strategy),
         workers=plan.workers,
         notes=tuple(notes),
+        warnings=tuple(warnings),
     )
 
 
@@ -207,7 +214,7 @@ def _plan(job: AlignJob, work: Prepared, before: Progress) -> Plan:
     map_index[work.zeroed] = -1  # an output is made of zeros
     return make_plan(
         map_index,
-        make_costs(work, map_index),
+        make_costs(job, work, map_index),
         workers=job.workers,
         batch_size=job.batch_size,
         max_memory=job.max_memory,

@@ -41,7 +41,7 @@ _CHOICES: dict[str, Any] = {
     "kernel": Kernel,
 }
 _COUNTS = ("workers", "batch_size", "max_memory")
-_SPEC = ("size", "spatial_scale", "aligned", "sampling_ratio", "op", "mode", "reduce")
+_SPEC = ("size", "aligned", "sampling_ratio", "op", "mode", "reduce")
 
 
 def align(
@@ -295,7 +295,6 @@ def check_job(features: PathLike, boxes: PathLike, **options: Any) -> PoolJob:
 def make_spec(
     *,
     size: Size,
-    spatial_scale: float,
     aligned: bool,
     sampling_ratio: int,
     op: str,
@@ -306,7 +305,6 @@ def make_spec(
     op = op.replace("-", "_")
     return arguments.make_spec(
         size,
-        spatial_scale=spatial_scale,
         sampling_ratio=sampling_ratio,
         aligned=aligned,
         op=op,
@@ -348,6 +346,9 @@ class _Silent:
 
     def note(self, text: str) -> None:
         """Ignore a note; the report has it."""
+
+    def warn(self, text: str) -> None:
+        """Ignore a warning; the report has it."""
 
     def begin(self, boxes: int) -> None:
         """Ignore the number of boxes."""

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from roicli.jobs.advice import doubt_numbers, doubt_places
-from roicli.jobs.prepare import PoolJob, Prepared, prepare
+from roicli.jobs.advice import prepare_and_judge
+from roicli.jobs.prepare import PoolJob, Prepared
 from roicli.pooling.extents import in_cells, shares_inside
 
 Box = tuple[float, float, float, float]
@@ -124,28 +124,24 @@ def check(job: PoolJob, note: Callable[[str], None], warn: Callable[[str], None]
         warn(text)
 
     inputs = job.bind(keep_note)
-    for doubt in doubt_numbers(job, inputs.table):
-        keep_warning(doubt)
-    work = prepare(job, inputs, keep_note)
-    for doubt in doubt_places(job, work):
-        keep_warning(doubt)
-    pooled = np.setdiff1d(np.arange(len(work.boxes)), work.zeroed)
-    shares = shares_inside(work.boxes[pooled], work.sizes[pooled], work.spec)
-    shape = (len(work.boxes), *work.row_shape)
+    work = prepare_and_judge(job, inputs, keep_note, keep_warning)
+    pooled = work.pooled()
+    shares = shares_inside(work.placement.take(pooled), work.sizes[pooled])
+    shape = (len(work.placement), *work.row_shape)
     outside = work.outside[pooled]
     return CheckReport(
         features=inputs.source.name,
         boxes_file=inputs.table.source,
         maps=len(inputs.source.ids),
         images=work.images(),
-        boxes=len(work.boxes),
+        boxes=len(work.placement),
         skipped=len(work.skipped.of("skipped")),
         zeroed=len(work.zeroed),
         box_format=str(inputs.table.box_format),
         normalized=job.normalized,
         partly_outside=int(((shares < 1) & ~outside).sum()),
         wholly_outside=int(outside.sum()),
-        example=_worked(work, int(pooled[0])) if len(pooled) else None,
+        example=_worked(job, work, int(pooled[0])) if len(pooled) else None,
         shape=shape,
         dtype=str(work.dtype),
         bytes=math.prod(shape) * work.dtype.itemsize,
@@ -154,17 +150,17 @@ def check(job: PoolJob, note: Callable[[str], None], warn: Callable[[str], None]
     )
 
 
-def _worked(work: Prepared, row: int) -> WorkedBox:
+def _worked(job: PoolJob, work: Prepared, row: int) -> WorkedBox:
     table, index = work.inputs.table, int(work.inputs.map_index[row])
-    box, size = work.boxes[[row]], work.sizes[[row]]
+    box, size = work.placement.take([row]), work.sizes[[row]]
     _, height, width = work.infos[index].shape
     x1, y1, x2, y2 = table.boxes[row].tolist()
-    left, top, right, bottom = in_cells(box.astype(work.computed), work.spec)[0].tolist()
+    left, top, right, bottom = in_cells(box, work.computed, job.spec)[0].tolist()
     return WorkedBox(
         where=table.where(np.array([row])),
         image_id=work.inputs.source.ids[index],
         map_size=(height, width),
         given=(x1, y1, x2, y2),
         cells=(left, top, right, bottom),
-        inside=float(shares_inside(box, size, work.spec)[0]),
+        inside=float(shares_inside(box, size)[0]),
     )

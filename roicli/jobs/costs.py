@@ -15,7 +15,7 @@ from roicli.pooling.arguments import compute_dtype
 from roicli.pooling.kernels.choose import numba_is_installed
 
 
-def make_costs(work: Prepared, map_index: NDArray[np.intp]) -> Costs:
+def make_costs(job: PoolJob, work: Prepared, map_index: NDArray[np.intp]) -> Costs:
     """Reckon the bytes that maps and rows take while they are pooled."""
     used = set(map_index[map_index >= 0].tolist())
     maps = {}
@@ -25,12 +25,12 @@ def make_costs(work: Prepared, map_index: NDArray[np.intp]) -> Costs:
             maps[index] = cells * (info.dtype.itemsize + compute_dtype(info.dtype).itemsize)
     values = math.prod(work.row_shape)
     row = values * (work.computed.itemsize + (work.dtype.itemsize if work.dtype != work.computed else 0))
-    return Costs(maps, row, _block_bytes(work))
+    return Costs(maps, row, _block_bytes(job, work))
 
 
-def _block_bytes(work: Prepared) -> int:
+def _block_bytes(job: PoolJob, work: Prepared) -> int:
     """Size of the pooled block of one box, averaged away or not."""
-    return work.row_shape[0] * math.prod(work.spec.output_size) * work.computed.itemsize
+    return work.row_shape[0] * math.prod(job.spec.output_size) * work.computed.itemsize
 
 
 def choose_kernel(job: PoolJob, work: Prepared) -> Literal["numpy", "numba"]:
@@ -39,6 +39,6 @@ def choose_kernel(job: PoolJob, work: Prepared) -> Literal["numpy", "numba"]:
     if job.kernel == "numba" and not averages:
         raise UsageError("the kernel numba computes averages only", "Leave --kernel out, or give --mode avg.")
     if job.kernel == "auto":
-        large = is_large(len(work.boxes) * _block_bytes(work))
+        large = is_large(len(work.placement) * _block_bytes(job, work))
         return "numba" if averages and large and numba_is_installed() else "numpy"
     return job.kernel

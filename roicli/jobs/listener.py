@@ -12,6 +12,10 @@ class Listener(Protocol):
         """Something was assumed, or deserves a look."""
         ...
 
+    def warn(self, text: str) -> None:
+        """Something looks like a mistake."""
+        ...
+
     def begin(self, boxes: int) -> None:
         """All is checked, and so many boxes will be pooled."""
         ...

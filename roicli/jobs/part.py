@@ -66,10 +66,10 @@ def take_part(job: PoolJob, shard: Shard, inputs: Inputs, whole: Prepared) -> tu
         skipped=whole.skipped.take(listed),
         zeroed=np.flatnonzero(np.isin(rows, whole.zeroed)),
         sizes=whole.sizes[rows],
-        boxes=whole.boxes[rows],
+        placement=whole.placement.take(rows),
         outside=whole.outside[rows],
     )
-    return prepared, Part(shard, rows.astype(np.int64), len(whole.boxes), _digest(job, whole))
+    return prepared, Part(shard, rows.astype(np.int64), len(whole.placement), _digest(job, whole))
 
 
 def _digest(job: PoolJob, whole: Prepared) -> str:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -17,11 +17,11 @@ from roicli import __version__
 from roicli.errors import BoxError
 from roicli.jobs.match import Inputs, Layout, bind
 from roicli.jobs.select import BadBoxes, MissingFeatures, select
-from roicli.jobs.wording import some_of, verb
 from roicli.outputs.skipped import Skipped
 from roicli.pooling.arguments import compute_dtype
 from roicli.pooling.extents import beyond_sampling, has_no_samples, lie_outside
 from roicli.pooling.kernels.blas import blas_kernel
+from roicli.pooling.placement import Placement, check_scale, place
 from roicli.regions import BoxFormat
 from roicli.sources import MapInfo
 from roicli.spec import PoolSpec
@@ -39,6 +39,8 @@ class PoolJob:
         The box file.
     spec : PoolSpec
         What to compute.
+    spatial_scale : float
+        Feature cells per image pixel: 1 / stride. Boxes are multiplied by it.
     dataset : str, optional
         Which dataset holds the maps, where several would do.
     layout : {"chw", "hwc"}
@@ -62,6 +64,7 @@ class PoolJob:
     features: str
     boxes: Path
     spec: PoolSpec
+    spatial_scale: float = 1.0
     dataset: str | None = None
     layout: Layout = "chw"
     box_format: BoxFormat | None = None
@@ -70,6 +73,9 @@ class PoolJob:
     missing_features: MissingFeatures = "error"
     out_dtype: Literal["float16", "float32"] | None = None
     kernel: Literal["auto", "numpy", "numba"] = "auto"
+
+    def __post_init__(self) -> None:
+        check_scale(self.spatial_scale)
 
     def bind(self, note: Callable[[str], None]) -> Inputs:
         """Open the features and read the boxes; see `bind`."""
@@ -89,7 +95,7 @@ class PoolJob:
             "op": self.spec.op,
             "output_height": height,
             "output_width": width,
-            "spatial_scale": 1.0 if self.normalized else self.spec.spatial_scale,
+            "spatial_scale": 1.0 if self.normalized else self.spatial_scale,
             "sampling_ratio": -1 if self.spec.adaptive else self.spec.sampling_ratio,
             "aligned": self.spec.aligned,
             "mode": self.spec.mode,
@@ -122,12 +128,10 @@ class Prepared(NamedTuple):
         Rows of the output that are zeros because the user said so.
     infos : dict of int to MapInfo
         The maps.
-    sizes : (K, 4) float64
-        Width, height, width, height of each box's map, in cells.
-    boxes : (K, 4) float64
-        xyxy as they are pooled: in pixels, or in cells if they were normalised.
-    spec : PoolSpec
-        As it is pooled: of spatial scale 1 if the boxes were normalised.
+    sizes : (K, 2) float64
+        Height and width of each box's map, in cells.
+    placement : Placement
+        Where the boxes lie.
     outside : (K,) bool
         Boxes that lie wholly outside their maps.
     computed, dtype : numpy.dtype
@@ -143,12 +147,15 @@ class Prepared(NamedTuple):
     zeroed: NDArray[np.intp]
     infos: dict[int, MapInfo]
     sizes: NDArray[np.float64]
-    boxes: NDArray[np.float64]
-    spec: PoolSpec
+    placement: Placement
     outside: NDArray[np.bool_]
     computed: np.dtype[Any]
     dtype: np.dtype[Any]
     row_shape: tuple[int, ...]
+
+    def pooled(self) -> NDArray[np.intp]:
+        """Return the rows of the output that are pooled."""
+        return np.delete(np.arange(len(self.placement)), self.zeroed)
 
     def images(self) -> int:
         """How many maps have boxes."""
@@ -168,34 +175,31 @@ def prepare(job: PoolJob, inputs: Inputs, note: Callable[[str], None]) -> Prepar
     infos = inputs.infos()
     inputs.source.close()
 
-    boxes, spec = inputs.table.boxes, job.spec
-    sizes = _map_sizes(infos, inputs.map_index)
-    if job.normalized:
-        boxes, spec = boxes * sizes, replace(spec, spatial_scale=1.0)
+    sizes = map_sizes(infos, inputs.map_index)
+    placement = place(
+        inputs.map_index, inputs.table.boxes, job.spatial_scale, normalized_by=sizes if job.normalized else None
+    )
     computed = np.result_type(*{compute_dtype(info.dtype) for info in infos.values()})
-    pooled = np.delete(np.arange(len(boxes)), selection.zeroed)
-    rounded = boxes[pooled].astype(computed)  # the others may be too large for it
-    rows = pooled[beyond_sampling(rounded, spec)]
+    pooled = np.delete(np.arange(len(placement)), selection.zeroed)
+    placed = placement.take(pooled)  # the others may be too large for the dtype
+    rows = pooled[beyond_sampling(placed, computed, job.spec)]
     if len(rows):  # that depends on the scale, so it is no matter of bad_boxes
-        first = verb(len(rows), "it is", "the first is")
-        how = "as boxes in 0..1 of the image" if job.normalized else f"at spatial scale {spec.spatial_scale:g}"
+        how = "as boxes in 0..1 of the image" if job.normalized else f"at spatial scale {job.spatial_scale:g}"
         raise BoxError(
-            f"{inputs.table.source}, {inputs.table.where(rows)}: too large to sample {how}; {first} "
+            f"{inputs.table.source}, {inputs.table.where(rows)}: too large to sample {how}; the first is "
             f"{inputs.table.boxes[rows[0]].tolist()}",
-            "Check their coordinates, and --normalized."
-            if job.normalized
-            else "Check their coordinates, and --spatial-scale.",
+            f"Check their coordinates, and {'`normalized`' if job.normalized else '`spatial_scale`'}.",
         )
-    outside = lie_outside(boxes, sizes, spec) & (inputs.map_index >= 0)
+    outside = lie_outside(placement, sizes) & (inputs.map_index >= 0)
     outside[selection.zeroed] = False
     if number := int(outside.sum()):
-        doubt = ": is --spatial-scale right?" if number > len(boxes) / 2 and not job.normalized else ""
-        lie = verb(number, "lies wholly outside its map, so its", "lie wholly outside their maps, so their")
-        note(f"{some_of(number, len(boxes))} {lie} features are zero{doubt}")
-    unsampled = has_no_samples(rounded, spec) & (inputs.map_index >= 0)[pooled] & ~outside[pooled]
+        note(f"boxes wholly outside their maps: {number:,} of {len(placement):,}; their features are zero")
+    unsampled = has_no_samples(placed, computed, job.spec) & (inputs.map_index >= 0)[pooled] & ~outside[pooled]
     if number := int(unsampled.sum()):
-        have = verb(number, "has no width or no height, so its", "have no width or no height, so their")
-        note(f"{some_of(number, len(boxes))} {have} features are zero; --sampling-ratio 2 would sample them")
+        note(
+            f"boxes without width or height: {number:,} of {len(placement):,}; their features are zero, "
+            "`sampling_ratio=2` would sample them"
+        )
     return Prepared(
         inputs=inputs,
         kept=selection.kept,
@@ -204,17 +208,16 @@ def prepare(job: PoolJob, inputs: Inputs, note: Callable[[str], None]) -> Prepar
         zeroed=selection.zeroed,
         infos=infos,
         sizes=sizes,
-        boxes=boxes,
-        spec=spec,
+        placement=placement,
         outside=outside,
         computed=computed,
         dtype=np.dtype(job.out_dtype or computed),
-        row_shape=spec.row_shape(next(iter(infos.values())).shape[0]),
+        row_shape=job.spec.row_shape(next(iter(infos.values())).shape[0]),
     )
 
 
-def _map_sizes(infos: dict[int, MapInfo], map_index: NDArray[np.intp]) -> NDArray[np.float64]:
-    """(width, height, width, height) of each box's map, (K, 4); of any map where it has none."""
+def map_sizes(infos: dict[int, MapInfo], map_index: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Return height and width of each box's map, (K, 2); of any map where it has none."""
     used = np.array(sorted(infos))
-    sizes = np.array([[infos[index].shape[2], infos[index].shape[1]] * 2 for index in used.tolist()], dtype=np.float64)
+    sizes = np.array([infos[index].shape[1:] for index in used.tolist()], dtype=np.float64)
     return sizes[np.searchsorted(used, map_index)]

@@ -44,6 +44,8 @@ class RunReport(NamedTuple):
         How many worked at once.
     notes : tuple of str
         What was assumed, and what deserves a look.
+    warnings : tuple of str
+        What looks like a mistake.
     """
 
     output: Path
@@ -62,6 +64,7 @@ class RunReport(NamedTuple):
     strategy: str
     workers: int
     notes: tuple[str, ...]
+    warnings: tuple[str, ...]
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, as JSON can hold them."""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +15,8 @@ from roicli.jobs.match import Layout, bind
 from roicli.pooling.arguments import compute_dtype
 from roicli.pooling.bintrace import BinTrace
 from roicli.pooling.extents import beyond_sampling, lie_outside
-from roicli.pooling.trace import trace_bin
+from roicli.pooling.placement import check_scale, place
+from roicli.pooling.trace import trace_placed
 from roicli.regions import BoxFormat, find_bad_boxes, to_xyxy
 from roicli.sources import FeatureSource, open_source
 from roicli.spec import PoolSpec
@@ -34,6 +34,8 @@ class TraceJob:
         The box file; without one, `box` is given.
     specs : tuple of PoolSpec
         One, or two to compare.
+    spatial_scale : float
+        Feature cells per image pixel.
     roi : int
         Row of the box file, from 0; of the boxes of `image` if that is given.
     image : str, optional
@@ -49,6 +51,7 @@ class TraceJob:
     features: str
     boxes: Path | None
     specs: tuple[PoolSpec, ...]
+    spatial_scale: float = 1.0
     roi: int = 0
     image: str | None = None
     box: tuple[float, float, float, float] | None = None
@@ -122,6 +125,7 @@ def trace(job: TraceJob, note: Callable[[str], None]) -> Traced:
     RoicliError
         A RoI, bin, channel or image that is not there; the message gives the valid range.
     """
+    check_scale(job.spatial_scale)
     if job.boxes is None and job.box is None:
         raise UsageError("there is no box to trace", "Give a box file, or --box x1,y1,x2,y2.")
     if job.boxes is not None and job.box is not None:
@@ -139,38 +143,22 @@ def trace(job: TraceJob, note: Callable[[str], None]) -> Traced:
     if len(inverted):
         note(f"{origin.words} is inverted (x2 < x1 or y2 < y1); are its numbers xywh (--box-format)?")
     feature_map = source.read(index)
-    size = np.array([*feature_map.shape[:0:-1], *feature_map.shape[:0:-1]], dtype=np.float64)
-    box, specs = given, job.specs
-    if job.normalized:
-        box = given * size
-        specs = tuple(replace(spec, spatial_scale=1.0) for spec in specs)
-    if lie_outside(box[None], size[None], specs[0])[0]:
-        note(f"{origin.words} lies wholly outside its map: is --spatial-scale right?")
-    for spec in specs:
-        if beyond_sampling(box[None].astype(compute_dtype(feature_map.dtype)), spec)[0]:
+    size = np.array([feature_map.shape[1:]], dtype=np.float64)
+    placement = place(
+        np.zeros(1, np.intp), given[None], job.spatial_scale, normalized_by=size if job.normalized else None
+    )
+    if lie_outside(placement, size)[0]:
+        note(f"{origin.words} lies wholly outside its map: is `spatial_scale` right?")
+    for spec in job.specs:
+        if beyond_sampling(placement, compute_dtype(feature_map.dtype), spec)[0]:
             raise BoxError(
-                f"{origin.words} is {given.tolist()}: too large to sample at spatial scale {spec.spatial_scale:g}",
+                f"{origin.words} is {given.tolist()}: too large to sample at spatial scale {job.spatial_scale:g}",
                 "Check its coordinates and the spatial scale.",
             )
-    traces = tuple(_trace(feature_map, box, spec, job) for spec in specs)
+    traces = tuple(trace_placed(feature_map, placement, spec, job.bin, job.channel) for spec in job.specs)
     x1, y1, x2, y2 = given.tolist()
     unit = "0 to 1" if job.normalized else "px"
     return Traced(traces, source.name, source.ids[index], origin, (x1, y1, x2, y2), unit)
-
-
-def _trace(feature_map: NDArray[Any], box: NDArray[np.float64], spec: PoolSpec, job: TraceJob) -> BinTrace:
-    return trace_bin(
-        feature_map,
-        box,
-        spec.output_size,
-        spec.spatial_scale,
-        spec.sampling_ratio,
-        spec.aligned,
-        mode=spec.mode,
-        op=spec.op,
-        bin=job.bin,
-        channel=job.channel,
-    )
 
 
 def _from_file(

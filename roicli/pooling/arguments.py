@@ -12,9 +12,7 @@ from roicli.pooling.sampling import FloatArray, IntArray
 from roicli.spec import PoolSpec
 
 
-def make_spec(
-    output_size: int | tuple[int, int], *, spatial_scale: float = 1.0, sampling_ratio: int = -1, **settings: Any
-) -> PoolSpec:
+def make_spec(output_size: int | tuple[int, int], *, sampling_ratio: int = -1, **settings: Any) -> PoolSpec:
     """Make a PoolSpec of arguments as torchvision takes them.
 
     Raises
@@ -27,7 +25,7 @@ def make_spec(
         raise UsageError(f"output_size {output_size!r} is not one whole number or two", "Give 7 or (7, 5).")
     if np.asarray(sampling_ratio).dtype.kind not in "iu":
         raise UsageError(f"sampling_ratio {sampling_ratio!r} is not a whole number", "Give 2, or -1 for adaptive.")
-    return PoolSpec((int(size[0]), int(size[1])), float(spatial_scale), int(sampling_ratio), **settings)
+    return PoolSpec((int(size[0]), int(size[1])), int(sampling_ratio), **settings)
 
 
 def compute_dtype(features: DTypeLike) -> np.dtype[Any]:

@@ -25,8 +25,12 @@ class BinTrace:
     ----------
     spec : PoolSpec
         How it was pooled.
+    scale : (float, float)
+        Feature cells per image pixel along y and x.
     box : (4,) tuple of float
         xyxy in image pixels, rounded to the dtype of the computation.
+    enlarged : bool
+        Whether the box was made one cell wide or high, since it is not aligned.
     shape : (int, int, int)
         C, H, W of the feature map.
     channel : int
@@ -65,7 +69,9 @@ class BinTrace:
     """
 
     spec: PoolSpec
+    scale: tuple[float, float]
     box: tuple[float, float, float, float]
+    enlarged: bool
     shape: tuple[int, int, int]
     channel: int
     bin: tuple[int, int]

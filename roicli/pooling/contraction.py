@@ -18,7 +18,17 @@ from numpy.typing import NDArray
 from roicli.pooling.kernels.choose import NUMPY_KERNEL, Kernel
 from roicli.pooling.kernels.maximum import pool_maximum
 from roicli.pooling.kernels.pointwise import pool_pointwise
-from roicli.pooling.sampling import Bins, FloatArray, IntArray, cell_ranges, cells_in_reach, make_bins, sample_grid
+from roicli.pooling.placement import Placement, place
+from roicli.pooling.sampling import (
+    Bins,
+    FloatArray,
+    IntArray,
+    cell_ranges,
+    cells_in_reach,
+    make_bins,
+    sample_grid,
+    sides,
+)
 from roicli.pooling.weights import axis_weights, cells_read
 from roicli.spec import PoolSpec
 
@@ -27,17 +37,21 @@ _CHUNK_VALUES = 2**19
 
 
 def pool_boxes(
-    feature_map: FloatArray, boxes: NDArray[Any], spec: PoolSpec, out: FloatArray, kernel: Kernel = NUMPY_KERNEL
+    feature_map: FloatArray,
+    boxes: NDArray[Any],
+    spec: PoolSpec,
+    out: FloatArray,
+    kernel: Kernel = NUMPY_KERNEL,
+    spatial_scale: float = 1.0,
 ) -> int:
-    """Pool K boxes of one map; the parameters are those of `pool_maps`."""
-    one_map = np.zeros(len(boxes), np.intp)
-    return pool_maps(lambda _: feature_map, one_map, boxes, feature_map.shape[:2], spec, out, kernel)
+    """Pool K boxes of one map; the other parameters are those of `pool_maps`."""
+    placement = place(np.zeros(len(boxes), np.intp), boxes, spatial_scale)
+    return pool_maps(lambda _: feature_map, placement, feature_map.shape[:2], spec, out, kernel)
 
 
 def pool_maps(
     maps: Callable[[int], FloatArray],
-    map_index: IntArray,
-    boxes: NDArray[Any],
+    placement: Placement,
     size: tuple[int, ...],
     spec: PoolSpec,
     out: FloatArray,
@@ -50,10 +64,8 @@ def pool_maps(
     maps : callable
         Gives a map by its index as `channels_last` makes it, (H, W, C) float32 or float64; cells that no box has in
         reach need not be filled. It is asked for each map once, and may give them all in the same memory.
-    map_index : (K,) intp
-        The map of each box; boxes of one map side by side.
-    boxes : (K, 4)
-        xyxy in image pixels, finite; rounded to the dtype of the maps.
+    placement : Placement
+        Where K boxes lie; boxes of one map side by side, finite. They are rounded to the dtype of the maps.
     size : (int, int)
         Height and width of all these maps, in cells.
     spec : PoolSpec
@@ -68,7 +80,7 @@ def pool_maps(
     int
         How many RoIs have a number that is not finite, because they read a NaN or infinite cell.
     """
-    boxes = boxes.astype(out.dtype)
+    boxes, scale, map_index = placement.boxes.astype(out.dtype), placement.scale, placement.map_index
     out = out.reshape(*out.shape[:2], *spec.pooled_size)
     per_roi = max(bins * max(length, spec.sampling_ratio) for bins, length in zip(spec.output_size, size, strict=True))
     step = max(1, _CHUNK_VALUES // per_roi)
@@ -77,14 +89,14 @@ def pool_maps(
     with np.errstate(invalid="ignore", over="ignore"):
         for begin in range(0, len(boxes), step):
             chunk = slice(begin, begin + step)
-            placed = _place(boxes[chunk], size, spec, kernel)
+            placed = _place(boxes[chunk], _some(scale, chunk), size, spec, kernel)
             for first, stop in _runs(map_index[chunk]):
                 rows = slice(begin + first, begin + stop)
                 if held is None or held[0] != map_index[rows.start]:
                     held = None  # or it would stay in memory beside the next
                     held = int(map_index[rows.start]), maps(int(map_index[rows.start]))
                 placed.pool(held[1], first, stop, out[rows])
-                if not _is_harmless(held[1], boxes[rows], spec, out[rows].size):
+                if not _is_harmless(held[1], boxes[rows], _some(scale, rows), out[rows].size):
                     not_finite += placed.mend(held[1], first, stop, out[rows])
     return not_finite
 
@@ -117,11 +129,9 @@ class _Placed(ABC):
 class _Cells(_Placed):
     """RoIPool: the maximum over whole cells."""
 
-    def __init__(self, boxes: FloatArray, size: tuple[int, ...], spec: PoolSpec) -> None:
+    def __init__(self, boxes: FloatArray, scale: FloatArray, size: tuple[int, ...], spec: PoolSpec) -> None:
         super().__init__(spec)
-        x1, y1, x2, y2 = boxes.T
-        self._rows = cell_ranges(y1, y2, spec.output_size[0], size[0], spec)
-        self._columns = cell_ranges(x1, x2, spec.output_size[1], size[1], spec)
+        self._rows, self._columns = map(cell_ranges, sides(boxes, scale), spec.output_size, size)
 
     def pool(self, feature_map: FloatArray, first: int, stop: int, out: FloatArray) -> None:
         rois = slice(first, stop)
@@ -173,12 +183,17 @@ class _Averages(_Samples):
         return len(_not_finite(again))
 
 
-def _place(boxes: FloatArray, size: tuple[int, ...], spec: PoolSpec, kernel: Kernel) -> _Placed:
+def _some(scale: FloatArray, rows: slice) -> FloatArray:
+    return scale if len(scale) == 1 else scale[rows]
+
+
+def _place(boxes: FloatArray, scale: FloatArray, size: tuple[int, ...], spec: PoolSpec, kernel: Kernel) -> _Placed:
     if spec.op == "roi_pool":
-        return _Cells(boxes, size, spec)
-    x1, y1, x2, y2 = boxes.T
-    rows = make_bins(y1, y2, spec.output_size[0], size[0], spec)
-    columns = make_bins(x1, x2, spec.output_size[1], size[1], spec)
+        return _Cells(boxes, scale, size, spec)
+    rows, columns = (
+        make_bins(axis, number, length, spec)
+        for axis, number, length in zip(sides(boxes, scale), spec.output_size, size, strict=True)
+    )
     return _Samples(rows, columns, spec) if spec.mode == "max" else _Averages(rows, columns, spec, kernel)
 
 
@@ -187,12 +202,12 @@ def _runs(map_index: IntArray) -> Iterator[tuple[int, int]]:
     return pairwise([*np.flatnonzero(np.diff(map_index, prepend=-1)).tolist(), len(map_index)])
 
 
-def _is_harmless(feature_map: FloatArray, boxes: FloatArray, spec: PoolSpec, written: int) -> bool:
+def _is_harmless(feature_map: FloatArray, boxes: FloatArray, scale: FloatArray, written: int) -> bool:
     """Whether a look at the map tells, sooner than one at what was written, that nothing can have gone wrong."""
     if written <= feature_map.size:
         return False
     height, width, _ = feature_map.shape
-    reach = feature_map[cells_in_reach(boxes, height, width, spec)]
+    reach = feature_map[cells_in_reach(boxes, scale, height, width)]
     # Neither infinite nor NaN, and too small for any sum of them to overflow.
     bound = np.finfo(feature_map.dtype).max / 4
     return bool(reach.size and reach.min() > -bound and reach.max() < bound)

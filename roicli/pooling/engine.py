@@ -7,15 +7,17 @@ RoIAlign (He et al., "Mask R-CNN", 2017, section 3) is linear in the feature map
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from roicli.errors import UsageError
 from roicli.pooling.arguments import compute_dtype, feature_batch, make_spec, split_boxes
 from roicli.pooling.channels_last import channels_last
-from roicli.pooling.contraction import pool_boxes
+from roicli.pooling.contraction import pool_maps
+from roicli.pooling.placement import place
 from roicli.pooling.sampling import FloatArray, cells_in_reach
 from roicli.spec import Mode
 
@@ -87,8 +89,8 @@ def roi_align(
     array([[1.5, 3.5],
            [1.5, 3.5]])
     """
-    settings = {"spatial_scale": spatial_scale, "sampling_ratio": sampling_ratio, "aligned": aligned, "mode": mode}
-    return _pool_batch(features, boxes, output_size, out, **settings)
+    settings = {"sampling_ratio": sampling_ratio, "aligned": aligned, "mode": mode}
+    return _pool_batch(features, boxes, output_size, spatial_scale, out, **settings)
 
 
 def roi_pool(
@@ -133,13 +135,18 @@ def roi_pool(
     array([[ 5.,  7.],
            [13., 15.]])
     """
-    return _pool_batch(features, boxes, output_size, out, spatial_scale=spatial_scale, mode="max", op="roi_pool")
+    return _pool_batch(features, boxes, output_size, spatial_scale, out, mode="max", op="roi_pool")
+
+
+def _laid_out(maps: NDArray[Any], window: tuple[slice, slice], image: int) -> FloatArray:
+    return channels_last(maps[image], window)
 
 
 def _pool_batch(
     features: ArrayLike,
     boxes: ArrayLike | Sequence[ArrayLike],
     output_size: int | tuple[int, int],
+    spatial_scale: float,
     out: FloatArray | None,
     **settings: Any,
 ) -> FloatArray:
@@ -148,6 +155,7 @@ def _pool_batch(
     spec = make_spec(output_size, **settings)
     dtype = compute_dtype(maps.dtype)
     index, corners = split_boxes(boxes, len(maps), dtype)
+    placement = place(index, corners, spatial_scale)
     shape = (len(corners), *spec.row_shape(maps.shape[1]))
     if out is None:
         out = np.empty(shape, dtype)
@@ -156,7 +164,8 @@ def _pool_batch(
     for image in np.unique(index):
         rows = np.flatnonzero(index == image)
         block = np.empty((len(rows), *shape[1:]), dtype)
-        window = cells_in_reach(corners[rows], maps.shape[2], maps.shape[3], spec)
-        pool_boxes(channels_last(maps[image], window), corners[rows], spec, block)
+        here = placement.take(rows)
+        window = cells_in_reach(here.boxes, here.scale, *maps.shape[2:])
+        pool_maps(partial(_laid_out, maps, window), here, maps.shape[2:], spec, block)
         out[rows] = block
     return out

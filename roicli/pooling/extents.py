@@ -5,32 +5,31 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from roicli.pooling.sampling import FloatArray, cell_ranges, make_bins, too_large
+from roicli.pooling.placement import Placement
+from roicli.pooling.sampling import FloatArray, cell_ranges, in_map, make_bins, sides, too_large
 from roicli.spec import PoolSpec
 
 
-def lie_outside(boxes: NDArray[np.float64], sizes: NDArray[np.float64], spec: PoolSpec) -> NDArray[np.bool_]:
+def lie_outside(placement: Placement, sizes: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Tell which boxes have no part on their map.
 
     Parameters
     ----------
-    boxes : (K, 4) float64
-        xyxy in image pixels.
-    sizes : (K, 4) float64
-        Width, height, width, height of each box's map, in cells.
-    spec : PoolSpec
-        Gives the spatial scale.
+    placement : Placement
+        K boxes.
+    sizes : (K, 2) float64
+        Height and width of each box's map, in cells.
     """
-    scaled = boxes * spec.spatial_scale
-    return np.asarray(((scaled[:, :2] > sizes[:, :2]) | (scaled[:, 2:] < 0)).any(axis=1))
+    scaled, ends = in_map(placement.boxes, placement.scale), sizes[:, ::-1]
+    return np.asarray(((scaled[:, :2] > ends) | (scaled[:, 2:] < 0)).any(axis=1))
 
 
-def shares_inside(boxes: NDArray[np.float64], sizes: NDArray[np.float64], spec: PoolSpec) -> NDArray[np.float64]:
-    """Share of each box's area that lies on its map; of a box without extent, whether it lies there.
+def shares_inside(placement: Placement, sizes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the share of each box's area that lies on its map; of a box without extent, whether it lies there.
 
     Parameters
     ----------
-    boxes, sizes, spec
+    placement, sizes
         As in `lie_outside`.
 
     Returns
@@ -40,58 +39,61 @@ def shares_inside(boxes: NDArray[np.float64], sizes: NDArray[np.float64], spec: 
 
     Examples
     --------
+    >>> from roicli.pooling.placement import place
     >>> boxes = np.array([[0, 0, 32, 32.0], [96, 0, 160, 64], [7, 7, 7, 7]])
-    >>> shares_inside(boxes, np.full((3, 4), 8.0), PoolSpec((7, 7), spatial_scale=1 / 16)).tolist()
+    >>> shares_inside(place(np.zeros(3, np.intp), boxes, 1 / 16), np.full((3, 2), 8.0)).tolist()
     [1.0, 0.5, 1.0]
     """
-    scaled = boxes * spec.spatial_scale
+    scaled, ends = in_map(placement.boxes, placement.scale), sizes[:, ::-1]
     low, high = np.minimum(scaled[:, :2], scaled[:, 2:]), np.maximum(scaled[:, :2], scaled[:, 2:])
-    ends = sizes[:, :2]
     with np.errstate(divide="ignore", invalid="ignore"):
         part = (np.clip(high, 0, ends) - np.clip(low, 0, ends)) / (high - low)
     share: NDArray[np.float64] = np.where(high > low, part, (low >= 0) & (low <= ends)).prod(axis=1)
     return share
 
 
-def beyond_sampling(boxes: FloatArray, spec: PoolSpec) -> NDArray[np.bool_]:
-    """Tell which boxes are so large at their scale that their samples cannot be counted.
+def beyond_sampling(placement: Placement, dtype: np.dtype[np.floating], spec: PoolSpec) -> NDArray[np.bool_]:
+    """Tell which boxes are so large at their scale that their samples cannot be counted; RoIPool has no samples.
 
     Parameters
     ----------
-    boxes, spec
-        As in `in_cells`. RoIPool has no samples.
+    placement : Placement
+        K boxes, finite in `dtype`.
+    dtype : numpy.dtype
+        Of the computation.
+    spec : PoolSpec
+        What is computed.
     """
     if spec.op == "roi_pool":
-        return np.zeros(len(boxes), np.bool_)
+        return np.zeros(len(placement), np.bool_)
+    rows, columns = sides(placement.boxes.astype(dtype), placement.scale)
     height, width = spec.output_size
-    x1, y1, x2, y2 = boxes.T
-    return too_large(x1, x2, width, spec) | too_large(y1, y2, height, spec)
+    return too_large(rows, height, spec) | too_large(columns, width, spec)
 
 
-def has_no_samples(boxes: FloatArray, spec: PoolSpec) -> NDArray[np.bool_]:
+def has_no_samples(placement: Placement, dtype: np.dtype[np.floating], spec: PoolSpec) -> NDArray[np.bool_]:
     """Tell which boxes have no sample since they have no width or no height.
 
     Adaptive sampling takes as many samples as a bin has cells; unless `aligned`, a box is made one cell wide first.
 
     Parameters
     ----------
-    boxes, spec
-        As in `in_cells`.
+    placement, dtype, spec
+        As in `beyond_sampling`.
     """
     if spec.op == "roi_pool" or not (spec.adaptive and spec.aligned):
-        return np.zeros(len(boxes), np.bool_)
+        return np.zeros(len(placement), np.bool_)
+    boxes = placement.boxes.astype(dtype)
     return np.asarray((boxes[:, 2:] == boxes[:, :2]).any(axis=1))
 
 
-def in_cells(boxes: FloatArray, spec: PoolSpec) -> FloatArray:
+def in_cells(placement: Placement, dtype: np.dtype[np.floating], spec: PoolSpec) -> FloatArray:
     """Place boxes as they are pooled: scaled, shifted by half a cell or made one cell wide where the spec says so.
 
     Parameters
     ----------
-    boxes : (K, 4) float32 or float64
-        xyxy in image pixels, finite, in the dtype of the computation.
-    spec : PoolSpec
-        What is computed. RoIPool rounds to whole cells, whose edges lie half a cell from their centres.
+    placement, dtype, spec
+        As in `beyond_sampling`. RoIPool rounds to whole cells, whose edges lie half a cell from their centres.
 
     Returns
     -------
@@ -100,18 +102,20 @@ def in_cells(boxes: FloatArray, spec: PoolSpec) -> FloatArray:
 
     Examples
     --------
-    >>> in_cells(np.array([[16.0, 32, 48, 80]]), PoolSpec((7, 7), spatial_scale=1 / 16, aligned=True)).tolist()
+    >>> from roicli.pooling.placement import place
+    >>> placement = place(np.array([0]), np.array([[16.0, 32, 48, 80]]), 1 / 16)
+    >>> in_cells(placement, np.dtype("f8"), PoolSpec((7, 7), aligned=True)).tolist()
     [[0.5, 1.5, 2.5, 4.5]]
     """
-    placed = np.empty_like(boxes)
-    for axis, number in enumerate(spec.output_size[::-1]):
-        low, high = boxes[:, axis], boxes[:, axis + 2]
+    placed = np.empty((len(placement), 4), dtype)
+    both = sides(placement.boxes.astype(dtype), placement.scale)
+    for axis, ends, number in zip((1, 0), both, spec.output_size, strict=True):
         if spec.op == "roi_pool":
-            cells = cell_ranges(low, high, number, 1, spec)
+            cells = cell_ranges(ends, number, 1)
             placed[:, axis] = cells.start - 0.5
             placed[:, axis + 2] = placed[:, axis] + cells.extent
         else:
-            bins = make_bins(low, high, number, 1, spec)
+            bins = make_bins(ends, number, 1, spec)
             placed[:, axis] = bins.start
             placed[:, axis + 2] = bins.start + bins.number * bins.size
     return placed

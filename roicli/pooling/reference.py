@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from roicli.spec import PoolSpec
 
 
-def roi_align_reference(features: NDArray[Any], rois: NDArray[Any], spec: PoolSpec) -> NDArray[Any]:
+def roi_align_reference(
+    features: NDArray[Any], rois: NDArray[Any], spec: PoolSpec, spatial_scale: float | NDArray[np.float64] = 1.0
+) -> NDArray[Any]:
     """RoIAlign, one sample at a time.
 
     Parameters
@@ -26,6 +28,8 @@ def roi_align_reference(features: NDArray[Any], rois: NDArray[Any], spec: PoolSp
         Batch index, then x1, y1, x2, y2 in image pixels.
     spec : PoolSpec
         All settings; the mean over bins is taken last.
+    spatial_scale : float or (K, 2)
+        Feature cells per pixel; along y and x of each RoI.
 
     Returns
     -------
@@ -41,10 +45,11 @@ def roi_align_reference(features: NDArray[Any], rois: NDArray[Any], spec: PoolSp
     channels = features.shape[1]
     bins_y, bins_x = spec.output_size
     offset = real(0.5) if spec.aligned else real(0)
-    scale = real(spec.spatial_scale)
+    scales = np.broadcast_to(spatial_scale, (len(rois), 2))
     pooled = np.zeros((len(rois), channels, bins_y, bins_x), dtype=real)
     for k, (batch, *box) in enumerate(rois):
-        x1, y1, x2, y2 = (real(side) * scale - offset for side in box)
+        scale_y, scale_x = map(real, scales[k])
+        x1, y1, x2, y2 = (real(side) * scale - offset for side, scale in zip(box, (scale_x, scale_y) * 2, strict=True))
         roi_width, roi_height = x2 - x1, y2 - y1
         if not spec.aligned:
             roi_width, roi_height = max(roi_width, real(1)), max(roi_height, real(1))
@@ -68,10 +73,12 @@ def roi_align_reference(features: NDArray[Any], rois: NDArray[Any], spec: PoolSp
     return pooled.mean(axis=(2, 3)) if spec.reduce == "mean" else pooled
 
 
-def roi_pool_reference(features: NDArray[Any], rois: NDArray[Any], spec: PoolSpec) -> NDArray[Any]:
+def roi_pool_reference(
+    features: NDArray[Any], rois: NDArray[Any], spec: PoolSpec, spatial_scale: float | NDArray[np.float64] = 1.0
+) -> NDArray[Any]:
     """RoIPool, one cell at a time; follows torchvision/csrc/ops/cpu/roi_pool_kernel.cpp.
 
-    Parameters and result are those of `roi_align_reference`; of `spec` only the size and the spatial scale are used.
+    Parameters and result are those of `roi_align_reference`; of `spec` only the size is used.
 
     Examples
     --------
@@ -82,9 +89,11 @@ def roi_pool_reference(features: NDArray[Any], rois: NDArray[Any], spec: PoolSpe
     real = features.dtype.type
     _, channels, height, width = features.shape
     bins_y, bins_x = spec.output_size
+    scales = np.broadcast_to(spatial_scale, (len(rois), 2))
     pooled = np.zeros((len(rois), channels, bins_y, bins_x), dtype=real)
     for k, (batch, *box) in enumerate(rois):
-        x1, y1, x2, y2 = (_c_round(real(side) * real(spec.spatial_scale)) for side in box)
+        scale_y, scale_x = map(real, scales[k])
+        x1, y1, x2, y2 = (_c_round(real(side) * scale) for side, scale in zip(box, (scale_x, scale_y) * 2, strict=True))
         bin_height = real(max(y2 - y1 + 1, 1)) / real(bins_y)
         bin_width = real(max(x2 - x1 + 1, 1)) / real(bins_x)
         for c in range(channels):

@@ -41,6 +41,33 @@ _MAX_COUNT = 2**31
 _FEW_SAMPLES = 2**14
 
 
+class Sides(NamedTuple):
+    """Where K boxes begin and end along one axis.
+
+    Attributes
+    ----------
+    low, high : (K,) float32 or float64
+        In image pixels, finite, in the dtype of the computation.
+    scale : (K,) or (1,)
+        Feature cells per pixel; rounded to the dtype of the computation before it is multiplied with.
+    """
+
+    low: FloatArray
+    high: FloatArray
+    scale: FloatArray
+
+    def scaled(self) -> tuple[FloatArray, FloatArray]:
+        """Return the ends in feature cells, in the dtype of the computation."""
+        scale = self.scale.astype(self.low.dtype)
+        return self.low * scale, self.high * scale
+
+
+def sides(boxes: FloatArray, scale: FloatArray) -> tuple[Sides, Sides]:
+    """Split (K, 4) boxes and their scale into the sides along y and along x."""
+    x1, y1, x2, y2 = boxes.T
+    return Sides(y1, y2, scale[:, 0]), Sides(x1, x2, scale[:, 1])
+
+
 @dataclass(frozen=True)
 class Bins:
     """The bins of K RoIs along one axis, in feature cells.
@@ -70,52 +97,51 @@ class Bins:
         return Bins(self.start[rois], self.size[rois], self.count[rois], self.number, self.length)
 
 
-def make_bins(low: FloatArray, high: FloatArray, number: int, length: int, spec: PoolSpec) -> Bins:
+def make_bins(sides: Sides, number: int, length: int, spec: PoolSpec) -> Bins:
     """Place the bins of K boxes along one axis.
 
     Parameters
     ----------
-    low, high : (K,) float32 or float64
-        x1 and x2 (or y1 and y2) in image pixels, finite, already in the dtype of the computation.
+    sides : Sides
+        The boxes.
     number : int
         Bins along this axis.
     length : int
         Cells of the feature map along this axis.
     spec : PoolSpec
-        Gives the spatial scale, the shift and the sampling ratio.
+        Gives the shift and the sampling ratio.
 
     Raises
     ------
     BoxError
         A box so large that its coordinates or its number of samples cannot be held.
     """
-    start, size, count = _lay_out(low, high, number, spec)
+    start, size, count = _lay_out(sides, number, spec)
     broken = _cannot_be_held(size, count)
     if broken.any():
         first = int(broken.argmax())
         raise BoxError(
-            f"a box that spans {low[first]:g} to {high[first]:g} image pixels is too large to sample at spatial scale "
-            f"{spec.spatial_scale:g}",
+            f"a box that spans {sides.low[first]:g} to {sides.high[first]:g} image pixels is too large to sample at "
+            f"spatial scale {sides.scale[min(first, len(sides.scale) - 1)]:g}",
             "Check the coordinates of the boxes and the spatial scale.",
         )
     return Bins(start, size, np.maximum(count, 0).astype(np.intp), number, length)
 
 
-def too_large(low: FloatArray, high: FloatArray, number: int, spec: PoolSpec) -> NDArray[np.bool_]:
+def too_large(sides: Sides, number: int, spec: PoolSpec) -> NDArray[np.bool_]:
     """Tell which boxes `make_bins` would refuse along one axis; the parameters are as there."""
-    _, size, count = _lay_out(low, high, number, spec)
+    _, size, count = _lay_out(sides, number, spec)
     return _cannot_be_held(size, count)
 
 
-def _lay_out(
-    low: FloatArray, high: FloatArray, number: int, spec: PoolSpec
-) -> tuple[FloatArray, FloatArray, FloatArray]:
+def _lay_out(sides: Sides, number: int, spec: PoolSpec) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Where bins begin, how large one is, and how many samples it has, before that is a whole number that fits."""
-    dtype = low.dtype.type
-    scale, offset = dtype(spec.spatial_scale), dtype(0.5 if spec.aligned else 0.0)
+    dtype = sides.low.dtype.type
+    offset = dtype(0.5 if spec.aligned else 0.0)
     with np.errstate(over="ignore", invalid="ignore"):
-        start = low * scale - offset
-        extent = (high * scale - offset) - start
+        low, high = sides.scaled()
+        start = low - offset
+        extent = (high - offset) - start
         if not spec.aligned:
             extent = np.maximum(extent, dtype(1))
         size = extent / dtype(number)
@@ -252,19 +278,19 @@ class CellRanges(NamedTuple):
         return CellRanges(*(ends[rois] for ends in self))
 
 
-def cell_ranges(low: FloatArray, high: FloatArray, number: int, length: int, spec: PoolSpec) -> CellRanges:
+def cell_ranges(sides: Sides, number: int, length: int) -> CellRanges:
     """Quantise boxes and bins as RoIPool does (torchvision's `roi_pool_kernel.cpp`), along one axis.
 
     Corners are rounded half away from zero, both ends belong to the RoI, and bins are rounded outwards.
 
     Examples
     --------
-    >>> ranges = cell_ranges(np.array([0.5]), np.array([5.0]), 2, 6, PoolSpec((2, 2), op="roi_pool", mode="max"))
+    >>> ranges = cell_ranges(Sides(np.array([0.5]), np.array([5.0]), np.ones(1)), 2, 6)
     >>> ranges.start.tolist(), ranges.extent.tolist(), ranges.first.tolist(), ranges.stop.tolist()
     ([1], [5], [[1, 3]], [[4, 6]])
     """
-    dtype = low.dtype.type
-    start, end = (_round_half_away(side * dtype(spec.spatial_scale)) for side in (low, high))
+    dtype = sides.low.dtype.type
+    start, end = map(_round_half_away, sides.scaled())
     extent = np.maximum(end - start + 1, 1)
     size = (extent.astype(dtype) / dtype(number))[:, None]
     edge = np.arange(number + 1).astype(dtype)
@@ -280,26 +306,30 @@ def _round_half_away(values: FloatArray) -> IntArray:
     return rounded
 
 
-def cells_in_reach(boxes: NDArray[np.floating[Any]], height: int, width: int, spec: PoolSpec) -> tuple[slice, slice]:
+def in_map(boxes: FloatArray, scale: FloatArray) -> FloatArray:
+    """Multiply (K, 4) boxes by their (K, 2) or (1, 2) scale: xyxy in cells, without any shift."""
+    return boxes * scale[:, [1, 0, 1, 0]]
+
+
+def cells_in_reach(boxes: FloatArray, scale: FloatArray, height: int, width: int) -> tuple[slice, slice]:
     """Find a part of a map, (rows, columns), that holds all cells that boxes read, with some to spare.
 
     Parameters
     ----------
     boxes : (K, 4)
         xyxy in image pixels, finite.
+    scale : (K, 2) or (1, 2)
+        Feature cells per pixel along y and x.
     height, width : int
-        Of the map, in cells.
-    spec : PoolSpec
-        Gives the spatial scale; the spare cells are for the shift, the smallest RoI and all rounding.
+        Of the map, in cells. The spare cells are for the shift, the smallest RoI and all rounding.
     """
     if not len(boxes):
         return slice(0, 0), slice(0, 0)
-    low, high = boxes.min(axis=0).tolist(), boxes.max(axis=0).tolist()
+    corners = in_map(boxes, scale).reshape(-1, 2)  # of an inverted box, the smaller corner comes second
     ends = []
-    for axis, length in ((1, height), (0, width)):
-        # An inverted box has its smaller corner second.
-        start = min(low[axis], low[axis + 2]) * spec.spatial_scale
-        end = max(high[axis], high[axis + 2]) * spec.spatial_scale
-        spare = 3 + 1e-6 * max(abs(start), abs(end))
-        ends.append(slice(*(min(max(edge, 0), length) for edge in (math.floor(start - spare), math.ceil(end + spare)))))
-    return ends[0], ends[1]
+    for low, high, length in zip(
+        corners.min(axis=0).tolist(), corners.max(axis=0).tolist(), (width, height), strict=True
+    ):
+        spare = 3 + 1e-6 * max(abs(low), abs(high))
+        ends.append(slice(*(min(max(edge, 0), length) for edge in (math.floor(low - spare), math.ceil(high + spare)))))
+    return ends[1], ends[0]

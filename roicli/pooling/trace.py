@@ -13,18 +13,23 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from roicli.errors import BoxError, FeatureError, UsageError
-from roicli.pooling.arguments import feature_batch, make_spec
+from roicli.pooling.arguments import compute_dtype, feature_batch, make_spec, split_boxes
 from roicli.pooling.bintrace import BinTrace
-from roicli.pooling.engine import roi_align, roi_pool
+from roicli.pooling.channels_last import channels_last
+from roicli.pooling.contraction import pool_maps
+from roicli.pooling.placement import Placement, place
 from roicli.pooling.sampling import (
     Bins,
     FloatArray,
     IntArray,
     cell_ranges,
+    cells_in_reach,
+    in_map,
     in_range,
     make_bins,
     neighbours,
     sample_coordinates,
+    sides,
 )
 from roicli.spec import Mode, Op, PoolSpec
 
@@ -83,7 +88,6 @@ def trace_bin(
     """
     spec = make_spec(
         output_size,
-        spatial_scale=spatial_scale,
         sampling_ratio=sampling_ratio,
         aligned=aligned,
         mode=mode or ("max" if op == "roi_pool" else "avg"),
@@ -94,26 +98,43 @@ def trace_bin(
     maps = feature_batch(features)[0]
     if np.shape(box) != (4,):
         raise BoxError(f"a box of shape {np.shape(box)} is no box", "Give x1, y1, x2, y2.")
-    place = _whole_numbers(bin, 2, "bin", spec.output_size)
-    (plane_index,) = _whole_numbers((channel,), 1, "channel", maps.shape[:1])
-    # The check of the box is the engine's own.
-    if op == "roi_pool":
-        block = roi_pool(maps, np.reshape(box, (1, 4)), spec.output_size, spatial_scale)
-    else:
-        block = roi_align(
-            maps, np.reshape(box, (1, 4)), spec.output_size, spatial_scale, sampling_ratio, aligned, mode=spec.mode
-        )
-    plane = maps[plane_index]
-    corners = np.asarray(box).astype(block.dtype)
+    _, corners = split_boxes(np.reshape(box, (1, 4)), 1, compute_dtype(maps.dtype))
+    return trace_placed(maps, place(np.zeros(1, np.intp), corners, spatial_scale), spec, bin, channel)
+
+
+def trace_placed(
+    feature_map: NDArray[Any], placement: Placement, spec: PoolSpec, bin: tuple[int, int], channel: int
+) -> BinTrace:
+    """Trace one bin of one region that is placed already.
+
+    Parameters
+    ----------
+    feature_map : (C, H, W) array
+        As stored.
+    placement : Placement
+        One region, finite.
+    spec, bin, channel
+        As in `trace_bin`.
+    """
+    at = _whole_numbers(bin, 2, "bin", spec.output_size)
+    (plane_index,) = _whole_numbers((channel,), 1, "channel", feature_map.shape[:1])
+    size, dtype = feature_map.shape[1:], compute_dtype(feature_map.dtype)
+    block = np.empty((1, len(feature_map), *spec.output_size), dtype)
+    window = cells_in_reach(placement.boxes, placement.scale, *size)
+    pool_maps(lambda _: channels_last(feature_map, window), placement, size, spec, block)
+    plane, corners, scale = feature_map[plane_index], placement.boxes[0].astype(dtype), placement.scale
+    small = in_map(placement.boxes, scale)[0]
     trace = BinTrace(
         spec=spec,
+        scale=(float(scale[0, 0]), float(scale[0, 1])),
         box=(float(corners[0]), float(corners[1]), float(corners[2]), float(corners[3])),
-        shape=maps.shape,
+        enlarged=not spec.aligned and bool(((small[2:] - small[:2]) < 1).any()),
+        shape=feature_map.shape,
         channel=plane_index,
-        bin=(place[0], place[1]),
+        bin=(at[0], at[1]),
         plane=plane.view(),
         pooled=block[0, plane_index],
-        **(_cells if op == "roi_pool" else _samples)(plane, corners, spec, place),
+        **(_cells if spec.op == "roi_pool" else _samples)(plane, corners, scale, spec, at),
     )
     for value in vars(trace).values():
         if isinstance(value, np.ndarray):
@@ -134,19 +155,20 @@ def _whole_numbers(given: Any, number: int, name: str, ends: tuple[int, ...]) ->
     return tuple(values.tolist())
 
 
-def _samples(plane: NDArray[Any], box: FloatArray, spec: PoolSpec, bin: tuple[int, ...]) -> dict[str, Any]:
+def _samples(
+    plane: NDArray[Any], box: FloatArray, scale: FloatArray, spec: PoolSpec, bin: tuple[int, ...]
+) -> dict[str, Any]:
     """Trace a bin of RoIAlign: the fields of BinTrace that its samples give."""
-    x1, y1, x2, y2 = box[:, None]
     axes = [
-        make_bins(low, high, number, length, spec)
-        for low, high, number, length in zip((y1, x1), (y2, x2), spec.output_size, plane.shape, strict=True)
+        make_bins(axis, number, length, spec)
+        for axis, number, length in zip(sides(box[None], scale), spec.output_size, plane.shape, strict=True)
     ]
     grid = (int(axes[0].count[0]), int(axes[1].count[0]))
     if math.prod(grid) > MAX_SAMPLES:
-        adaptive = "Is --spatial-scale missing? Else give a --sampling-ratio."
+        adaptive = "Is `spatial_scale` missing? Else give a `sampling_ratio`."
         raise UsageError(
             f"bin {bin[0]},{bin[1]} has {grid[0]} x {grid[1]} samples, more than can be traced ({MAX_SAMPLES:,})",
-            adaptive if spec.adaptive else "Give a smaller --sampling-ratio.",
+            adaptive if spec.adaptive else "Give a smaller `sampling_ratio`.",
         )
     iy, ix = (index.ravel() for index in np.indices(grid))
     sample_rows, sample_columns = (_all_samples(axis) for axis in axes)
@@ -208,11 +230,11 @@ def _edges(bins: Bins) -> FloatArray:
     return np.stack([edge[:-1], edge[1:]], axis=1)
 
 
-def _cells(plane: NDArray[Any], box: FloatArray, spec: PoolSpec, bin: tuple[int, ...]) -> dict[str, Any]:
+def _cells(
+    plane: NDArray[Any], box: FloatArray, scale: FloatArray, spec: PoolSpec, bin: tuple[int, ...]
+) -> dict[str, Any]:
     """Trace a bin of RoIPool: the fields of BinTrace that its cells give."""
-    x1, y1, x2, y2 = box[:, None]
-    rows = cell_ranges(y1, y2, spec.output_size[0], plane.shape[0], spec)
-    columns = cell_ranges(x1, x2, spec.output_size[1], plane.shape[1], spec)
+    rows, columns = map(cell_ranges, sides(box[None], scale), spec.output_size, plane.shape)
     y = np.arange(rows.first[0, bin[0]], rows.stop[0, bin[0]])
     x = np.arange(columns.first[0, bin[1]], columns.stop[0, bin[1]])
     iy, ix = (index.ravel() for index in np.indices((len(y), len(x))))

@@ -16,10 +16,10 @@ from .workloads import BINS
 
 def ours(kernel, features, boxes, workload, threads):
     """Prepare our function with one of its kernels."""
-    pool = partial(engine.pool_boxes, kernel=load_kernel(KernelName(kernel), features.dtype))
+    pool = partial(engine.pool_maps, kernel=load_kernel(KernelName(kernel), features.dtype))
 
     def call():
-        with mock.patch.object(engine, "pool_boxes", pool):
+        with mock.patch.object(engine, "pool_maps", pool):
             return roi_align(features, boxes, BINS, 1 / workload.stride, workload.sampling_ratio, aligned=True)
 
     return call

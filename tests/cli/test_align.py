@@ -501,9 +501,7 @@ def test_boxes_that_miss_their_map_are_told(many):
     folder, *_ = many
     (folder / "far.json").write_text('{"7": [[0, 0, 9, 9], [400, 0, 500, 9], [0, 600, 9, 700]]}')
     done = run(folder, "align", "feats.h5", "far.json", "-o", "far.npy")
-    assert (
-        "note: 2 of 3 boxes lie wholly outside their maps, so their features are zero: is --spatial-scale right?"
-    ) in done.stderr
+    assert ("note: boxes wholly outside their maps: 2 of 3; their features are zero") in done.stderr
 
 
 def test_help_is_complete():
@@ -535,7 +533,7 @@ def test_an_unexpected_failure_is_one_line_without_debug(many, monkeypatch):
     from roicli.jobs.align import align as job
 
     folder, *_ = many
-    monkeypatch.setattr(sys.modules[job.__module__], "prepare", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(sys.modules[job.__module__], "prepare_and_judge", lambda *_, **__: 1 / 0)
     arguments = [
         "align",
         str(folder / "feats.h5"),
@@ -636,7 +634,7 @@ def test_boxes_without_extent_are_told_where_they_become_zeros(tmp_path, options
     scale = ["--spatial-scale", "1/16", "--reduce", "mean"]
     done = run(tmp_path, "align", "map.npy", "boxes.json", "-o", "out.npy", *scale, *options)
     assert (np.load(tmp_path / "out.npy") == 0).all(axis=1).tolist() == [False, zero > 0, zero > 0]
-    said = "2 of 3 boxes have no width or no height, so their features are zero"
+    said = "boxes without width or height: 2 of 3; their features are zero"
     assert (said in done.stderr) == (zero > 0)
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import roicli
 from roicli.errors import BoxError, FeatureError, UsageError
-from roicli.pooling.sampling import make_bins, sample_grid
+from roicli.pooling.sampling import Sides, make_bins, sample_grid
 from roicli.pooling.weights import axis_weights, cells_read
 from roicli.spec import PoolSpec
 
@@ -103,7 +103,7 @@ def test_the_footprint_is_the_outer_product_of_the_axis_weights():
     trace = roicli.trace_bin(features, box, (3, 2), aligned=True, bin=(1, 0))
     outer = []
     for low, high, number, length, place in ((box[1], box[3], 3, 9, 1), (box[0], box[2], 2, 7, 0)):
-        grid = sample_grid(make_bins(low[None], high[None], number, length, spec))
+        grid = sample_grid(make_bins(Sides(low[None], high[None], np.ones(1)), number, length, spec))
         weights = axis_weights(grid, cells_read(grid), np.array([True]))
         whole = np.zeros(length)
         whole[weights.cells(0)] = weights.matrix(0)[place]

@@ -1,7 +1,6 @@
 """`roicli check`: what align would do, where it would refuse, and the mistakes that it recognises."""
 
 import json
-import math
 
 import numpy as np
 import pytest
@@ -40,7 +39,7 @@ def checked(folder, boxes, scale=1 / STRIDE, **more):
     """Check boxes in this process; returns the report, its warnings, and the error if it would be refused."""
     images = np.arange(len(boxes)) % 2
     np.save(folder / "boxes.npy", np.insert(boxes, 0, images, axis=1))
-    settings = {"spec": PoolSpec((7, 7), spatial_scale=scale, aligned=True)} | more
+    settings = {"spec": PoolSpec((7, 7), aligned=True), "spatial_scale": scale} | more
     warnings: list[str] = []
     try:
         report = check(
@@ -70,27 +69,36 @@ IN_IMAGE = np.array([WIDTH, HEIGHT, WIDTH, HEIGHT])
 @pytest.mark.parametrize(
     ("boxes", "settings", "warning"),
     [
-        (as_xywh(good_boxes()), {}, "may be x, y, width, height; give --box-format xywh"),
+        (as_xywh(good_boxes()), {}, "may be x, y, width, height; give `box_format=xywh`"),
         (good_boxes()[:, [2, 3, 0, 1]], {}, "may be x2, y2, x1, y1; write the upper left corner first"),
         (good_boxes()[:, [0, 2, 1, 3]], {}, "may be x1, x2, y1, y2; write x1, y1, x2, y2"),
         (
             good_boxes()[:, [1, 0, 3, 2]],
             {},
-            "reach beyond their maps, but not with x and y exchanged: write x before y",
+            "boxes beyond their maps, at least in part: 94 of 200. With x and y exchanged they would fit; write x",
         ),
-        (good_boxes(), {"box_format": BoxFormat.XYWH}, "but not as xyxy: give --box-format xyxy"),
+        (good_boxes(), {"box_format": BoxFormat.XYWH}, "Read as xyxy they would fit; give `box_format=xyxy`"),
         (
             good_boxes() / IN_IMAGE,
             {"box_format": BoxFormat.XYWH, "normalized": True},
-            "but not as xyxy: give --box-format xyxy",
+            "Read as xyxy they would fit; give `box_format=xyxy`",
         ),
-        (good_boxes(), {"scale": 1.0}, "the spatial scale forgotten? 1/16 is the largest that would fit"),
-        (good_boxes(), {"scale": 1 / 4}, "is --spatial-scale right? 1/16 is the largest that would fit"),
-        (good_boxes() / STRIDE, {}, "smaller than one cell of their maps: if boxes are in cells already, leave"),
-        (good_boxes() / IN_IMAGE, {}, "all boxes of boxes.npy lie within 0 and 1: if they are in 0..1 of the image"),
-        (good_boxes(), {"normalized": True}, "if boxes are in pixels, leave --normalized out"),
-        (np.full((3, 4), 500.0), {"scale": 1 / 32}, "3 of 3 boxes are smaller than one cell of their maps"),
-        (good_boxes() + 9e4, {"scale": 3.0}, "beyond their maps: is --spatial-scale right?"),
+        (
+            good_boxes(),
+            {"scale": 1.0},
+            "Is `spatial_scale` missing? A guess is `spatial_scale=1/16`: check the stride of the maps",
+        ),
+        (good_boxes(), {"scale": 1 / 4}, "Is `spatial_scale` right? A guess is `spatial_scale=1/16`: check the"),
+        (good_boxes(), {"scale": 16.0}, "Spatial scale 16 looks like a stride; give `spatial_scale=1/16`"),
+        (good_boxes() / STRIDE, {}, "boxes smaller than one cell of their maps: 178 of 200. Is `spatial_scale` right?"),
+        (
+            good_boxes() / IN_IMAGE,
+            {},
+            "boxes.npy: all boxes lie within 0 and 1; if they are in 0..1 of the image, give `normalized`",
+        ),
+        (good_boxes(), {"normalized": True}, "If they are in pixels, leave `normalized` out and give `spatial_scale`"),
+        (np.full((3, 4), 500.0), {"scale": 1 / 32}, "boxes smaller than one cell of their maps: 3 of 3. Is"),
+        (good_boxes() + 9e4, {"scale": 3.0}, "mostly or wholly: 200 of 200. Is `spatial_scale` right?"),
     ],
 )
 def test_mistakes(folder, boxes, settings, warning):
@@ -106,27 +114,37 @@ ONE = good_boxes()[:1]
 @pytest.mark.parametrize(
     ("boxes", "settings", "warning"),
     [
-        (ONE, {"scale": 1.0}, "the only box lies for the most part beyond its map: is the spatial scale forgotten? 1/"),
-        (ONE, {"scale": 1 / 2}, "the only box lies for the most part beyond its map: is --spatial-scale right? 1/"),
-        (ONE / STRIDE, {}, "the only box is smaller than one cell of its map: if boxes are in cells already, leave"),
-        (ONE / IN_IMAGE, {}, "the only box of boxes.npy lies within 0 and 1: if it is in 0..1 of the image, give"),
+        (ONE, {"scale": 1.0}, "boxes beyond their maps, mostly or wholly: 1 of 1. Is `spatial_scale` missing?"),
+        (ONE / STRIDE, {}, "boxes smaller than one cell of their maps: 1 of 1. Is `spatial_scale` right?"),
+        (ONE / IN_IMAGE, {}, "boxes.npy: all boxes lie within 0 and 1; if they are in 0..1 of the image, give"),
         (
             np.array([[300.0, 200, 80, 60]]),
             {},
-            "the only box of boxes.npy has x2 < x1 or y2 < y1, read as xyxy: the numbers may be x, y, ",
+            "boxes.npy, boxes with x2 < x1 or y2 < y1, read as xyxy: 1 of 1. The numbers may be x, y, ",
         ),
-        (-ONE, {"bad_boxes": "keep"}, "the only box of boxes.npy has x2 < x1 or y2 < y1, read as xyxy: the numbers"),
-        (ONE - 900, {}, "the only box lies for the most part beyond its map, on the left or above, which no spatial"),
-        (np.zeros((1, 4)), {}, "the only box is smaller than one cell of its map"),
+        (ONE - 900, {}, "boxes beyond their maps, mostly or wholly: 1 of 1. They lie on the left or above, where no"),
         (np.zeros((0, 4)), {}, ""),
     ],
 )
-def test_of_one_box_it_speaks_as_of_one(folder, boxes, settings, warning):
+def test_one_box_or_none(folder, boxes, settings, warning):
     _, warnings, _ = checked(folder, boxes, **settings)
-    said = "".join(warnings).replace(f"{folder}/", "")
-    assert said[: len(warning)] == warning
-    assert "boxes lie" not in said
-    assert "1 of 1" not in said
+    assert "".join(warnings).replace(f"{folder}/", "")[: len(warning)] == warning
+
+
+def test_align_warns_as_check_does(folder, tmp_path):
+    """On the terminal, and in its report."""
+    _, [warning], _ = checked(folder, good_boxes(), scale=1.0)
+    listener = Silent()
+    spec = PoolSpec((7, 7), aligned=True)
+    report = align(AlignJob(str(folder / "feats.npy"), folder / "boxes.npy", spec, output=tmp_path / "o.npy"), listener)
+    assert listener.warnings == [warning]
+    assert report.warnings == (warning,)
+    assert warning not in report.notes
+    done = run(folder, "align", "feats.npy", "boxes.npy", "-o", tmp_path / "p.npy")
+    assert (
+        "\nwarning: boxes beyond their maps, mostly or wholly: 200 of 200. Is --spatial-scale missing?" in done.stderr
+    )
+    assert "A guess is --spatial-scale 1/16: check the stride of the maps\n" in done.stderr
 
 
 def test_small_objects_as_xywh_are_not_taken_for_swapped_corners(folder):
@@ -145,7 +163,7 @@ def test_tables_of_no_boxes_and_of_one(folder, tmp_path):
     assert "0 boxes of 0 images" in said
     assert "leave their maps" not in said
     done = run(tmp_path, "check", folder / "feats.npy", "one.npy", "--spatial-scale", "1/16")
-    assert "note: the only box lies wholly outside its map, so its features are zero" in done.stderr
+    assert "note: boxes wholly outside their maps: 1 of 1; their features are zero" in done.stderr
     assert "on the map      none of it" in done.stdout
     said = run(tmp_path, "check", folder / "feats.npy", "bad.npy", "--bad-boxes", "zero").stdout
     assert "pooled    0 boxes of 1 image" in said
@@ -168,13 +186,11 @@ C, H, W = 256, HEIGHT // STRIDE, WIDTH // STRIDE
     ("shape", "settings", "number", "warning"),
     [
         ((H, W, C), {}, 200, f"maps of {H} channels, {W} cells high and {C} wide, are unusual: if they are stored the "
-         f"other way, with {C} channels, give --layout hwc"),
-        ((C, H, W), {"layout": "hwc"}, 200, "but not if maps are stored the other way: give --layout chw"),
+         f"other way, with {C} channels, give `layout=hwc`"),
+        ((C, H, W), {"layout": "hwc"}, 200, "If the maps are stored the other way, give `layout=chw`"),
         ((H, W, C), {}, 7, f"maps of {H} channels, {W} cells high and {C} wide, are unusual: if they are stored the "),
-        ((H, W, 64), {}, 60, f"maps of {H} channels, {W} cells high and 64 wide, are unusual: if they are stored the "
-         "other way, with 64 channels, give --layout hwc"),
-        ((H, W, 8), {}, 200, "beyond their maps, but not if maps are stored the other way: give --layout hwc"),
-        ((8, H, W), {"layout": "hwc"}, 7, "beyond their maps, but not if maps are stored the other way: give --layout"),
+        ((H, W, 8), {}, 200, "If the maps are stored the other way, give `layout=hwc`"),
+        ((8, H, W), {"layout": "hwc"}, 7, "If the maps are stored the other way, give `layout=chw`"),
         ((7, 7, 2048), {"scale": 1 / 128}, 3, "maps of 7 channels, 7 cells high and 2048 wide, are unusual"),
         ((7, 7, 2048), {"normalized": True}, 3, "maps of 7 channels, 7 cells high and 2048 wide, are unusual"),
     ],
@@ -195,35 +211,6 @@ def test_another_layout_of_maps_that_differ(tmp_path):
     run(tmp_path, "check", "feats.npz", "boxes.json", "--layout", "hwc")
 
 
-@pytest.mark.parametrize("scale", [1 / 4, 1 / 16])
-def test_boxes_that_were_scaled_twice(tmp_path, scale):
-    """Even if they are larger than a cell."""
-    write_maps(tmp_path, 2, 8, int(HEIGHT * scale), int(WIDTH * scale))
-    boxes = good_boxes()
-    boxes[:, 2:] = np.minimum(boxes[:, 2:] + 200, [WIDTH, HEIGHT])
-    assert checked(tmp_path, boxes, scale=scale)[1] == []
-    _, warnings, _ = checked(tmp_path, boxes * scale, scale=scale)
-    assert len(warnings) == 1
-    assert warnings[0].startswith("all 200 boxes lie within the first ")
-    assert warnings[0].endswith("of both sides of their maps: if boxes are in cells already, leave --spatial-scale out")
-    assert checked(tmp_path, boxes[:5] * scale, scale=scale)[1] == []  # which may be in a corner by chance
-
-
-@pytest.mark.parametrize(
-    ("scale", "words", "number"), [(1 / 8, "1/8", 60), (1 / 16, "1/16", 7), (1 / 16, "1/16", 200), (1 / 32, "1/32", 7)]
-)
-def test_a_scale_that_is_applied_twice(tmp_path, scale, words, number):
-    """Whether boxes become smaller than a cell or not."""
-    write_maps(tmp_path, 2, 64, math.ceil(HEIGHT * scale), math.ceil(WIDTH * scale))
-    boxes = good_boxes(number)
-    large = np.concatenate([boxes[:, :2], np.minimum(boxes[:, 2:] + 200, [WIDTH, HEIGHT])], axis=1)
-    for given in boxes, large:
-        assert checked(tmp_path, given, scale=scale)[1] == []
-        _, warnings, _ = checked(tmp_path, given, scale=scale**2)
-        assert len(warnings) == 1
-        assert f": is --spatial-scale right? {words} is the largest that would fit" in warnings[0]
-
-
 @pytest.mark.parametrize("channels", [40, 64, 256])
 @pytest.mark.parametrize("height", [368, 560, 640])
 def test_exchanged_axes_are_named_alone(tmp_path, channels, height):
@@ -233,8 +220,8 @@ def test_exchanged_axes_are_named_alone(tmp_path, channels, height):
     _, warnings, _ = checked(tmp_path, boxes[:, [1, 0, 3, 2]])
     assert len(warnings) == (height < WIDTH)
     for warning in warnings:
-        assert warning.endswith(" beyond their maps, but not with x and y exchanged: write x before y")
-        assert int(warning.split(" of 200 boxes")[0]) > 20
+        assert warning.endswith(". With x and y exchanged they would fit; write x before y")
+        assert int(warning.split(" of 200.")[0].split()[-1]) > 20
 
 
 @pytest.mark.parametrize("number", [1, 3, 300])
@@ -299,7 +286,7 @@ def test_the_worked_box(folder):
     assert example.inside == 0.75
     assert (report.partly_outside, report.wholly_outside, report.zeroed) == (1, 0, 1)
     for op, cells in (("roi_align", (-1, 2, 3, 5)), ("roi_pool", (-1.5, 1.5, 3.5, 5.5))):
-        spec = PoolSpec((7, 7), spatial_scale=1 / 16, op=op, mode="max")
+        spec = PoolSpec((7, 7), op=op, mode="max")
         assert checked(folder, boxes[1:], spec=spec)[0].example.cells == cells
 
 
@@ -317,9 +304,9 @@ def test_the_worked_box(folder):
 def test_it_refuses_what_align_refuses(folder, tmp_path, boxes, bad_boxes):
     scale = 50.0  # at which the largest box cannot be sampled
     report, _, refusal = checked(folder, boxes, scale=scale, bad_boxes=bad_boxes)
-    spec = PoolSpec((7, 7), spatial_scale=scale, aligned=True)
+    spec = PoolSpec((7, 7), aligned=True)
     job = AlignJob(
-        str(folder / "feats.npy"), folder / "boxes.npy", spec, bad_boxes=bad_boxes, output=tmp_path / "out.npy"
+        str(folder / "feats.npy"), folder / "boxes.npy", spec, scale, bad_boxes=bad_boxes, output=tmp_path / "out.npy"
     )
     if refusal is not None:
         with pytest.raises(type(refusal)) as error:
@@ -364,7 +351,7 @@ def test_the_command_refuses_as_align_does(folder, tmp_path):
     assert shown.stdout == ""
     warning, *rest = [line for line in shown.stderr.splitlines() if not line.startswith("note: ")]
     assert warning.startswith("warning: ")
-    assert rest == [line for line in refused if not line.startswith("note: ")]
+    assert [warning, *rest] == [line for line in refused if not line.startswith("note: ")]
 
 
 @pytest.mark.parametrize("bad_boxes", ["error", "skip", "zero", "keep"])
@@ -382,7 +369,7 @@ def test_boxes_too_large_for_their_scale_are_named(folder, tmp_path, bad_boxes):
     run(tmp_path, "align", *options, "-o", "out.npy", "--sampling-ratio", "2")
     _, _, refusal = checked(folder, np.array([[0.0, 0, 1, 1], [0, 0, 9e8, 1]]), normalized=True)
     assert refusal.message.endswith(
-        "box 1: too large to sample as boxes in 0..1 of the image; it is [0.0, 0.0, 900000000.0, 1.0]"
+        "box 1: too large to sample as boxes in 0..1 of the image; the first is [0.0, 0.0, 900000000.0, 1.0]"
     )
 
 
@@ -391,5 +378,5 @@ def test_extents_are_where_the_trace_says(folder):
     for box in good_boxes(20):
         for aligned in (False, True):
             traced = roicli.trace_bin(feature_map, box, 7, 1 / 16, aligned=aligned)
-            spec = PoolSpec((7, 7), spatial_scale=1 / 16, aligned=aligned)
+            spec = PoolSpec((7, 7), aligned=aligned)
             assert checked(folder, box[None], spec=spec)[0].example.cells == pytest.approx(traced.roi, abs=1e-5)

@@ -26,7 +26,7 @@ from roicli.spec import PoolSpec
 
 ROICLI = Path(sys.executable).with_name("roicli")
 FORMATS = [".npy", ".npz", ".h5"]
-SPEC = PoolSpec((3, 2), spatial_scale=1 / 8, aligned=True)
+SPEC = PoolSpec((3, 2), aligned=True)
 OPTIONS = ["--size", "3x2", "--spatial-scale", "1/8", "--aligned", "--bad-boxes", "zero"]
 
 
@@ -40,7 +40,7 @@ def run(folder, *arguments, expect=0):
 
 def align_here(job, output, shard=None, boxes="boxes.csv", **more):
     """Do in this process what `run` does in one of its own: much faster."""
-    settings = {"spec": SPEC, "bad_boxes": "zero"} | more
+    settings = {"spec": SPEC, "spatial_scale": 1 / 8, "bad_boxes": "zero"} | more
     shard = None if shard is None else read_shard(shard, {})
     return align(AlignJob(str(job / "feats.h5"), job / boxes, output=output, shard=shard, **settings), Silent())
 
@@ -201,7 +201,7 @@ def test_what_a_part_says(parts):
 
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_boxes_left_out_and_more_parts_than_images(job, tmp_path, suffix):
-    spec = PoolSpec((3, 2), spatial_scale=1 / 8, reduce="mean")
+    spec = PoolSpec((3, 2), reduce="mean")
     more = {"spec": spec, "bad_boxes": "skip", "out_dtype": "float16"}
     whole = align_here(job, tmp_path / f"whole{suffix}", **more)
     reports = [align_here(job, tmp_path / f"{n}{suffix}", f"{n}/9", **more) for n in range(1, 10)]
@@ -322,7 +322,7 @@ def test_parts_missing_or_doubled(parts, tmp_path):
     ("shard", "more", "message"),
     [
         ("2/3", {}, "one is 1/2, the other 2/3"),
-        ("2/2", {"spec": PoolSpec((3, 2), spatial_scale=1 / 8)}, "aligned is True in one, False in the other"),
+        ("2/2", {"spec": PoolSpec((3, 2))}, "aligned is True in one, False in the other"),
         ("2/2", {"out_dtype": "float16"}, "rows are (4, 3, 2) of float64 in one, (4, 3, 2) of float16 in the other"),
     ],
 )

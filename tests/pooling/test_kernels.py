@@ -28,16 +28,15 @@ boxes = st.tuples(numbers, numbers, numbers, numbers)
 specs = st.builds(
     PoolSpec,
     output_size=st.tuples(st.integers(1, 4), st.integers(1, 5)),
-    spatial_scale=st.sampled_from([1.0, 0.5, 0.1]),
     sampling_ratio=st.sampled_from([-1, 1, 2]),
     aligned=st.booleans(),
     reduce=st.sampled_from(["none", "mean"]),
 )
 
 
-def pooled(kernel, features, rois, spec):
+def pooled(kernel, features, rois, spec, scale=1.0):
     out = np.empty((len(rois), *spec.row_shape(features.shape[0])), features.dtype)
-    not_finite = pool_boxes(channels_last(features), rois, spec, out, kernel)
+    not_finite = pool_boxes(channels_last(features), rois, spec, out, kernel, scale)
     return out, not_finite
 
 
@@ -47,32 +46,32 @@ def pooled(kernel, features, rois, spec):
     size=st.tuples(st.integers(1, 60), st.integers(1, 50)),
     some_boxes=st.lists(boxes, min_size=1, max_size=5),
     spec=specs,
+    scale=st.sampled_from([1.0, 0.5, 0.1]),
     broken=st.sampled_from([None, np.nan, np.inf]),
     seed=st.integers(0, 99),
 )
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_numba_equals_numpy_and_the_oracle(dtype, channels, size, some_boxes, spec, broken, seed):
+def test_numba_equals_numpy_and_the_oracle(dtype, channels, size, some_boxes, spec, scale, broken, seed):
     rng = np.random.default_rng(seed)
     features = rng.standard_normal((channels, *size)).astype(dtype)
     if broken is not None:
         features[rng.integers(channels), rng.integers(size[0]), rng.integers(size[1])] = broken
     rois = np.array(some_boxes, dtype)
-    got, not_finite = pooled(load_kernel(KernelName.NUMBA, np.dtype(dtype)), features, rois, spec)
-    other, not_finite_there = pooled(NUMPY_KERNEL, features, rois, spec)
+    got, not_finite = pooled(load_kernel(KernelName.NUMBA, np.dtype(dtype)), features, rois, spec, scale)
+    other, not_finite_there = pooled(NUMPY_KERNEL, features, rois, spec, scale)
     np.testing.assert_allclose(got, other, rtol=0, atol=2e-6)
     assert not_finite == not_finite_there
     with np.errstate(invalid="ignore"):
-        first = roi_align_reference(features[None], np.insert(rois[:1], 0, 0, axis=1), spec)
+        first = roi_align_reference(features[None], np.insert(rois[:1], 0, 0, axis=1), spec, scale)
     np.testing.assert_allclose(got[:1], first, rtol=0, atol=2e-6)
 
 
 @pytest.mark.parametrize("name", ["numpy", pytest.param("numba", marks=needs_numba)])
 def test_golden(name, golden_align):
     kernel = load_kernel(KernelName(name), golden_align.expected.dtype)
-    spec = PoolSpec(golden_align.output_size, **golden_align.settings)
     for roi, expected in zip(golden_align.rois, golden_align.expected, strict=True):
         features = golden_align.features[int(roi[0])].astype(expected.dtype)
-        got, _ = pooled(kernel, features, roi[None, 1:], spec)
+        got, _ = pooled(kernel, features, roi[None, 1:], golden_align.spec, golden_align.spatial_scale)
         np.testing.assert_allclose(got[0], expected, rtol=0, atol=1e-6)
 
 

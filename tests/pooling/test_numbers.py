@@ -8,17 +8,22 @@ from hypothesis import strategies as st
 import roicli
 from roicli.pooling import sampling
 from roicli.pooling.channels_last import channels_last
-from roicli.pooling.contraction import pool_boxes
+from roicli.pooling.contraction import pool_maps
+from roicli.pooling.placement import place
 from roicli.pooling.reference import roi_align_reference
-from roicli.pooling.sampling import make_bins, sample_coordinates, sample_grid
+from roicli.pooling.sampling import Sides, make_bins, sample_coordinates, sample_grid
 from roicli.spec import PoolSpec
 
 
-def reduced(features, rois, spec):
+def reduced(features, rois, spec, scale=1.0):
     """The engine's result for every setting of `spec`, also those that `roi_align` does not offer."""
     out = np.empty((len(rois), *spec.row_shape(features.shape[1])), features.dtype)
-    for k, roi in enumerate(rois):
-        pool_boxes(channels_last(features[int(roi[0])]), roi[None, 1:], spec, out[k : k + 1])
+    for image in np.unique(rois[:, 0]):
+        rows = np.flatnonzero(rois[:, 0] == image)
+        part = np.empty((len(rows), *out.shape[1:]), out.dtype)
+        placement = place(np.zeros(len(rows), np.intp), rois[rows, 1:], np.broadcast_to(scale, (len(rois), 2))[rows])
+        pool_maps(lambda _, index=int(image): channels_last(features[index]), placement, features.shape[2:], spec, part)
+        out[rows] = part
     return out
 
 
@@ -28,8 +33,8 @@ def test_golden(golden_align):
 
 
 def test_reference_is_the_definition(golden_align):
-    spec = PoolSpec(golden_align.output_size, **golden_align.settings)
-    got = roi_align_reference(golden_align.features, golden_align.rois[:4], spec)
+    case = golden_align
+    got = roi_align_reference(case.features, case.rois[:4], case.spec, case.spatial_scale)
     np.testing.assert_allclose(got, golden_align.expected[:4], rtol=0, atol=1e-6)
 
 
@@ -53,12 +58,12 @@ boxes = st.tuples(coordinates, coordinates, coordinates, coordinates).map(
 specs = st.builds(
     PoolSpec,
     output_size=st.tuples(st.integers(1, 4), st.integers(1, 5)),
-    spatial_scale=st.sampled_from([1.0, 0.5, 0.1, 0.0625, 1.7]),
     sampling_ratio=st.sampled_from([-1, 0, 1, 2, 3]),
     aligned=st.booleans(),
     mode=st.sampled_from(["avg", "max"]),
     reduce=st.sampled_from(["none", "mean"]),
 )
+scales = st.sampled_from([1.0, 0.5, 0.1, 0.0625, 1.7])
 shapes = st.tuples(st.integers(1, 2), st.integers(1, 3), st.integers(1, 12), st.integers(1, 9))
 
 
@@ -68,28 +73,30 @@ def test_equals_the_oracle(dtype, shape, some_boxes, spec, seed, data):
     features = np.random.default_rng(seed).standard_normal(shape).astype(dtype)
     batch = [data.draw(st.integers(0, shape[0] - 1)) for _ in some_boxes]
     rois = np.array([[b, *box] for b, box in zip(batch, some_boxes, strict=True)]).reshape(-1, 5).astype(dtype)
-    expected = roi_align_reference(features, rois, spec)
-    np.testing.assert_allclose(reduced(features, rois, spec), expected, rtol=0, atol=2e-6)
+    # Each region has a scale of its own, and another along y than along x.
+    scale = np.array([[data.draw(scales), data.draw(scales)] for _ in some_boxes]).reshape(-1, 2)
+    expected = roi_align_reference(features, rois, spec, scale)
+    np.testing.assert_allclose(reduced(features, rois, spec, scale), expected, rtol=0, atol=2e-6)
 
 
-@given(some_boxes=st.lists(boxes, min_size=1, max_size=5), spec=specs, seed=st.integers(0, 99))
+@given(some_boxes=st.lists(boxes, min_size=1, max_size=5), spec=specs, scale=scales, seed=st.integers(0, 99))
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_a_broken_cell_reaches_the_bins_that_read_it(value, some_boxes, spec, seed):
+def test_a_broken_cell_reaches_the_bins_that_read_it(value, some_boxes, spec, scale, seed):
     rng = np.random.default_rng(seed)
     features = rng.standard_normal((1, 2, 9, 7)).astype(np.float32)
     features[0, rng.integers(2), rng.integers(9), rng.integers(7)] = value
     rois = np.array([[0, *box] for box in some_boxes], np.float32)
     with np.errstate(invalid="ignore"):
-        expected = roi_align_reference(features, rois, spec)
+        expected = roi_align_reference(features, rois, spec, scale)
     # assert_allclose holds NaN against NaN and each infinity against itself.
-    np.testing.assert_allclose(reduced(features, rois, spec), expected, rtol=0, atol=2e-6)
+    np.testing.assert_allclose(reduced(features, rois, spec, scale), expected, rtol=0, atol=2e-6)
 
 
-@given(some_boxes=st.lists(boxes, min_size=1, max_size=5), spec=specs, length=st.integers(1, 40))
-def test_samples_that_cannot_count_may_never_be_made(some_boxes, spec, length):
+@given(some_boxes=st.lists(boxes, min_size=1, max_size=5), spec=specs, scale=scales, length=st.integers(1, 40))
+def test_samples_that_cannot_count_may_never_be_made(some_boxes, spec, scale, length):
     """Where samples are few all are made, and left out one by one: the same are left."""
     low, high = np.array(some_boxes, np.float32).reshape(-1, 4).T[[0, 2]]
-    bins = make_bins(low, high, spec.output_size[1], length, spec)
+    bins = make_bins(Sides(low, high, np.array([scale])), spec.output_size[1], length, spec)
     grids = []
     for few in (-1, 2**62):
         with pytest.MonkeyPatch.context() as patch:
@@ -104,8 +111,8 @@ def test_coordinates_are_torchvisions_to_the_last_bit():
     rng = np.random.default_rng(6)
     low = rng.uniform(-50, 200, 400).astype(np.float32)
     high = low + rng.uniform(0, 300, 400).astype(np.float32)
-    spec = PoolSpec((7, 7), 0.0625, 3, aligned=True)
-    grid = make_bins(low, high, 7, 20, spec)
+    spec = PoolSpec((7, 7), 3, aligned=True)
+    grid = make_bins(Sides(low, high, np.array([0.0625])), 7, 20, spec)
     roi, bin_of_roi, sample = np.unravel_index(np.arange(400 * 7 * 3), (400, 7, 3))
     got = sample_coordinates(grid, roi * 7 + bin_of_roi, sample)
     real = np.float32
@@ -132,8 +139,7 @@ def test_a_constant_map_stays_constant_inside(box, spec):
     """Far from the border every bin of a constant map is that constant, whatever the sampling."""
     shifted = np.array([[0, *np.clip(box, 0, 20)]], np.float32)
     shifted[:, 3:] += 2
-    inside = PoolSpec(spec.output_size, 1.0, spec.sampling_ratio, spec.aligned, spec.mode, spec.reduce)
-    got = reduced(np.full((1, 1, 40, 40), 3.25, np.float32), shifted, inside)
+    got = reduced(np.full((1, 1, 40, 40), 3.25, np.float32), shifted, spec)
     np.testing.assert_allclose(got, 3.25, atol=2e-6)
 
 

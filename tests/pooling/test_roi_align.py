@@ -12,6 +12,7 @@ from roicli.errors import BoxError, FeatureError, UsageError
 from roicli.pooling import contraction
 from roicli.pooling.channels_last import channels_last
 from roicli.pooling.contraction import pool_boxes, pool_maps
+from roicli.pooling.placement import place
 from roicli.pooling.sampling import cells_in_reach
 from roicli.spec import PoolSpec
 
@@ -142,17 +143,18 @@ def test_no_cell_out_of_reach_is_read(corners, scale, aligned, sampling_ratio, o
     features = np.random.default_rng(0).standard_normal((2, 30, 40)).astype(np.float32)
     boxes = np.array(corners, np.float32).reshape(-1, 4)
     settings = {"aligned": aligned, "sampling_ratio": sampling_ratio} if op == "roi_align" else {"mode": "max"}
-    spec = PoolSpec((2, 3), scale, op=op, **settings)
-    window = cells_in_reach(boxes, 30, 40, spec)
+    spec = PoolSpec((2, 3), op=op, **settings)
+    window = cells_in_reach(boxes, np.full((1, 2), scale), 30, 40)
     expected, got = (np.empty((len(boxes), 2, 2, 3), np.float32) for _ in range(2))
     broken = channels_last(features, window, np.full((30, 40, 2), np.nan, np.float32))
-    assert pool_boxes(broken, boxes, spec, got) == pool_boxes(channels_last(features), boxes, spec, expected) == 0
+    for feature_map, out in (broken, got), (channels_last(features), expected):
+        assert pool_boxes(feature_map, boxes, spec, out, spatial_scale=scale) == 0
     np.testing.assert_array_equal(got, expected)
 
 
 def test_only_what_is_in_reach_is_copied():
     features = np.ones((3, 200, 300), np.float16)
-    window = cells_in_reach(np.array([[40, 80, 60, 120]]), 200, 300, PoolSpec((7, 7), 0.5, aligned=True))
+    window = cells_in_reach(np.array([[40, 80, 60, 120]]), np.full((1, 2), 0.5), 200, 300)
     assert window == (slice(36, 64), slice(16, 34))
     copied = channels_last(features, window, np.zeros((200, 300, 3), np.float32))
     assert copied.sum() == 3 * 28 * 18
@@ -174,7 +176,7 @@ def test_each_map_is_asked_for_once(monkeypatch):
         return feature_map
 
     out = np.empty((30, 5, 2, 2), np.float32)
-    pool_maps(laid_out, index, boxes, (9, 6), PoolSpec((2, 2)), out)
+    pool_maps(laid_out, place(index, boxes), (9, 6), PoolSpec((2, 2)), out)
     assert [image for image, _ in asked] == [2, 0, 1]
     np.testing.assert_array_equal(out, roicli.roi_align(features, np.insert(boxes, 0, index, axis=1), 2))
 

@@ -245,6 +245,8 @@ class Silent:
 
     def advance(self, boxes: int) -> None: ...
 
+    def warn(self, text: str) -> None: ...
+
 
 def outcome(folder: Path, name: str, content: bytes) -> str:
     """Pool a mutated file with a valid one; return "pooled" or "refused". Anything else is a fault, and raises."""

@@ -1,0 +1,100 @@
+"""Where regions lie: on which map, at which input pixels, at which spatial scale."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from roicli.errors import UsageError
+
+# Beyond these, float32 cannot hold the extent of a box of image pixels.
+MIN_SCALE, MAX_SCALE = 1e-9, 1e9
+
+
+@dataclass(frozen=True, eq=False)
+class Placement:
+    """K regions on their maps. It is made once; only `sampling` multiplies boxes by the scale.
+
+    Attributes
+    ----------
+    map_index : (K,) intp
+        The map of each region; -1 for a region without one.
+    boxes : (K, 4) float64
+        xyxy in pixels of the network's input.
+    scale : (K, 2) or (1, 2) float64
+        Feature cells per pixel along y and x. One line holds for all regions.
+
+    Raises
+    ------
+    UsageError
+        A scale that is not a positive number from 1e-9 to 1e9.
+    """
+
+    map_index: NDArray[np.intp]
+    boxes: NDArray[np.float64]
+    scale: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        if self.scale.shape not in ((1, 2), (len(self.boxes), 2)) or self.boxes.shape != (len(self.map_index), 4):
+            raise ValueError(f"{len(self.map_index)} maps, boxes {self.boxes.shape} and scales {self.scale.shape}")
+        check_scale(self.scale)
+
+    def __len__(self) -> int:
+        return len(self.map_index)
+
+    def take(self, rows: Any) -> Placement:
+        """Return the regions at `rows`, an index or a slice, in that order."""
+        scale = self.scale if len(self.scale) == 1 else self.scale[rows]
+        return Placement(self.map_index[rows], self.boxes[rows], scale)
+
+
+def place(
+    map_index: NDArray[np.intp],
+    boxes: NDArray[np.floating[Any]],
+    spatial_scale: ArrayLike = 1.0,
+    *,
+    normalized_by: NDArray[np.float64] | None = None,
+) -> Placement:
+    """Place boxes of input pixels, or of 0..1 of the image.
+
+    Parameters
+    ----------
+    map_index : (K,) intp
+        The map of each box.
+    boxes : (K, 4)
+        xyxy in pixels; in 0..1 of the image with `normalized_by`.
+    spatial_scale : float, (2,) or (K, 2)
+        Feature cells per pixel; one number, or y and x. It does not apply to normalized boxes.
+    normalized_by : (K, 2) float64, optional
+        Height and width of each box's map. The boxes are multiplied by them in float64.
+
+    Examples
+    --------
+    >>> place(np.array([0]), np.array([[0, 0.5, 1, 1]]), normalized_by=np.array([[20.0, 30.0]])).boxes.tolist()
+    [[0.0, 10.0, 30.0, 20.0]]
+    """
+    pixels: NDArray[np.float64] = boxes.astype(np.float64, copy=False)
+    if normalized_by is not None:
+        return Placement(map_index, pixels * normalized_by[:, [1, 0, 1, 0]], np.ones((1, 2)))
+    scale = np.asarray(spatial_scale, np.float64)
+    return Placement(map_index, pixels, scale if scale.ndim == 2 else np.broadcast_to(scale, (1, 2)))
+
+
+def check_scale(spatial_scale: ArrayLike) -> None:
+    """Check that scales are positive numbers from 1e-9 to 1e9.
+
+    Raises
+    ------
+    UsageError
+        One of them is not.
+    """
+    scale = np.asarray(spatial_scale, np.float64)
+    bad = ~((scale >= MIN_SCALE) & (scale <= MAX_SCALE))
+    if bad.any():
+        raise UsageError(
+            f"spatial scale {scale[bad][0]} is not a positive number from {MIN_SCALE:g} to {MAX_SCALE:g}",
+            "Give feature cells per image pixel, that is 1 / stride, such as `spatial_scale=1/16`.",
+        )
