@@ -94,7 +94,7 @@ def test_a_small_job_loads_little(tmp_path):
     np.save(tmp_path / "map.npy", np.ones((2, 8, 8), np.float32))
     (tmp_path / "boxes.json").write_text("[[0, 0, 32, 32]]")
     arguments = ["roicli", "align", "map.npy", "boxes.json", "-o", "out.npy", "--spatial-scale", "1/4", "--quiet"]
-    code = f"import atexit, sys; sys.argv = {arguments}; atexit.register(lambda: print(*sys.modules)); "
+    code = f"import os, sys; sys.argv = {arguments}; os._exit = lambda code: print(*sys.modules); "
     code += "from roicli.__main__ import main; main()"
     job = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert np.load(tmp_path / "out.npy").tolist() == np.ones((1, 2, 7, 7)).tolist()

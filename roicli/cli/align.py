@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
-import gc
 import json
 from pathlib import Path
 from typing import Any
@@ -61,19 +59,13 @@ def align(features: str, boxes: Path, quiet: bool, as_json: bool, **options: Any
       roicli align map.npy boxes.csv -o means.npy --reduce mean --index rows.csv
     """
     from roicli.cli.render import Display, show_report
-    from roicli.execution.interrupts import telling
     from roicli.jobs.align import align as run_job
     from roicli.jobs.api import align_job
-    from roicli.resume.session import COMPLETE
 
-    # Skip the last garbage collection: the process ends anyway.
-    atexit.register(gc.freeze)
     job = align_job(features, boxes, **options)
-    with telling() as tell:
-        with Display(quiet=quiet) as display:
-            report = run_job(job, display)
-            tell(COMPLETE)
-        if not quiet:  # before the JSON, which a full disk may refuse
-            show_report(report)
-        if as_json:
-            click.echo(json.dumps(report.as_dict()))
+    with Display(quiet=quiet) as display:
+        report = run_job(job, display)
+    if not quiet:  # before the JSON, which a full disk may refuse
+        show_report(report)
+    if as_json:
+        click.echo(json.dumps(report.as_dict()))

@@ -17,7 +17,7 @@ from roicli.cli.command import EXIT_CODES
 from roicli.cli.lines import say
 from roicli.cli.streams import STDOUT, prepare_streams
 from roicli.errors import RoicliError
-from roicli.execution import interrupts as signals
+from roicli.execution import interrupts
 from roicli.pooling.kernels.blas import fix_kernel
 
 # The workers are processes of ours: threads that BLAS starts at its import only take memory. Set before NumPy loads.
@@ -80,10 +80,11 @@ class Roicli(click.Group):
             return super().make_context(*args, **extra)
         except click.UsageError as error:
             _fail_of_usage(error)
+        except KeyboardInterrupt as error:
+            sys.exit(interrupts.exit_code(error))
 
     def main(self, *args: Any, **extra: Any) -> Any:
         """Run the command line; whatever goes wrong ends in one message and an exit code."""
-        signals.listen()
         prepare_streams()
         try:
             return super().main(*args, **extra)
@@ -100,9 +101,10 @@ class Roicli(click.Group):
             _fail_of_usage(error)
         except click.exceptions.Exit:
             raise
-        except signals.Stopped as error:
-            say(f"stopped: {kept}" if (kept := _kept(error)) else "stopped")
-            raise
+        except KeyboardInterrupt as error:
+            kept = _kept(error) or _kept(error.__context__)  # if it came while another failure was cleaned up
+            say(f"stopped: {kept}" if kept else "stopped")
+            sys.exit(interrupts.exit_code(error))
         except BrokenPipeError:
             # The reader of our output has closed the pipe.
             _mute_stdout()
@@ -172,6 +174,6 @@ def _fail_of_system(error: OSError) -> NoReturn:
     _fail(f"{where}{error.strerror or error}", hint, RoicliError.exit_code, error)
 
 
-def _kept(error: BaseException) -> str:
+def _kept(error: BaseException | None) -> str:
     """Return the notes of a job that failed: what it has kept."""
     return "; ".join(getattr(error, "__notes__", ()))

@@ -31,11 +31,10 @@ def merge(output: Path, parts: tuple[str, ...], virtual: bool, overwrite: bool, 
       roicli merge pooled.h5 'parts/*.h5' --virtual
     """
     from roicli.cli.render import show_merged
-    from roicli.execution import interrupts as signals
     from roicli.jobs.merge import MergeJob
     from roicli.jobs.merge import merge as run_job
 
-    report = run_job(MergeJob(output, parts, virtual, overwrite), lambda rows: signals.check())
+    report = run_job(MergeJob(output, parts, virtual, overwrite), lambda rows: None)
     if not quiet:
         show_merged(report)
     if as_json:

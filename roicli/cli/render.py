@@ -8,7 +8,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from roicli.cli.lines import say
-from roicli.execution import interrupts as signals
 from roicli.jobs.report import RunReport
 from roicli.words import count, size
 
@@ -55,7 +54,6 @@ class Display:
 
     def advance(self, boxes: int) -> None:
         """Move the bar on."""
-        signals.check()
         self._done += boxes
         if self._bar is not None:
             task = self._bar.tasks[0]

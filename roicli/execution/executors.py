@@ -2,37 +2,51 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from functools import partial
+import pickle
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 from roicli.errors import WorkerError
-from roicli.execution.interrupts import held_off
+from roicli.execution.interrupts import check
 from roicli.execution.plan import Plan, Strategy, Task
 from roicli.execution.worker import Done, Pooler
+from roicli.pooling.kernels.blas import blas_kernel
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor
+    from concurrent.futures import Executor, Future
 
 # What Python says where the system refuses a thread.
 _NO_THREAD = "can't start new thread"
+# Seconds that tasks which have begun have to finish after a failure.
+_TO_FINISH = 5.0
+
+Results = Iterator[tuple[Task, Done]]
 
 
-def run(plan: Plan, pooler: Pooler, on_begin: Callable[[], None], on_done: Callable[[Task, Done], None]) -> Done:
+def run(
+    plan: Plan,
+    worker: Pooler,
+    on_begin: Callable[[], None],
+    on_done: Callable[[Task, Done], None],
+    executor: Executor | None = None,
+) -> Done:
     """Work off all tasks of a plan.
 
     Parameters
     ----------
     plan : Plan
         The tasks, and by how many workers of what kind.
-    pooler : Pooler
+    worker : Pooler
         Does one task.
     on_begin : callable
         Called once, when the workers have started: before, a thread would make it unsafe to fork them.
     on_done : callable
         Called with each task that is done, in whatever order, and what became of it.
+    executor : concurrent.futures.Executor, optional
+        Takes the tasks instead of workers of our own. The worker and the tasks reach it pickled; its processes must
+        see the same files. It is not shut down.
 
     Raises
     ------
@@ -46,17 +60,16 @@ def run(plan: Plan, pooler: Pooler, on_begin: Callable[[], None], on_done: Calla
     done = Done()
     try:
         # Every worker is a thread or process of ours; BLAS starting its own beside them would only slow both.
-        with threadpool_limits(1), _workers(plan, pooler) as work_off:
-            results = work_off(plan.tasks)
+        with threadpool_limits(1), _begin(plan, worker, executor) as results:
             on_begin()
             for task, part in results:
                 done += part
                 on_done(task, part)
+                check()
     except MemoryError as error:
-        raise WorkerError("memory ran out", "Try --max-memory, fewer --workers, or a smaller --batch-size.") from error
+        raise WorkerError("memory ran out", "Try `max_memory`, fewer `workers`, or a smaller `batch_size`.") from error
     except RuntimeError as error:
-        # A pool whose thread has not started fails once more over that.
-        if _NO_THREAD not in (str(error), str(error.__context__)):
+        if _NO_THREAD not in str(error):
             raise
         raise WorkerError(
             "the system starts no more threads", "Raise its limits (ulimit -u, ulimit -v), or free some memory."
@@ -64,46 +77,66 @@ def run(plan: Plan, pooler: Pooler, on_begin: Callable[[], None], on_done: Calla
     return done
 
 
-@contextmanager
-def _workers(plan: Plan, pooler: Pooler) -> Iterator[Callable[[tuple[Task, ...]], Iterable[tuple[Task, Done]]]]:
-    """Start the workers that the plan asks for; yields what works off tasks with them."""
-    # Pools are imported where they are needed: a small job must not pay for them.
+def _begin(plan: Plan, worker: Pooler, executor: Executor | None) -> AbstractContextManager[Results]:
+    """Start the workers; the context is that of their results."""
+    if executor is not None:
+        return _submitted(executor, partial(_pool_elsewhere, pickle.dumps(worker), blas_kernel()), plan.tasks)
+    if plan.strategy is Strategy.THREADS:
+        return _threads(plan, worker)
     if plan.strategy is Strategy.PROCESSES:
-        from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
+        from roicli.execution.processes import worker_processes  # a small job does not pay for it
 
-        from roicli.execution.processes import begin, pool_in_process, start_context, stopped_at_once
+        return worker_processes(worker, plan.tasks, plan.workers)
+    return nullcontext((task, worker.pool(task)) for task in plan.tasks)
 
-        frozen = gc.get_freeze_count()  # by who calls us
-        gc.freeze()  # a worker that looked through what it inherits would copy the pages of all of it
-        try:
-            with ProcessPoolExecutor(plan.workers, start_context(), begin, (pooler,)) as processes, stopped_at_once():
-                yield partial(_gather, processes, pool_in_process)
-        except BrokenExecutor as error:
+
+@contextmanager
+def _threads(plan: Plan, worker: Pooler) -> Iterator[Results]:
+    from concurrent.futures import ThreadPoolExecutor
+
+    threads = ThreadPoolExecutor(plan.workers)
+    try:
+        with _submitted(threads, worker.pool, plan.tasks) as results:
+            yield results
+    finally:
+        threads.shutdown(wait=False)
+
+
+@contextmanager
+def _submitted(executor: Executor, work: Callable[[Task], Done], tasks: Sequence[Task]) -> Iterator[Results]:
+    """Hand out all tasks; yields their results as they come. On any failure, those not begun are canceled."""
+    from concurrent.futures import BrokenExecutor, as_completed, wait
+
+    futures: dict[Future[Done], Task] = {}
+    try:
+        for task in tasks:
+            futures[executor.submit(work, task)] = task
+        yield ((futures[future], future.result()) for future in as_completed(futures))
+    except BaseException as error:
+        for future in futures:
+            future.cancel()
+        wait(futures, _TO_FINISH)
+        if isinstance(error, BrokenExecutor):
+            raise WorkerError(f"the executor lost a worker: {error}", "Look at its own messages.") from error
+        raise
+
+
+def _pool_elsewhere(pickled: bytes, kernel: str, task: Task) -> Done:
+    """Work off one task in a process of somebody else's executor."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1):
+        if blas_kernel() != kernel:
             raise WorkerError(
-                "a worker process died before its work was done",
-                "If memory ran out, try --max-memory or fewer --workers; else run again with --workers 1.",
-            ) from error
-        finally:
-            if not frozen:
-                gc.unfreeze()
-    elif plan.strategy is Strategy.THREADS:
-        from concurrent.futures import ThreadPoolExecutor
-
-        with ThreadPoolExecutor(plan.workers) as threads:
-            try:
-                yield partial(_gather, threads, pooler.pool)
-            except BaseException:
-                threads.shutdown(cancel_futures=True)
-                raise
-    else:
-        yield lambda tasks: ((task, pooler.pool(task)) for task in tasks)
+                f"a worker of the executor multiplies by {blas_kernel()}, the job by {kernel}: their last bits differ",
+                "Set OPENBLAS_CORETYPE=Haswell for both, before NumPy loads.",
+            )
+        return _unpickled(pickled).pool(task)
 
 
-def _gather(executor: Executor, work: Callable[[Task], Done], tasks: tuple[Task, ...]) -> Iterable[tuple[Task, Done]]:
-    """Hand out all tasks; return their results as they come, whatever their order."""
-    from concurrent.futures import as_completed
-
-    # Processes start here, and must not be torn out of their start by a signal that is meant for their parent.
-    with held_off():
-        futures = {executor.submit(work, task): task for task in tasks}
-    return ((futures[future], future.result()) for future in as_completed(futures))
+@lru_cache(maxsize=1)
+def _unpickled(pickled: bytes) -> Pooler:
+    """Keep one worker in each process, with what it holds from task to task."""
+    worker = pickle.loads(pickled)
+    assert isinstance(worker, Pooler)
+    return worker

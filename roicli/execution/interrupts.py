@@ -1,74 +1,50 @@
-"""Signals that ask a job to stop: heard once, anywhere, and kept off where a step must not be torn apart."""
+"""Signals that ask a job to stop: each raises KeyboardInterrupt, which the command line catches once.
+
+A job survives SIGKILL at any instant, so a stop that cleans up is a courtesy: it tells how far the job came.
+"""
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-# Seconds until a signal is heard again that came where nothing can be raised.
-_AGAIN = 0.005
-_received: list[int] = []
-_held = _late = False
-
-
-class Stopped(SystemExit):
-    """A signal asked to stop; its exit code is the shell's for that signal, 128 + its number."""
+# Seconds in which further signals do not disturb the cleaning up: timeout(1) sends two, impatient users more.
+_DEAF = 2.0
+_last = float("-inf")
+_received: int | None = None
 
 
 def listen() -> None:
-    """Raise `Stopped` in the main thread at the first signal; further ones do not disturb the cleaning up."""
+    """Raise KeyboardInterrupt in the main thread at SIGINT, SIGTERM and SIGHUP, with the number of the signal."""
     for number in _STOPPING:
         # What is ignored from the start stays so: nohup, or a job in the background of a script.
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _stop)
 
 
-def ignore() -> None:
-    """Hear no signal any more: what is left is to leave."""
-    for number in _STOPPING:
-        signal.signal(number, signal.SIG_IGN)
-
-
 def check() -> None:
-    """Raise `Stopped` again if the one that the signal raised was swallowed, as in a destructor."""
-    if _received:
-        raise Stopped(128 + _received[0])
+    """Raise it again: Python only prints what is raised in a destructor or a callback, and goes on."""
+    if _received is not None:
+        raise KeyboardInterrupt(_received)
+
+
+def exit_code(stopped: KeyboardInterrupt) -> int:
+    """Return the exit code that shells give to a process which that signal ended."""
+    return 128 + (stopped.args[0] if stopped.args else signal.SIGINT)
 
 
 @contextmanager
 def held_off() -> Iterator[None]:
-    """Let no signal stop what happens inside; one that comes is heard afterwards, when no other such block is left."""
-    global _held, _late
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, (*_STOPPING, signal.SIGALRM))
-    outer, _held = _held, True
+    """Hear signals after what happens inside; a thread or process that starts there does not hear them either."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
     try:
         yield
     finally:
-        _held = outer
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        if _late and not outer:
-            _late = False
-            check()
-
-
-@contextmanager
-def telling() -> Iterator[Callable[[str], None]]:
-    """Yield what takes down what there is by now: a signal that stops what happens inside tells it, if nothing else."""
-    last = ""
-
-    def tell(text: str) -> None:
-        nonlocal last
-        last = text
-
-    try:
-        yield tell
-    except Stopped as stopped:
-        if last and not hasattr(stopped, "__notes__"):
-            stopped.add_note(last)
-        raise
 
 
 def leave_to_parent() -> None:
@@ -76,31 +52,11 @@ def leave_to_parent() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, (*_STOPPING, signal.SIGALRM))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    global _late
-    ignore()
-    if not _received:
-        _received.append(number)
-    if _held:  # a thread of a library, of BLAS for one, has let through what this one does not
-        _late = True
-        return
-    if _swallows(frame):
-        signal.signal(signal.SIGALRM, _stop)
-        signal.setitimer(signal.ITIMER_REAL, _AGAIN)
-        return
-    raise Stopped(128 + _received[0])
-
-
-def _swallows(frame: FrameType | None) -> bool:
-    """Whether Python would only print what is raised here: in a callback of a weak reference or a destructor."""
-    while frame is not None:
-        file, name = frame.f_code.co_filename, frame.f_code.co_name
-        if file.endswith(("weakref.py", "_weakrefset.py")) or name == "__del__":
-            return True
-        if file.startswith("<frozen importlib") and name == "cb":
-            return True
-        frame = frame.f_back
-    return False
+    global _last, _received
+    if (now := time.monotonic()) - _last > _DEAF:
+        _last, _received = now, number
+        raise KeyboardInterrupt(number)

@@ -1,45 +1,80 @@
-"""What runs in the worker processes of a pool, and how they are started."""
+"""Worker processes: tasks go out and results come back by a pipe for each.
+
+Workers share no lock and no queue, so one that dies at any instant harms no other, and nobody waits for it.
+"""
 
 from __future__ import annotations
 
+import gc
 import os
+import pickle
+import signal
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from multiprocessing import active_children, connection, get_context, parent_process
+import time
+from collections import deque
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from multiprocessing import connection, get_context, parent_process
+from multiprocessing.connection import Connection
 from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
 
-from roicli.execution.interrupts import leave_to_parent
+from roicli.errors import WorkerError
+from roicli.execution.interrupts import held_off, leave_to_parent
 from roicli.execution.plan import Task
 from roicli.execution.worker import Done, Pooler
 
-_pooler: Pooler | None = None
+# Seconds that workers have to leave when all is done, and to end when they are terminated, then killed.
+_TO_LEAVE, _TO_END = 5.0, 1.0
+# Seconds between two looks at workers whose pipe does not tell of their death, since a child of theirs holds it open.
+_LOOK = 1.0
+
+
+@contextmanager
+def worker_processes(worker: Pooler, tasks: Sequence[Task], number: int) -> Iterator[Iterator[tuple[Task, Done]]]:
+    """Start processes that work off tasks; yields the results as they come.
+
+    Parameters
+    ----------
+    worker : Pooler
+        Does one task; each process has a copy.
+    tasks : sequence of Task
+        All tasks.
+    number : int
+        How many processes.
+
+    Raises
+    ------
+    WorkerError
+        A process died before its work was done.
+    RoicliError
+        Whatever a task raised; all processes end without finishing theirs.
+    """
+    context = start_context()
+    crew: dict[Connection, BaseProcess] = {}
+    patience = 0.0
+    try:
+        for _ in range(number):
+            with held_off():
+                ours, theirs = context.Pipe()
+                process = context.Process(target=_serve, args=(worker, theirs), daemon=True)  # type: ignore[attr-defined]
+                process.start()
+                crew[ours] = process
+                theirs.close()
+        yield _results(crew, tasks)
+        for pipe in crew:
+            with suppress(OSError):  # it died after its last task
+                pipe.send(None)
+        patience = _TO_LEAVE
+    finally:
+        _end(crew.values(), patience)
 
 
 def start_context() -> BaseContext:
     """Choose how processes start: by fork where it is safe, since it loads nothing again; else afresh."""
     forks = sys.platform == "linux" and threading.active_count() == 1
     return get_context("fork" if forks else "spawn")
-
-
-@contextmanager
-def stopped_at_once() -> Iterator[None]:
-    """On any failure inside, end the processes started there without waiting for the tasks that they are at."""
-    others = set(active_children())
-    try:
-        yield
-    except BaseException:
-        for process in set(active_children()) - others:
-            process.terminate()
-        raise
-
-
-def begin(pooler: Pooler) -> None:
-    """Prepare a new worker process for the tasks of one job."""
-    global _pooler
-    _pooler = pooler
-    settle()
 
 
 def settle() -> None:
@@ -50,18 +85,92 @@ def settle() -> None:
     leave_to_parent()
     try:
         threading.Thread(target=_end_with_parent, daemon=True).start()
-    except RuntimeError:  # the system starts no more
-        os._exit(1)  # its parent tells that a worker died; the pool would print a traceback
+    except RuntimeError:  # the system starts no more threads; a traceback would not tell more
+        os._exit(1)
 
 
-def pool_in_process(task: Task) -> Done:
-    """Work off one task in this worker process."""
-    assert _pooler is not None, "begin() ran first"
-    return _pooler.pool(task)
+def _results(crew: dict[Connection, BaseProcess], tasks: Sequence[Task]) -> Iterator[tuple[Task, Done]]:
+    """Hand each worker one task at a time; yield results as they come."""
+    waiting, idle = deque(tasks), list(crew)
+    given: dict[Connection, Task] = {}
+    while waiting or given:
+        while waiting and idle:
+            pipe = idle.pop()
+            given[pipe] = waiting.popleft()
+            with suppress(OSError):  # it died, which is seen below
+                pipe.send(given[pipe])
+        dead = [pipe for pipe in given if not crew[pipe].is_alive()]
+        ready = connection.wait(given, 0 if dead else _LOOK)
+        for pipe in [pipe for pipe in given if pipe in ready]:
+            try:
+                result = pipe.recv()
+            except (EOFError, OSError) as error:
+                raise _death(crew[pipe]) from error
+            if isinstance(result, BaseException):
+                raise result
+            idle.append(pipe)
+            yield given.pop(pipe), result
+        for pipe in dead:
+            if pipe in given:
+                raise _death(crew[pipe])
+
+
+def _death(process: BaseProcess) -> WorkerError:
+    """Make the error that tells of what a worker died."""
+    process.join(_TO_END)
+    code = process.exitcode or 0
+    how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+    hint = "If memory ran out, try `max_memory` or fewer `workers`; else run again with `workers=1`."
+    if code == -signal.SIGBUS:
+        hint = "Check that no input is cut short while it is read, and that the disks are well; then run it again."
+    return WorkerError(f"a worker process died before its work was done ({how})", hint)
+
+
+def _end(processes: Collection[BaseProcess], patience: float) -> None:
+    """End processes: wait for them, terminate those that are left, kill those that are left then; wait no longer."""
+    _join(processes, patience)
+    for order in (BaseProcess.terminate, BaseProcess.kill):
+        alive = [process for process in processes if process.is_alive()]
+        for process in alive:
+            order(process)
+        _join(alive, _TO_END)
+
+
+def _join(processes: Collection[BaseProcess], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    for process in processes:
+        process.join(max(0.0, deadline - time.monotonic()))
+
+
+def _serve(worker: Pooler, pipe: Connection) -> None:
+    """Work off tasks in a new process, until there are no more."""
+    gc.freeze()  # a collection that looked through what is inherited would copy the pages of all of it
+    settle()
+    with suppress(EOFError, OSError):
+        while (task := pipe.recv()) is not None:
+            try:
+                result: Done | Exception = worker.pool(task)
+            except Exception as error:
+                result = _portable(error)
+            pipe.send(result)
+    os._exit(0)  # nothing is left to clean up
+
+
+def _portable(error: Exception) -> Exception:
+    """Return an exception that reaches the parent, with its traceback as its cause."""
+    from multiprocessing.pool import ExceptionWithTraceback  # type: ignore[attr-defined]
+
+    trace = error.__traceback__
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        error = WorkerError(f"unexpected {type(error).__name__}: {error}")
+    made: Exception = ExceptionWithTraceback(error, trace)
+    return made
 
 
 def _end_with_parent() -> None:
-    """Leave when the parent is gone, however it went: a worker without one would wait for tasks forever."""
+    """Leave when the parent is gone, however it went: a worker without one would write where others may write."""
     parent = parent_process()
     if parent is not None:
         connection.wait([parent.sentinel])

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from roicli.errors import OutputError
 from roicli.execution.executors import run
-from roicli.execution.interrupts import telling
 from roicli.execution.plan import Plan, Task, make_plan
 from roicli.execution.worker import Done, Pooler
 from roicli.jobs.advice import prepare_and_judge
@@ -44,7 +44,10 @@ from roicli.resume.fingerprint import (
 from roicli.resume.journal import Progress, journal_path
 from roicli.resume.partial import check_name
 from roicli.resume.past import Past
-from roicli.resume.session import COMPLETE, SideFile, begun, claimed, find_unfinished, finish_published, left_by
+from roicli.resume.session import SideFile, begun, claimed, find_unfinished, finish_published
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,13 +87,13 @@ class AlignJob(PoolJob):
         return self.shard is not None and self.output.suffix.lower() == ".npy"
 
 
-def align(job: AlignJob, listener: Listener) -> RunReport:
+def align(job: AlignJob, listener: Listener, executor: Executor | None = None) -> RunReport:
     """Pool all boxes of a box file and write their features.
 
     Row i of the output is box i of the box file, whatever the workers did. What can be checked is checked before any
     output exists. A failure leaves nothing under the output's name; what is done by then is kept beside it, for a run
     with `resume`. A run with `resume` leaves the journal beside a complete output, by which the next one sees that all
-    is done.
+    is done. An `executor` takes the tasks instead of workers of our own; see `execution.executors.run`.
 
     Raises
     ------
@@ -100,15 +103,13 @@ def align(job: AlignJob, listener: Listener) -> RunReport:
     check_output(job.output)
     if job.index is not None:
         IndexFile.check(job.index, overwrite=True)
-    with telling() as tell, claimed(path for path in (job.output, job.index) if path is not None) as beat:
+    with claimed(path for path in (job.output, job.index) if path is not None) as beat:
         past = find_unfinished(job.output, resume=job.resume, overwrite=job.overwrite)
-        if past is not None:
-            tell(left_by(job.output, past))
-        return _align(job, past, listener, beat, tell)
+        return _align(job, past, listener, beat, executor)
 
 
 def _align(
-    job: AlignJob, past: Past | None, listener: Listener, beat: Callable[[], None], tell: Callable[[str], None]
+    job: AlignJob, past: Past | None, listener: Listener, beat: Callable[[], None], executor: Executor | None
 ) -> RunReport:
     began = time.monotonic()
     notes: list[str] = []
@@ -168,11 +169,10 @@ def _align(
             listener.begin(len(plan.order) - before.rows)
             maps = (inputs.source, work.infos)
             pooler = Pooler(*maps, work.placement, plan.order, job.spec, outputs.target, kernel)
-            done += _pool(plan, pooler, outputs.checkpoints, listener)
+            done += _pool(plan, pooler, outputs.checkpoints, listener, executor)
             check_unchanged(fingerprint, job.boxes, work.inputs)
             counts = Progress((), done.not_finite, done.overflowed)
             outputs.publish(side_files.values(), counts, keep_journal=job.resume)
-            tell(COMPLETE)
     if done.not_finite:
         read, their = verb(done.not_finite, "box reads", "boxes read"), verb(done.not_finite, "its", "their")
         note(f"{done.not_finite:,} {read} NaN or infinite cells of {inputs.source.name}; so are {their} features")
@@ -193,7 +193,7 @@ def _align(
         overflowed=done.overflowed,
         seconds=time.monotonic() - began,
         peak_memory=peak_memory(),
-        strategy=str(plan.strategy),
+        strategy=str(plan.strategy) if executor is None else type(executor).__name__,
         workers=plan.workers,
         notes=tuple(notes),
         warnings=tuple(warnings),
@@ -222,7 +222,7 @@ def _plan(job: AlignJob, work: Prepared, before: Progress) -> Plan:
     )
 
 
-def _pool(plan: Plan, pooler: Pooler, checkpoints: Checkpoints, listener: Listener) -> Done:
+def _pool(plan: Plan, pooler: Pooler, checkpoints: Checkpoints, listener: Listener, executor: Executor | None) -> Done:
     """Work off the plan, and take down what is done."""
 
     def on_done(task: Task, pooled: Done) -> None:
@@ -230,7 +230,7 @@ def _pool(plan: Plan, pooler: Pooler, checkpoints: Checkpoints, listener: Listen
         checkpoints.add(Progress(ranges, pooled.not_finite, pooled.overflowed))
         listener.advance(pooled.boxes)
 
-    return run(plan, pooler, checkpoints.begin, on_done)
+    return run(plan, pooler, checkpoints.begin, on_done, executor)
 
 
 def _side_files(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from roicli.errors import FileError, OutputError, UsageError
-from roicli.execution.interrupts import held_off, telling
+from roicli.execution.interrupts import held_off
 from roicli.jobs.partfiles import StoredPart, read_parts
 from roicli.outputs.record import PooledSink, Record
 from roicli.outputs.rowfile import RowFile
@@ -21,7 +21,7 @@ from roicli.outputs.sinks import HDF5_SUFFIXES, check_output, discard_past, open
 from roicli.outputs.skipped import SkippedFile
 from roicli.outputs.virtual import Stretch, VirtualFile
 from roicli.resume.partial import check_name
-from roicli.resume.session import COMPLETE, claimed, find_unfinished
+from roicli.resume.session import claimed, find_unfinished
 
 
 @dataclass(frozen=True)
@@ -84,16 +84,14 @@ def merge(job: MergeJob, advance: Callable[[int], None]) -> MergeReport:
         Parts that do not belong together, are missing or given twice; an output that cannot be written.
     """
     check_output(job.output)
-    with telling() as tell, claimed([job.output]) as beat:
+    with claimed([job.output]) as beat:
         find_unfinished(job.output, resume=False, overwrite=job.overwrite)
         for path in (shard_file(job.output), SkippedFile.beside(job.output)):
             check_name(path, overwrite=job.overwrite)
-        return _merge(job, advance, beat, tell)
+        return _merge(job, advance, beat)
 
 
-def _merge(
-    job: MergeJob, advance: Callable[[int], None], beat: Callable[[], None], tell: Callable[[str], None]
-) -> MergeReport:
+def _merge(job: MergeJob, advance: Callable[[int], None], beat: Callable[[], None]) -> MergeReport:
     paths = _paths(job)
     parts = read_parts(paths)
     first = parts[0].output
@@ -117,7 +115,6 @@ def _merge(
             sink.publish()
             for path in (shard_file(job.output), SkippedFile.beside(job.output)):  # of the output that was replaced
                 path.unlink(missing_ok=True)
-            tell(COMPLETE)
     except BaseException:
         sink.abort()
         raise

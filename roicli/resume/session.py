@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
 from roicli.errors import ChangedInputError, OutputError
-from roicli.execution.interrupts import Stopped, held_off
+from roicli.execution.interrupts import held_off
 from roicli.outputs.record import PooledSink
 from roicli.outputs.rowfile import RowFile
 from roicli.outputs.sinks import discard_past, discard_rows, find_past
@@ -45,9 +45,8 @@ def claimed(paths: Iterable[Path]) -> Iterator[Callable[[], None]]:
     claims = [Claim(path) for path in paths]
     with ExitStack() as stack:
         for claim in claims:
-            with held_off():
-                claim.take()
-                stack.callback(claim.release)
+            claim.take()
+            stack.callback(claim.release)
 
         def beat() -> None:
             for claim in claims:
@@ -112,20 +111,14 @@ def finish_published(output: Path, side_files: Mapping[Path, Callable[[], SideFi
         for make in missing:
             files.append(make())
         journal.add_publishing(output, [*there, *(file.path for file in files)], past.done)
-        with held_off():
-            for file in files:
-                file.publish()
+        for file in files:
+            file.publish()
     except BaseException:
         for file in files:
             file.abort()
         raise
     finally:
         journal.close()
-
-
-def left_by(output: Path, past: Past) -> str:
-    """Tell what an earlier run has left and this one has not touched."""
-    return COMPLETE if past.published else _to_go_on(output, past.done.rows, past.total)
 
 
 def _to_go_on(output: Path, done: int, total: int) -> str:
@@ -226,23 +219,14 @@ def begun(
     try:
         yield outputs
     except BaseException as error:
-        left = None
-        try:
-            with held_off():
-                # A signal tells nothing of inputs, and who sent it does not wait for a look at all of them.
-                trusted = not isinstance(error, ChangedInputError) and (isinstance(error, Stopped) or is_unchanged())
-                left = outputs.give_up(total, trusted=trusted)
-        except Stopped as stopped:  # meanwhile
-            _note(stopped, left)
-            raise
-        _note(error, left)
+        stopped = isinstance(error, KeyboardInterrupt)
+        with held_off():
+            # A signal tells nothing of inputs, and who sent it does not wait for a look at all of them.
+            trusted = not isinstance(error, ChangedInputError) and (stopped or is_unchanged())
+            if left := outputs.give_up(total, trusted=trusted):
+                error.add_note(left)
+            elif stopped:
+                error.add_note("what was not complete has been removed")
         raise
     finally:
         outputs.checkpoints.close()
-
-
-def _note(error: BaseException, left: str | None) -> None:
-    if left:
-        error.add_note(left)
-    elif isinstance(error, Stopped):
-        error.add_note("what was not complete has been removed")

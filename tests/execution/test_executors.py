@@ -1,0 +1,189 @@
+"""Who works a plan off: an executor of somebody else's, and processes of ours that may die at any instant."""
+
+import faulthandler
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
+from functools import partial
+from multiprocessing import active_children, get_context, synchronize
+
+import numpy as np
+import pytest
+from driving import Silent
+
+from roicli.errors import FeatureError, WorkerError
+from roicli.execution import executors, interrupts, processes
+from roicli.jobs.align import AlignJob, align
+from roicli.spec import PoolSpec
+
+
+class Elsewhere(Executor):
+    """A throw-away executor: each task is run by another Python, as on another machine; one module in all."""
+
+    def submit(self, work, /, *arguments, **named):
+        future = Future()
+        code = "from pickle import *; from sys import *; work, *given = load(stdin.buffer)\n"
+        code += "dump(work(*given), stdout.buffer)"
+        sent = pickle.dumps((work, *arguments))
+        done = subprocess.run([sys.executable, "-c", code], input=sent, stdout=subprocess.PIPE, check=True)
+        future.set_result(pickle.loads(done.stdout))
+        return future
+
+
+class Broken(Executor):
+    def submit(self, work, /, *arguments, **named):
+        future = Future()
+        future.set_exception(BrokenExecutor("node 7 is gone"))
+        return future
+
+
+@pytest.fixture
+def job(tmp_path):
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "feats.npy", rng.standard_normal((3, 2, 5, 6), dtype=np.float32))
+    np.save(tmp_path / "boxes.npy", np.array([[n % 3, 0, 0, 3 + n % 2, 4] for n in range(12)], np.float64))
+
+    inputs = str(tmp_path / "feats.npy"), tmp_path / "boxes.npy"
+    return lambda output: AlignJob(*inputs, PoolSpec((2, 2)), output=tmp_path / output, batch_size=2)
+
+
+@pytest.mark.parametrize("executor", [Elsewhere(), ThreadPoolExecutor(2)], ids=["elsewhere", "threads"])
+def test_any_executor_gives_the_same_bytes(job, executor):
+    usual, other = job("usual.npy"), job("other.npy")
+    align(usual, Silent())
+    with executor:
+        report = align(other, Silent(), executor)
+    assert report.strategy == type(executor).__name__
+    assert other.output.read_bytes() == usual.output.read_bytes()
+
+
+def test_an_executor_that_breaks_is_one_clear_error(job):
+    with pytest.raises(WorkerError, match="the executor lost a worker: node 7 is gone"):
+        align(job("out.npy"), Silent(), Broken())
+
+
+def test_workers_elsewhere_must_compute_as_the_job_says(job, monkeypatch):
+    kernels = iter(["Ours"])
+    monkeypatch.setattr(executors, "blas_kernel", lambda: next(kernels, "Other"))
+    with pytest.raises(WorkerError, match="multiplies by Other, the job by Ours"), ThreadPoolExecutor(1) as executor:
+        align(job("out.npy"), Silent(), executor)
+
+
+def test_a_signal_that_python_swallows_is_heard_after_the_task(job, monkeypatch):
+    """Python prints what is raised in a destructor, and goes on as if nothing had happened."""
+    monkeypatch.setattr(interrupts, "_received", signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        align(job("out.npy"), Silent())
+    assert interrupts.exit_code(caught.value) == 143
+
+
+class Worker:
+    """Stands for a Pooler; what its tasks are to do it has from a fork."""
+
+    def __init__(self, works):
+        self.works = works
+
+    def pool(self, task):
+        return self.works[task]()
+
+
+class Unpicklable(Exception):
+    def __init__(self, one, two):
+        super().__init__("it has no copy")
+
+
+def die():
+    faulthandler.disable()
+    os.kill(os.getpid(), signal.SIGBUS)
+
+
+def sleep():
+    time.sleep(60)
+
+
+@pytest.fixture(autouse=True)
+def _forked(monkeypatch):
+    """Fork, and wait less; nobody may be left."""
+    monkeypatch.setattr(processes, "start_context", lambda: get_context("fork"))
+    monkeypatch.setattr(processes, "_TO_LEAVE", 0.2)
+    monkeypatch.setattr(processes, "_TO_END", 0.2)
+    yield
+    assert not active_children()
+
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+
+
+def run_all(*works, workers=2):
+    with processes.worker_processes(Worker(works), range(len(works)), workers) as results:
+        return [result for _, result in results]
+
+
+def nothing():
+    return "done"
+
+
+def test_each_task_is_done_once():
+    assert sorted(run_all(*(partial(int, n) for n in range(100)), workers=3)) == [*range(100)]
+    assert run_all(nothing, workers=3) == ["done"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_workers_that_do_not_leave_are_not_waited_for(number):
+    """Killed or stopped when all tasks are done: the job is done all the same."""
+    with processes.worker_processes(Worker([nothing] * 4), range(4), 2) as results:
+        assert len(list(results)) == 4
+        for child in active_children():
+            os.kill(child.pid, number)
+
+
+def test_a_worker_that_dies_ends_the_others():
+    with pytest.raises(WorkerError, match=r"a worker process died before its work was done \(SIGBUS\)") as caught:
+        run_all(sleep, die)
+    assert "no input is cut short" in caught.value.hint
+
+
+def test_a_death_that_no_pipe_tells_is_seen(monkeypatch):
+    """A child of the worker still holds its end of the pipe."""
+    monkeypatch.setattr(processes, "_LOOK", 0.05)
+
+    def die_with_an_heir():
+        if os.fork():
+            os._exit(7)
+        time.sleep(0.5)
+        os._exit(0)
+
+    with pytest.raises(WorkerError, match="exit code 7"):
+        run_all(sleep, die_with_an_heir)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (FeatureError("it is wrong", "Mend it."), FeatureError),
+        (ConnectionResetError(104, "reset"), ConnectionResetError),  # of the task, not of the pipe
+        (Unpicklable(1, 2), WorkerError),
+    ],
+)
+def test_the_error_of_a_task_is_raised(error, expected):
+    def fail():
+        raise error
+
+    with pytest.raises(expected) as caught:
+        run_all(sleep, fail)
+    assert str(error) in str(caught.value)
+    assert "in fail" in str(caught.value.__cause__), "where it happened"
+
+
+def test_no_semaphores_are_needed(monkeypatch):
+    """They live in /dev/shm, which containers may not have or may not let us write."""
+
+    def refuse(*arguments, **named):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(synchronize, "SemLock", refuse)
+    assert run_all(nothing, nothing) == ["done", "done"]
