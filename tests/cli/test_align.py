@@ -506,7 +506,7 @@ def test_boxes_that_miss_their_map_are_told(many):
 
 def test_help_is_complete():
     for arguments in ([], ["align"]):
-        shown = run(Path.cwd(), *arguments, "--help", env=os.environ | {"COLUMNS": "80"}).stdout
+        shown = run(Path.cwd(), *arguments, "--help", COLUMNS="80").stdout
         assert max(map(len, shown.splitlines())) <= 80
         assert "  roicli align feats.h5 boxes.json -o pooled.npy --size 7 --aligned\n" in shown
     assert run(Path.cwd(), "--version").stdout == f"roicli {roicli.__version__}\n"
@@ -523,7 +523,7 @@ def test_shells_complete_names_of_files(words):
         "COMP_WORDS": f"roicli {words}",
         "COMP_CWORD": str(words.count(" ") + 1),
     }
-    assert run(Path.cwd(), env=os.environ | asked).stdout == "file,feat\n"
+    assert run(Path.cwd(), **asked).stdout == "file,feat\n"
 
 
 def test_an_unexpected_failure_is_one_line_without_debug(many, monkeypatch):

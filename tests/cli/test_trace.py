@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import driving
 import h5py
 import numpy as np
 import pytest
@@ -25,12 +26,7 @@ SAMPLES = Path(__file__).parents[2] / "sample_data"
 
 
 def run(*arguments, expect=0, columns=80, cwd=SAMPLES):
-    environment = os.environ | {"COLUMNS": str(columns), "PYTHONIOENCODING": "utf-8"}
-    command = [ROICLI, "trace", *map(str, arguments)]
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, env=environment)
-    assert done.returncode == expect, done.stderr
-    assert "Traceback" not in done.stderr
-    return done
+    return driving.run(cwd, "trace", *arguments, expect=expect, COLUMNS=str(columns))
 
 
 def test_the_tutorial(tutorial):

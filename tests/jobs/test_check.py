@@ -326,7 +326,7 @@ def test_the_command(folder, tmp_path):
     np.save(tmp_path / "feats.npy", np.load(folder / "feats.npy"))
     command = ["check", "feats.npy", "boxes.json", "--spatial-scale", "1/16", "--reduce", "mean", "--size", "3x2"]
     for width in ("80", "160"):
-        done = run(tmp_path, *command, env={"COLUMNS": width})
+        done = run(tmp_path, *command, COLUMNS=width)
         lines = [line.split(None, 1) for line in done.stdout.splitlines()]
         assert ["features", "feats.npy, 2 maps"] in [[word.rstrip() for word in line] for line in lines]
         assert "boxes.json, xywh, in pixels" in done.stdout

@@ -163,7 +163,7 @@ def test_the_command(outputs, name):
     assert told["name"].startswith(name)
     assert told["bytes"] > 0
     for width in ("80", "160"):
-        shown = run(outputs, "info", name, env={"COLUMNS": width}).stdout
+        shown = run(outputs, "info", name, COLUMNS=width).stdout
         assert "…" not in shown
         assert max(map(len, shown.splitlines())) <= int(width)
         for alike in (told["arrays"] or {"kinds": []})["kinds"]:

@@ -29,14 +29,9 @@ pytestmark = [
 ]
 
 
-def environment(kernel=None):
-    chosen = {} if kernel is None else {"OPENBLAS_CORETYPE": kernel}
-    return {name: value for name, value in os.environ.items() if name != "OPENBLAS_CORETYPE"} | chosen
-
-
 def make(folder, kernel, output, *more):
     """Run the job; return its features, and the kernel that it says it used."""
-    run(folder, *JOB, "-o", output, *more, env=environment(kernel))
+    run(folder, *JOB, "-o", output, *more, fresh=True, OPENBLAS_CORETYPE=kernel or "")
     with np.load(folder / output) as made:
         return made["features"].tobytes(), json.loads(str(made["parameters"]))["blas_kernel"]
 
@@ -62,15 +57,14 @@ def test_parts_by_different_kernels_do_not_merge(tmp_path):
 
 
 def test_a_job_is_not_resumed_by_another_kernel(tmp_path):
-    run(tmp_path, *JOB, "-o", "out.npy", "--resume", env=environment("Nehalem"))
-    message = run(tmp_path, *JOB, "-o", "out.npy", "--resume", env=environment(), expect=3).stderr
+    run(tmp_path, *JOB, "-o", "out.npy", "--resume", fresh=True, OPENBLAS_CORETYPE="Nehalem")
+    message = run(tmp_path, *JOB, "-o", "out.npy", "--resume", fresh=True, OPENBLAS_CORETYPE="", expect=3).stderr
     assert "blas_kernel was OpenBLAS" in message
 
 
 def test_importing_roicli_leaves_the_kernel_alone():
     """A Python caller's environment is not changed: what is used is recorded."""
     program = "import os, roicli, roicli.jobs.align; print(os.environ.get('OPENBLAS_CORETYPE'))"
-    done = subprocess.run(
-        [sys.executable, "-c", program], env=environment(), capture_output=True, text=True, check=True
-    )
+    unset = {name: value for name, value in os.environ.items() if name != "OPENBLAS_CORETYPE"}
+    done = subprocess.run([sys.executable, "-c", program], env=unset, capture_output=True, text=True, check=True)
     assert done.stdout == "None\n"

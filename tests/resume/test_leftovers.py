@@ -56,7 +56,7 @@ def test_an_interrupted_output(folder, monkeypatch, suffix):
         assert found["files"] == sorted([rows, f".out{suffix}.journal"])
         assert (found["job"]["output_width"], found["job"]["shard"]) == (60, "1/2")
         assert found["state"] == f"{done} of {rows_of_part} rows are done"
-        shown = " ".join(run(folder, "info", name, env={"COLUMNS": "80"}).stdout.split())
+        shown = " ".join(run(folder, "info", name, COLUMNS="80").stdout.split())
         assert f"{done} of {rows_of_part} rows are done" in shown
         assert "the same command with --resume to go on, or with --overwrite alone to begin anew" in shown
         assert "shard 1/2" in shown

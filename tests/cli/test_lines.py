@@ -1,6 +1,5 @@
 """What is printed where: whole lines in a pipe, lines broken between words on a terminal."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +13,6 @@ FORGOTTEN = ["check", "feats.h5", "boxes.json"]  # whose notes are long, with th
 TRACED = ["trace", "feats.h5", "boxes.json", "--spatial-scale", "1/16", "--bins"]
 
 
-def piped(folder, *arguments, **environment):
-    """Run the command into pipes, without a width of who runs the tests."""
-    known = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
-    return run(folder, *arguments, env=known | environment)
-
-
 def test_the_middle_of_an_endless_message_is_left_out():
     shown = fitted(f"error: b.json: no image {'x' * 10**6} in a.h5")
     assert len(shown) < 5000
@@ -28,18 +21,18 @@ def test_the_middle_of_an_endless_message_is_left_out():
 
 
 def test_a_pipe_gets_whole_lines():
-    done = piped(SAMPLES, *FORGOTTEN)
+    done = run(SAMPLES, *FORGOTTEN)
     notes = done.stderr.splitlines()
     assert [note.partition(":")[0] for note in notes] == ["note", "note", "warning"]
     assert notes[-1].endswith("--spatial-scale 1/16")
     assert "142.51 to 212.01, 0 being the first cell's centre\n" in done.stdout
-    assert piped(SAMPLES, *FORGOTTEN, COLUMNS="40").stderr == done.stderr
+    assert run(SAMPLES, *FORGOTTEN, COLUMNS="40").stderr == done.stderr
 
 
 @pytest.mark.parametrize("command", [FORGOTTEN, [*TRACED, "--vs", "roi-pool"], ["info", "feats.h5"]])
 @pytest.mark.parametrize("columns", [{}, {"COLUMNS": "80"}, {"COLUMNS": "160"}])
 def test_no_line_ends_in_spaces(command, columns):
-    lines = piped(SAMPLES, *command, **columns).stdout.splitlines()
+    lines = run(SAMPLES, *command, **columns).stdout.splitlines()
     assert [line for line in lines if line != line.rstrip()] == []
 
 
@@ -79,7 +72,7 @@ def test_two_traces_side_by_side_break_no_extent():
 def test_a_block_stands_on_one_line_or_is_broken_evenly(tmp_path, columns, factor, headers):
     np.save(tmp_path / "map.npy", (np.random.default_rng(0).random((1, 9, 9)) * factor).astype(np.float32))
     command = ["trace", "map.npy", "--box", "0,0,8,8", "--bins"]
-    shown = run_on_terminal(tmp_path, columns, *command) if columns else piped(tmp_path, *command).stdout
+    shown = run_on_terminal(tmp_path, columns, *command) if columns else run(tmp_path, *command).stdout
     lines = [" ".join(line.split()) for line in shown.splitlines()]
     assert [line for line in lines if line and set(line) <= set("0123456 ")] == headers
 
