@@ -50,7 +50,7 @@ def test_align_writes_what_the_command_writes(folder, capfd):
     )
     assert capfd.readouterr() == ("", "")
     assert report.shape == (3, 3, 3, 2)
-    assert "1 of 3 boxes" in report.notes[-1]
+    assert "outside their maps: 1 of 3" in report.notes[-1]
     options = ("--size", "3x2", "--aligned", "--spatial-scale", "1/4", "--quiet")
     run(folder, "align", "map.npy", "boxes.json", "-o", "b.npy", *options)
     assert (folder / "a.npy").read_bytes() == (folder / "b.npy").read_bytes()
