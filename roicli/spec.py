@@ -7,7 +7,6 @@ from typing import Literal, get_args
 
 from roicli.errors import UsageError
 
-Op = Literal["roi_align", "roi_pool"]
 Mode = Literal["avg", "max"]
 Reduce = Literal["none", "mean"]
 
@@ -31,8 +30,8 @@ class PoolSpec:
         What a bin is of its interpolated samples.
     reduce : {"none", "mean"}
         "mean" averages the bins too: one vector of C channels a RoI.
-    op : {"roi_align", "roi_pool"}
-        RoIPool takes the maximum over bins of whole cells; it has no sampling and no half-cell shift.
+    op : str
+        Name of the operator; see `roicli.pooling.operators`, which also checks that it has these settings.
 
     Raises
     ------
@@ -50,7 +49,7 @@ class PoolSpec:
     aligned: bool = False
     mode: Mode = "avg"
     reduce: Reduce = "none"
-    op: Op = "roi_align"
+    op: str = "roi_align"
 
     def __post_init__(self) -> None:
         if not all(1 <= side <= MAX_OUTPUT_SIDE for side in self.output_size):
@@ -67,14 +66,6 @@ class PoolSpec:
             raise UsageError(f"mode {self.mode!r} is unknown", "Give 'avg' or 'max'.")
         if self.reduce not in get_args(Reduce):
             raise UsageError(f"reduce {self.reduce!r} is unknown", "Give 'none' or 'mean'.")
-
-        if self.op not in get_args(Op):
-            raise UsageError(f"op {self.op!r} is unknown", "Give 'roi_align' or 'roi_pool'.")
-        if self.op == "roi_pool" and (self.aligned or not self.adaptive or self.mode != "max"):
-            raise UsageError(
-                "RoIPool takes the maximum over whole cells: it has no half-cell shift, no samples and no average",
-                "Leave out aligned, the sampling ratio and the mode, or pool by RoIAlign.",
-            )
 
     @property
     def adaptive(self) -> bool:

@@ -9,7 +9,7 @@ import click
 from roicli.cli.command import option, stacked
 from roicli.cli.values import FILE as FILE
 from roicli.cli.values import PATTERN as PATTERN
-from roicli.cli.values import memory, output_size, sampling_ratio, scale, whole
+from roicli.cli.values import OperatorName, memory, output_size, sampling_ratio, scale, whole
 
 if TYPE_CHECKING:
     from roicli.spec import PoolSpec
@@ -68,7 +68,7 @@ pool_options = stacked(
     ),
     option(
         *(NUMBERS, "--op"),
-        type=click.Choice(["roi-align", "roi-pool"]),
+        type=OperatorName(),
         default="roi-align",
         show_default=True,
         help="The operator: RoIAlign, or RoIPool (the maximum over whole cells).",
@@ -76,7 +76,7 @@ pool_options = stacked(
     option(
         *(NUMBERS, "--mode"),
         type=click.Choice(["avg", "max"]),
-        help="Take the mean or the maximum of a bin's samples.  [default: avg; max for roi-pool]",
+        help="Take the mean or the maximum of a bin's samples.  [default: that of the operator]",
     ),
 )
 

@@ -38,16 +38,18 @@ def bin_place(text: str) -> tuple[int, int]:
 
 
 def convention(text: str) -> dict[str, Any]:
-    """Read what to compare with: the settings in which it differs from what is traced."""
+    """Read what to compare with: an operator, and the settings in which it differs from what is traced."""
+    from roicli.pooling.operators import names
+    from roicli.spec import PoolSpec
+
     name, _, value = text.strip().lower().partition("=")
+    default = {"op": PoolSpec.op}
     if name == "sampling-ratio" and value:
-        return {"op": "roi_align", "sampling_ratio": sampling_ratio(value)}
-    roi_align = {"op": "roi_align"}
+        return default | {"sampling_ratio": sampling_ratio(value)}
     known: dict[str, dict[str, Any]] = {
-        "aligned": roi_align | {"aligned": True},
-        "no-aligned": roi_align | {"aligned": False},
-        "roi-align": roi_align,
-        "roi-pool": {"op": "roi_pool", "mode": "max", "aligned": False, "sampling_ratio": -1},
+        "aligned": default | {"aligned": True},
+        "no-aligned": default | {"aligned": False},
+        **{op.replace("_", "-"): {"op": op} for op in names()},
     }
     if name not in known or value:
         raise click.BadParameter(f"{text!r} is none of {', '.join(known)}, sampling-ratio=N, sampling-ratio=auto.")
@@ -170,9 +172,9 @@ def _other(spec: PoolSpec, vs: dict[str, Any] | None) -> list[PoolSpec]:
     """Spec to compare with, none without --vs."""
     if vs is None:
         return []
-    if spec.op == "roi_pool" and vs["op"] == "roi_align":
-        vs = {"mode": "avg"} | vs
-    other = replace(spec, **vs)
+    from roicli.pooling.operators import find
+
+    other = replace(find(vs["op"]).adopt(spec), **vs)
     if other == spec:
         raise click.UsageError(f"--vs names what is traced already: {convention_name(spec)}.")
     return [other]
@@ -180,8 +182,6 @@ def _other(spec: PoolSpec, vs: dict[str, Any] | None) -> list[PoolSpec]:
 
 def convention_name(spec: PoolSpec) -> str:
     """Name the convention of a trace."""
-    if spec.op == "roi_pool":
-        return "RoIPool"
-    aligned = "aligned" if spec.aligned else "not aligned"
-    sampling = "adaptive" if spec.adaptive else f"sampling ratio {spec.sampling_ratio}"
-    return f"RoIAlign {aligned}, {sampling}" + (", max" if spec.mode == "max" else "")
+    from roicli.pooling.operators import find
+
+    return find(spec.op).convention(spec)

@@ -57,14 +57,14 @@ def _beside(parts: Sequence[RenderableType], width: int) -> Table:
 def _parts(
     trace: BinTrace, title: str, traced: Traced, width: int, *, limit: int, bins: bool, footprint: bool
 ) -> Iterator[RenderableType]:
-    samples = "cells" if trace.spec.op == "roi_pool" else "samples"
+    samples = f"{trace.operator.noun}s"
     yield Text(title, style="bold")
     yield _heading(trace, traced, width)
     if not trace.count:
         yield Text(f"\nThis bin has no {samples}: it is empty, and its value is 0.", style=_DIM)
     elif limit:
         yield Text("")
-        yield cells_table(trace, limit) if trace.spec.op == "roi_pool" else samples_table(trace, limit, width)
+        yield samples_table(trace, limit, width) if trace.operator.interpolates else cells_table(trace, limit)
     if trace.count > limit:
         yield Text(f"... and {_count(trace.count - limit, samples)} more (--limit {limit})", style=_DIM)
     yield _sum(trace, samples)
@@ -96,33 +96,18 @@ def _heading(trace: BinTrace, traced: Traced, width: int) -> Table:
     table.add_row("bin", f"row {row}, column {column} of {bins_y} x {bins_x}")
     table.add_row(given, _extent(*traced.given_box, room))
     table.add_row("in cells", _extent(*trace.roi, room))
-    if change := _change(trace):
-        table.add_row("", change)
+    if trace.change:
+        table.add_row("", trace.change)
     (top, bottom), (left, right) = trace.bin_rows[row].tolist(), trace.bin_columns[column].tolist()
     table.add_row("its bin", _extent(left, top, right, bottom, room))
     ny, nx = trace.grid
-    if trace.spec.op == "roi_pool":
-        table.add_row("cells", f"{ny} x {nx} whole cells on the map")
-    else:
-        how = "adaptive: one a cell, rounded up" if trace.spec.adaptive else "fixed by the sampling ratio"
-        table.add_row("samples", f"{ny} x {nx} a bin ({how})")
+    table.add_row(f"{trace.operator.noun}s", f"{ny} x {nx} a bin ({trace.operator.sampling(trace.spec)})")
     return table
 
 
 def _extent(left: float, top: float, right: float, bottom: float, room: int) -> str:
     size = f"({right - left:.4g} wide, {bottom - top:.4g} high)"
     return joined([f"x {left:.6g} to {right:.6g},", f"y {top:.6g} to {bottom:.6g}", size], room)
-
-
-def _change(trace: BinTrace) -> str:
-    """Say why the RoI in cells is not just the box times the spatial scale."""
-    if trace.spec.op == "roi_pool":
-        return "rounded to whole cells, both ends included"
-    if trace.spec.aligned:
-        return "shifted by half a cell"
-    if trace.enlarged:
-        return "at least one cell, since not aligned"
-    return ""
 
 
 def _sum(trace: BinTrace, samples: str) -> Text:

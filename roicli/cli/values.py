@@ -74,3 +74,20 @@ def memory(text: str) -> int:
     if not found:
         raise click.BadParameter(f"expected an amount of memory, such as 2GiB or 500MiB, got {text!r}.")
     return int(float(found[1]) * _UNITS[found[2]])
+
+
+class OperatorName(click.Choice):  # type: ignore[type-arg, unused-ignore]
+    """The name of an operator, also of one that is registered later."""
+
+    def __init__(self) -> None:
+        super().__init__(())
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The names, with hyphens."""
+        from roicli.pooling.operators import names
+
+        return tuple(name.replace("_", "-") for name in names())
+
+    @choices.setter
+    def choices(self, _: object) -> None: ...

@@ -21,7 +21,7 @@ from roicli.jobs.shards import read_shard
 from roicli.pooling import arguments
 from roicli.regions import BoxFormat, Regions
 from roicli.sources import FeatureSource, open_source
-from roicli.spec import Mode, Op, PoolSpec, Reduce
+from roicli.spec import Mode, PoolSpec, Reduce
 
 PathLike = str | os.PathLike[str]
 Size = int | tuple[int, int]
@@ -57,7 +57,7 @@ def align(
     spatial_scale: float = 1.0,
     aligned: bool = False,
     sampling_ratio: int = -1,
-    op: Op = "roi_align",
+    op: str = "roi_align",
     mode: Mode | None = None,
     reduce: Reduce = "none",
     bad_boxes: BadBoxes = "error",
@@ -104,8 +104,8 @@ def align(
         Shift boxes by half a cell, as detectron2 does.
     sampling_ratio : int
         Samples per bin and axis; -1 takes one per cell, rounded up.
-    op : {"roi_align", "roi_pool"}
-        The operator.
+    op : str
+        The operator: "roi_align" or "roi_pool".
     mode : {"avg", "max"}, optional
         Take the mean or the maximum of a bin's samples; by default the mean, and the maximum for RoIPool.
     reduce : {"none", "mean"}
@@ -168,7 +168,7 @@ def check(
     spatial_scale: float = 1.0,
     aligned: bool = False,
     sampling_ratio: int = -1,
-    op: Op = "roi_align",
+    op: str = "roi_align",
     mode: Mode | None = None,
     reduce: Reduce = "none",
     bad_boxes: BadBoxes = "error",
@@ -302,14 +302,8 @@ def make_spec(
     reduce: Reduce = "none",
 ) -> PoolSpec:
     """Return what to compute; the mode is by default that of the operator."""
-    op = op.replace("-", "_")
     return arguments.make_spec(
-        size,
-        sampling_ratio=sampling_ratio,
-        aligned=aligned,
-        op=op,
-        mode=mode or ("max" if op == "roi_pool" else "avg"),
-        reduce=reduce,
+        size, sampling_ratio=sampling_ratio, aligned=aligned, op=op.replace("-", "_"), mode=mode, reduce=reduce
     )
 
 

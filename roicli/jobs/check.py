@@ -11,7 +11,8 @@ import numpy as np
 
 from roicli.jobs.advice import prepare_and_judge
 from roicli.jobs.prepare import PoolJob, Prepared
-from roicli.pooling.extents import in_cells, shares_inside
+from roicli.pooling.extents import shares_inside
+from roicli.pooling.operators import find
 
 Box = tuple[float, float, float, float]
 
@@ -154,8 +155,9 @@ def _worked(job: PoolJob, work: Prepared, row: int) -> WorkedBox:
     table, index = work.inputs.table, int(work.inputs.map_index[row])
     box, size = work.placement.take([row]), work.sizes[[row]]
     _, height, width = work.infos[index].shape
+    extents = find(job.spec.op).extents(box.boxes.astype(work.computed), box.scale, job.spec)
     x1, y1, x2, y2 = table.boxes[row].tolist()
-    left, top, right, bottom = in_cells(box, work.computed, job.spec)[0].tolist()
+    left, top, right, bottom = extents[0].tolist()
     return WorkedBox(
         where=table.where(np.array([row])),
         image_id=work.inputs.source.ids[index],

@@ -13,6 +13,7 @@ from roicli.execution.plan import Costs, is_large
 from roicli.jobs.prepare import PoolJob, Prepared
 from roicli.pooling.arguments import compute_dtype
 from roicli.pooling.kernels.choose import numba_is_installed
+from roicli.pooling.operators import find
 
 
 def make_costs(job: PoolJob, work: Prepared, map_index: NDArray[np.intp]) -> Costs:
@@ -35,10 +36,10 @@ def _block_bytes(job: PoolJob, work: Prepared) -> int:
 
 def choose_kernel(job: PoolJob, work: Prepared) -> Literal["numpy", "numba"]:
     """Choose by the whole job, not by how it is shared out: the last bits of the numbers depend on the kernel."""
-    averages = job.spec.mode == "avg"
-    if job.kernel == "numba" and not averages:
-        raise UsageError("the kernel numba computes averages only", "Leave --kernel out, or give --mode avg.")
+    contracts = find(job.spec.op).contracts(job.spec)
+    if job.kernel == "numba" and not contracts:
+        raise UsageError("the kernel numba computes averages only", "Leave `kernel` out, or give `mode=avg`.")
     if job.kernel == "auto":
         large = is_large(len(work.placement) * _block_bytes(job, work))
-        return "numba" if averages and large and numba_is_installed() else "numpy"
+        return "numba" if contracts and large and numba_is_installed() else "numpy"
     return job.kernel

@@ -19,8 +19,9 @@ from roicli.jobs.match import Inputs, Layout, bind
 from roicli.jobs.select import BadBoxes, MissingFeatures, select
 from roicli.outputs.skipped import Skipped
 from roicli.pooling.arguments import compute_dtype
-from roicli.pooling.extents import beyond_sampling, has_no_samples, lie_outside
+from roicli.pooling.extents import lie_outside
 from roicli.pooling.kernels.blas import blas_kernel
+from roicli.pooling.operators import find
 from roicli.pooling.placement import Placement, check_scale, place
 from roicli.regions import BoxFormat
 from roicli.sources import MapInfo
@@ -170,6 +171,8 @@ def prepare(job: PoolJob, inputs: Inputs, note: Callable[[str], None]) -> Prepar
     RoicliError
         Bad boxes that the job does not allow, maps that cannot be pooled together, boxes too large for their scale.
     """
+    operator = find(job.spec.op)
+    operator.check(job.spec)
     selection = select(inputs, job.spec, job.bad_boxes, job.missing_features, note)
     inputs = selection.inputs
     infos = inputs.infos()
@@ -182,7 +185,8 @@ def prepare(job: PoolJob, inputs: Inputs, note: Callable[[str], None]) -> Prepar
     computed = np.result_type(*{compute_dtype(info.dtype) for info in infos.values()})
     pooled = np.delete(np.arange(len(placement)), selection.zeroed)
     placed = placement.take(pooled)  # the others may be too large for the dtype
-    rows = pooled[beyond_sampling(placed, computed, job.spec)]
+    as_pooled = placed.boxes.astype(computed), placed.scale, job.spec
+    rows = pooled[operator.is_too_large(*as_pooled)]
     if len(rows):  # that depends on the scale, so it is no matter of bad_boxes
         how = "as boxes in 0..1 of the image" if job.normalized else f"at spatial scale {job.spatial_scale:g}"
         raise BoxError(
@@ -190,11 +194,11 @@ def prepare(job: PoolJob, inputs: Inputs, note: Callable[[str], None]) -> Prepar
             f"{inputs.table.boxes[rows[0]].tolist()}",
             f"Check their coordinates, and {'`normalized`' if job.normalized else '`spatial_scale`'}.",
         )
-    outside = lie_outside(placement, sizes) & (inputs.map_index >= 0)
-    outside[selection.zeroed] = False
+    outside = np.zeros(len(placement), np.bool_)
+    outside[pooled] = lie_outside(placed, sizes[pooled], computed, job.spec) & (placed.map_index >= 0)
     if number := int(outside.sum()):
         note(f"boxes wholly outside their maps: {number:,} of {len(placement):,}; their features are zero")
-    unsampled = has_no_samples(placed, computed, job.spec) & (inputs.map_index >= 0)[pooled] & ~outside[pooled]
+    unsampled = operator.is_empty(*as_pooled) & (placed.map_index >= 0) & ~outside[pooled]
     if number := int(unsampled.sum()):
         note(
             f"boxes without width or height: {number:,} of {len(placement):,}; their features are zero, "
@@ -212,7 +216,7 @@ def prepare(job: PoolJob, inputs: Inputs, note: Callable[[str], None]) -> Prepar
         outside=outside,
         computed=computed,
         dtype=np.dtype(job.out_dtype or computed),
-        row_shape=job.spec.row_shape(next(iter(infos.values())).shape[0]),
+        row_shape=job.spec.row_shape(operator.channels(next(iter(infos.values())).shape[0])),
     )
 
 

@@ -14,7 +14,8 @@ from roicli.imageids import find_images, match_images
 from roicli.jobs.match import Layout, bind
 from roicli.pooling.arguments import compute_dtype
 from roicli.pooling.bintrace import BinTrace
-from roicli.pooling.extents import beyond_sampling, lie_outside
+from roicli.pooling.extents import lie_outside
+from roicli.pooling.operators import find
 from roicli.pooling.placement import check_scale, place
 from roicli.pooling.trace import trace_placed
 from roicli.regions import BoxFormat, find_bad_boxes, to_xyxy
@@ -147,14 +148,15 @@ def trace(job: TraceJob, note: Callable[[str], None]) -> Traced:
     placement = place(
         np.zeros(1, np.intp), given[None], job.spatial_scale, normalized_by=size if job.normalized else None
     )
-    if lie_outside(placement, size)[0]:
-        note(f"{origin.words} lies wholly outside its map: is `spatial_scale` right?")
+    dtype = compute_dtype(feature_map.dtype)
     for spec in job.specs:
-        if beyond_sampling(placement, compute_dtype(feature_map.dtype), spec)[0]:
+        if find(spec.op).is_too_large(placement.boxes.astype(dtype), placement.scale, spec)[0]:
             raise BoxError(
                 f"{origin.words} is {given.tolist()}: too large to sample at spatial scale {job.spatial_scale:g}",
                 "Check its coordinates and the spatial scale.",
             )
+    if lie_outside(placement, size, dtype, job.specs[0])[0]:
+        note(f"{origin.words} lies wholly outside its map: is `spatial_scale` right?")
     traces = tuple(trace_placed(feature_map, placement, spec, job.bin, job.channel) for spec in job.specs)
     x1, y1, x2, y2 = given.tolist()
     unit = "0 to 1" if job.normalized else "px"

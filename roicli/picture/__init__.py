@@ -87,9 +87,7 @@ def _seen(trace: BinTrace, view: View) -> tuple[NDArray[Any], NDArray[Any]]:
 
 
 def _title(trace: BinTrace) -> str:
-    if trace.spec.op == "roi_pool":
-        return "RoIPool"
-    return f"RoIAlign, {'aligned' if trace.spec.aligned else 'not aligned'}, {trace.spec.mode}"
+    return trace.operator.convention(trace.spec)
 
 
 def _moments(count: int) -> list[Moment]:

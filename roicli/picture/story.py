@@ -16,8 +16,6 @@ from roicli.picture.samples import Samples
 from roicli.picture.view import View
 from roicli.pooling.trace import BinTrace
 
-LOWEST = -float(np.finfo(np.float32).max)  # what RoIPool begins with
-
 Entry = tuple[Callable[[Canvas, float, float], None], str]
 
 
@@ -37,10 +35,7 @@ def facts(trace: BinTrace, view: View, samples: Samples) -> list[str]:
     """Say what is traced, and what of it a picture leaves out."""
     spec = trace.spec
     left, top, right, bottom = (short(edge, 4) for edge in trace.roi)
-    if spec.op == "roi_pool":
-        noun, how = "cells", "quantised"
-    else:
-        noun, how = "samples", f"sampling ratio {spec.sampling_ratio}" if spec.sampling_ratio > 0 else "adaptive"
+    noun, how = f"{trace.operator.noun}s", trace.operator.sampling(spec).partition(":")[0]
     lines = [
         f"RoI in cells: x {left} to {right}, y {top} to {bottom}",
         f"Bin {trace.bin[0]},{trace.bin[1]}: {trace.grid[0]} x {trace.grid[1]} {noun} ({how})",
@@ -67,7 +62,7 @@ def _away(trace: BinTrace) -> list[str]:
 
 def legend(trace: BinTrace, samples: Samples, moment: Moment) -> list[Entry]:
     """Name the marks that are drawn at one moment."""
-    noun = "cell" if trace.spec.op == "roi_pool" else "sample"
+    noun = trace.operator.noun
     point, until = moment
     chosen = [point] if trace.count and samples.seen[point] else []
     shown = np.union1d(samples.shown, chosen).astype(np.intp)
@@ -110,10 +105,10 @@ def legend(trace: BinTrace, samples: Samples, moment: Moment) -> list[Entry]:
 def story(trace: BinTrace, moment: Moment) -> list[str]:
     """Tell what one point reads, and what the samples so far add up to."""
     if not trace.count:
-        return [f"No {'cells' if trace.spec.op == 'roi_pool' else 'samples'}: the bin is zero."]
+        return [f"No {trace.operator.noun}s: the bin is zero."]
     point, until = moment
     lines = [f"Point {point}: y {short(trace.y[point], 4)}, x {short(trace.x[point], 4)}"]
-    if trace.spec.op == "roi_pool":
+    if not trace.operator.interpolates:
         lines.append(f"   = {short(trace.interpolated[point], 6)}")
     elif trace.in_range[point]:
         lines += [
@@ -126,10 +121,8 @@ def story(trace: BinTrace, moment: Moment) -> list[str]:
         lines.append("   out of range = 0")
     so_far = trace.interpolated[: until + 1].astype(np.float64)
     with np.errstate(invalid="ignore"):  # inf - inf
-        if trace.spec.op == "roi_pool":  # passes over NaN
-            name, value = "Maximum", np.fmax.reduce(so_far, initial=LOWEST)
-        elif trace.spec.mode == "max":
-            name, value = "Maximum", so_far.max()
+        if trace.spec.mode == "max":
+            name, value = "Maximum", trace.operator.combine(trace.interpolated[: until + 1], trace.spec)[0]
         else:
             name, value = "Sum", so_far.sum()
     lines.append(f"{name} of {until + 1} of {trace.count}: {short(float(value), 6)}")

@@ -8,24 +8,38 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from roicli.errors import BoxError, FeatureError, UsageError
+from roicli.pooling.operators import find
 from roicli.pooling.sampling import FloatArray, IntArray
-from roicli.spec import PoolSpec
+from roicli.spec import Mode, PoolSpec
 
 
-def make_spec(output_size: int | tuple[int, int], *, sampling_ratio: int = -1, **settings: Any) -> PoolSpec:
-    """Make a PoolSpec of arguments as torchvision takes them.
+def make_spec(
+    output_size: int | tuple[int, int],
+    *,
+    sampling_ratio: int = -1,
+    mode: Mode | None = None,
+    op: str = "roi_align",
+    **settings: Any,
+) -> PoolSpec:
+    """Make a PoolSpec of arguments as torchvision takes them; the mode is by default that of the operator.
 
     Raises
     ------
     UsageError
-        A size that is not one whole number or two, a sampling ratio that is not whole; whatever PoolSpec refuses.
+        A size that is not one whole number or two, a sampling ratio that is not whole; whatever PoolSpec and the
+        operator refuse.
     """
     size = np.broadcast_to(output_size, 2) if np.shape(output_size) in ((), (2,)) else np.empty(0)
     if size.dtype.kind not in "iu":
         raise UsageError(f"output_size {output_size!r} is not one whole number or two", "Give 7 or (7, 5).")
     if np.asarray(sampling_ratio).dtype.kind not in "iu":
         raise UsageError(f"sampling_ratio {sampling_ratio!r} is not a whole number", "Give 2, or -1 for adaptive.")
-    return PoolSpec((int(size[0]), int(size[1])), int(sampling_ratio), **settings)
+    operator = find(op)
+    spec = PoolSpec(
+        (int(size[0]), int(size[1])), int(sampling_ratio), mode=mode or operator.modes[0], op=op, **settings
+    )
+    operator.check(spec)
+    return spec
 
 
 def compute_dtype(features: DTypeLike) -> np.dtype[Any]:

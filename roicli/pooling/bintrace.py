@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from roicli.pooling.operators import find
+from roicli.pooling.operators.base import Operator
 from roicli.pooling.sampling import FloatArray, IntArray
 from roicli.spec import PoolSpec
 
@@ -29,8 +31,6 @@ class BinTrace:
         Feature cells per image pixel along y and x.
     box : (4,) tuple of float
         xyxy in image pixels, rounded to the dtype of the computation.
-    enlarged : bool
-        Whether the box was made one cell wide or high, since it is not aligned.
     shape : (int, int, int)
         C, H, W of the feature map.
     channel : int
@@ -43,12 +43,12 @@ class BinTrace:
         Samples of one bin along y and x, in range or not.
     roi : tuple of float
         The RoI as xyxy, after the spatial scale, the half-cell shift, the least extent or the rounding to cells.
+    change : str
+        Which of these it was, in words.
     bin_rows, bin_columns : (PH, 2), (PW, 2)
         Where each bin of the RoI begins and ends, on the map or beyond it.
     sample_rows, sample_columns : (PH, ny), (PW, nx)
         Where the samples of all bins of the RoI lie along y and x; no columns for RoIPool.
-    iy, ix : (n,) intp
-        Number of each sample within its bin; for RoIPool, of each cell.
     y, x : (n,)
         Where each sample lies, before it is clamped.
     rows, columns : (n, 2) intp
@@ -71,19 +71,17 @@ class BinTrace:
     spec: PoolSpec
     scale: tuple[float, float]
     box: tuple[float, float, float, float]
-    enlarged: bool
     shape: tuple[int, int, int]
     channel: int
     bin: tuple[int, int]
     plane: NDArray[Any]
     grid: tuple[int, int]
     roi: tuple[float, float, float, float]
+    change: str
     bin_rows: FloatArray
     bin_columns: FloatArray
     sample_rows: FloatArray
     sample_columns: FloatArray
-    iy: IntArray
-    ix: IntArray
     y: FloatArray
     x: FloatArray
     rows: IntArray
@@ -96,6 +94,21 @@ class BinTrace:
     best: int | None
     result: float
     pooled: FloatArray
+
+    @property
+    def operator(self) -> Operator:
+        """The operator, which has words for what a trace shows."""
+        return find(self.spec.op)
+
+    @property
+    def iy(self) -> IntArray:
+        """Number of each sample along y within its bin, (n,)."""
+        return np.repeat(np.arange(self.grid[0]), self.grid[1])
+
+    @property
+    def ix(self) -> IntArray:
+        """Number of each sample along x within its bin, (n,)."""
+        return np.tile(np.arange(self.grid[1]), self.grid[0])
 
     @property
     def count(self) -> int:

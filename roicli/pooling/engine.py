@@ -17,6 +17,7 @@ from roicli.errors import UsageError
 from roicli.pooling.arguments import compute_dtype, feature_batch, make_spec, split_boxes
 from roicli.pooling.channels_last import channels_last
 from roicli.pooling.contraction import pool_maps
+from roicli.pooling.operators import find
 from roicli.pooling.placement import place
 from roicli.pooling.sampling import FloatArray, cells_in_reach
 from roicli.spec import Mode
@@ -135,7 +136,7 @@ def roi_pool(
     array([[ 5.,  7.],
            [13., 15.]])
     """
-    return _pool_batch(features, boxes, output_size, spatial_scale, out, mode="max", op="roi_pool")
+    return _pool_batch(features, boxes, output_size, spatial_scale, out, op="roi_pool")
 
 
 def _laid_out(maps: NDArray[Any], window: tuple[slice, slice], image: int) -> FloatArray:
@@ -156,7 +157,7 @@ def _pool_batch(
     dtype = compute_dtype(maps.dtype)
     index, corners = split_boxes(boxes, len(maps), dtype)
     placement = place(index, corners, spatial_scale)
-    shape = (len(corners), *spec.row_shape(maps.shape[1]))
+    shape = (len(corners), *spec.row_shape(find(spec.op).channels(maps.shape[1])))
     if out is None:
         out = np.empty(shape, dtype)
     elif out.shape != shape or not np.can_cast(dtype, out.dtype, "same_kind"):

@@ -269,7 +269,7 @@ def test_normalized_boxes_as_they_should_be(folder):
 
 def test_some_boxes_beyond_their_maps_are_no_mistake(folder):
     boxes = good_boxes()
-    boxes[::5] += IN_IMAGE
+    boxes[::5] += 2 * IN_IMAGE
     for normalized in (False, True):
         report, warnings, _ = checked(folder, boxes / IN_IMAGE if normalized else boxes, normalized=normalized)
         assert warnings == []

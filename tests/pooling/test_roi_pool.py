@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import roicli
 from roicli.errors import UsageError
+from roicli.pooling.arguments import make_spec
 from roicli.pooling.reference import roi_pool_reference
 from roicli.spec import PoolSpec
 
@@ -82,4 +83,4 @@ def test_bins_share_cells_and_empty_ones_are_zero():
 @pytest.mark.parametrize("settings", [{"aligned": True}, {"sampling_ratio": 2}, {"mode": "avg"}])
 def test_settings_that_roi_pool_does_not_have(settings):
     with pytest.raises(UsageError, match="RoIPool takes the maximum over whole cells"):
-        PoolSpec((2, 2), **{"op": "roi_pool", "mode": "max"} | settings)
+        make_spec(2, op="roi_pool", **settings)

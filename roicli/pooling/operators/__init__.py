@@ -1,0 +1,48 @@
+"""The operators by name. A module is loaded when its operator is asked for."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from roicli.errors import UsageError
+
+TYPE_CHECKING = False  # the command line lists names without loading NumPy
+if TYPE_CHECKING:
+    from roicli.pooling.operators.base import Operator
+
+# Each module holds its operator as OPERATOR.
+_MODULES = {
+    "roi_align": "roicli.pooling.operators.roi_align",
+    "roi_pool": "roicli.pooling.operators.roi_pool",
+}
+_registered: dict[str, Operator] = {}
+
+
+def register(operator: Operator) -> None:
+    """Make an operator known by its name, to Python and to ``--op``; one of the same name is replaced."""
+    _registered[operator.name] = operator
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of all operators."""
+    return tuple(dict.fromkeys([*_MODULES, *_registered]))
+
+
+def find(name: str) -> Operator:
+    """Return an operator by its name.
+
+    Raises
+    ------
+    UsageError
+        There is no such operator.
+
+    Examples
+    --------
+    >>> find("roi_pool").title
+    'RoIPool'
+    """
+    if name not in _registered:
+        if name not in _MODULES:
+            raise UsageError(f"op must be one of {', '.join(names())}, got {name!r}")
+        register(import_module(_MODULES[name]).OPERATOR)
+    return _registered[name]

@@ -1,0 +1,186 @@
+"""RoIAlign: the mean, or the maximum, of interpolated samples."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roicli.errors import UsageError
+from roicli.pooling.kernels.choose import Kernel
+from roicli.pooling.kernels.pointwise import pool_pointwise
+from roicli.pooling.operators.base import Axis, Operator, Placed, Reads, crossed, not_finite
+from roicli.pooling.sampling import (
+    Bins,
+    FloatArray,
+    IntArray,
+    in_range,
+    make_bins,
+    neighbours,
+    sample_coordinates,
+    sample_grid,
+    sides,
+    too_large,
+)
+from roicli.pooling.weights import axis_weights, cells_read
+from roicli.spec import Mode, PoolSpec
+
+# A table, a JSON document or a picture of more samples would be of use to nobody.
+MAX_SAMPLES = 2**17
+
+
+class RoIAlign(Operator):
+    """RoIAlign (He et al., "Mask R-CNN", 2017), with the numbers of torchvision."""
+
+    name, title = "roi_align", "RoIAlign"
+    modes: tuple[Mode, ...] = ("avg", "max")
+
+    def contracts(self, spec: PoolSpec) -> bool:
+        """Tell whether a kernel computes it: means are contractions, maxima are not."""
+        return spec.mode == "avg"
+
+    def place(
+        self, boxes: FloatArray, scale: FloatArray, size: tuple[int, ...], spec: PoolSpec, kernel: Kernel
+    ) -> Placed:
+        """Sample every bin; for means, sum the samples' weights along each axis."""
+        rows, columns = _bins(boxes, scale, size, spec)
+        return _Samples(rows, columns, spec) if spec.mode == "max" else _Averages(rows, columns, spec, kernel)
+
+    def extents(self, boxes: FloatArray, scale: FloatArray, spec: PoolSpec) -> FloatArray:
+        """Return the regions after the scale, and the shift or the least extent."""
+        rows, columns = _bins(boxes, scale, (1, 1), spec)
+        ends = [columns.start, rows.start, *(bins.start + bins.number * bins.size for bins in (columns, rows))]
+        return np.stack(ends, axis=1)
+
+    def reads(self, boxes: FloatArray, scale: FloatArray, size: tuple[int, ...], spec: PoolSpec) -> NDArray[np.bool_]:
+        """Tell which regions have a sample in range along both axes."""
+        found = np.ones(len(boxes), np.bool_)
+        for bins in _bins(boxes, scale, size, spec):
+            grid = sample_grid(Bins(bins.start, bins.size, np.maximum(bins.count, 1), bins.number, bins.length))
+            found &= np.bincount(grid.bin_index // bins.number, minlength=len(boxes)) > 0
+        return found
+
+    def is_empty(self, boxes: FloatArray, scale: FloatArray, spec: PoolSpec) -> NDArray[np.bool_]:
+        """Tell which regions adaptive sampling gives no sample; inverted ones are not among them."""
+        rows, columns = _bins(boxes, scale, (1, 1), spec)
+        upright = (boxes[:, 2:] >= boxes[:, :2]).all(axis=1)
+        return np.asarray(upright & ((rows.count == 0) | (columns.count == 0)))
+
+    def is_too_large(self, boxes: FloatArray, scale: FloatArray, spec: PoolSpec) -> NDArray[np.bool_]:
+        """Tell which regions `make_bins` refuses."""
+        rows, columns = sides(boxes, scale)
+        height, width = spec.output_size
+        return too_large(rows, height, spec) | too_large(columns, width, spec)
+
+    def trace(
+        self, box: FloatArray, scale: FloatArray, size: tuple[int, ...], spec: PoolSpec, bin: tuple[int, int]
+    ) -> Reads:
+        """Return the samples of one bin."""
+        rows, columns = _bins(box, scale, size, spec)
+        ny, nx = int(rows.count[0]), int(columns.count[0])
+        if ny * nx > MAX_SAMPLES:
+            raise UsageError(
+                f"bin {bin[0]},{bin[1]} has {ny} x {nx} samples, more than can be traced ({MAX_SAMPLES:,})",
+                "Is `spatial_scale` missing? Else give a `sampling_ratio`."
+                if spec.adaptive
+                else "Give a smaller `sampling_ratio`.",
+            )
+        change = "shifted by half a cell" if spec.aligned else ""
+        if not spec.aligned and any(high - low < 1 for low, high in (side.scaled() for side in sides(box, scale))):
+            change = "at least one cell, since not aligned"
+        y, x = _trace_axis(rows, bin[0]), _trace_axis(columns, bin[1])
+        return crossed(y, x, self.extents(box, scale, spec)[0], change)
+
+    def combine(self, values: FloatArray, spec: PoolSpec) -> tuple[float, int | None]:
+        """Return the mean in float64, or the maximum."""
+        if spec.mode == "max" and len(values):
+            best = int(np.argmax(values))
+            return float(values[best]), best
+        return float(values.sum(dtype=np.float64) / max(len(values), 1)), None
+
+    def convention(self, spec: PoolSpec) -> str:
+        """Name the shift, the sampling and the mode."""
+        aligned = "aligned" if spec.aligned else "not aligned"
+        sampling = "adaptive" if spec.adaptive else f"sampling ratio {spec.sampling_ratio}"
+        return f"{self.title} {aligned}, {sampling}" + (", max" if spec.mode == "max" else "")
+
+    def sampling(self, spec: PoolSpec) -> str:
+        """Say where the number of samples comes from."""
+        return "adaptive: one a cell, rounded up" if spec.adaptive else "fixed by the sampling ratio"
+
+
+def _bins(boxes: FloatArray, scale: FloatArray, size: tuple[int, ...], spec: PoolSpec) -> tuple[Bins, Bins]:
+    """Place the bins along y and along x."""
+    rows, columns = sides(boxes, scale)
+    return (
+        make_bins(rows, spec.output_size[0], size[0], spec),
+        make_bins(columns, spec.output_size[1], size[1], spec),
+    )
+
+
+def _trace_axis(bins: Bins, bin: int) -> Axis:
+    """Return the samples of one bin of one region along one axis.
+
+    A sample out of range is shown at the border cells that are nearest; its weights are not used.
+    """
+    count = int(bins.count[0])
+    number, sample = (index.ravel() for index in np.indices((bins.number, count)))
+    samples = sample_coordinates(bins, number, sample).reshape(bins.number, count)
+    edges = bins.start + np.arange(bins.number + 1).astype(bins.start.dtype) * bins.size
+    at = samples[bin]
+    low, high, fraction = neighbours(np.clip(at, -1, bins.length), bins.length)
+    return Axis(
+        edges=np.stack([edges[:-1], edges[1:]], axis=1),
+        samples=samples,
+        at=at,
+        cells=np.stack([low, high], axis=1),
+        weights=np.stack([1 - fraction, fraction], axis=1),
+        in_range=in_range(at, bins.length),
+        clamped=(at < 0) | (at > bins.length - 1),
+    )
+
+
+class _Samples(Placed):
+    """Every sample interpolated: maxima, and averages of regions with cells that are not finite."""
+
+    def __init__(self, rows: Bins, columns: Bins, spec: PoolSpec) -> None:
+        super().__init__(spec)
+        self._rows, self._columns = rows, columns
+
+    def pool(self, feature_map: FloatArray, first: int, stop: int, out: FloatArray) -> None:
+        self._interpolate(feature_map, slice(first, stop), out)
+
+    def _interpolate(self, feature_map: FloatArray, rois: IntArray | slice, out: FloatArray) -> None:
+        rows, columns = (sample_grid(bins.take(rois)) for bins in (self._rows, self._columns))
+        with self.blocks(out) as blocks:
+            pool_pointwise(feature_map, rows, columns, self._spec.mode, blocks)
+
+
+class _Averages(_Samples):
+    """One weight matrix an axis, contracted with the map."""
+
+    def __init__(self, rows: Bins, columns: Bins, spec: PoolSpec, kernel: Kernel) -> None:
+        super().__init__(rows, columns, spec)
+        grid_y, grid_x = sample_grid(rows), sample_grid(columns)
+        cells_y, cells_x = cells_read(grid_y), cells_read(grid_x)
+        window = (cells_y.stop - cells_y.first) * (cells_x.stop - cells_x.first)
+        whole = window <= kernel.sparse * cells_y.number() * cells_x.number()
+        mean = spec.reduce == "mean"
+        self._weights_y = axis_weights(grid_y, cells_y, whole, mean=mean)
+        self._weights_x = axis_weights(grid_x, cells_x, whole, mean=mean)
+        self._contract = kernel.contract
+
+    def pool(self, feature_map: FloatArray, first: int, stop: int, out: FloatArray) -> None:
+        self._contract(feature_map, self._weights_y.part(first, stop), self._weights_x.part(first, stop), out)
+
+    def mend(self, feature_map: FloatArray, first: int, stop: int, out: FloatArray) -> int:
+        """Pool regions again whose window holds a cell that is not finite: it has spread over the whole block."""
+        broken = not_finite(out)
+        if not len(broken):
+            return 0
+        again = np.empty((len(broken), *out.shape[1:]), out.dtype)
+        self._interpolate(feature_map, first + broken, again)
+        out[broken] = again
+        return len(not_finite(again))
+
+
+OPERATOR = RoIAlign()
