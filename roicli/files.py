@@ -45,6 +45,13 @@ _SIGNATURES = {
     b"version https://git-lfs": "a Git LFS pointer, not the file that it stands for",
     b"<": "a web page or XML",
     b"\x80": "a pickle, which roicli never loads",
+    b"\x1f\x8b": "gzip data",
+    b"BZh": "bzip2 data",
+    b"\xfd7zXZ": "xz data",
+    b"\x28\xb5\x2f\xfd": "Zstandard data",
+    b"PAR1": "a Parquet file",
+    b"\x89PNG": "a PNG image",
+    b"\xff\xd8\xff": "a JPEG image",
 }
 
 
@@ -132,11 +139,16 @@ def file_size(path: Path) -> int:
     return status.st_size
 
 
+def signature(start: bytes) -> str:
+    """Return what a file is by its first bytes, in words; nothing if they say nothing."""
+    return next((name for magic, name in _SIGNATURES.items() if start.startswith(magic)), "")
+
+
 def wrong_content(path: Path, expected: str) -> FileError:
     """Make the error for a file whose content is not what its extension promises."""
     with reading(str(path)), path.open("rb") as file:
         start = file.read(32)
-    found = next((name for magic, name in _SIGNATURES.items() if start.startswith(magic)), "")
+    found = signature(start)
     if not start:
         return FileError(f"{path} is not {expected}: it is empty", COPY_AGAIN)
     described = f"it is {found}" if found else f"it begins with {start[:8]!r}"

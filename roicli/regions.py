@@ -133,13 +133,16 @@ class Regions:
         "annotation" (from 0) for COCO.
     image_index : (K,) int64 or None
         The image of each region: an index into `image_ids`. If `image_ids` is None it is the batch index, the
-        position of the map in the feature source. None if the file does not name images.
+        position of the map in the feature source. None if the file does not name images. An absent box may be of no
+        image, -1.
     image_ids : tuple of str, or None
         The distinct image ids of the file, in order of first appearance.
     aliases : tuple of str, or None
         A second name for each of `image_ids`: the file name that a COCO dataset gives its image.
     image_sizes : (len(image_ids), 2) float64, or None
         Height and width of each image in pixels, NaN where the file does not say.
+    listed : tuple of str, or None
+        The ids of all images that a COCO dataset lists, with boxes or without, in its order.
     columns : mapping of str to (K,) column
         What else the file says of each region: "box_id", "score", "label", "angle".
     absent : (K,) bool, or None
@@ -162,6 +165,7 @@ class Regions:
     image_ids: tuple[str, ...] | None = None
     aliases: tuple[str, ...] | None = None
     image_sizes: NDArray[np.float64] | None = None
+    listed: tuple[str, ...] | None = None
     columns: Mapping[str, Column] = field(default_factory=dict)
     absent: NDArray[np.bool_] | None = None
     layout: str = ""

@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "picture": VALUES | {"pooling"},
     "jobs": VALUES
     | {"__init__", "imageids", "resume", "execution", "picture", "outputs", "sources", "boxfiles", "pooling"},
-    "cli": {"__init__", "execution", "jobs", "outputs", "picture", "pooling", "resume", "sources"} | VALUES,
+    "cli": {"__init__", "boxfiles", "execution", "jobs", "outputs", "picture", "pooling", "resume", "sources"} | VALUES,
 }
 HEAVY = {"click", "rich", "PIL", "h5py", "msgspec", "concurrent.futures", "multiprocessing"}
 

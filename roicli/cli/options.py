@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from roicli.boxfiles import layout_names
 from roicli.cli.command import option, stacked
 from roicli.cli.values import FILE as FILE
 from roicli.cli.values import PATTERN as PATTERN
@@ -29,6 +30,11 @@ input_options = stacked(
         *(INPUTS, "--box-format"),
         type=click.Choice(["xyxy", "xywh", "cxcywh"]),
         help="What the four numbers of a box mean.  [default: as the box file says]",
+    ),
+    option(
+        *(INPUTS, "--boxes-as"),
+        metavar="LAYOUT",
+        help=f"Layout of the box file: {', '.join(layout_names())}.  [default: as its content says]",
     ),
     option(
         *(INPUTS, "--normalized"), is_flag=True, help="Boxes are in 0..1 of the image; --spatial-scale does not apply."

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from roicli.boxfiles import read_boxes
+from roicli import boxfiles
 from roicli.errors import UsageError
 from roicli.jobs.align import AlignJob
 from roicli.jobs.align import align as run_align
@@ -52,6 +52,7 @@ def align(
     dataset: str | None = None,
     layout: Layout = "chw",
     box_format: BoxFormatName | None = None,
+    boxes_as: str | None = None,
     normalized: bool = False,
     size: Size = 7,
     spatial_scale: float = 1.0,
@@ -94,6 +95,8 @@ def align(
         How a map is stored: channels first or last.
     box_format : {"xyxy", "xywh", "cxcywh"}, optional
         What the four numbers of a box mean; by default as the box file says.
+    boxes_as : str, optional
+        Layout of the box file, such as "coco" or "csv"; by default as its content says.
     normalized : bool
         Boxes are in 0..1 of the image; `spatial_scale` does not apply.
     size : int or (int, int)
@@ -163,6 +166,7 @@ def check(
     dataset: str | None = None,
     layout: Layout = "chw",
     box_format: BoxFormatName | None = None,
+    boxes_as: str | None = None,
     normalized: bool = False,
     size: Size = 7,
     spatial_scale: float = 1.0,
@@ -179,8 +183,8 @@ def check(
 
     Parameters
     ----------
-    features, boxes, dataset, layout, box_format, normalized, size, spatial_scale, aligned, sampling_ratio, op, mode, \
-reduce, bad_boxes, missing_features, out_dtype
+    features, boxes, dataset, layout, box_format, boxes_as, normalized, size, spatial_scale, aligned, sampling_ratio, \
+op, mode, reduce, bad_boxes, missing_features, out_dtype
         As in `align`.
 
     Returns
@@ -240,7 +244,7 @@ def open_features(path: PathLike, *, dataset: str | None = None, layout: Layout 
     return open_source(os.fspath(path), dataset=dataset, layout=layout)
 
 
-def read_regions(path: PathLike, *, box_format: BoxFormatName | None = None) -> Regions:
+def read_regions(path: PathLike, *, box_format: BoxFormatName | None = None, boxes_as: str | None = None) -> Regions:
     """Read the boxes of a file.
 
     Parameters
@@ -249,6 +253,8 @@ def read_regions(path: PathLike, *, box_format: BoxFormatName | None = None) -> 
         A JSON, JSON Lines, CSV or .npy file.
     box_format : {"xyxy", "xywh", "cxcywh"}, optional
         What the four numbers of a box mean; by default as the file says.
+    boxes_as : str, optional
+        Layout of the file, such as "coco" or "csv"; by default as its content says.
 
     Returns
     -------
@@ -270,7 +276,7 @@ def read_regions(path: PathLike, *, box_format: BoxFormatName | None = None) -> 
     ([[10.0, 20.0, 40.0, 60.0]], ('139',))
     """
     _check({"box_format": box_format})
-    return read_boxes(Path(path), _box_format(box_format))[0]
+    return boxfiles.read_regions(Path(path), _box_format(box_format), boxes_as)
 
 
 def align_job(features: PathLike, boxes: PathLike, output: PathLike, **options: Any) -> AlignJob:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from roicli.boxfiles import READERS, read_boxes
+from roicli.boxfiles import SUFFIXES, read_regions
 from roicli.errors import FileError, RoicliError
 from roicli.files import file_size, printable
 from roicli.jobs.leftovers import Unfinished, look_beside, output_of
@@ -23,7 +23,7 @@ from roicli.sources import FeatureSource, open_source
 from roicli.sources.inventory import Inventory, take_stock
 
 _ARRAYS = (".npy", ".npz", ".h5", ".hdf5", ".he5", ".hdf")
-_BOXES = tuple(suffix for suffix in READERS if suffix != ".npy")
+_BOXES = tuple(suffix for suffix in SUFFIXES if suffix != ".npy")
 # Of more maps than this, so many are looked at, from all over the source.
 _LOOKED_AT = 2000
 _IDS = 5
@@ -216,7 +216,7 @@ def _maps(source: FeatureSource) -> MapsInfo:
 
 
 def _boxes(path: Path) -> BoxesInfo:
-    table, assumed = read_boxes(path)
+    table = read_regions(path)
     unusable, _ = find_bad_boxes(table.boxes)
     boxes = np.delete(table.boxes, unusable, axis=0)
     x1, y1, x2, y2 = (*boxes.min(axis=0)[:2].tolist(), *boxes.max(axis=0)[2:].tolist()) if len(boxes) else [0.0] * 4
@@ -228,7 +228,7 @@ def _boxes(path: Path) -> BoxesInfo:
         per_image=(min(per_image), float(np.median(per_image)), max(per_image)) if per_image else (0, 0.0, 0),
         images_by="nothing" if table.image_index is None else "image id" if table.image_ids else "batch index",
         box_format=str(table.box_format),
-        assumed=assumed,
+        assumed=table.notes,
         extent=(x1, y1, x2, y2) if len(boxes) else None,
         unusable=len(unusable),
         inverted={"xyxy": int(((c < a) | (d < b)).sum()), "xywh": int(((c < 0) | (d < 0)).sum())},

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from roicli.boxfiles import read_boxes
+from roicli.boxfiles import read_regions
 from roicli.errors import BoxError, FeatureError
 from roicli.imageids import find_images, match_images
 from roicli.regions import BoxFormat, Regions
@@ -87,6 +87,7 @@ def bind(
     dataset: str | None = None,
     layout: Layout = "chw",
     box_format: BoxFormat | None = None,
+    boxes_as: str | None = None,
     all_images: bool = True,
 ) -> Inputs:
     """Open the features, read the boxes, and find the map of each box.
@@ -101,8 +102,8 @@ def bind(
         Is told what was assumed.
     dataset, layout
         See `open_source`.
-    box_format
-        See `read_boxes`.
+    box_format, boxes_as
+        See `read_regions`.
     all_images
         Whether every image of the box file must have features.
 
@@ -112,8 +113,8 @@ def bind(
         A file that cannot be read, boxes of images without features.
     """
     source = open_source(features, dataset=dataset, layout=layout)
-    table, assumed = read_boxes(boxes, box_format)
-    for text in assumed:
+    table = read_regions(boxes, box_format, boxes_as)
+    for text in table.notes:
         note(text)
     return Inputs(source, table, _map_index(source, table, note, all_images=all_images), layout)
 
@@ -134,7 +135,8 @@ def _map_index(
             note(f"the maps of {source.name} have no ids: image ids of {table.source} are taken as positions from 0")
         find = match_images if all_images else find_images
         names = {"boxes": table.source, "features": source.name}
-        return find(table.image_ids, table.aliases, source.ids, **names)[table.image_index]
+        found = find(table.image_ids, table.aliases, source.ids, **names)
+        return np.append(found, -1)[table.image_index]  # an absent box may be of no image
     outside = np.flatnonzero((table.image_index < 0) | (table.image_index >= maps))
     if len(outside):
         raise BoxError(

@@ -48,6 +48,8 @@ class PoolJob:
         How the maps are stored.
     box_format : BoxFormat, optional
         Where it is not what the box file says.
+    boxes_as : str, optional
+        Layout of the box file, where its content does not say.
     normalized : bool
         Boxes are in 0..1 of the image; they are multiplied by the map's width and height, in float64, and the
         spatial scale does not apply.
@@ -69,6 +71,7 @@ class PoolJob:
     dataset: str | None = None
     layout: Layout = "chw"
     box_format: BoxFormat | None = None
+    boxes_as: str | None = None
     normalized: bool = False
     bad_boxes: BadBoxes = "error"
     missing_features: MissingFeatures = "error"
@@ -85,6 +88,7 @@ class PoolJob:
             dataset=self.dataset,
             layout=self.layout,
             box_format=self.box_format,
+            boxes_as=self.boxes_as,
             all_images=self.missing_features == "error",
         )
 

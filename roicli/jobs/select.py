@@ -67,7 +67,8 @@ def select(
     """
     table = inputs.table
     reasons = np.full(len(table), "", dtype="U11")
-    missing = np.flatnonzero(inputs.map_index < 0)
+    absent = np.zeros(len(table), np.bool_) if table.absent is None else table.absent
+    missing = np.flatnonzero((inputs.map_index < 0) & ~absent)
     reasons[missing] = NO_FEATURES
     images = _missing_images(inputs, missing)
     if images:
@@ -78,9 +79,9 @@ def select(
             f"{len(images):,} of {len(table.image_ids or ()):,} images of {table.source} {have} no features in "
             f"{inputs.source.name}: {some(images)}; {their} {boxes} {fate}"
         )
-    for fault, rows in _bad_rows(inputs, spec, bad_boxes, note).items():
+    for fault, rows in _bad_rows(inputs, absent, spec, bad_boxes, note).items():
         reasons[rows] = fault
-    fates = np.where(inputs.map_index < 0, missing_features, bad_boxes)
+    fates = np.where((inputs.map_index < 0) & ~absent, missing_features, bad_boxes)
     skip, zero = (reasons != "") & (fates == "skip"), (reasons != "") & (fates == "zero")
     listed = np.flatnonzero(skip | zero)
     return Selection(
@@ -106,6 +107,8 @@ def image_name(inputs: Inputs, row: int) -> str:
     if table.image_index is None:
         return ""
     number = int(table.image_index[row])
+    if number < 0:
+        return ""
     return str(number) if table.image_ids is None else table.image_ids[number]
 
 
@@ -117,29 +120,36 @@ def _missing_images(inputs: Inputs, missing: NDArray[np.intp]) -> list[str]:
 
 
 def _bad_rows(
-    inputs: Inputs, spec: PoolSpec, bad_boxes: BadBoxes, note: Callable[[str], None]
+    inputs: Inputs, absent: NDArray[np.bool_], spec: PoolSpec, bad_boxes: BadBoxes, note: Callable[[str], None]
 ) -> dict[str, NDArray[np.intp]]:
-    """Boxes that are inverted or cannot be pooled at all; raises, or says what becomes of them."""
+    """Boxes that are absent or inverted or cannot be pooled at all; raises, or says what becomes of them."""
     table = inputs.table
-    unusable, inverted = (rows[inputs.map_index[rows] >= 0] for rows in find_bad_boxes(table.boxes))
+    judged = (inputs.map_index >= 0) & ~absent
+    unusable, inverted = (rows[judged[rows]] for rows in find_bad_boxes(table.boxes))
+    missing = np.flatnonzero(absent)
+    numbered = table.image_ids is None and table.image_index is not None
     for rows, fault, remedy in (
+        (missing, "absent (empty, null or missing)", "Give `bad_boxes=skip` or `bad_boxes=zero`."),
         (unusable, "NaN, infinite or beyond 1e9 pixels", "Give --bad-boxes skip or zero to go on all the same."),
         (
             inverted,
             "inverted (x2 < x1 or y2 < y1)",
-            "Are the numbers xywh or cxcywh? Then say so by --box-format; else give --bad-boxes skip, zero or keep.",
+            "The first of five numbers is the batch index: is it last, or is the last one a score or a label?"
+            if numbered
+            else "Are the numbers xywh or cxcywh? Then give `box_format=xywh` or `box_format=cxcywh`; else give "
+            "`bad_boxes=skip`, `bad_boxes=zero` or `bad_boxes=keep`.",
         ),
     ):
         if not len(rows):
             continue
         are, first = verb(len(rows), "is", "are"), verb(len(rows), "it is", "the first is")
         count = f"{some_of(len(rows), len(table))} of {table.source} {are} {fault}: {table.where(rows)}"
-        if bad_boxes == "error" or (bad_boxes == "keep" and rows is unusable):
-            raise BoxError(f"{count}; {first} {table.boxes[rows[0]].tolist()}", remedy)
+        if bad_boxes == "error" or (bad_boxes == "keep" and rows is not inverted):
+            raise BoxError(count if rows is missing else f"{count}; {first} {table.boxes[rows[0]].tolist()}", remedy)
         if spec.aligned:
             kept = "zeros in the output" if spec.adaptive else "pooled backwards, as torchvision does"
         else:
             kept = "pooled one cell wide or high, as torchvision does"
         fate = {"skip": "left out of the output", "zero": "zeros in the output", "keep": kept}
         note(f"{count}; {fate[bad_boxes]}")
-    return {"not finite": unusable, "inverted": inverted}
+    return {"absent": missing, "not finite": unusable, "inverted": inverted}

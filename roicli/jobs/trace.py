@@ -29,7 +29,7 @@ class TraceJob:
 
     Attributes
     ----------
-    features, dataset, layout, box_format, normalized
+    features, dataset, layout, box_format, boxes_as, normalized
         As in `AlignJob`.
     boxes : Path, optional
         The box file; without one, `box` is given.
@@ -61,6 +61,7 @@ class TraceJob:
     dataset: str | None = None
     layout: Layout = "chw"
     box_format: BoxFormat | None = None
+    boxes_as: str | None = None
     normalized: bool = False
 
 
@@ -170,7 +171,7 @@ def _from_file(
     # Images that are not traced may lack features.
     inputs = bind(
         job.features, path, note,
-        dataset=job.dataset, layout=job.layout, box_format=job.box_format, all_images=False,
+        dataset=job.dataset, layout=job.layout, box_format=job.box_format, boxes_as=job.boxes_as, all_images=False,
     )  # fmt: skip
     table = inputs.table
     rows = np.arange(len(table))

@@ -28,7 +28,7 @@ class Skipped(NamedTuple):
     boxes : (K, 4) float64
         xyxy.
     reasons, fates : sequence of str
-        "no features", "not finite" or "inverted"; "skipped" or "zeroed".
+        "no features", "absent", "not finite" or "inverted"; "skipped" or "zeroed".
     """
 
     rows: NDArray[np.int64]

@@ -1,0 +1,89 @@
+"""What every layout of box files must do: subclass `LayoutConformance` in a test file and give an example."""
+
+import json
+
+import numpy as np
+import pytest
+
+from roicli.boxfiles import layout_names, read_regions
+from roicli.boxfiles.boxfile import opened
+from roicli.boxfiles.registry import choose
+from roicli.errors import ChangedInputError, RoicliError
+from roicli.files import Stamp
+from roicli.regions import BoxFormat
+
+
+class LayoutConformance:
+    """Tests of one layout; a subclass sets the attributes.
+
+    Attributes
+    ----------
+    name : str
+        Of the layout, as `boxes_as` takes it.
+    file_name : str
+        By custom.
+    content : bytes or str
+        An example of two boxes or more.
+    boxes : list of list of float
+        Those boxes as xyxy, when read without options.
+    images : list of str, or None
+        The image id of each; None if the layout does not name images.
+    """
+
+    name: str
+    file_name: str
+    content: bytes | str
+    boxes: list[list[float]]
+    images: list[str] | None = None
+
+    @pytest.fixture
+    def path(self, tmp_path):
+        return self.write(tmp_path / self.file_name)
+
+    def write(self, path, content=None):
+        content = self.content if content is None else content
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    def test_is_recognized_by_its_content(self, path, tmp_path):
+        for file in (path, self.write(tmp_path / "boxes"), self.write(tmp_path / "boxes.dat")):
+            with opened(file) as box_file:
+                assert choose(box_file).name == self.name
+
+    def test_is_read(self, path):
+        stamp = Stamp.of(path)
+        for regions in (read_regions(path), read_regions(path, boxes_as=self.name)):
+            assert regions.boxes.tolist() == self.boxes
+            assert (regions.source, regions.stamp) == (str(path), stamp)
+            assert regions.layout
+            assert np.isfinite(regions.given).all()
+            assert len(set(regions.rows.tolist())) == len(self.boxes)
+            if self.images is not None:
+                assert [regions.image_ids[index] for index in regions.image_index] == self.images
+
+    def test_the_user_decides_what_numbers_mean(self, path):
+        regions = read_regions(path, BoxFormat.XYXY)
+        np.testing.assert_array_equal(regions.boxes, regions.given)
+
+    def test_a_file_that_is_cut_is_read_or_refused(self, tmp_path):
+        content = self.content if isinstance(self.content, bytes) else self.content.encode()
+        for end in range(0, len(content), max(1, len(content) // 50)):
+            path = self.write(tmp_path / self.file_name, content[:end])
+            try:
+                outcome = f"{path}: {len(read_regions(path))} boxes"
+            except RoicliError as error:
+                outcome = error.message
+            assert str(path) in outcome
+
+    def test_a_file_that_changes_is_refused(self, path):
+        def read_and_replace():
+            with opened(path) as file:
+                choose(file).read(file, None)
+                self.write(path.with_name("new")).replace(path)
+
+        with pytest.raises(ChangedInputError, match="changed while it was read"):
+            read_and_replace()
+
+    def test_is_listed(self):
+        assert self.name in layout_names()
+        assert json.dumps(self.name).islower()
