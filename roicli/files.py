@@ -1,10 +1,8 @@
-"""Files as bytes: what lies under a path, what its first bytes say it is, and arrays that lie in it as they are."""
+"""Files as bytes: what lies under a path, what its first bytes say it is, and whether it has changed."""
 
 from __future__ import annotations
 
 import errno
-import math
-import mmap
 import os
 import re
 import stat
@@ -15,15 +13,15 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
-from roicli.errors import FeatureError, FileError, RoicliError
+from roicli.errors import ChangedInputError, FeatureError, FileError, RoicliError
 
 COPY_AGAIN = "Copy or download the file again, or write it anew."
 CHECK_PATH = "Check the path."
+
+# Of HDF5 files, read and written.
+HDF5_SUFFIXES = (".h5", ".hdf5", ".he5", ".hdf")
 
 # What to do where the system refuses a file that may be sound.
 _REMEDIES = {
@@ -55,8 +53,8 @@ _SIGNATURES = {
 }
 
 
-# What is no larger is read sooner than it is mapped.
-_SMALL = 2**19
+# How much of a file `checksum_samples` reads.
+_SAMPLES, _SAMPLE_BYTES = 5, 4096
 # What takes no more memory than this is read whatever it is. No features shrink to so small a part as 1 in 200.
 _HARMLESS = 64 << 20
 _LARGEST_RATIO = 200
@@ -175,77 +173,28 @@ class Stamp(NamedTuple):
     changed: int
 
     @classmethod
-    def of(cls, file: int | str | Path) -> Stamp:
+    def of(cls, file: int | Path | str) -> Stamp:
         """Return the state of an open descriptor, or of the file that now has a name."""
-        status = os.stat(file)  # noqa: PTH116 -- Path.stat takes no descriptor
+        status = os.stat(file)  # noqa: PTH116 (Path.stat takes no descriptor)
         return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
-
-class StoredArray(NamedTuple):
-    """An array that lies in a file byte for byte.
-
-    Attributes
-    ----------
-    path : Path
-        The file.
-    start : int
-        Offset of its first byte.
-    shape, dtype
-        As stored.
-    fortran : bool
-        True if the first axis varies fastest.
-    """
-
-    path: Path
-    start: int
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    fortran: bool = False
-
-    @property
-    def nbytes(self) -> int:
-        """Size of the values; Python integers, so that no header makes it overflow."""
-        return math.prod(self.shape) * self.dtype.itemsize
-
-    def check_inside(self, size: int) -> None:
-        """Raise FileError if the file, of `size` bytes, ends before the array does."""
-        if self.start + self.nbytes > size:
-            raise FileError(
-                f"{self.path} is truncated: {self.shape} of {self.dtype} ends at byte {self.start + self.nbytes}, "
-                f"the file at byte {size}",
-                COPY_AGAIN,
+    def check(self, path: str | Path, now: Stamp) -> None:
+        """Raise ChangedInputError unless the file is as it was."""
+        if now != self:
+            raise ChangedInputError(
+                f"{printable(str(path))} was modified after it was opened",
+                "Run it again once nothing writes to its inputs.",
             )
 
-    def load(self, index: int | None = None) -> NDArray[Any]:
-        """Return the array, or only item `index` of its leading axis: a memory map, or a copy of what is small.
 
-        Each call makes its own map, which goes with the last array that refers to it: pages of maps read before do
-        not stay in the resident memory of the process.
-        """
-        if index is not None and not self.fortran:
-            item = StoredArray(self.path, 0, self.shape[1:], self.dtype)
-            return StoredArray(self.path, self.start + index * item.nbytes, item.shape, item.dtype).load()
-        self.check_inside(file_size(self.path))  # or a memory map would die of SIGBUS
-        with reading(str(self.path)), self.path.open("rb", buffering=0) as file:
-            whole: NDArray[Any] = np.ndarray(
-                self.shape, self.dtype, *self._bytes(file.fileno()), order="F" if self.fortran else "C"
-            )
-        # In Fortran order the values of one item lie scattered over the whole array.
-        return whole if index is None else whole[index]
-
-    def _bytes(self, descriptor: int) -> tuple[bytes | mmap.mmap, int]:
-        """Return something that holds the bytes of the array, and where in it they begin."""
-        if self.nbytes <= _SMALL:
-            values = os.pread(descriptor, self.nbytes, self.start)
-            while len(values) < self.nbytes and (
-                more := os.pread(descriptor, self.nbytes - len(values), self.start + len(values))
-            ):
-                values += more
-            self.check_inside(self.start + len(values))
-            return values, 0
-        inside = self.start % mmap.ALLOCATIONGRANULARITY
-        first, length = self.start - inside, self.nbytes + inside
-        return mmap.mmap(descriptor, length, access=mmap.ACCESS_READ, offset=first), inside
+def checksum_samples(path: Path | str) -> int:
+    """Return a CRC of a few blocks from all over a file, which tells files apart that have the same stamp or size."""
+    with reading(printable(str(path))), open(path, "rb", buffering=0) as file:  # noqa: PTH123 (a path as text)
+        size, number = os.fstat(file.fileno()).st_size, 0
+        for block in range(_SAMPLES):
+            start = max(size - _SAMPLE_BYTES, 0) * block // (_SAMPLES - 1)
+            number = zlib.crc32(os.pread(file.fileno(), _SAMPLE_BYTES, start), number)
+        return number
 
 
 def natural_key(name: str) -> tuple[list[str | tuple[int, str]], str]:

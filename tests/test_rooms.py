@@ -21,20 +21,23 @@ MAY_IMPORT = {
     "__main__": {"cli", "execution"},
     "errors": set(),
     "words": set(),
-    "files": {"errors", "imageids"},
+    "files": {"errors"},
+    "arrays": {"errors", "files"},
+    "child": {"errors", "files"},
     "spec": BOTTOM,
     "regions": BOTTOM,
     "imageids": BOTTOM,
     "pooling": VALUES,
-    "sources": VALUES | {"imageids"},
-    "boxfiles": VALUES,
-    "outputs": VALUES | {"resume", "sources", "pooling"},
+    "sources": VALUES | {"imageids", "arrays", "child"},
+    "boxfiles": VALUES | {"arrays"},
+    "outputs": VALUES | {"arrays", "child", "resume", "sources", "pooling"},
     "execution": VALUES | {"pooling", "outputs", "sources"},
     "resume": VALUES | {"__init__", "execution", "jobs", "outputs", "sources"},
     "picture": VALUES | {"pooling"},
     "jobs": VALUES
     | {"__init__", "imageids", "resume", "execution", "picture", "outputs", "sources", "boxfiles", "pooling"},
-    "cli": {"__init__", "boxfiles", "execution", "jobs", "outputs", "picture", "pooling", "resume", "sources"} | VALUES,
+    "cli": {"__init__", "boxfiles", "child", "execution", "jobs", "outputs", "picture", "pooling", "resume", "sources"}
+    | VALUES,
 }
 HEAVY = {"click", "rich", "PIL", "h5py", "msgspec", "concurrent.futures", "multiprocessing"}
 

@@ -18,6 +18,7 @@ from roicli.cli.lines import say
 from roicli.cli.streams import STDOUT, prepare_streams
 from roicli.errors import RoicliError
 from roicli.execution import interrupts
+from roicli.files import HDF5_SUFFIXES
 from roicli.pooling.kernels.blas import fix_kernel
 
 # The workers are processes of ours: threads that BLAS starts at its import only take memory. Set before NumPy loads.
@@ -66,6 +67,10 @@ class Roicli(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command that is meant; name the nearest if there is no such command."""
+        if any(arg.lower().endswith(HDF5_SUFFIXES) for arg in args):
+            from roicli import child
+
+            child.start()  # it loads the library of HDF5 while we load the command
         if args[0] not in _COMMANDS and not args[0].startswith("-"):
             from difflib import get_close_matches
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from roicli.errors import OutputError
-from roicli.files import file_size
+from roicli.files import HDF5_SUFFIXES, file_size
 from roicli.outputs.readback import Parameters
 from roicli.outputs.shardfile import shard_file
-from roicli.outputs.sinks import HDF5_SUFFIXES, find_past
+from roicli.outputs.sinks import find_past
 from roicli.outputs.skipped import SkippedFile
 from roicli.resume.lock import Owner, is_alive
 from roicli.resume.past import Past

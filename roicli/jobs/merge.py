@@ -13,11 +13,12 @@ import numpy as np
 
 from roicli.errors import FileError, OutputError, UsageError
 from roicli.execution.interrupts import held_off
+from roicli.files import HDF5_SUFFIXES
 from roicli.jobs.partfiles import StoredPart, read_parts
 from roicli.outputs.record import PooledSink, Record
 from roicli.outputs.rowfile import RowFile
 from roicli.outputs.shardfile import shard_file
-from roicli.outputs.sinks import HDF5_SUFFIXES, check_output, discard_past, open_sink
+from roicli.outputs.sinks import check_output, discard_past, open_sink
 from roicli.outputs.skipped import SkippedFile
 from roicli.outputs.virtual import Stretch, VirtualFile
 from roicli.resume.partial import check_name

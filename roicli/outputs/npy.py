@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from roicli.arrays import open_npy, read_header
 from roicli.errors import FileError
 from roicli.files import file_size, printable, reading
 from roicli.outputs.shardfile import shard_file
 from roicli.outputs.stored import HINT, Parameters, Stored, not_ours, stream_blocks
-from roicli.sources.npy import open_npy, read_header
 
 # The rows of a part, as runs in JSON: some 20 bytes a run.
 _SHARD_FILE_BYTES = 2**30

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from roicli.arrays import read_header
 from roicli.outputs.stored import Parameters, Stored, not_ours, stream_blocks
-from roicli.sources.npy import read_header
 
 # No record of ours is larger.
 _RECORD_BYTES = 2**20

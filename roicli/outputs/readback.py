@@ -13,10 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roicli.errors import FileError
-from roicli.files import file_size, printable, reading
+from roicli.files import HDF5_SUFFIXES, file_size, printable, reading
 from roicli.outputs import hdf5, npy, npz
 from roicli.outputs.npy import count_part_rows
-from roicli.outputs.sinks import HDF5_SUFFIXES
 from roicli.outputs.stored import HINT, Parameters, Stored
 
 __all__ = ["Output", "Parameters", "count_part_rows", "open_output", "read_parameters"]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from roicli.errors import OutputError
+from roicli.files import HDF5_SUFFIXES
 from roicli.outputs.filesink import FileSink
 from roicli.outputs.record import PooledSink, Record
 from roicli.outputs.rowfile import RowFile
@@ -15,7 +16,6 @@ from roicli.resume.journal import discard_journal, journal_path
 from roicli.resume.partial import PARTIAL, ROWS, beside, check_name, check_space, writing
 from roicli.resume.past import Past, read_past
 
-HDF5_SUFFIXES = (".h5", ".hdf5")
 SUFFIXES = (".npy", ".npz", *HDF5_SUFFIXES)
 
 

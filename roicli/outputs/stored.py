@@ -9,8 +9,8 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from roicli.arrays import StoredArray
 from roicli.errors import FileError
-from roicli.files import StoredArray
 
 Parameters = dict[str, str | int | float | bool]
 

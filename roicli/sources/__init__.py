@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from roicli.sources.open import open_source
+from roicli.sources.layout import MapLayout
+from roicli.sources.open import open_source, register
 from roicli.sources.protocol import FeatureSource, MapInfo
 
-__all__ = ["FeatureSource", "MapInfo", "open_source"]
+__all__ = ["FeatureSource", "MapInfo", "MapLayout", "open_source", "register"]

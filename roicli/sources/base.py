@@ -1,21 +1,27 @@
-"""What the sources share: the rules a map must meet, and the layout."""
+"""What the sources share: a map as it is stored, the rules it must meet, and the sequence that a source is."""
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from roicli.errors import FeatureError
-from roicli.files import printable
+from roicli.files import Stamp, printable
+from roicli.imageids import Counted
+from roicli.sources.layout import MapLayout, layout_of
 from roicli.sources.protocol import MapInfo
+from roicli.words import listing
 
-Layout = Literal["chw", "hwc"]
+if TYPE_CHECKING:
+    from roicli.sources.inventory import Inventory
 
 
 class StoredMap(NamedTuple):
@@ -27,21 +33,14 @@ class StoredMap(NamedTuple):
     load: Callable[[], NDArray[Any]]
 
 
-def without_batch(stored: StoredMap) -> StoredMap:
-    """Take a map out of the batch of one that a network returned it in, (1, C, H, W)."""
-    if len(stored.shape) != 4 or stored.shape[0] != 1:
-        return stored
-    return stored._replace(shape=stored.shape[1:], load=lambda: stored.load()[0])
-
-
 def is_poolable(dtype: np.dtype[Any]) -> bool:
     """Tell whether maps of this dtype can be pooled: integers, float16, float32, float64 of either byte order."""
     named = dtype.metadata and "enum" in dtype.metadata  # HDF5's enumerations, to which h5py gives an integer's dtype
     return not named and (dtype.kind in "iu" or (dtype.kind == "f" and dtype.itemsize <= 8))
 
 
-def check_map(where: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-    """Raise FeatureError unless `shape` and `dtype` are those of one map that can be pooled."""
+def check_dtype(where: str, dtype: np.dtype[Any]) -> None:
+    """Raise FeatureError unless maps of this dtype can be pooled."""
     if dtype.metadata and "enum" in dtype.metadata:
         raise FeatureError(
             f"{where} is an HDF5 enumeration, numbers that stand for names", "Name a dataset of features."
@@ -56,14 +55,21 @@ def check_map(where: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
             f"{where} has dtype {dtype}; feature maps are float16, float32, float64 or integers",
             "Convert it, for example with .astype('float32').",
         )
-    if len(shape) == 4:
+
+
+def check_map(where: str, shape: tuple[int, ...], dtype: np.dtype[Any], layout: MapLayout) -> None:
+    """Raise FeatureError unless `shape` and `dtype` are those of one map that can be pooled."""
+    check_dtype(where, dtype)
+    if layout.is_stack(shape):
         raise FeatureError(
-            f"{where} has shape {shape}: a stack of maps, where one map (C, H, W) is expected",
+            f"{where} has shape {shape}: a stack of maps, where one map ({layout.axes}) is expected",
             "Open it by itself, or split it into one array a map.",
         )
-    if len(shape) != 3:
+    if not layout.is_map(shape):
+        axes = len(layout.name)
         raise FeatureError(
-            f"{where} has shape {shape}: {len(shape)} axes, where a map has 3, (C, H, W), and a stack of maps 4",
+            f"{where} has shape {shape}: {len(shape)} axes, where a map has {axes}, ({layout.axes}), "
+            f"and a stack of maps {axes + 1}",
             "Add or remove axes, for example with array[None] or array[0].",
         )
     if 0 in shape:
@@ -81,14 +87,81 @@ def unique(ids: Iterable[str], where: str) -> tuple[str, ...]:
     return ids
 
 
-class MapSource(ABC):
-    """Base of the sources of one file or folder; a format says where map i lies and how it is loaded."""
+class Maps(ABC):
+    """A source as a sequence of maps: `len(source)`, `source[3]`, `source["000000000139"]`, `for array in source`."""
 
-    def __init__(self, path: Path, layout: Layout) -> None:
-        self.path = path
-        self.layout = layout
-        self.ids: Sequence[str] = ()
-        self.labelled = False
+    ids: Sequence[str] = ()
+    labelled = False
+    stamps: dict[str, Stamp]
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """The files, for messages."""
+
+    @abstractmethod
+    def read(self, index: int) -> NDArray[Any]:
+        """Map `index` as (C, H, W)."""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __iter__(self) -> Iterator[NDArray[Any]]:
+        return map(self.read, range(len(self)))
+
+    def __getitem__(self, key: int | str) -> NDArray[Any]:
+        """Read a map by its position, counted from the end if negative, or by its image id.
+
+        Raises
+        ------
+        IndexError
+            There are not so many maps.
+        FeatureError
+            No map has this id.
+        """
+        if isinstance(key, str):
+            return self.read(self._position(key))
+        if not -len(self) <= key < len(self):
+            raise IndexError(f"{self.name} has {len(self)} maps, not one at {key}")
+        return self.read(key)
+
+    def _position(self, image_id: str) -> int:
+        found = self._positions.get(image_id, -1)
+        if isinstance(self.ids, Counted):
+            found = next((index for index in self.ids.near([image_id]) if str(index) == image_id), -1)
+        if found < 0:
+            some = f"Its ids are {listing([repr(name) for name in self.ids[:6]])}." if len(self) else "It has no maps."
+            raise FeatureError(f"{self.name} has no map {image_id!r}", some)
+        return found
+
+    @cached_property
+    def _positions(self) -> dict[str, int]:
+        return {} if isinstance(self.ids, Counted) else {name: index for index, name in enumerate(self.ids)}
+
+
+class MapSource(Maps):
+    """Base of the sources of one file or folder; a format says where map i lies and how it is loaded.
+
+    A format is a subclass that sets `ids` when it is made, and gives `_find`.
+    """
+
+    # Whether a file holds arrays with names, one of which `dataset` may choose.
+    has_datasets: ClassVar[bool] = False
+
+    def __init__(self, path: Path, layout: MapLayout, dataset: str | None = None) -> None:
+        self.path, self.layout = path, layout
+        self.stamps = {}
+
+    @classmethod
+    def take_stock(cls, path: Path) -> Inventory:
+        """List the arrays of a file, poolable or not; a format that holds nothing but maps lists these."""
+        from roicli.sources.inventory import LOOKED_AT, Kind, group
+
+        source = cls(path, layout_of("chw"))
+        infos = [source.info(index) for index in range(min(len(source), LOOKED_AT))]
+        kinds = [Kind(info.shape, str(info.dtype), "maps") for info in infos]
+        sizes = [math.prod(info.shape) * info.dtype.itemsize for info in infos]
+        return group(zip(source.ids, kinds, sizes, strict=False), len(source) - len(infos))
 
     @property
     def name(self) -> str:
@@ -104,23 +177,30 @@ class MapSource(ABC):
     def _find(self, index: int) -> StoredMap:
         """Where map `index` lies."""
 
+    def _note(self, path: Path | str, stamp: Stamp | None) -> None:
+        """Keep the first stamp of a file; raise ChangedInputError if it has another by now."""
+        if stamp is not None:
+            self.stamps.setdefault(str(path), stamp).check(path, stamp)
+
+    def _without_batch(self, stored: StoredMap) -> StoredMap:
+        """Take a map out of the batch of one that a network returned it in, (1, C, H, W)."""
+        if not self.layout.is_stack(stored.shape) or stored.shape[0] != 1:
+            return stored
+        return stored._replace(shape=stored.shape[1:], load=lambda: stored.load()[0])
+
     def _checked(self, index: int) -> StoredMap:
         stored = self._find(range(len(self.ids))[index])
-        check_map(stored.where, stored.shape, stored.dtype)
+        check_map(stored.where, stored.shape, stored.dtype, self.layout)
         return stored
 
     def info(self, index: int) -> MapInfo:
         """Shape and dtype of map `index`, without reading its values."""
         stored = self._checked(index)
-        a, b, c = stored.shape
-        shape = (c, a, b) if self.layout == "hwc" else (a, b, c)
-        return MapInfo(shape, stored.dtype, printable(stored.where))
+        return MapInfo(self.layout.map_shape(stored.shape), stored.dtype, printable(stored.where))
 
     def read(self, index: int) -> NDArray[Any]:
         """Map `index` as (C, H, W)."""
-        array = self._checked(index).load()
-        return array.transpose(2, 0, 1) if self.layout == "hwc" else array
+        return self.layout.as_chw(self._checked(index).load())
 
-    @abstractmethod
     def close(self) -> None:
-        """Release what is open."""
+        """Release what is open; the next `info` or `read` opens it again."""

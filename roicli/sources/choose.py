@@ -10,6 +10,7 @@ import numpy as np
 from roicli.errors import FeatureError
 from roicli.files import printable, reading
 from roicli.sources.base import StoredMap, unique
+from roicli.sources.layout import MapLayout
 
 LISTED = 20
 
@@ -22,11 +23,12 @@ _ID_NAMES = (
     *("images", "names", "name", "keys", "key"),
 )
 
-_LONGEST_ID = 1 << 16  # bytes of a fixed-length string; the system's longest path in UTF-32 has a quarter of it
+# Bytes. An id is a name, at most a path; longer ones would let small files fill the memory.
+LONGEST_ID = 4096
 
 
 class Choice(NamedTuple):
-    """Something that `--dataset` may name: a 4-D array, or a group of 3-D ones.
+    """Something that `dataset` may name: a 4-D array, or a group of 3-D ones.
 
     Attributes
     ----------
@@ -49,16 +51,16 @@ def listing(rows: Sequence[str]) -> str:
     return "\n".join([*shown, "  ..."] if len(rows) > LISTED else shown)
 
 
-def choose(where: str, choices: Sequence[Choice], others: Sequence[str]) -> Choice:
+def choose(where: str, choices: Sequence[Choice], others: Sequence[str], layout: MapLayout) -> Choice:
     """Return the only choice; with several or none, raise FeatureError that lists what is there."""
     if len(choices) == 1:
         return choices[0]
     if choices:
         rows = listing([f"{choice.path}  {choice.summary}" for choice in choices])
-        raise FeatureError(f"{where} holds more than one thing to pool:\n{rows}", "Name one of them with --dataset.")
+        raise FeatureError(f"{where} holds more than one thing to pool:\n{rows}", "Name one of them by `dataset`.")
     found = f"it holds:\n{listing(others)}" if others else "it is empty"
     raise FeatureError(
-        f"{where} holds no feature maps: no numeric array of 4 axes (N, C, H, W), none of 3 (C, H, W); {found}",
+        f"{where} holds no feature maps: no numeric array of axes (N, {layout.axes}) or ({layout.axes}); {found}",
         "Write the maps as float16, float32, float64 or integers of that shape.",
     )
 
@@ -109,14 +111,24 @@ def _ids_of(array: StoredMap, count: int) -> list[str] | None:
     """Values of an array as image ids, or None if it cannot be one of them."""
     if array.shape not in ((count,), (count, 1)) or array.dtype.kind not in "iuSUf":
         return None
-    if array.dtype.itemsize > _LONGEST_ID:
-        return None
+    if array.dtype.itemsize > LONGEST_ID:
+        raise too_long(array.where, array.dtype.itemsize)
     # Floats are ids that have been through a table; NaN and infinity have no remainder of 0.
     with reading(array.where), np.errstate(invalid="ignore"):
         values = array.load().reshape(-1)
         if array.dtype.kind == "f":
             return [str(int(value)) for value in values] if np.all(values % 1 == 0) else None
-        return [
+        ids = [
             v.decode("utf-8", "backslashreplace") if isinstance(v, bytes) else printable(str(v))
             for v in values.tolist()
         ]
+    if (longest := max(map(len, ids), default=0)) > LONGEST_ID:
+        raise too_long(array.where, longest)
+    return ids
+
+
+def too_long(where: str, length: int) -> FeatureError:
+    """Make the error for image ids that are longer than any name."""
+    return FeatureError(
+        f"{where} has image ids of {length:,} bytes, {LONGEST_ID:,} are allowed", "Write shorter ids there."
+    )

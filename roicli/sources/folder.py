@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from roicli.arrays import open_npy
 from roicli.errors import FileError
 from roicli.files import natural_key, printable, reading
-from roicli.sources.base import Layout, MapSource, StoredMap, unique, without_batch
-from roicli.sources.npy import open_npy
+from roicli.sources.base import MapSource, StoredMap, unique
+from roicli.sources.layout import MapLayout
 
 
 class FolderSource(MapSource):
@@ -17,7 +18,9 @@ class FolderSource(MapSource):
     only: a file is looked at when its map is asked for.
     """
 
-    def __init__(self, path: Path, layout: Layout) -> None:
+    labelled = True
+
+    def __init__(self, path: Path, layout: MapLayout, dataset: str | None = None) -> None:
         super().__init__(path, layout)
         with reading(self.name):
             names = [p.name for p in path.iterdir() if p.suffix.lower() == ".npy" and not p.name.startswith(".")]
@@ -28,7 +31,6 @@ class FolderSource(MapSource):
             )
         self._files = sorted(names, key=natural_key)
         self.ids = unique((printable(Path(name).stem) for name in self._files), self.name)
-        self.labelled = True
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -38,7 +40,5 @@ class FolderSource(MapSource):
     def _find(self, index: int) -> StoredMap:
         path = self.path / self._files[index]
         array = open_npy(path)
-        return without_batch(StoredMap(str(path), array.shape, array.dtype, array.load))
-
-    def close(self) -> None:
-        """Nothing stays open: each map is read, or mapped, by itself."""
+        self._note(path, array.stamp)
+        return self._without_batch(StoredMap(str(path), array.shape, array.dtype, array.load))

@@ -12,14 +12,16 @@ from typing import Any
 from numpy.typing import NDArray
 
 from roicli.errors import FeatureError
-from roicli.files import printable
+from roicli.files import Stamp, printable
 from roicli.imageids import Counted
+from roicli.sources.base import Maps
 from roicli.sources.protocol import FeatureSource, MapInfo
+from roicli.words import count
 
 _OPEN_FILES = 64  # well under the 256 file descriptors that some systems allow a process
 
 
-class ManySource:
+class ManySource(Maps):
     """The maps of several sources, one after the other.
 
     Files of one map each name it, unless their maps have image ids of their own: networks return batches of one, and
@@ -28,7 +30,7 @@ class ManySource:
     """
 
     def __init__(self, name: str, parts: Sequence[FeatureSource]) -> None:
-        self.name = f"{printable(name)} ({len(parts)} file{'s' * (len(parts) > 1)})"
+        self._name = f"{printable(name)} ({count(len(parts), 'file')})"
         self._parts = tuple(parts)
         self._ends = tuple(accumulate(len(part.ids) for part in parts))
         self._in_use: OrderedDict[int, None] = OrderedDict()
@@ -39,6 +41,16 @@ class ManySource:
         self.ids: Sequence[str] = Counted(self._ends[-1])
         if self.labelled:
             self.ids = _distinct(parts, named or [part.ids for part in parts])
+
+    @property
+    def name(self) -> str:
+        """The pattern, for messages."""
+        return self._name
+
+    @property
+    def stamps(self) -> dict[str, Stamp]:  # type: ignore[override]
+        """State of the files that were opened so far."""
+        return {path: stamp for part in self._parts for path, stamp in part.stamps.items()}
 
     @property
     def paths(self) -> tuple[str, ...]:

@@ -12,13 +12,15 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from roicli.arrays import StoredArray, read_header
 from roicli.errors import FeatureError, FileError
-from roicli.files import COPY_AGAIN, StoredArray, check_ratio, natural_key, reading, wrong_content
+from roicli.files import COPY_AGAIN, Stamp, check_ratio, natural_key, reading, wrong_content
 from roicli.imageids import Counted
-from roicli.sources.base import Layout, MapSource, StoredMap, check_map, is_poolable, unique, without_batch
+from roicli.sources.base import MapSource, StoredMap, check_map, is_poolable, unique
 from roicli.sources.choose import Choice, are_maps, choose, listing, sibling_ids
-from roicli.sources.hdf5.handle import OwnHandle
-from roicli.sources.npy import read_header
+from roicli.sources.handle import OwnHandle
+from roicli.sources.inventory import LOOKED_AT, Inventory, Kind, group
+from roicli.sources.layout import MapLayout
 
 _BLOCK = 1 << 20
 
@@ -33,11 +35,24 @@ def check_archive(path: Path) -> None:
     raise wrong_content(path, "an .npz file")
 
 
+def _describe(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> tuple[str, Kind, int]:
+    with archive.open(entry) as stream:
+        array = read_header(stream, path, f"{path}, array {entry.filename}")
+    storage = "contiguous" if entry.compress_type == zipfile.ZIP_STORED else "deflate"
+    return entry.filename.removesuffix(".npy"), Kind(array.shape, str(array.dtype), storage), entry.compress_size
+
+
+def _stamp(archive: zipfile.ZipFile) -> Stamp:
+    assert archive.fp is not None, "it is open"
+    return Stamp.of(archive.fp.fileno())
+
+
 class _Archive:
     """An open .npz, and the stream of the member read last: to read on in it is free, to go back starts it anew."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, stamp: Stamp) -> None:
         self._zip = zipfile.ZipFile(path)
+        stamp.check(path, _stamp(self._zip))
         self._lock = threading.Lock()
         self._member = ""
         self._stream: IO[bytes] | None = None
@@ -69,14 +84,17 @@ class NpzSource(MapSource):
     costs one pass over it, going back starts that pass again.
     """
 
-    def __init__(self, path: Path, layout: Layout, dataset: str | None) -> None:
+    has_datasets = True
+
+    def __init__(self, path: Path, layout: MapLayout, dataset: str | None = None) -> None:
         super().__init__(path, layout)
-        self._archive = OwnHandle(partial(_Archive, path))
         with reading(self.name):
             check_archive(path)
             self._arrays: dict[str, StoredArray] = {}
             self._stored: set[str] = set()
             with zipfile.ZipFile(path) as archive:
+                self._note(path, stamp := _stamp(archive))
+                self._archive = OwnHandle(partial(_Archive, path, stamp))
                 members = [entry for entry in archive.infolist() if entry.filename.endswith(".npy")]
                 unique((entry.filename for entry in members), self.name)
                 for entry in members:
@@ -89,10 +107,19 @@ class NpzSource(MapSource):
             self.labelled = ids is not None
             self.ids = Counted(shape[0]) if ids is None else ids
             if self.ids:
-                check_map(self._where(choice.path), shape[1:], self._arrays[choice.path].dtype)
+                check_map(self._where(choice.path), shape[1:], self._arrays[choice.path].dtype, layout)
         else:
             self.labelled = True
             self.ids = choice.maps
+
+    @classmethod
+    def take_stock(cls, path: Path) -> Inventory:
+        """List the members."""
+        check_archive(path)
+        with zipfile.ZipFile(path) as archive:
+            entries = [entry for entry in archive.infolist() if entry.filename.endswith(".npy")]
+            entries.sort(key=lambda entry: natural_key(entry.filename))
+            return group((_describe(archive, entry, path) for entry in entries[:LOOKED_AT]), len(entries[LOOKED_AT:]))
 
     def _where(self, name: str) -> str:
         return f"{self.path}, array {name}"
@@ -122,32 +149,33 @@ class NpzSource(MapSource):
                 local = file.read(30)
             name_length, extra_length = struct.unpack("<HH", local[26:30])
             data = entry.header_offset + 30 + name_length + extra_length
-            array = array._replace(start=data + array.start)
+            array = array._replace(start=data + array.start, stamp=self.stamps[str(self.path)])
             self._stored.add(name)
         self._arrays[name] = array
 
     def _choose(self, dataset: str | None) -> Choice:
-        """Apply `--dataset`, where "/" stands for all 3-D arrays."""
+        """Apply `dataset`, where "/" stands for all 3-D arrays."""
         rows = {name: f"{array.shape} {array.dtype}" for name, array in self._arrays.items()}
         poolable = [name for name, array in self._arrays.items() if is_poolable(array.dtype)]
-        maps = tuple(sorted((name for name in poolable if len(self._arrays[name].shape) == 3), key=natural_key))
-        stacks = [name for name in poolable if len(self._arrays[name].shape) == 4]
+        maps = [name for name in poolable if self.layout.is_map(self._arrays[name].shape)]
+        stacks = [name for name in poolable if self.layout.is_stack(self._arrays[name].shape)]
         if not maps and are_maps([self._arrays[name].shape for name in stacks]):
-            maps, stacks = tuple(sorted(stacks, key=natural_key)), []
+            maps, stacks = stacks, []
+        maps.sort(key=natural_key)
         choices = [Choice(name, None, rows[name]) for name in stacks]
         if maps:
-            choices.append(Choice("/", maps, f"{len(maps)} maps such as {maps[0]} {rows[maps[0]]}"))
+            choices.append(Choice("/", tuple(maps), f"{len(maps)} maps such as {maps[0]} {rows[maps[0]]}"))
         others = [f"{name}  {row}" for name, row in rows.items()]
         if dataset is None:
-            return choose(self.name, choices, others)
+            return choose(self.name, choices, others, self.layout)
         if dataset == "":
-            return choose(self.name, [choice for choice in choices if choice.maps], others)
+            return choose(self.name, [choice for choice in choices if choice.maps], others, self.layout)
         if dataset not in rows:
             raise FeatureError(f"{self.path} has no array {dataset!r}; it holds:\n{listing(others)}", "Name another.")
         array = self._arrays[dataset]
-        if len(array.shape) == 4:
+        if self.layout.is_stack(array.shape):
             return Choice(dataset, None, rows[dataset])
-        check_map(self._where(dataset), array.shape, array.dtype)
+        check_map(self._where(dataset), array.shape, array.dtype, self.layout)
         return Choice("/", (dataset,), rows[dataset])
 
     def _whole(self, name: str) -> StoredMap:
@@ -173,7 +201,7 @@ class NpzSource(MapSource):
 
     def _find(self, index: int) -> StoredMap:
         if self._stack is None:
-            return without_batch(self._whole(self.ids[index]))
+            return self._without_batch(self._whole(self.ids[index]))
         name, array = self._stack, self._arrays[self._stack]
         where = f"{self._where(name)}, map {index}"
         return StoredMap(where, array.shape[1:], array.dtype, lambda: self._values(name, array, index))

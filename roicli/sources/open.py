@@ -4,30 +4,78 @@ from __future__ import annotations
 
 import glob
 import os
+from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import get_args
 
 from roicli.errors import FileError, UsageError
-from roicli.files import CHECK_PATH, file_size, natural_key, reading
-from roicli.sources.base import Layout
+from roicli.files import CHECK_PATH, HDF5_SUFFIXES, file_size, natural_key, printable, reading
+from roicli.sources.base import MapSource
+from roicli.sources.layout import MapLayout, layout_of
 from roicli.sources.protocol import FeatureSource
 
-HDF5_SUFFIXES = (".h5", ".hdf5", ".he5", ".hdf")
+# Stands for the suffix of a folder.
+FOLDER = "/"
+
+# Suffix -> the module and class that read it. A format is loaded where it is met: a job seldom meets two.
+_FORMATS: dict[str, str | type[MapSource]] = {
+    ".npy": "roicli.sources.npy:NpySource",
+    ".npz": "roicli.sources.npz:NpzSource",
+    **dict.fromkeys(HDF5_SUFFIXES, "roicli.sources.hdf5.source:Hdf5Source"),
+    FOLDER: "roicli.sources.folder:FolderSource",
+}
 
 
-def open_source(pattern: str | Path, *, dataset: str | None = None, layout: Layout = "chw") -> FeatureSource:
+def register(suffixes: Sequence[str], source: str | type[MapSource]) -> None:
+    """Read files of these suffixes by another class.
+
+    Parameters
+    ----------
+    suffixes : sequence of str
+        In lower case, with their dots; `FOLDER` for folders.
+    source : str or type
+        A subclass of `MapSource`, or "module:class", which is imported when such a file is met.
+    """
+    _FORMATS.update(dict.fromkeys(suffixes, source))
+
+
+def suffixes() -> tuple[str, ...]:
+    """Suffixes of all files that are read as features."""
+    return tuple(suffix for suffix in _FORMATS if suffix != FOLDER)
+
+
+def format_of(path: Path) -> type[MapSource]:
+    """Return the class that reads a file or folder; FileError if there is none, or nothing to read."""
+    with reading(printable(str(path)), CHECK_PATH):
+        is_folder = path.is_dir()
+    if not is_folder:
+        file_size(path)  # before any library asks a pipe for its first bytes, and waits
+    found = _FORMATS.get(FOLDER if is_folder else path.suffix.lower())
+    if found is None:
+        raise FileError(
+            f"{printable(str(path))} has an extension that is not read as features",
+            f"Give a file of {', '.join(suffixes())}, or a folder of .npy files.",
+        )
+    if isinstance(found, str):
+        module, _, name = found.partition(":")
+        loaded: type[MapSource] = getattr(import_module(module), name)
+        return loaded
+    return found
+
+
+def open_source(pattern: str | Path, *, dataset: str | None = None, layout: str | MapLayout = "chw") -> FeatureSource:
     """Open the feature maps in a file, a folder, or all files that match a pattern.
 
     Parameters
     ----------
     pattern : str or Path
-        A .npy, .npz or HDF5 file, a folder of .npy files, or a glob pattern such as ``'feats/*.h5'``, whose matches
-        are read as one source in natural order (``map2`` before ``map10``); files of one map each name it. A path that
-        exists is taken as it is, whatever characters its name has.
+        A .npy, .npz or HDF5 file, a folder of .npy files, or a glob pattern such as ``'feats/*.h5'``. The files that
+        match are read as one source in natural order (``map2`` before ``map10``); files of one map each name it. A
+        path that exists is taken as it is, whatever characters its name has.
     dataset : str, optional
         Which dataset of an HDF5 file, or array of an .npz, holds the maps, where several would do: a 4-D dataset, one
         3-D dataset, or a group of 3-D datasets.
-    layout : {"chw", "hwc"}
+    layout : {"chw", "hwc"} or MapLayout
         How a map is stored. Whatever it is, `read` and `info` give (C, H, W).
 
     Returns
@@ -44,8 +92,7 @@ def open_source(pattern: str | Path, *, dataset: str | None = None, layout: Layo
     UsageError
         If `dataset` is given for .npy files, which have none.
     """
-    if layout not in get_args(Layout):
-        raise UsageError(f"Unknown layout {layout!r}", "Use 'chw' or 'hwc'.")
+    layout = layout_of(layout)
     pattern = os.fspath(pattern)
     if not pattern:  # which Path would take for the current folder
         raise FileError("features: the name is empty", "Name a file, a folder of .npy files, or a pattern in quotes.")
@@ -75,31 +122,8 @@ def _matches(pattern: str) -> list[str]:
     return found
 
 
-def _open_path(path: Path, dataset: str | None, layout: Layout) -> FeatureSource:
-    suffix = path.suffix.lower()
-    with reading(str(path), CHECK_PATH):
-        is_folder = path.is_dir()
-    if dataset is not None and (is_folder or suffix == ".npy"):
-        raise UsageError(f"{path} has no datasets to choose from", "Leave --dataset out.")
-    # Each format is loaded where it is met: a job seldom meets two.
-    if is_folder:
-        from roicli.sources.folder import FolderSource
-
-        return FolderSource(path, layout)
-    file_size(path)  # before any library asks a pipe for its first bytes, and waits
-    if suffix == ".npy":
-        from roicli.sources.npy import NpySource
-
-        return NpySource(path, layout)
-    if suffix == ".npz":
-        from roicli.sources.npz import NpzSource
-
-        return NpzSource(path, layout, dataset)
-    if suffix in HDF5_SUFFIXES:
-        from roicli.sources.hdf5.source import Hdf5Source
-
-        return Hdf5Source(path, layout, dataset)
-    raise FileError(
-        f"{path} has an extension that is not read as features",
-        f"Give a file of .npy, .npz, {', '.join(HDF5_SUFFIXES)}, or a folder of .npy files.",
-    )
+def _open_path(path: Path, dataset: str | None, layout: MapLayout) -> FeatureSource:
+    format_ = format_of(path)
+    if dataset is not None and not format_.has_datasets:
+        raise UsageError(f"{path} has no datasets to choose from", "Leave `dataset` out.")
+    return format_(path, layout, dataset)

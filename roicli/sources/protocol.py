@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from roicli.files import Stamp
 
 
 class MapInfo(NamedTuple):
@@ -44,7 +46,24 @@ class FeatureSource(Protocol):
         count the maps of one 4-D array: "0", "1", ...
     paths : tuple of str
         The files that hold the maps.
+    stamps : mapping of str to Stamp
+        State of the files that were opened so far, each taken before its first byte was read. Every later opening
+        raises ChangedInputError if the file has another.
+
+    Examples
+    --------
+    >>> source = open_source("feats.h5")  # doctest: +SKIP
+    >>> len(source), source[0].shape, source["000000000139"].shape  # doctest: +SKIP
+    (16, (256, 50, 68), (256, 50, 68))
     """
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[NDArray[Any]]: ...
+
+    def __getitem__(self, key: int | str) -> NDArray[Any]:
+        """Read a map by its position or image id; raises IndexError or FeatureError if there is none."""
+        ...
 
     @property
     def name(self) -> str:
@@ -64,6 +83,11 @@ class FeatureSource(Protocol):
     @property
     def paths(self) -> tuple[str, ...]:
         """The files that hold the maps."""
+        ...
+
+    @property
+    def stamps(self) -> Mapping[str, Stamp]:
+        """State of the files that were opened so far."""
         ...
 
     def info(self, index: int) -> MapInfo:

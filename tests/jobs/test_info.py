@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from driving import Silent, run
 
+from roicli import child
 from roicli.errors import RoicliError
 from roicli.jobs.align import AlignJob, align
 from roicli.jobs.info import info
 from roicli.jobs.shards import Shard
-from roicli.sources import inventory
+from roicli.sources.hdf5 import inside
 from roicli.sources.inventory import Inventory
 from roicli.spec import PoolSpec
 
@@ -67,13 +68,15 @@ def test_hdf5_storage(tmp_path):
 
 
 def test_many_datasets_are_looked_at_in_part(tmp_path, monkeypatch):
-    monkeypatch.setattr(inventory, "_LOOKED_AT", 30)
+    monkeypatch.setattr(inside, "LOOKED_AT", 30)
+    child.stop()  # the next is forked from here
     with h5py.File(tmp_path / "many.h5", "w") as file:
         for n in range(100):
             file[f"maps/{n}"] = np.zeros((2, 3, 4), np.float32)
     found = info(str(tmp_path / "many.h5"))
     assert (found.arrays.arrays, found.arrays.looked_at) == (100, 29)  # the group is looked at too
     assert found.maps.count == 100
+    child.stop()
 
 
 @pytest.mark.parametrize(("save", "storage"), [(np.savez, "contiguous"), (np.savez_compressed, "deflate")])

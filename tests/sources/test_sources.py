@@ -1,9 +1,7 @@
-"""Conformance of the feature sources: one class of tests, which every format subclasses with a way to write maps."""
+"""Every format of maps, by the conformance tests; and what is particular to one of them."""
 
 from __future__ import annotations
 
-import multiprocessing
-import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -12,137 +10,18 @@ from typing import Any, ClassVar
 import h5py
 import numpy as np
 import pytest
-from numpy.typing import NDArray
+from click.testing import CliRunner
+from sources.conformance import SourceTests, some_maps, stack
 
-from roicli import files
-from roicli.files import StoredArray
-from roicli.sources import FeatureSource, open_source
+from roicli import arrays
+from roicli.cli.main import main
+from roicli.errors import UsageError
+from roicli.files import HDF5_SUFFIXES
+from roicli.sources import open_source, register
+from roicli.sources.base import MapSource, StoredMap
+from roicli.sources.hdf5 import inside
 from roicli.sources.hdf5 import virtual as hdf5_virtual
-from roicli.sources.hdf5.handle import OwnHandle
-
-DTYPES = ["<f2", ">f2", "<f4", ">f4", "<f8", ">f8", "u1", "i1", "<i2", ">i4", "<u8"]
-
-
-def some_maps(dtype: str = "<f4", count: int = 3) -> list[np.ndarray]:
-    values = np.random.default_rng(0).integers(0, 100, (count, 2, 3, 5))
-    return list(values.astype(dtype))
-
-
-def stack(maps: list[np.ndarray]) -> np.ndarray:
-    return np.stack(maps).astype(maps[0].dtype)  # np.stack alone forgets the byte order
-
-
-def read_all(source: FeatureSource, pipe: Any) -> None:
-    pipe.send([np.array(source.read(i)) for i in range(len(source.ids))])
-
-
-def loads(monkeypatch: pytest.MonkeyPatch) -> list[StoredArray]:
-    """Take down which maps are read as they lie in their file, past the library of its format."""
-    loaded: list[StoredArray] = []
-    load = StoredArray.load
-
-    def take_down(self: StoredArray, index: int | None = None) -> NDArray[Any]:
-        if index is None or self.fortran:  # else an item of a stack comes by again, by itself
-            loaded.append(self)
-        return load(self, index)
-
-    monkeypatch.setattr(StoredArray, "load", take_down)
-    return loaded
-
-
-class SourceTests:
-    """What holds for every source. A subclass says how its format is written and what is to be expected."""
-
-    ids = ("0", "1", "2")
-    labelled = False
-    in_place = True
-    dataset: str | None = None
-
-    def write(self, folder: Path, maps: list[np.ndarray]) -> str:
-        """Write maps as they are; return the pattern to open."""
-        raise NotImplementedError
-
-    @pytest.fixture
-    def maps(self) -> list[np.ndarray]:
-        return some_maps(count=len(self.ids))
-
-    @pytest.fixture
-    def source(self, tmp_path: Path, maps: list[np.ndarray]) -> FeatureSource:
-        return open_source(self.write(tmp_path, maps), dataset=self.dataset)
-
-    def test_lists_what_was_written(self, source: FeatureSource, tmp_path: Path):
-        assert source.ids == self.ids
-        assert source.labelled is self.labelled
-        assert str(tmp_path) in source.name
-        assert all(Path(path).is_file() for path in source.paths)
-
-    @pytest.mark.parametrize("small", [0, 2**19], ids=["mapped", "read"])
-    @pytest.mark.parametrize("dtype", DTYPES)
-    def test_reads_what_was_written(self, tmp_path: Path, dtype: str, small: int, monkeypatch: pytest.MonkeyPatch):
-        monkeypatch.setattr(files, "_SMALL", small)
-        maps = some_maps(dtype, len(self.ids))
-        source = open_source(self.write(tmp_path, maps), dataset=self.dataset)
-        loaded = loads(monkeypatch)
-        for i, expected in enumerate(maps):
-            info, array = source.info(i), source.read(i)
-            assert info.shape == array.shape == (2, 3, 5)
-            assert info.dtype == array.dtype == np.dtype(dtype)
-            assert str(tmp_path) in info.where
-            np.testing.assert_array_equal(array, expected)
-            assert not array.flags.writeable or not self.in_place
-        assert len(loaded) == self.in_place * len(maps)
-
-    def test_channels_last_is_read_as_a_view_with_channels_first(self, tmp_path: Path, maps: list[np.ndarray]):
-        pattern = self.write(tmp_path, [np.ascontiguousarray(m.transpose(1, 2, 0)) for m in maps])
-        source = open_source(pattern, dataset=self.dataset, layout="hwc")
-        for i, expected in enumerate(maps):
-            assert source.info(i).shape == (2, 3, 5)
-            assert source.read(i).strides[0] == expected.itemsize
-            np.testing.assert_array_equal(source.read(i), expected)
-
-    def test_reads_in_any_order(self, source: FeatureSource, maps: list[np.ndarray]):
-        for i in [2, 0, 1, 1, 0, 2, 0]:
-            np.testing.assert_array_equal(source.read(i), maps[i])
-
-    def test_index_out_of_range(self, source: FeatureSource):
-        with pytest.raises(IndexError):
-            source.read(len(self.ids))
-
-    def test_survives_pickling(self, source: FeatureSource, maps: list[np.ndarray]):
-        source.read(0)  # so that there is a handle to leave behind
-        again = pickle.loads(pickle.dumps(source))
-        assert again.ids == source.ids
-        np.testing.assert_array_equal(again.read(1), maps[1])
-
-    def test_opens_again_after_close(self, source: FeatureSource, maps: list[np.ndarray]):
-        source.read(0)
-        source.close()
-        source.close()
-        np.testing.assert_array_equal(source.read(2), maps[2])
-
-    @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-    def test_works_on_both_sides_of_a_fork(self, source: FeatureSource, maps: list[np.ndarray]):
-        source.read(0)
-        context = multiprocessing.get_context("fork")
-        ours, theirs = context.Pipe()
-        child = context.Process(target=read_all, args=(source, theirs))
-        child.start()
-        theirs.close()
-        in_child = ours.recv()
-        child.join()
-        assert child.exitcode == 0
-        np.testing.assert_array_equal(in_child, maps)
-        np.testing.assert_array_equal([source.read(i) for i in range(len(maps))], maps)
-
-    def test_a_handle_that_came_through_a_fork_is_not_used(
-        self, source: FeatureSource, maps: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
-    ):
-        source.read(0)
-        handles = [kept for kept in vars(source).values() if isinstance(kept, OwnHandle)]
-        before = [handle.get() for handle in handles]
-        monkeypatch.setattr("os.getpid", lambda: -1)
-        np.testing.assert_array_equal(source.read(1), maps[1])
-        assert all(handle.get() is not old for handle, old in zip(handles, before, strict=True))
+from roicli.sources.open import suffixes
 
 
 class TestNpyStack(SourceTests):
@@ -391,7 +270,8 @@ def test_an_existing_path_is_not_a_pattern(tmp_path: Path):
     assert open_source(tmp_path / "map[1-9].npy").ids == ("map1",)
 
 
-def test_a_memory_map_goes_with_its_array(tmp_path: Path):
+def test_a_memory_map_goes_with_its_array(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(arrays, "READ_AT_MOST", 0)
     np.save(tmp_path / "feats.npy", np.ones((2, 256, 32, 32)))
     source = open_source(tmp_path / "feats.npy")
     smaps = Path("/proc/self/maps")
@@ -437,26 +317,34 @@ def test_a_virtual_dataset_grows_with_its_part(tmp_path: Path):
     np.testing.assert_array_equal([source.read(i) for i in range(len(source.ids))], maps)
 
 
-def test_each_part_of_a_virtual_dataset_is_looked_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    maps = np.arange(6 * 8, dtype=np.float32).reshape(6, 2, 2, 2)
-    layout = h5py.VirtualLayout(maps.shape, np.float32)
-    for part in range(3):
-        with h5py.File(tmp_path / f"part{part}.h5", "w") as file:
-            file["x"] = maps[2 * part : 2 * part + 2]
-        layout[2 * part : 2 * part + 2] = h5py.VirtualSource(f"part{part}.h5", "x", (2, 2, 2, 2))
-    with h5py.File(tmp_path / "whole.h5", "w", libver="latest") as file:
+def virtual(folder: Path, maps: np.ndarray, parts: int) -> Path:
+    layout, size = h5py.VirtualLayout(maps.shape, maps.dtype), len(maps) // parts
+    for part in range(parts):
+        with h5py.File(folder / f"part{part}.h5", "w") as file:
+            file["x"] = maps[size * part : size * part + size]
+        layout[size * part : size * part + size] = h5py.VirtualSource(f"part{part}.h5", "x", (size, *maps.shape[1:]))
+    with h5py.File(folder / "whole.h5", "w", libver="latest") as file:
         file.create_virtual_dataset("maps", layout)
-    looked = []
-    check_part = hdf5_virtual._check_part
-    monkeypatch.setattr(
-        hdf5_virtual, "_check_part", lambda source, path, where: looked.append(path) or check_part(source, path, where)
-    )
-    source = open_source(tmp_path / "whole.h5")
-    for index in range(6):
-        assert source.info(index).shape == (2, 2, 2)
-        np.testing.assert_array_equal(source.read(index), maps[index])
-    assert looked == [tmp_path / f"part{part}.h5" for part in range(3)]
+    return folder / "whole.h5"
+
+
+def test_the_parts_of_a_virtual_dataset_are_read(tmp_path: Path):
+    maps = np.arange(6 * 8, dtype=np.float32).reshape(6, 2, 2, 2)
+    source = open_source(virtual(tmp_path, maps, 3))
+    np.testing.assert_array_equal(list(source), maps)
     assert set(source.paths) == {str(tmp_path / name) for name in ("whole.h5", "part0.h5", "part1.h5", "part2.h5")}
+    assert set(source.stamps) == set(source.paths)
+
+
+def test_the_sources_of_a_virtual_dataset_are_asked_for_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = virtual(tmp_path, np.ones((40, 2, 2, 2), np.float32), 20)
+    looked, asked = [], []
+    check_part, ask = hdf5_virtual._check_part, h5py.Dataset.virtual_sources
+    monkeypatch.setattr(hdf5_virtual, "_check_part", lambda path, *rest: looked.append(path) or check_part(path, *rest))
+    monkeypatch.setattr(h5py.Dataset, "virtual_sources", lambda dataset: asked.append(dataset) or ask(dataset))
+    inside.survey(str(path), None, "chw")
+    assert sorted(looked) == sorted(tmp_path / f"part{part}.h5" for part in range(20))
+    assert len(asked) <= 2  # for its parts, and for what they take
 
 
 @pytest.mark.parametrize(
@@ -484,3 +372,48 @@ def test_one_batch_of_one_is_a_stack(tmp_path: Path):
     source = open_source(tmp_path / "maps.h5")
     assert list(source.ids) == ["a"]
     np.testing.assert_array_equal(source.read(0), some_maps()[0])
+
+
+class Digits(MapSource):
+    """A format in a few lines: the number of maps, then digits, each a map of one channel and 2 x 2 cells."""
+
+    def __init__(self, path: Path, layout, dataset: str | None = None) -> None:
+        super().__init__(path, layout)
+        self._digits = path.read_text()
+        self.ids, self.labelled = tuple(f"img{digit}" for digit in self._digits), True
+
+    def _find(self, index: int) -> StoredMap:
+        shape, value = (1, 4, 4), int(self._digits[index])
+        return StoredMap(f"{self.path}, map {index}", shape, np.dtype("f4"), lambda: np.full(shape, value, "f4"))
+
+
+@pytest.fixture
+def digits(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    monkeypatch.setattr("roicli.sources.open._FORMATS", dict(open_source.__globals__["_FORMATS"]))
+    register([".digits"], Digits)
+    (tmp_path / "maps.digits").write_text("375")
+    return tmp_path / "maps.digits"
+
+
+def test_a_format_is_one_class(digits: Path):
+    (digits.parent / "boxes.json").write_text('{"img7": [[1, 1, 2, 2]], "img3": [[0, 0, 2, 2]]}')
+    made = digits.parent / "out.npy"
+    command = ["align", str(digits), str(digits.parent / "boxes.json"), "-o", str(made), "--size", "2"]
+    done = CliRunner().invoke(main, command)
+    assert done.exit_code == 0, done.output
+    np.testing.assert_array_equal(np.load(made)[:, 0, 0, 0], [7, 3])
+    assert ".digits" in suffixes()
+    [kind] = open_source(digits).take_stock(digits).kinds
+    assert (kind.count, kind.kind.shape) == (3, (1, 4, 4))
+
+
+def test_every_suffix_of_hdf5_is_read(tmp_path: Path):
+    for suffix in HDF5_SUFFIXES:
+        with h5py.File(tmp_path / f"a{suffix}", "w") as file:
+            file["maps"] = stack(some_maps())
+        assert len(open_source(tmp_path / f"a{suffix}")) == 3
+
+
+def test_a_layout_that_is_not_known(tmp_path: Path):
+    with pytest.raises(UsageError, match="unknown layout 'whc'"):
+        open_source(tmp_path, layout="whc")

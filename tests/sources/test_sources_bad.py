@@ -18,9 +18,10 @@ from driving import ROICLI
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from roicli import files
+from roicli import arrays, child
+from roicli.arrays import StoredArray
 from roicli.errors import FeatureError, FileError, RoicliError, UsageError
-from roicli.files import StoredArray
+from roicli.files import Stamp
 from roicli.sources import open_source
 from roicli.sources.inventory import take_stock
 
@@ -28,6 +29,14 @@ MAP = np.arange(30, dtype="f4").reshape(2, 3, 5)
 STACK = np.stack([MAP, MAP + 30])
 FIELDS = "{'descr': [('\u03a9', '<f4')], 'fortran_order': False, 'shape': (1, 2, 3), }\n".encode()
 STRUCTURED = b"\x93NUMPY\x03\x00" + struct.pack("<I", len(FIELDS)) + FIELDS + bytes(24)
+
+
+@pytest.fixture
+def own_child():
+    """Start the child anew for a test that patches what runs in it."""
+    child.stop()
+    yield
+    child.stop()
 
 
 def read_everything(path: Path | str, dataset: str | None = None) -> list[np.ndarray]:
@@ -157,8 +166,8 @@ BAD = {
     "short zip": ("a.npz", short_zip, FileError, ["truncated"]),
     "absurd npz": ("a.npz", lying_npz, FileError, ["array a is broken"]),
     "npz objects": ("a.npz", npz(a=np.array([None])), FeatureError, ["no feature maps", "a  (1,) object"]),
-    "npz two": ("a.npz", npz(p3=STACK, p4=STACK), FeatureError, ["p3  (2, 2, 3, 5) float32", "--dataset"]),
-    "npz mixed": ("a.npz", npz(p3=STACK, p4=MAP), FeatureError, ["/  1 maps such as p4 (2, 3, 5)", "--dataset"]),
+    "npz two": ("a.npz", npz(p3=STACK, p4=STACK), FeatureError, ["p3  (2, 2, 3, 5) float32", "`dataset`"]),
+    "npz mixed": ("a.npz", npz(p3=STACK, p4=MAP), FeatureError, ["/  1 maps such as p4 (2, 3, 5)", "`dataset`"]),
     "npz empty": ("a.npz", npz(), FeatureError, ["it is empty"]),
     "npz no cells": ("a.npz", npz(a=np.ones((0, 2, 3))), FeatureError, ["array a", "without cells"]),
     "npz twice": ("a.npz", npz(f=STACK, ids=[7, 7]), FeatureError, ["array ids", "'7' more than once"]),
@@ -167,8 +176,8 @@ BAD = {
     "hdf5 empty": ("a.h5", hdf5(), FeatureError, ["it is empty"]),
     "hdf5 null": ("a.h5", hdf5(a=h5py.Empty("f4")), FeatureError, ["no feature maps"]),
     "hdf5 complex": ("a.h5", hdf5(f=STACK + 1j), FeatureError, ["no feature maps", "(2, 2, 3, 5) complex64"]),
-    "hdf5 two": ("a.h5", hdf5(p3=STACK, p4=STACK), FeatureError, ["/p3  (2, 2, 3, 5) float32", "--dataset"]),
-    "hdf5 mixed": ("a.h5", hdf5(p3=STACK, p4=MAP), FeatureError, ["/  1 maps such as p4 (2, 3, 5)", "--dataset"]),
+    "hdf5 two": ("a.h5", hdf5(p3=STACK, p4=STACK), FeatureError, ["/p3  (2, 2, 3, 5) float32", "`dataset`"]),
+    "hdf5 mixed": ("a.h5", hdf5(p3=STACK, p4=MAP), FeatureError, ["/  1 maps such as p4 (2, 3, 5)", "`dataset`"]),
     "hdf5 no cells": ("a.h5", hdf5(a=np.ones((0, 2, 3))), FeatureError, ["dataset /a", "without cells"]),
     "hdf5 twice": ("a.h5", hdf5(f=STACK, ids=[7, 7]), FeatureError, ["dataset /ids", "'7' more than once"]),
     "hdf5 link": ("a.h5", linked_hdf5, FeatureError, ["no feature maps", "/features  (a link, not followed)"]),
@@ -203,7 +212,12 @@ def test_bad_file(
 )
 @pytest.mark.parametrize(
     ("call", "name"),
-    [("iterdir", "maps"), *((call, name) for call in ("stat", "open") for name in ("a.npy", "a.npz", "a.h5"))],
+    [
+        ("iterdir", "maps"),
+        *(("stat", f"a.{suffix}") for suffix in ("npy", "npz", "h5")),
+        ("open", "a.npy"),
+        ("open", "a.npz"),
+    ],
 )
 def test_a_refusal_of_the_system_has_its_own_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, hint: str, call: str, name: str
@@ -239,8 +253,7 @@ def test_a_handle_beyond_the_limit_of_open_files(tmp_path: Path):
     assert [refusal.hint for refusal in refusals] == ["Raise the limit of open files (ulimit -n)."] * 2
 
 
-def test_many_files_beyond_the_limit_of_open_files(tmp_path: Path):
-    """Which leaves none to load a library with, either."""
+def test_more_files_than_may_be_open(tmp_path: Path):
     resource = pytest.importorskip("resource")
     for n in range(50):
         hdf5(**{f"image{n}": MAP})(tmp_path / f"{n}.h5")
@@ -251,14 +264,12 @@ def test_many_files_beyond_the_limit_of_open_files(tmp_path: Path):
         cwd=tmp_path, capture_output=True, text=True, check=False,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (30, 30)),
     )  # fmt: skip
-    assert done.returncode == 3
-    assert "cannot be read: " in done.stderr
-    assert done.stderr.endswith("hint: Raise the limit of open files (ulimit -n).\n")
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("small", [0, 2**19], ids=["mapped", "read"])
 def test_a_map_that_ends_before_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small: int):
-    monkeypatch.setattr(files, "_SMALL", small)
+    monkeypatch.setattr(arrays, "READ_AT_MOST", small)
     np.save(tmp_path / "a.npy", MAP)
     source = open_source(tmp_path / "a.npy")
     os.truncate(tmp_path / "a.npy", 128 + MAP.nbytes - 1)
@@ -266,15 +277,18 @@ def test_a_map_that_ends_before_it_is_read(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(FileError, match=message):
         source.read(0)
     # And where it shrinks just after a look at its size.
-    monkeypatch.setattr(files, "file_size", lambda path: 10**6)
-    with pytest.raises(FileError, match=message if small else "cannot be read"):
+    monkeypatch.setattr(StoredArray, "check_inside", lambda array, size: None)
+    with pytest.raises(FileError, match="was modified after it was opened"):
+        source.read(0)
+    monkeypatch.setattr(Stamp, "check", lambda stamp, path, now: None)
+    with pytest.raises(FileError, match="cannot be read"):
         source.read(0)
 
 
 def test_a_system_that_reads_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     np.save(tmp_path / "a.npy", MAP)
-    pread = os.pread
-    monkeypatch.setattr(os, "pread", lambda file, count, place: pread(file, min(count, 7), place))
+    preadv = os.preadv
+    monkeypatch.setattr(os, "preadv", lambda file, views, place: preadv(file, [views[0][:7]], place))
     np.testing.assert_array_equal(open_source(tmp_path / "a.npy").read(0), MAP)
 
 
@@ -350,7 +364,7 @@ def test_dataset_chooses(tmp_path: Path, dataset: str, ids: tuple[str, ...]):
 @pytest.mark.parametrize(
     ("dataset", "fragments"),
     [
-        (None, ["/p3/all  (2, 2, 3, 5) float32", "/p4  2 maps such as one (2, 3, 5) float32", "--dataset"]),
+        (None, ["/p3/all  (2, 2, 3, 5) float32", "/p4  2 maps such as one (2, 3, 5) float32", "`dataset`"]),
         ("p5", ["no dataset 'p5'", "/p3/all  (2, 2, 3, 5) float32"]),
         ("p4/deep/sizes", ["(2, 2)", "2 axes"]),
         ("masks", ["dtype bool"]),
@@ -392,9 +406,9 @@ def test_a_long_listing_is_cut(tmp_path: Path):
 
 def test_npy_files_have_no_datasets(tmp_path: Path):
     np.save(tmp_path / "a.npy", MAP)
-    with pytest.raises(UsageError, match="--dataset"):
+    with pytest.raises(UsageError, match="`dataset`"):
         open_source(tmp_path / "a.npy", dataset="x")
-    with pytest.raises(UsageError, match="'chw' or 'hwc'"):
+    with pytest.raises(UsageError, match="'chw', 'hwc'"):
         open_source(tmp_path / "a.npy", layout="nhwc")  # type: ignore[arg-type]
 
 
@@ -562,6 +576,7 @@ def test_hdf5_reads_what_is_not_stored_as_it_is_read(tmp_path: Path, userblock: 
     np.testing.assert_array_equal([source.read(i) for i in range(4)], [MAP, MAP, MAP, 0 * MAP])
 
 
+@pytest.mark.usefixtures("own_child")
 def test_a_large_group_is_listed_but_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("roicli.sources.hdf5.tree._GROUP_SAMPLE", 2)
     hdf5(**{"1": MAP, "2": [1.0], "3": MAP, "4": [1.0]})(tmp_path / "a.h5")

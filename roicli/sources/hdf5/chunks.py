@@ -1,7 +1,6 @@
-"""HDF5 datasets of chunks: the stored bytes are taken from the file past HDF5, and their filters undone here.
+"""HDF5 datasets of chunks: their stored bytes are taken from the file past HDF5, and their filters undone here.
 
-Whatever is out of the ordinary (chunks that were never written, other filters or types) is left to HDF5, once it is
-sure that it reads what is there.
+Whatever is out of the ordinary (chunks that were never written, other filters or types) is left to HDF5.
 """
 
 from __future__ import annotations
@@ -14,13 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from roicli.sources.hdf5.filters import Filters, Stored
-from roicli.sources.hdf5.index import ChunkIndex, tells_wrong_places
+from roicli.sources.hdf5.filters import Filters
 
 # Items that share chunks are read together up to this many bytes, since each alone would inflate all of them again.
 _TOGETHER = 64 * 2**20
 
-# Most bytes by which a filter lengthens what it cannot shorten, beside one in a thousand: deflate, and checksums.
+# Most bytes by which a filter lengthens what it cannot shorten, beside one in a thousand.
 _SLACK = 64
 
 # What one call of the system reads.
@@ -32,51 +30,48 @@ class Chunks:
 
     Parameters
     ----------
-    dataset : h5py.Dataset
-        It has chunks.
-    itemsize : int, optional
-        Bytes of one of its values as stored, if not those of its type.
-
-    Attributes
-    ----------
-    shape : tuple of int
+    shape, dtype
         Of the dataset.
     size : tuple of int
         Shape of its chunks; those at the edges are stored in full too.
-    filters : Filters or None
-        What the chunks have gone through, if that is known here.
+    codes : tuple of int, optional
+        Filters of the chunks; None if HDF5 has to read them.
+    table : (n, 4) uint64
+        See `index.find_chunks`.
     """
 
-    def __init__(self, dataset: Any, itemsize: int | None = None) -> None:
-        self.shape: tuple[int, ...] = dataset.shape
-        self.size: tuple[int, ...] = dataset.chunks  # of those at the edges too
-        self._dataset = dataset
-        itemsize = itemsize or dataset.id.get_type().get_size()
-        self._nbytes = math.prod(self.size) * itemsize
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        size: tuple[int, ...],
+        codes: tuple[int, ...] | None,
+        table: NDArray[np.uint64],
+    ) -> None:
+        self.shape, self.dtype, self.size, self.table = shape, dtype, size, table
+        nbytes = math.prod(size) * dtype.itemsize
+        self._filters = None if codes is None else Filters(codes, dtype.itemsize, nbytes)
         # HDF5 would take the file's word for the size of what it reads.
-        self._most = self._nbytes + self._nbytes // 1000 + _SLACK
-        self.filters = Filters.of(dataset, itemsize, self._nbytes)
-        self._descriptor = _descriptor(dataset)
+        self._sizes = (1, nbytes + nbytes // 1000 + _SLACK) if codes else (nbytes, nbytes)
 
     def together(self, item: int) -> tuple[int, int]:
         """First and stop of the items that are best read with item `item` of the leading axis."""
         first = item // self.size[0] * self.size[0]
         stop = min(first + self.size[0], self.shape[0])
-        nbytes = (stop - first) * math.prod(self.shape[1:]) * self._dataset.dtype.itemsize
+        nbytes = (stop - first) * math.prod(self.shape[1:]) * self.dtype.itemsize
         return (first, stop) if nbytes <= _TOGETHER else (item, item + 1)
 
-    def read(self, index: ChunkIndex, first: int, stop: int) -> NDArray[Any] | None:
-        """Items `first` to `stop` of the leading axis; None where HDF5 has to read them, and may.
+    def read(self, descriptor: int, first: int, stop: int) -> NDArray[Any] | None:
+        """Items `first` to `stop` of the leading axis; None where HDF5 has to read them.
 
         Raises
         ------
         ValueError
             A chunk does not hold what it stands for.
         """
-        from h5py import h5t
-
-        dtype = self._dataset.dtype
-        wanted = ((first, stop), *((0, size) for size in self.shape[1:]))
+        if self._filters is None or not self._filters.known:
+            return None
+        wanted = ((first, stop), *((0, length) for length in self.shape[1:]))
         # Of each chunk along each axis: what of the result it holds, and where in itself.
         axes = [
             [
@@ -85,61 +80,38 @@ class Chunks:
             ]
             for (low, high), size in zip(wanted, self.size, strict=True)
         ]
-        chunks = index.between(first // self.size[0] * self.size[0], stop)
-        complete = len(chunks) == math.prod(map(len, axes))
-        # HDF5 converts types that NumPy has not, such as bfloat16.
-        native = self._dataset.id.get_type() == h5t.py_create(dtype)
-        known = self.filters and self.filters.any and not any(map(self._may_be_plain, chunks))
-        if not (complete and native and known):
-            self.check(chunks)
+        beside = math.prod(map(len, axes[1:]))
+        number = first // self.size[0] * beside
+        low, high = np.searchsorted(self.table[:, 0], np.array([number, number + len(axes[0]) * beside], np.uint64))
+        chunks = self.table[low:high]
+        if len(chunks) != len(axes[0]) * beside:  # some were never written
             return None
-        out = np.empty([high - low for low, high in wanted], dtype)
-        for chunk, place in zip(chunks, product(*axes), strict=True):
+        out = np.empty([high - low for low, high in wanted], self.dtype)
+        nbytes = self._filters.nbytes
+        for (number, skipped, offset, size), place in zip(_rows(chunks), product(*axes), strict=True):
+            # A chunk at the edge may have skipped all filters: an option of datasets that h5py does not tell.
+            if self._filters.codes and size == nbytes and self._is_at_edge(number):
+                return None
+            if not self._sizes[0] <= size <= self._sizes[1] or size > _MOST_AT_ONCE:
+                raise ValueError(f"its chunk at {self._corner(number)} does not hold {nbytes} bytes")
+            try:
+                data = self._filters.undo(os.pread(descriptor, size, offset), skipped)
+            except ValueError as error:
+                raise ValueError(f"its chunk at {self._corner(number)} {error}") from error
             target, source = zip(*place, strict=True)
-            out[target] = np.ndarray(self.size, dtype, self.values(chunk))[source]
+            out[target] = np.ndarray(self.size, self.dtype, data)[source]
         return out
 
-    def check(self, chunks: list[list[int]]) -> None:
-        """Raise ValueError if a chunk cannot hold what it stands for; of filters not known here, its size is all."""
-        for chunk in chunks:
-            if self.filters and self.filters.any and not self._may_be_plain(chunk):
-                self.values(chunk)
-            else:
-                self._check_size(chunk)
+    def _corner(self, number: int) -> tuple[int, ...]:
+        counts = [-(-length // step) for length, step in zip(self.shape, self.size, strict=True)]
+        return tuple(int(place) * step for place, step in zip(np.unravel_index(number, counts), self.size, strict=True))
 
-    def values(self, chunk: list[int]) -> Stored:
-        """Bytes of the values of a chunk, also of those beyond the edge of the dataset."""
-        self._check_size(chunk)
-        *corner, skipped, offset, size = chunk
-        if self._descriptor is None or size > _MOST_AT_ONCE:
-            data = self._dataset.id.read_direct_chunk(tuple(corner))[1]
-        else:
-            data = os.pread(self._descriptor, size, offset)
-        try:
-            return self.filters.undo(data, skipped) if self.filters else data
-        except ValueError as error:
-            raise ValueError(f"its chunk at {tuple(corner)} {error}") from error
-
-    def _may_be_plain(self, chunk: list[int]) -> bool:
-        """Whether a chunk at the edge may have skipped all filters: an option of datasets that h5py does not tell."""
-        *corner, _, _, size = chunk
-        stops = [start + step for start, step in zip(corner, self.size, strict=True)]
-        return size == self._nbytes and any(stop > end for stop, end in zip(stops, self.shape, strict=True))
-
-    def _check_size(self, chunk: list[int]) -> None:
-        """Raise ValueError unless the bytes of a chunk in the file can be those of its values."""
-        *corner, _, _, size = chunk
-        plain = self.filters and not self.filters.any
-        if not (size == self._nbytes if plain else 0 < size <= self._most):
-            raise ValueError(f"its chunk at {tuple(corner)} does not hold {self._nbytes} bytes")
+    def _is_at_edge(self, number: int) -> bool:
+        corner = self._corner(number)
+        return any(start + step > end for start, step, end in zip(corner, self.size, self.shape, strict=True))
 
 
-def _descriptor(dataset: Any) -> int | None:
-    """Descriptor of a file whose bytes are where HDF5 says; in one with a user block, that depends on its version."""
-    if tells_wrong_places(dataset):
-        return None
-    from h5py import h5fd, h5i
-
-    file = h5i.get_file_id(dataset.id)
-    plain = file.get_access_plist().get_driver() == h5fd.SEC2 and not file.get_create_plist().get_userblock()
-    return file.get_vfd_handle() if plain else None
+def _rows(chunks: NDArray[np.uint64], step: int = 1024) -> Any:
+    """Yield rows as integers, some at a time: lists of all of them would take 40 times their room."""
+    for start in range(0, len(chunks), step):
+        yield from chunks[start : start + step].tolist()

@@ -1,212 +1,185 @@
-"""An HDF5 file: one 4-D dataset, with or without a dataset of image ids beside it, or one 3-D dataset an image."""
+"""An HDF5 file: one 4-D dataset, with or without a dataset of image ids beside it, or one 3-D dataset an image.
+
+This process never opens the file by HDF5: a child looks it through, and says where the bytes of each map lie.
+"""
 
 from __future__ import annotations
 
-from contextlib import closing
-from functools import lru_cache, partial
+import math
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from roicli.errors import FeatureError
-from roicli.files import StoredArray, file_size, printable, reading, wrong_content
+from roicli import child
+from roicli.arrays import StoredArray
+from roicli.files import Stamp, reading
 from roicli.imageids import Counted
-from roicli.sources.base import Layout, MapSource, StoredMap, check_map, is_poolable, unique, without_batch
-from roicli.sources.choose import sibling_ids
+from roicli.sources.base import MapSource, StoredMap
 from roicli.sources.hdf5.chunks import Chunks
-from roicli.sources.hdf5.handle import OwnHandle
-from roicli.sources.hdf5.heap import check_strings
-from roicli.sources.hdf5.index import ChunkIndex
-from roicli.sources.hdf5.storage import check_storage, external_files
-from roicli.sources.hdf5.tree import find_maps, members, name_of, raw
-from roicli.sources.hdf5.virtual import VirtualParts, shape_of
+from roicli.sources.inventory import Inventory, Kind, group
+from roicli.sources.layout import MapLayout
 
-# What the text of an id takes in memory, at the least.
-_ID_BYTES = 16
+# What the child does; this process does not load it, nor h5py.
+_SURVEY, _LOCATE, _READ, _STOCK = (
+    f"roicli.sources.hdf5.inside:{name}" for name in ("survey", "locate", "read", "take_stock")
+)
+
+# Datasets are looked up some at a time, twice as many each time while they are asked for one after the other.
+_MOST_AT_ONCE = 256
+# Places of so many chunks are kept, in 32 bytes each; beyond, datasets are looked up again.
+_CHUNKS_KEPT = 2**19
 
 
-class _Opened:
-    """An open file, its size by then, and where the chunks of its stack lie, once that was found."""
+class _Place(NamedTuple):
+    """Where the values of a dataset lie, or what is wrong with it."""
 
-    def __init__(self, path: Path) -> None:
-        import h5py
+    shape: tuple[int, ...] = ()
+    dtype: np.dtype[Any] = np.dtype("f4")
+    start: int | None = None
+    chunks: Chunks | None = None
+    error: tuple[str, str, str] | None = None
 
-        self.size = file_size(path)
-        self.file = h5py.File(path, "r")
-        self.index: ChunkIndex | None = None
 
-    def close(self) -> None:
-        self.index = None
-        self.file.close()
+@lru_cache
+def _kind(shape: tuple[int, ...], dtype: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Return a shape and a dtype, the same objects for all datasets of one kind."""
+    return shape, np.dtype(dtype)
 
 
 class Hdf5Source(MapSource):
     """One HDF5 file.
 
-    Datasets that lie in the file in one piece are read as .npy files are; of gzip and LZF chunks, the stored bytes are
-    unpacked here; otherwise filtered, plainly chunked, compact, virtual and not yet written ones are read through h5py,
-    one map at a time.
+    Datasets that lie in the file in one piece are read as .npy files are; of plain and gzip chunks, the stored bytes
+    are unpacked here; otherwise filtered, compact, virtual and not yet written ones are read by HDF5 in the child.
     """
 
+    has_datasets = True
     # Maps read together, because they share chunks: the first of them, and their values.
     _held: tuple[int, NDArray[Any]] | None = None
 
-    def __init__(self, path: Path, layout: Layout, dataset: str | None) -> None:
+    def __init__(self, path: Path, layout: MapLayout, dataset: str | None = None) -> None:
         super().__init__(path, layout)
-        self._file = OwnHandle(partial(_Opened, path))
-        self._virtual: dict[str, VirtualParts] = {}
         self._others: set[str] = set()
-        self._plain: dict[str, StoredArray] = {}  # datasets found in one piece; workers need not look them up again
-        with reading(self.name):
-            import h5py
+        self._places: dict[int, _Place] = {}
+        self._next, self._width, self._chunks = -1, 1, 0
+        found, table = child.ask(_SURVEY, path, dataset, layout.name)
+        self._note(path, Stamp(*found["stamp"]))
+        self._at: str = found["at"]
+        self._maps: list[str] | None = found["maps"]
+        self.labelled = found["ids"] is not None
+        self.ids = tuple(found["ids"]) if self.labelled else Counted(found["count"])
+        if self._maps is None:
+            self._stack = self._place(found["place"], table)
 
-            if not h5py.is_hdf5(path):
-                raise wrong_content(path, "an HDF5 file")
-            with closing(_Opened(path)) as opened:
-                choice = find_maps(opened.file, self.name, dataset)
-                self._at = choice.path
-                self._maps = choice.maps
-                if choice.maps is None:
-                    self._list_stack(opened.file[raw(self._at)])
-                else:
-                    self.labelled = True
-                    self.ids = unique(map(printable, choice.maps), self.name)
+    @classmethod
+    def take_stock(cls, path: Path) -> Inventory:
+        """List the datasets."""
+        found = child.ask(_STOCK, path).value
+        arrays = [(name, Kind(tuple(shape), *rest), stored) for name, (shape, *rest), stored in found["arrays"]]
+        return group(arrays, found["left"])
 
     @property
     def paths(self) -> tuple[str, ...]:
         """The file, and those that hold values of the maps looked up so far."""
         return (str(self.path), *sorted(self._others))
 
-    def _list_stack(self, stack: Any) -> None:
-        """Take the ids of a 4-D dataset from the dataset of ids beside it, or else count its maps."""
-        ids = sibling_ids(members(stack.parent)[0], stack.shape[0], lambda name: self._beside(stack, name))
-        self.labelled = ids is not None
-        self.ids = Counted(stack.shape[0]) if ids is None else ids
-        if self.ids:
-            check_map(f"{self.path}, dataset {self._at}", stack.shape[1:], stack.dtype)
-
-    def _beside(self, stack: Any, name: str) -> StoredMap | None:
-        """Describe a dataset of the same group."""
-        import h5py
-
-        dataset = stack.parent[raw(name)]
-        if not isinstance(dataset, h5py.Dataset):
-            return None
-        dtype = np.dtype("S") if h5py.check_string_dtype(dataset.dtype) else dataset.dtype
-        where = f"{self.path}, dataset {name_of(dataset)}"
-
-        def load() -> NDArray[Any]:
-            check_storage(dataset, where, None, least_bytes=_ID_BYTES)
-            if dataset.is_virtual:
-                VirtualParts.check(dataset, where).check_descriptors(None)
-            if dataset.dtype.kind == "O":
-                check_strings(dataset, where)
-            elif dataset.chunks:
-                Chunks(dataset).check(ChunkIndex(dataset).between(0, dataset.shape[0]))
-            return np.asarray(dataset[()])
-
-        return StoredMap(where, shape_of(dataset, where), dtype, load)
-
     def _find(self, index: int) -> StoredMap:
-        path = self._at if self._maps is None else f"{self._at.rstrip('/')}/{self._maps[index]}"
-        where = f"{self.path}, dataset {path}"
-        item = index if self._maps is None else None
-        plain = self._plain.get(path)
-        if plain is None:
-            with reading(where):
-                dataset = self._look_up(path, where)
-                shape, dtype = dataset.shape or (), dataset.dtype
-                start = _start(dataset)
-                if start is not None:
-                    plain = StoredArray(self.path, start, shape, dtype)
-                    plain.check_inside(self._file.get().size)
-                    self._plain[path] = plain
-                elif len(shape) in (3, 4):
-                    check_storage(dataset, where, item)
+        if self._maps is None:
+            place, name, item = self._stack, self._at, index
         else:
-            shape, dtype = plain.shape, plain.dtype
-        if item is not None:
-            where, shape = f"{where}, map {item}", shape[1:]
-
-        def load() -> NDArray[Any]:
-            with reading(where):
-                if plain:
-                    return plain.load(item)
-                if parts := self._virtual.get(path):
-                    parts.check_descriptors(item)
-                values = self._unpacked(dataset, item) if dataset.chunks else None
-                return np.asarray(dataset[() if item is None else item]) if values is None else values
-
-        stored = StoredMap(where, shape, dtype, load)
-        return without_batch(stored) if item is None else stored
-
-    def _look_up(self, path: str, where: str) -> Any:
-        """Open a dataset, and see to it that all files that hold its values are there."""
-        from h5py import Dataset, h5d, h5o
-
-        # As h5py does it, but for what it finds out of the file as a whole, again for each dataset.
-        found = h5o.open(self._file.get().file.id, raw(path))
-        if not isinstance(found, h5d.DatasetID):
-            raise FeatureError(f"{where} is no dataset, and so no map", "Keep maps apart from groups and types.")
-        dataset = Dataset(found)
-        if dataset.is_virtual and path not in self._virtual:
-            self._virtual[path] = VirtualParts.check(dataset, where)
-            self._others |= set(self._virtual[path].paths) - {dataset.file.filename}
-        elif dataset.external:
-            self._others |= external_files(dataset)
-        return dataset
-
-    def _unpacked(self, dataset: Any, item: int | None) -> NDArray[Any] | None:
-        """Values of a dataset of chunks, or of one item of it; None if h5py has to read them, and may."""
-        chunks = Chunks(dataset)
+            place, name, item = self._look_up(index), self._name(index), None
+        if place.error:
+            raise child.remake(*place.error)
+        if place.start is not None:
+            self._array(place, place.start).check_inside(self.stamps[str(self.path)].size)
+        where, shape = f"{self.path}, dataset {name}", place.shape
         if item is None:
-            return chunks.read(ChunkIndex(dataset), 0, chunks.shape[0])
-        first, stop = chunks.together(item)
-        held = self._held
-        if held is None or held[0] != first:
-            held = self._held = None  # first, to hold one at a time
-            opened = self._file.get()
-            opened.index = opened.index or ChunkIndex(dataset)
-            values = chunks.read(opened.index, first, stop)
-            if values is None:
-                return None
-            values.flags.writeable = False
-            held = first, values
-            if stop - first > 1:
-                self._held = held
-        value: NDArray[Any] = held[1][item - first]
-        return value
+            return self._without_batch(StoredMap(where, shape, place.dtype, lambda: self._load(where, place, name)))
+        where = f"{where}, map {item}"
+        return StoredMap(where, shape[1:], place.dtype, lambda: self._load(where, place, name, item))
+
+    def _name(self, index: int) -> str:
+        assert self._maps is not None
+        return f"{self._at.rstrip('/')}/{self._maps[index]}"
+
+    def _look_up(self, index: int) -> _Place:
+        if index not in self._places:
+            self._width = min(2 * self._width, _MOST_AT_ONCE) if index == self._next else 1
+            self._next = min(index + self._width, len(self))
+            names = [self._name(number) for number in range(index, self._next)]
+            found, table = child.ask(_LOCATE, self.path, names, self.layout.name)
+            self._note(self.path, Stamp(*found["stamp"]))
+            if self._chunks > _CHUNKS_KEPT:
+                self._places, self._chunks = {}, 0
+            for number, said in enumerate(found["places"], index):
+                count = said.get("chunks", {}).get("count", 0)
+                if table is not None:
+                    place = self._place(said, table[:count])
+                    table = table[count:]
+                else:
+                    place = self._place(said, None)
+                self._chunks += count
+                self._places[number] = place
+        return self._places[index]
+
+    def _place(self, said: dict[str, Any], table: NDArray[np.uint64] | None) -> _Place:
+        if "error" in said:
+            return _Place(error=tuple(said["error"]))
+        for other, stamp in said["stamps"].items():
+            self._others.add(other)
+            self._note(other, Stamp(*stamp))
+        shape, dtype = _kind(tuple(said["shape"]), said["dtype"])
+        start, chunks = said["start"], None
+        if "chunks" in said:
+            its = said["chunks"]
+            codes = None if its["filters"] is None else tuple(its["filters"])
+            empty = np.empty((0, 4), np.uint64)
+            chunks = Chunks(shape, dtype, tuple(its["size"]), codes, empty if table is None else table)
+        return _Place(shape, dtype, start, chunks)
+
+    def _load(self, where: str, place: _Place, name: str, item: int | None = None) -> NDArray[Any]:
+        """Read a dataset, or one item of it."""
+        with reading(where):
+            if place.start is not None:
+                return self._array(place, place.start).load(item)
+            if item is None:
+                return self._read(place, name, None, None)
+            first, stop = place.chunks.together(item) if place.chunks else (item, item + 1)
+            held = self._held
+            if held is None or held[0] != first:
+                held = self._held = None  # first, to hold one at a time
+                held = first, self._read(place, name, first, stop)
+                held[1].flags.writeable = False
+                if stop - first > 1:
+                    self._held = held
+            value: NDArray[Any] = held[1][item - first]
+            return value
+
+    def _array(self, place: _Place, start: int) -> StoredArray:
+        return StoredArray(self.path, start, place.shape, place.dtype, stamp=self.stamps[str(self.path)])
+
+    def _read(self, place: _Place, name: str, first: int | None, stop: int | None) -> NDArray[Any]:
+        """Read items of the leading axis, or all, from their chunks, or by HDF5."""
+        low, high = (0, place.shape[0]) if first is None or stop is None else (first, stop)
+        if place.chunks:
+            with self.path.open("rb", buffering=0) as file:
+                self._note(self.path, Stamp.of(file.fileno()))
+                if (values := place.chunks.read(file.fileno(), low, high)) is not None:
+                    return values
+        shape = (high - low, *place.shape[1:])
+        nbytes = math.prod(shape) * place.dtype.itemsize
+        found, read = child.ask(_READ, self.path, name, first, stop, memory=nbytes)
+        self._note(self.path, Stamp(*found["stamp"]))
+        if read is None or (read.shape, read.dtype) != (shape, place.dtype):
+            raise ValueError(f"it is not {shape} of {place.dtype}")
+        return read
 
     def close(self) -> None:
-        """Release the file, and what is held of maps."""
+        """Release what is held of maps."""
         self._held = None
-        self._file.close()
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_held": None}
-
-
-def _start(dataset: Any) -> int | None:
-    """Offset of a dataset in its file; None unless its values lie there in one piece and as they are read."""
-    from h5py import h5d
-
-    if dataset.chunks or not is_poolable(dataset.dtype):  # the status of chunks would take a look at each
-        return None
-    # The offset alone does not tell: in a file with a user block, h5py gives one to datasets that have none.
-    if dataset.id.get_space_status() != h5d.SPACE_STATUS_ALLOCATED:
-        return None
-    # HDF5 converts types that NumPy has not, such as bfloat16.
-    if dataset.id.get_type() != _native(dataset.dtype):
-        return None
-    offset: int | None = dataset.id.get_offset()
-    return offset
-
-
-@lru_cache
-def _native(dtype: np.dtype[Any]) -> Any:
-    """HDF5's type of what NumPy reads as `dtype` without a conversion."""
-    from h5py import h5t
-
-    return h5t.py_create(dtype)

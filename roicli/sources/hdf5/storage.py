@@ -19,12 +19,12 @@ _MOST_CHUNKS = 2**18
 _MOST_CHUNKS_IN_ALL = 2**22
 
 
-def check_storage(dataset: Any, where: str, item: int | None, least_bytes: int = 4) -> None:
-    """Raise RoicliError if a dataset, or one item of it, lies elsewhere or claims what is not there.
+def check_storage(dataset: Any, where: str, *, batch: bool, least_bytes: int = 4) -> None:
+    """Raise RoicliError if a dataset, or one item of a batch, lies elsewhere or claims what is not there.
 
     Each value is taken to need `least_bytes` in memory, whatever its dtype; 4 are those of the float32 of a map.
     """
-    shape = dataset.shape if item is None else dataset.shape[1:]
+    shape = dataset.shape[1:] if batch else dataset.shape
     values = max(math.prod(shape), math.prod(dataset.chunks or ()))
     claimed = math.prod(dataset.shape) * dataset.dtype.itemsize
     for name, start, size in dataset.external or ():
@@ -32,7 +32,7 @@ def check_storage(dataset: Any, where: str, item: int | None, least_bytes: int =
     check_ratio(where, values * max(dataset.dtype.itemsize, least_bytes), claimed, lambda: _stored(dataset))
     if dataset.chunks:
         along = [-(-length // size) for length, size in zip(dataset.shape, dataset.chunks, strict=True)]
-        count = math.prod(along if item is None else along[1:])
+        count = math.prod(along[1:] if batch else along)
         if count > _MOST_CHUNKS or (count := math.prod(along)) > _MOST_CHUNKS_IN_ALL:
             raise FeatureError(
                 f"{where} lies in {count:,} chunks, too many to look up",

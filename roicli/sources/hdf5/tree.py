@@ -1,15 +1,18 @@
-"""What an HDF5 file holds that could be pooled."""
+"""What an HDF5 file holds that could be pooled; runs in a child process."""
 
 from __future__ import annotations
 
 from collections import deque
 from typing import Any
 
+import h5py
+
 from roicli.errors import FeatureError, RoicliError
 from roicli.files import natural_key, printable, reading
 from roicli.sources.base import check_map, is_poolable
 from roicli.sources.choose import LISTED, Choice, are_maps, choose, listing
 from roicli.sources.hdf5.virtual import shape_of
+from roicli.sources.layout import MapLayout
 
 # Opening a dataset takes some 50 microseconds, so that only this many members of a group, and of a file, are opened
 # to see what they are. The rest of a larger group of maps is taken for maps until one is asked for.
@@ -17,17 +20,15 @@ _GROUP_SAMPLE = 1000
 _FILE_SAMPLE = 10_000
 
 
-def find_maps(file: Any, where: str, dataset: str | None) -> Choice:
+def find_maps(file: Any, where: str, dataset: str | None, layout: MapLayout) -> Choice:
     """Choose the 4-D dataset or the group of 3-D datasets to read.
 
     Without `dataset` there must be exactly one of them in the file; a group given as `dataset` is taken if it holds
     3-D datasets itself, or else must hold exactly one choice. Only hard links are followed, so that no map comes
     from another file unnoticed.
     """
-    import h5py
-
     if dataset is None:
-        return choose(where, *_survey(file["/"]))
+        return choose(where, *_survey(file["/"], layout), layout)
     if dataset != printable(dataset):  # h5py looks up links by text only
         raise FeatureError(
             f"{where}: the name {printable(dataset)!r} is not UTF-8",
@@ -40,25 +41,23 @@ def find_maps(file: Any, where: str, dataset: str | None) -> Choice:
         )
     item = file.get(dataset)
     if item is None:
-        _, rows = _survey(file["/"])
+        _, rows = _survey(file["/"], layout)
         raise FeatureError(f"{where} has no dataset {dataset!r}; it holds:\n{listing(rows)}", "Name another.")
     if isinstance(item, h5py.Group):
-        choices, rows = _survey(item)
+        choices, rows = _survey(item, layout)
         own = [choice for choice in choices if choice.maps and choice.path == name_of(item)]
-        return choose(f"{where}, group {dataset}", own or choices, rows)
+        return choose(f"{where}, group {dataset}", own or choices, rows, layout)
     if not isinstance(item, h5py.Dataset):
         raise FeatureError(f"{where}: {dataset} is a datatype, not a dataset", "Name a dataset.")
     shape, dtype = shape_of(item, f"{where}, dataset {name_of(item)}"), item.dtype
-    if len(shape) == 4:
+    if layout.is_stack(shape):
         return Choice(name_of(item), None, "")
-    check_map(f"{where}, dataset {name_of(item)}", shape, dtype)
+    check_map(f"{where}, dataset {name_of(item)}", shape, dtype, layout)
     return Choice(name_of(item.parent), (name_of(item).rpartition("/")[2],), "")
 
 
-def _survey(root: Any) -> tuple[list[Choice], list[str]]:
+def _survey(root: Any, layout: MapLayout) -> tuple[list[Choice], list[str]]:
     """Walk the groups below `root`, nearest first: what could be chosen, and a row for everything seen."""
-    import h5py
-
     choices: list[Choice] = []
     rows: list[str] = []
     pending, seen, opened, partly = deque([root]), set(), 0, False
@@ -84,10 +83,10 @@ def _survey(root: Any) -> tuple[list[Choice], list[str]]:
                     continue
                 row = f"{shape} {dtype}"
                 rows.append(f"{name_of(item)}  {row}")
-                if len(shape) == 3 and is_poolable(dtype):
+                if layout.is_map(shape) and is_poolable(dtype):
                     example = example or f"{name} {row}"
                     continue
-                if len(shape) == 4 and is_poolable(dtype) and _address(item) not in seen:
+                if layout.is_stack(shape) and is_poolable(dtype) and _address(item) not in seen:
                     seen.add(_address(item))
                     stacks[name] = shape, row
             elif isinstance(item, h5py.Group):
@@ -104,14 +103,12 @@ def _survey(root: Any) -> tuple[list[Choice], list[str]]:
             maps = tuple(name for name in names if name not in strangers)
             choices.append(Choice(name_of(group), maps, f"{len(maps)} maps such as {example}"))
     if not choices and (pending or partly):
-        rows.insert(0, f"(more than {opened:,} objects, of which the others were not looked at: name one by --dataset)")
+        rows.insert(0, f"(more than {opened:,} objects, of which the others were not looked at: name one by `dataset`)")
     return choices, rows
 
 
 def _address(item: Any) -> tuple[int, int]:
     """Tell a group or dataset from others without keeping it open, which takes memory for all of its path."""
-    import h5py
-
     with reading(f"{printable(item.file.filename)}, dataset {name_of(item)}"):  # of which chunks are looked at too
         info = h5py.h5o.get_info(item.id)
     return info.fileno, info.addr
@@ -119,8 +116,6 @@ def _address(item: Any) -> tuple[int, int]:
 
 def members(group: Any) -> tuple[list[str], list[str]]:
     """Names of the hard links of a group, in natural order, and of its other links."""
-    import h5py
-
     hard: list[str] = []
     others: list[str] = []
 
