@@ -207,7 +207,7 @@ def remake(name: str, message: str, hint: str) -> RoicliError:
 
 def serve(questions: int, answers: int) -> None:
     """Answer questions until there is nobody to ask them."""
-    _settle()
+    _settle(questions, answers)
     with suppress(OSError, EOFError):
         while True:
             where, (seconds, memory), folder, path, *arguments = json.loads(_read(questions))
@@ -236,8 +236,8 @@ def serve(questions: int, answers: int) -> None:
                 del data, value
 
 
-def _settle() -> None:
-    """Make this process the child: it hears its parent only, and is seen by nobody."""
+def _settle(questions: int, answers: int) -> None:
+    """Make this process the child: it hears its parent only, and holds open nothing of it."""
     import resource
 
     signal.set_wakeup_fd(-1)
@@ -252,6 +252,9 @@ def _settle() -> None:
     nowhere = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(nowhere, stream)
+    low, high = sorted((questions, answers))
+    for first, stop in ((3, low), (low + 1, high), (high + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])):
+        os.closerange(first, stop)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(ValueError, OSError):
