@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import h5py
@@ -24,6 +25,7 @@ SETTINGS = ("--size", "64", "--reduce", "mean", "--workers", "2", "--index", "ro
 FORMATS = (".npy", ".npz", ".h5")
 # When to kill: after some time; when the journal grows; while files are completed and published.
 MOMENTS = ("time", "journal", "finish")
+STRIKES = ("group", "group", "parent", "worker", "worker", "stop")
 
 
 def make_inputs(folder, boxes):
@@ -87,19 +89,34 @@ class Harness:
             command(self.output.name, *more), cwd=self.folder, start_new_session=True, stderr=subprocess.PIPE, text=True
         ) as process:
             self.wait_for(moment, process)
-            # Mostly everything at once; now and then the parent only, whose workers must end by themselves.
-            kill = self.random.choice((os.killpg, os.killpg, os.kill))
-            if process.poll() is None:
-                kill(process.pid, signal.SIGKILL)
-            _, errors = process.communicate(timeout=10)
+            allowed = self.strike(process) if process.poll() is None else {0}
+            _, errors = process.communicate(timeout=20)
             deadline = time.monotonic() + 10
             while processes_of(process.pid):
                 assert time.monotonic() < deadline, "an orphan lives on"
                 time.sleep(0.001)
-        assert process.returncode in (0, -signal.SIGKILL), errors
+        assert process.returncode in allowed, errors
+        assert "Traceback" not in errors
         if process.returncode:
             self.outcomes[self.output.suffix, moment, self.look()] += 1
         return process.returncode == 0
+
+    def strike(self, process):
+        """Kill all at once, the parent whose workers must end by themselves, or one worker; or ask the parent to stop.
+
+        Return the exit codes that are right.
+        """
+        how = self.random.choice(STRIKES)
+        workers = [pid for pid in processes_of(process.pid) if pid != process.pid]
+        if how == "worker" and workers:
+            with suppress(ProcessLookupError):
+                os.kill(self.random.choice(workers), self.random.choice((signal.SIGKILL, signal.SIGBUS)))
+            return {0, 3}
+        if how == "stop":
+            process.send_signal(signal.SIGTERM)
+            return {0, 128 + signal.SIGTERM, -signal.SIGTERM}  # the last before it listens
+        (os.kill if how == "parent" else os.killpg)(process.pid, signal.SIGKILL)
+        return {0, -signal.SIGKILL}
 
     def wait_for(self, moment, process):
         journal = self.folder / self.hidden[2]

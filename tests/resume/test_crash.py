@@ -56,7 +56,8 @@ def run(folder, *more, output="out.npy", expect=0, **options):
 def run_program(folder, program, *more):
     """Run a program that changes what it likes in the command before it calls it."""
     command = [sys.executable, "-c", program, *crash.command("out.npy", *more)[1:]]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    env = os.environ | {"OPENBLAS_NUM_THREADS": "1"}  # as the command sets it, before its imports load NumPy
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, env=env)
 
 
 def wait_for_rows(folder, process, output="out.npy"):
