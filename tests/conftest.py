@@ -28,7 +28,17 @@ def _one_blas_thread():
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--long", action="store_true", help="also what takes an hour: kills and mutations by thousands")
+    help_text = "also kills and mutations at random: 1 is what CI does in minutes, 1000 takes hours"
+    parser.addoption("--long", type=int, default=0, metavar="TIMES", help=help_text)
+
+
+@pytest.fixture
+def dose(request: pytest.FixtureRequest) -> int:
+    """How many times what CI does of kills and mutations; without --long, the test is left out."""
+    times = request.config.getoption("--long")
+    if not times:
+        pytest.skip("with --long 1")
+    return times
 
 
 class Golden:

@@ -17,6 +17,8 @@ from roicli.jobs.align import AlignJob, align
 from roicli.spec import PoolSpec
 
 INPUTS = ("feats.npy", "boxes.npy")
+# Without --long, one of each kind.
+USUAL = [(".npy", False, False), (".npz", True, False), (".h5", False, True)]
 
 
 @pytest.fixture
@@ -87,7 +89,9 @@ def kill_after(changes):
 
 @pytest.mark.parametrize(("replaces", "again"), [(False, False), (False, True), (True, False)])
 @pytest.mark.parametrize("suffix", [".npy", ".npz", ".h5"])
-def test_killed_at_every_change(folder, suffix, replaces, again):
+def test_killed_at_every_change(folder, suffix, replaces, again, request):
+    if (suffix, replaces, again) not in USUAL and not request.config.getoption("--long"):
+        pytest.skip("with --long 1")
     names = (f"out{suffix}", "rows.csv", f"out{suffix}.skipped.csv")
     before = dict.fromkeys(names, b"another") if replaces else {}
     job = make_job(names[0], index=Path("rows.csv"), overwrite=replaces)

@@ -319,9 +319,9 @@ def examine(folder: Path, name: str, content: bytes) -> str:
 
 
 @pytest.mark.parametrize("name", VALID)
-def test_a_mutated_input_is_pooled_or_refused(tmp_path: Path, name: str, request: pytest.FixtureRequest):
+def test_a_mutated_input_is_pooled_or_refused(tmp_path: Path, name: str, dose: int):
     # A process for each HDF5 file costs as much as three of the others.
-    examples = (30 if name.endswith(".h5") else 100) * (1000 if request.config.getoption("--long") else 1)
+    examples = (30 if name.endswith(".h5") else 100) * dose
 
     @settings(derandomize=True, deadline=None, database=None, max_examples=examples)
     @given(rng=st.randoms(use_true_random=False))
@@ -337,8 +337,9 @@ def test_what_is_mutated_is_valid(tmp_path: Path, name: str):
 
 
 @pytest.mark.parametrize("name", VALID)
-def test_a_file_that_ends_anywhere_is_pooled_or_refused(tmp_path: Path, name: str):
-    step = 1 + len(VALID[name]) // (40 if name.endswith(".h5") else 150)
+def test_a_file_that_ends_anywhere_is_pooled_or_refused(tmp_path: Path, name: str, request: pytest.FixtureRequest):
+    sizes = (10 if name.endswith(".h5") else 40) * (4 if request.config.getoption("--long") else 1)
+    step = 1 + len(VALID[name]) // sizes
     for size in range(0, len(VALID[name]), step):
         assert examine(tmp_path, name, VALID[name][:size]) in ("pooled", "refused"), size
 
