@@ -1,7 +1,4 @@
-"""The samples of a bin as a table, in the widest of three layouts that fits without cutting anything.
-
-On one line each; on two, the upper neighbours above the lower ones; or, on a very narrow terminal, as short blocks.
-"""
+"""The samples of a bin as a table: on one line each where that fits, else on two, upper neighbors above lower ones."""
 
 from __future__ import annotations
 
@@ -9,23 +6,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich import box
-from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from roicli.picture.story import coordinate, coordinate_arithmetic, short, weight_arithmetic
 from roicli.pooling.bintrace import BinTrace
+
+# Neighbours by row and column: w01 is the weight of the upper right one.
+CORNERS = ("00", "01", "10", "11")
+NARROWEST = 74  # characters that the narrow layout may take
 
 
 @dataclass(frozen=True)
 class _Line:
     """One sample in words."""
 
-    iy: str
-    ix: str
-    y: str
-    x: str
-    rows: str
-    columns: str
+    index: tuple[str, str]
+    place: tuple[str, str]
+    cells: tuple[str, str]
     weights: list[str]
     values: list[str]
     value: str
@@ -33,111 +31,106 @@ class _Line:
     style: str
 
 
-# Neighbours by row and column: w01 is the weight of the upper right one.
-_CORNERS = ("00", "01", "10", "11")
-_NAMES = ("iy", "ix", "y", "x", "rows", "cols", *(f"w{at}" for at in _CORNERS), *(f"v{at}" for at in _CORNERS))
-
-
-def samples_table(trace: BinTrace, limit: int, width: int) -> RenderableType:
-    """List the first `limit` samples of a bin of RoIAlign, within `width` characters."""
-    for digits in (5, 3):
-        lines = [_line(trace, at, digits) for at in range(min(limit, trace.count))]
-        for layout in (_one_line_each, _two_lines_each):
-            cells = layout(lines)
-            if _width(cells) <= width:
-                return _table(cells, [line.style for line in lines])
-    return _blocks(lines)
+def samples_table(trace: BinTrace, limit: int, width: int) -> Table:
+    """List the first `limit` samples of a bin that interpolates, within `width` characters where it can be."""
+    numbers = range(min(limit, trace.count))
+    wide = _wide([_line(trace, number, 5) for number in numbers])
+    return wide if _width(wide) <= width else _narrow([_line(trace, number, 3) for number in numbers])
 
 
 def cells_table(trace: BinTrace, limit: int) -> Table:
-    """List the first `limit` cells of a bin of RoIPool."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), show_edge=False, pad_edge=False)
-    for name in ("row", "column", "value"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("note", no_wrap=True)
-    for at in range(min(limit, trace.count)):
-        row, column, value = trace.rows[at, 0], trace.columns[at, 0], trace.interpolated[at]
-        table.add_row(str(row), str(column), f"{value:.7g}", "maximum" if at == trace.best else "")
+    """List the first `limit` cells of a bin that takes whole ones."""
+    table = _table("row", "column", "value", "note")
+    for number in range(min(limit, trace.count)):
+        row, column, value = trace.rows[number, 0], trace.columns[number, 0], trace.interpolated[number]
+        table.add_row(str(row), str(column), f"{value:.7g}", "maximum" if number == trace.best else "")
     return table
 
 
-def _line(trace: BinTrace, at: int, digits: int) -> _Line:
-    inside = bool(trace.in_range[at])
-    notes = {"clamped": trace.clamped[at], "out of range": not inside, "maximum": at == trace.best}
+def arithmetic(trace: BinTrace, number: int, times: str) -> Table:
+    """Show how one sample comes about: its coordinates, its weights and its value, with its numbers."""
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, line in zip("yx", coordinate_arithmetic(trace, number, times), strict=True):
+        table.add_row(name, line)
+    table.add_row("", Text(f"begin of the bin + (number + 0.5) {times} size of the bin / samples", style="dim"))
+    if not trace.in_range[number]:
+        table.add_row("value", "0, since it is out of range")
+        return table
+    y, x = (f"{trace.weights[number][list(corners)].sum():.4f}" for corners in ((2, 3), (1, 3)))
+    row, column = trace.rows[number, 0], trace.columns[number, 0]
+    names = ("upper left", "upper right", "lower left", "lower right")
+    for corner, name, line in zip(CORNERS, names, weight_arithmetic(trace, number, times), strict=True):
+        table.add_row(f"w{corner}", f"{line}  {name}")
+    table.add_row(
+        "", Text(f"{y} and {x} are how far it lies below row {row} and right of column {column}", style="dim")
+    )
+    products = " + ".join(
+        f"{weight:.4f} {times} {short(value, 4)}"
+        for weight, value in zip(trace.weights[number], trace.values[number], strict=True)
+    )
+    table.add_row("value", f"{short(trace.interpolated[number], 4)} = {products}")
+    return table
+
+
+def _line(trace: BinTrace, number: int, digits: int) -> _Line:
+    inside = bool(trace.in_range[number])
+    notes = {"clamped": trace.clamped[number], "out of range": not inside, "maximum": number == trace.best}
+    rows, columns = (" ".join(map(str, cells[number])) for cells in (trace.rows, trace.columns))
     return _Line(
-        iy=str(trace.iy[at]),
-        ix=str(trace.ix[at]),
-        y=_coordinate(float(trace.y[at])),
-        x=_coordinate(float(trace.x[at])),
-        rows=" ".join(map(str, trace.rows[at])) if inside else "-",
-        columns=" ".join(map(str, trace.columns[at])) if inside else "-",
-        weights=[f"{weight:.4f}" for weight in trace.weights[at]] if inside else ["-"] * 4,
-        values=[f"{value:.{digits}g}" for value in trace.values[at]] if inside else ["-"] * 4,
-        value=f"{trace.interpolated[at]:.{digits + 2}g}",
+        index=(str(trace.iy[number]), str(trace.ix[number])),
+        place=(coordinate(float(trace.y[number])), coordinate(float(trace.x[number]))),
+        cells=(rows, columns) if inside else ("-", "-"),
+        weights=[f"{weight:.4f}" for weight in trace.weights[number]] if inside else ["-"] * 4,
+        values=[f"{value:.{digits}g}" for value in trace.values[number]] if inside else ["-"] * 4,
+        value=f"{trace.interpolated[number]:.{digits + 2}g}",
         note=", ".join(note for note, applies in notes.items() if applies),
         style="" if inside else "dim",
     )
 
 
-def _coordinate(value: float) -> str:
-    return f"{value:.4f}" if abs(value) < 1e5 else f"{value:.7g}"
+def _wide(lines: Sequence[_Line]) -> Table:
+    names = (f"{letter}{corner}" for letter in "wv" for corner in CORNERS)
+    table = _table("iy", "ix", "y", "x", "rows", "cols", *names, "value", "note")
+    for line in lines:
+        cells = (*line.index, *line.place, *line.cells, *line.weights, *line.values, line.value, line.note)
+        table.add_row(*cells, style=line.style)
+    return table
 
 
-def _one_line_each(lines: Sequence[_Line]) -> list[list[str]]:
-    """Cells of the table, its header first."""
-    body = [
-        [line.iy, line.ix, line.y, line.x, line.rows, line.columns, *line.weights, *line.values, line.value, line.note]
-        for line in lines
-    ]
-    return [[*_NAMES, "value", "note"], *body]
-
-
-def _two_lines_each(lines: Sequence[_Line]) -> list[list[str]]:
-    """Cells of two lines each, the header first; blocks of four stand as the neighbours lie on the map."""
-    values = max(len(value) for line in lines for value in line.values)
-    body = [
-        [
-            f"{line.iy}\n{line.ix}",
-            f"{line.y}\n{line.x}",
-            f"{line.rows}\n{line.columns}",
-            _two_by_two(line.weights, 6),
-            _two_by_two(line.values, values),
-            f"{line.value}\n{line.note}",
-        ]
-        for line in lines
-    ]
-    return [["iy\nix", "y\nx", "rows\ncols", "weights\n", "values\n", "value\nnote"], *body]
+def _narrow(lines: Sequence[_Line]) -> Table:
+    """Write two lines each; weights and values stand as the neighbors lie on the map."""
+    value = max((len(value) for line in lines for value in line.values), default=3)
+    names = (_two_by_two([f"{letter}{at}" for at in CORNERS], width) for letter, width in (("w", 6), ("v", value)))
+    table = _table("iy\nix", "y\nx", "rows\ncols", *names, "value\nnote")
+    for line in lines:
+        pairs = ("\n".join(pair) for pair in (line.index, line.place, line.cells))
+        blocks = (_two_by_two(line.weights, 6), _two_by_two(line.values, value))
+        note = line.note.replace(", ", ",\n")
+        table.add_row(*pairs, *blocks, f"{line.value}\n{note}", style=line.style)
+    table.width = _width(table)  # on a terminal that is narrower still, its lines are broken, and nothing is cut off
+    return table
 
 
 def _two_by_two(corners: Sequence[str], width: int) -> str:
     return "\n".join(f"{corners[at]:>{width}} {corners[at + 1]:>{width}}" for at in (0, 2))
 
 
-def _width(cells: Sequence[Sequence[str]]) -> int:
-    """Width of the table: that of its columns and of the gaps between them."""
-    columns = list(zip(*cells, strict=True))
-    return sum(max(len(text) for cell in column for text in cell.split("\n")) for column in columns) + 2 * len(columns)
+def _width(table: Table) -> int:
+    """Return the width of a table: that of its columns and of the gaps after them."""
+    columns = ([str(column.header), *map(str, column.cells)] for column in table.columns)
+    return sum(2 + max(len(line) for cell in column for line in cell.split("\n")) for column in columns)
 
 
-def _table(cells: Sequence[Sequence[str]], styles: Sequence[str]) -> Table:
-    header, *body = cells
+def _table(*names: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False)
-    for name in header:
+    for name in names:
         table.add_column(name, justify="left" if name == "note" else "right", no_wrap=True)
-    for row, style in zip(body, styles, strict=True):
-        table.add_row(*row, style=style)
     return table
 
 
-def _blocks(lines: Sequence[_Line]) -> Text:
-    """Write samples as blocks of short lines, for a terminal too narrow for a table."""
-    text = Text()
-    for line in lines:
-        text.append(f"sample {line.iy},{line.ix}  y {line.y}  x {line.x}\n", style=line.style or "bold")
-        if not line.style:
-            text.append(f"  rows {line.rows}, columns {line.columns}\n")
-            for weight, value in zip(line.weights, line.values, strict=True):
-                text.append(f"  {weight} x {value}\n")
-        text.append(f"  = {line.value}{'  ' + line.note if line.note else ''}\n", style=line.style)
-    text.right_crop()  # the last line feed
-    return text
+def legend() -> Text:
+    """Name what the columns of `samples_table` hold."""
+    where = "00 upper left, 01 upper right,\n10 lower left, 11 lower right"
+    return Text(f"w is the weight and v the value of a neighbor: {where}", style="dim")

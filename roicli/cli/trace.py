@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from roicli.cli.command import Command
+from roicli.cli.command import Command, option
 from roicli.cli.lines import say
-from roicli.cli.options import FILE, PATTERN, input_options, make_spec, pool_options
+from roicli.cli.options import FILE, NUMBERS, PATTERN, input_options, make_spec, pool_options, quiet_option
 from roicli.cli.plain import plain
-from roicli.cli.values import sampling_ratio
+from roicli.cli.values import sampling_ratio, whole
 
 if TYPE_CHECKING:
     from roicli.spec import PoolSpec
+
+REGION, SHOWN = "What to trace", "What to show"
+_MOST = 3  # conventions to compare with: more would leave no room beside each other
 
 
 def four_numbers(text: str) -> tuple[float, float, float, float]:
@@ -25,7 +28,7 @@ def four_numbers(text: str) -> tuple[float, float, float, float]:
     try:
         a, b, c, d = (float(part) for part in text.split(","))
     except ValueError:
-        raise click.BadParameter(f"{text!r} are not four numbers, such as 10,20,110,220.") from None
+        raise click.BadParameter(f"expected four numbers such as 10,20,110,220, got {text!r}.") from None
     return a, b, c, d
 
 
@@ -33,7 +36,7 @@ def bin_place(text: str) -> tuple[int, int]:
     """Read `row,column` of a bin."""
     found = re.fullmatch(r"\s*(\d{1,6})\s*,\s*(\d{1,6})\s*", text)
     if not found:
-        raise click.BadParameter(f"{text!r} is no bin; give its row and column, such as 0,0.")
+        raise click.BadParameter(f"expected the row and column of a bin such as 0,0, got {text!r}.")
     return int(found[1]), int(found[2])
 
 
@@ -52,73 +55,57 @@ def convention(text: str) -> dict[str, Any]:
         **{op.replace("_", "-"): {"op": op} for op in names()},
     }
     if name not in known or value:
-        raise click.BadParameter(f"{text!r} is none of {', '.join(known)}, sampling-ratio=N, sampling-ratio=auto.")
+        raise click.BadParameter(
+            f"{text!r} is not a convention; give one of {', '.join(known)}, sampling-ratio=N, sampling-ratio=auto."
+        )
     return known[name]
 
 
 @click.command(cls=Command)
 @click.argument("features", type=PATTERN)
 @click.argument("boxes", type=FILE, required=False)
-@click.option(
-    "--roi",
-    type=click.IntRange(0),
-    default=0,
-    metavar="K",
-    show_default=True,
-    help="Which box of the box file.",
-)
-@click.option("--image", metavar="ID", help="Count --roi among the boxes of this image only.")
-@click.option("--box", type=four_numbers, metavar="x1,y1,x2,y2", help="Trace this box; no box file is read.")
-@click.option("--bin", type=bin_place, default="0,0", show_default=True, metavar="ROW,COL", help="Bin to trace.")
-@click.option("--channel", type=click.IntRange(0), default=0, show_default=True, metavar="C", help="Channel to trace.")
+@option(REGION, "--roi", type=whole(0), default="0", metavar="K", show_default=True, help="Which box of the box file.")
+@option(REGION, "--image", metavar="ID", help="Count --roi among the boxes of this image only.")
+@option(REGION, "--box", type=four_numbers, metavar="x1,y1,x2,y2", help="Trace this box; no box file is read.")
+@option(REGION, "--bin", type=bin_place, default="0,0", show_default=True, metavar="ROW,COL", help="Bin to trace.")
+@option(REGION, "--channel", type=whole(0), default="0", show_default=True, metavar="C", help="Channel to trace.")
 @pool_options
-@input_options
-@click.option(
-    "--vs",
+@option(
+    *(NUMBERS, "--vs"),
     type=convention,
+    multiple=True,
     metavar="CONVENTION",
-    help="Trace it by another convention too: aligned, no-aligned, sampling-ratio=N, sampling-ratio=auto, "
-    "roi-align or roi-pool.",
+    help="Trace the bin by another convention too: aligned, no-aligned, sampling-ratio=N|auto, or an operator. "
+    "Give it up to three times.",
 )
-@click.option("--bins", is_flag=True, help="Show the whole pooled block.")
-@click.option("--footprint", is_flag=True, help="Show which cells the bin reads, with which total weight.")
-@click.option(
-    "--limit", type=click.IntRange(0, 10_000), default=100, show_default=True, metavar="N", help="List so many samples."
-)
-@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON, in full precision.")
-@click.option("--csv", "as_csv", is_flag=True, help="Print the samples as CSV, in full precision.")
-@click.option(
-    "--picture",
-    type=FILE,
-    metavar="FILE",
-    help="Draw it to a .png, or sample by sample to a .gif.",
-)
-@click.option(
-    "--point",
-    type=click.IntRange(0),
-    default=0,
-    show_default=True,
-    metavar="N",
-    help="Sample whose four neighbours a .png shows.",
-)
-@click.option("--overwrite", is_flag=True, help="Replace a picture that exists.")
+@input_options
+@option(SHOWN, "--point", type=whole(0), metavar="N", help="Sample to explain.  [default: maximum, or first in range]")
+@option(SHOWN, "--limit", type=whole(0, 10_000), default="100", show_default=True, metavar="N", help="List N samples.")
+@option(SHOWN, "--bins", is_flag=True, help="Show the whole pooled block.")
+@option(SHOWN, "--footprint", is_flag=True, help="Show which cells the bin reads, with which total weight.")
+@option(SHOWN, "--json", "as_json", is_flag=True, help="Print everything as JSON, in full precision.")
+@option(SHOWN, "--picture", type=FILE, metavar="FILE", help="Draw a .png, or a .gif that adds the samples up.")
+@option(SHOWN, "--dpi", type=whole(48, 300), default="96", show_default=True, metavar="N", help="Pixels an inch.")
+@option(SHOWN, "--overwrite", is_flag=True, help="Replace a picture that exists.")
+@quiet_option
 def trace(
     features: str,
     boxes: Path | None,
-    vs: dict[str, Any] | None,
+    vs: tuple[dict[str, Any], ...],
     bins: bool,
     footprint: bool,
     limit: int,
     as_json: bool,
-    as_csv: bool,
     picture: Path | None,
-    point: int,
+    point: int | None,
+    dpi: int,
     overwrite: bool,
+    quiet: bool,
     **options: Any,
 ) -> None:
     """Explain one number: every sample of one bin of one RoI in one channel.
 
-    FEATURES and BOXES are as in roicli align. Coordinates are in feature cells, 0 at the centre of the first one.
+    FEATURES and BOXES are as in roicli align. Coordinates are in feature cells, 0 at the center of the first one.
 
     \b
     Examples:
@@ -128,39 +115,38 @@ def trace(
     """
     from roicli.jobs.trace import TraceJob
     from roicli.jobs.trace import trace as run_job
+    from roicli.picture.story import check_point
 
-    if as_json and as_csv:
-        raise click.UsageError("--json and --csv are two answers to one question; give one of them.")
-    if as_csv and (bins or footprint):
-        raise click.UsageError("--csv gives samples only; leave --bins and --footprint out, or see both with --json.")
-    if picture is None and (_is_given("point") or overwrite):
-        raise click.UsageError("--point and --overwrite are for a picture; give --picture too, or leave them out.")
-    if picture is not None and picture.suffix.lower() == ".gif" and _is_given("point"):
+    if picture is None and (_is_given("dpi") or overwrite):
+        raise click.UsageError("--dpi and --overwrite are for a picture; give --picture too, or leave them out.")
+    if picture is not None and picture.suffix.lower() == ".gif" and point is not None:
         raise click.UsageError("--point is for a .png; a .gif goes through all samples.")
     if options["box"] is not None and _is_given("roi"):
         raise click.UsageError("--roi is for a box file, --box for a box without one; give one of them.")
-    if (as_json or as_csv) and _is_given("limit"):
-        raise click.UsageError("--limit is for the table; --json and --csv give all samples.")
-    spec = make_spec(options)
-    job = TraceJob(features, boxes, specs=(spec, *_other(spec, vs)), **options)
-    traced = run_job(job, lambda text: say(f"note: {text}"))
-    titles = [convention_name(one.spec) for one in traced.traces]
+    if as_json and _is_given("limit"):
+        raise click.UsageError("--limit is for the table; --json gives all samples.")
+    specs = _specs(make_spec(options), vs)
+    job = TraceJob(features, boxes, specs=specs, **options)
+    traced = run_job(job, lambda text: None if quiet else say(f"note: {text}"))
+    check_point(traced.traces[0], point)
+    titles = [one.operator.convention(one.spec) for one in traced.traces]
     if picture is not None:
-        from roicli.picture import draw
+        from roicli.picture.draw import draw
         from roicli.resume.partial import check_name
 
         check_name(picture, overwrite=overwrite)
-        whose = plain(f"{traced.origin.words}, image {traced.image_id}")
-        draw(traced.traces, picture, point=point, titles=[f"{title}: {whose}" for title in titles])
-        say(f"{picture} drawn")
-    if as_json or as_csv:
-        from roicli.cli.tracedata import as_text
+        heading = plain(f"{traced.origin.words}, image {traced.image_id}")
+        draw(traced.traces, picture, point=point, heading=heading, titles=titles, dpi=dpi)
+        if not quiet:
+            say(f"{picture} drawn")
+    if as_json:
+        from roicli.cli.tracedata import as_json as document
 
-        click.echo(as_text(traced, as_json=as_json), nl=False)
+        click.echo(document(traced), nl=False)
     else:
         from roicli.cli.tracetable import show_traced
 
-        show_traced(traced, titles=titles, limit=limit, bins=bins, footprint=footprint)
+        show_traced(traced, titles=titles, limit=limit, point=point, bins=bins, footprint=footprint)
 
 
 def _is_given(name: str) -> bool:
@@ -168,20 +154,17 @@ def _is_given(name: str) -> bool:
     return click.get_current_context().get_parameter_source(name) is ParameterSource.COMMANDLINE
 
 
-def _other(spec: PoolSpec, vs: dict[str, Any] | None) -> list[PoolSpec]:
-    """Spec to compare with, none without --vs."""
-    if vs is None:
-        return []
+def _specs(spec: PoolSpec, conventions: tuple[dict[str, Any], ...]) -> tuple[PoolSpec, ...]:
+    """Return the spec to trace and those to compare with."""
     from roicli.pooling.operators import find
 
-    other = replace(find(vs["op"]).adopt(spec), **vs)
-    if other == spec:
-        raise click.UsageError(f"--vs names what is traced already: {convention_name(spec)}.")
-    return [other]
-
-
-def convention_name(spec: PoolSpec) -> str:
-    """Name the convention of a trace."""
-    from roicli.pooling.operators import find
-
-    return find(spec.op).convention(spec)
+    if len(conventions) > _MOST:
+        raise click.UsageError(f"--vs is given {len(conventions)} times; give it at most {_MOST} times.")
+    specs = [spec]
+    for vs in conventions:
+        operator = find(vs["op"])
+        other = replace(operator.adopt(spec), **vs)
+        if other in specs:
+            raise click.UsageError(f"--vs names what is traced already: {operator.convention(other)}.")
+        specs.append(other)
+    return tuple(specs)

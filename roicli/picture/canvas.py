@@ -1,146 +1,143 @@
-"""A drawing surface with smooth shapes and text, in pixels of the finished picture."""
+"""A drawing surface with smooth shapes and text, in units of which 96 make an inch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
+from itertools import starmap
 
 from PIL import Image, ImageDraw, ImageFont
 
-from roicli.picture.colours import INK, WHITE, Colour, Pixels
+from roicli.picture.colors import INK, WHITE, Color, Pixels
+from roicli.picture.story import TIMES
 
 Point = tuple[float, float]
 Box = tuple[float, float, float, float]  # left, top, right, bottom
-# All is drawn this many times larger and then reduced, which smooths shapes and spaces letters and words evenly.
+# All is drawn this many times larger and then reduced, which smooths shapes and spaces letters evenly.
 LARGER = 2
+GAP = "    "  # what is left free for a multiplication sign, which Pillow's font lacks
 
 
 @lru_cache
-def font(size: int) -> ImageFont.FreeTypeFont:
-    """Pillow's own font, which is there wherever Pillow is."""
+def font(size: float) -> ImageFont.FreeTypeFont:
+    """Return Pillow's own font, which is there wherever Pillow is."""
     found = ImageFont.load_default(size)
     assert isinstance(found, ImageFont.FreeTypeFont)
     return found
 
 
-def text_width(words: str, size: int) -> float:
-    """Width of one line of text in pixels."""
-    return font(size * LARGER).getlength(words) / LARGER
+def text_width(words: str, size: float) -> float:
+    """Return the width of one line of text."""
+    return font(size * LARGER).getlength(words.replace(TIMES, GAP)) / LARGER
 
 
-def text_box(x: float, y: float, words: str, size: int, anchor: str) -> Box:
-    """Where `Canvas.text` writes, with a pixel around it."""
-    left, top, right, bottom = font(size * LARGER).getbbox(words, anchor=anchor)
-    return x + left / LARGER - 1, y + top / LARGER - 1, x + right / LARGER + 1, y + bottom / LARGER + 1
-
-
-def wrap(words: str, width: float, size: int) -> list[str]:
-    """Break a sentence into lines that are no wider than `width` pixels, and words where they are longer than that."""
-    lines = [""]
-    for word in words.split():
-        longer = f"{lines[-1]} {word}".strip()
-        if text_width(longer, size) <= width:
-            lines[-1] = longer
-            continue
-        lines.append("")
-        for letter in word:
-            if text_width(lines[-1] + letter, size) > width:
-                lines.append("")
-            lines[-1] += letter
-    return lines if lines[0] or len(lines) == 1 else lines[1:]
+def fitted(words: str, width: float, size: float) -> str:
+    """Return a line that is no wider than `width`: of a longer one, the middle is left out."""
+    if text_width(words, size) <= width:
+        return words
+    kept = len(words) - 1
+    while kept and text_width(f"{words[: kept // 2]} ... {words[-(kept // 2) :]}", size) > width:
+        kept -= 1
+    return f"{words[: kept // 2]} ... {words[-(kept // 2) :]}"
 
 
 class Canvas:
-    """A surface whose coordinates run from its upper left corner: pixel i reaches from i to i + 1."""
+    """A surface whose coordinates run from its upper left corner; `zoom` pixels make a unit."""
 
-    def __init__(self, width: int, height: int) -> None:
-        self._image = Image.new("RGB", (width * LARGER, height * LARGER), WHITE)
-        self._pen = ImageDraw.Draw(self._image)
+    def __init__(self, width: float, height: float, zoom: float = 1.0) -> None:
+        # A multiple of LARGER, so that reducing it leaves no line half covered.
+        self._hold(
+            Image.new("RGB", (round(width * zoom) * LARGER, round(height * zoom) * LARGER), WHITE), zoom * LARGER
+        )
 
-    @property
-    def size(self) -> tuple[int, int]:
-        """Width and height in pixels."""
-        return self._image.width // LARGER, self._image.height // LARGER
+    def _hold(self, image: Image.Image, unit: float, corner: tuple[int, int] = (0, 0)) -> Canvas:
+        self._image, self._unit, self._corner, self._pen = image, unit, corner, ImageDraw.Draw(image)
+        return self
 
     def copy(self) -> Canvas:
-        """Give a canvas of its own that shows the same."""
-        other = Canvas(0, 0)
-        other._image = self._image.copy()
-        other._pen = ImageDraw.Draw(other._image)
-        return other
+        """Return a canvas of its own that shows the same."""
+        return Canvas.__new__(Canvas)._hold(self._image.copy(), self._unit)
 
-    def paint(self, pixels: Pixels) -> None:
-        """Cover the canvas with an array of (height, width, 3)."""
-        self._image.paste(Image.fromarray(pixels).resize(self._image.size, Image.Resampling.NEAREST))
+    @contextmanager
+    def within(self, box: Box) -> Iterator[Canvas]:
+        """Yield a canvas with the same coordinates, which shows on this one only within a rectangle."""
+        left, top, right, bottom = (round(edge * self._unit) for edge in box)
+        part = Canvas.__new__(Canvas)._hold(self._image.crop((left, top, right, bottom)), self._unit, (left, top))
+        yield part
+        self._image.paste(part._image, (left, top))
 
-    def paste(self, other: Canvas, x: int, y: int) -> None:
-        """Lay another canvas onto this one, its upper left corner at (x, y)."""
-        self._image.paste(other._image, (x * LARGER, y * LARGER))
+    def _at(self, x: float, y: float) -> Point:
+        return x * self._unit - self._corner[0], y * self._unit - self._corner[1]
 
-    def lines(
-        self, lines: Iterable[Sequence[Point]], colour: Colour, width: int, rim: int = 1, *, crisp: bool = False
-    ) -> None:
-        """Draw lines through points, all rims before all lines, so that crossings stay open.
+    def paint(self, pixels: Pixels, box: Box) -> None:
+        """Cover a rectangle with an array of (rows, columns, 3), each of its elements with a rectangle."""
+        left, top, right, bottom = (round(edge) for edge in (*self._at(*box[:2]), *self._at(*box[2:])))
+        image = Image.fromarray(pixels).resize((max(right - left, 1), max(bottom - top, 1)), Image.Resampling.NEAREST)
+        self._image.paste(image, (left, top))
 
-        Lines along the axes are `crisp` if they are moved, by half a pixel at most, to cover whole pixels.
-        """
-        shift = width % 2 / 2
-
-        def place(at: float) -> float:
-            return (round(at - shift) + shift if crisp else at) * LARGER - 0.5
-
-        scaled = [[(place(x), place(y)) for x, y in line] for line in lines]
-        for paint, thick in ((INK, width + 2 * rim), (colour, width)):
+    def lines(self, lines: Iterable[Sequence[Point]], color: Color, width: float, rim: float = 1) -> None:
+        """Draw lines through points, all rims before all lines, so that crossings stay open."""
+        scaled = [[(right - 0.5, down - 0.5) for right, down in starmap(self._at, line)] for line in lines]
+        for paint, thick in ((INK, width + 2 * rim), (color, width)):
             for line in scaled:
-                self._pen.line(line, paint, thick * LARGER, joint="curve")
+                self._pen.line(line, paint, max(round(thick * self._unit), 1), joint="curve")
 
-    def frame(self, corner: Point, opposite: Point, colour: Colour, width: int, rim: int = 1) -> None:
-        """Draw a rectangle's outline, its corners given in any order."""
-        (x0, x1), (y0, y1) = (sorted(pair) for pair in zip(corner, opposite, strict=True))
+    def frame(self, box: Box, color: Color, width: float, rim: float = 1) -> None:
+        """Draw a rectangle's outline."""
+        x0, y0, x1, y1 = box
         # Past the first corner once more, so that this corner is joined as the others are.
-        self.lines([[(x0, y0), (x1, y0), (x1, y1), (x0, y1), (x0, y0), (x1, y0)]], colour, width, rim, crisp=True)
+        self.lines([[(x0, y0), (x1, y0), (x1, y1), (x0, y1), (x0, y0), (x1, y0)]], color, width, rim)
 
-    def disc(self, x: float, y: float, radius: float, colour: Colour, rim: float = 1) -> None:
-        """Draw a filled circle with a dark rim around `radius`."""
-        for paint, reach in ((INK, radius + rim), (colour, radius)):
-            self._pen.ellipse(self._box(x, y, reach), paint)
-
-    def ring(self, x: float, y: float, radius: float, colour: Colour, width: float, rim: float = 1) -> None:
-        """Draw an open circle with a dark rim on both sides."""
-        for paint, grow in ((INK, rim), (colour, 0.0)):
-            reach = radius + width / 2 + grow
-            self._pen.ellipse(self._box(x, y, reach), None, paint, round((width + 2 * grow) * LARGER))
-
-    def fill(self, box: Box, colour: Colour) -> None:
+    def fill(self, box: Box, color: Color) -> None:
         """Cover a rectangle."""
-        self._pen.rectangle([edge * LARGER - 0.5 for edge in box], colour)
+        self._pen.rectangle([edge - 0.5 for edge in (*self._at(*box[:2]), *self._at(*box[2:]))], color)
+
+    def disc(self, x: float, y: float, radius: float, color: Color, rim: float = 1) -> None:
+        """Draw a filled circle with a dark rim around `radius`."""
+        for paint, reach in ((INK, radius + rim), (color, radius)):
+            self._pen.ellipse(self._square(x, y, reach), paint)
+
+    def ring(self, x: float, y: float, radius: float, color: Color, width: float) -> None:
+        """Draw an open circle with a dark rim on both sides."""
+        for paint, thick in ((INK, width + 2), (color, width)):
+            square = self._square(x, y, radius + thick / 2)
+            self._pen.ellipse(square, None, paint, max(round(thick * self._unit), 1))
 
     def text(
         self,
         x: float,
         y: float,
         words: str,
-        colour: Colour = INK,
+        color: Color = INK,
         *,
-        size: int = 13,
-        anchor: str = "la",
-        halo: Colour | None = None,
+        size: float = 13,
+        anchor: str = "ls",
+        halo: Color | None = None,
     ) -> None:
-        """Write one line; `anchor` is Pillow's, `halo` the colour of a rim that lifts it off what lies below."""
-        self._pen.text(
-            (x * LARGER, y * LARGER),
-            words,
-            colour,
-            font(size * LARGER),
-            anchor,
-            stroke_width=0 if halo is None else 2 * LARGER,
-            stroke_fill=halo,
-        )
+        """Write one line; `anchor` is Pillow's, `halo` the color of a rim that lifts it off what lies below."""
+        stroke = 0 if halo is None else round(2 * self._unit)
+        letters = font(size * self._unit)
+        shown = words.replace(TIMES, GAP)
+        at = self._at(x, y)
+        self._pen.text(at, shown, color, letters, anchor, stroke_width=stroke, stroke_fill=halo)
+        _, top, _, bottom = letters.getbbox("x", anchor=f"l{anchor[1]}")
+        start = at[0] - letters.getlength(shown) * {"l": 0, "m": 0.5, "r": 1}[anchor[0]]
+        parts = words.split(TIMES)
+        for number in range(1, len(parts)):
+            middle = start + letters.getlength(GAP.join(parts[:number]) + GAP[: len(GAP) // 2])
+            self._cross(middle, at[1] + (top + bottom) / 2, letters.size * 0.2, color, halo)
+
+    def _cross(self, x: float, y: float, reach: float, color: Color, halo: Color | None) -> None:
+        for paint, wider in ((halo, 3), (color, 0)):
+            for s in (-1, 1) if paint else ():
+                thick = round((1.1 + wider) * self._unit)
+                self._pen.line(((x - reach, y - s * reach), (x + reach, y + s * reach)), paint, thick)
 
     def finished(self) -> Image.Image:
-        """Reduce all that was drawn to its size."""
+        """Return all that was drawn, reduced to its size."""
         return self._image.reduce(LARGER)
 
-    def _box(self, x: float, y: float, radius: float) -> Box:
-        x, y, radius = x * LARGER - 0.5, y * LARGER - 0.5, radius * LARGER
-        return x - radius, y - radius, x + radius, y + radius
+    def _square(self, x: float, y: float, reach: float) -> Box:
+        (x, y), reach = self._at(x, y), reach * self._unit
+        return x - 0.5 - reach, y - 0.5 - reach, x - 0.5 + reach, y - 0.5 + reach

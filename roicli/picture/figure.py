@@ -1,133 +1,199 @@
-"""One trace as a figure: the map with its colour bar, beside it the pooled block, what is traced and a close-up."""
+"""One trace as a figure at fixed places: the map with its color bar, the pooled block, the story of one sample."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
-from roicli.picture import marks
-from roicli.picture.canvas import Canvas, text_width, wrap
-from roicli.picture.colours import ORANGE, Scale
-from roicli.picture.labels import write_values_aside, write_weights
-from roicli.picture.panels import (
-    BAR_WIDTH,
-    SMALL,
-    bar_ticks,
-    cells,
-    draw_bar,
-    write_axes,
-    write_values,
-)
-from roicli.picture.samples import Samples
-from roicli.picture.story import Moment, facts, legend, story
-from roicli.picture.view import CLOSE_UP, CLOSE_UP_BELOW, Room, View, block_view, close_up
-from roicli.pooling.trace import BinTrace
+import numpy as np
 
-PAD, AXIS, GAP, LINE = 16, 40, 20, 18  # pixels
-TITLE_SIZE, TITLE_LINE = 18, 24
-COLUMN = 320  # least width of the column right of the map
-TAB = 140  # pixels from one column of a story's lines to the next
+from roicli.picture.canvas import Box, Canvas, fitted, text_width
+from roicli.picture.colors import GREY, HOLE, INK, ORANGE, WHITE, Scale
+from roicli.picture.panel import SMALL, MapPanel, draw_cells, draw_landing, draw_sample, grown, write_values
+from roicli.picture.story import short, story
+from roicli.picture.view import View, fit, outside
+from roicli.pooling.bintrace import BinTrace
+
+BAR, LINE, TITLE = 14, 18, 16
 
 
-class Panel:
-    """What one view shows of the map and the trace; `at` adds what changes: all but `point`, if that is given."""
+@dataclass(frozen=True)
+class Layout:
+    """Where the parts of a figure stand, from its upper left corner; all boxes are left, top, right, bottom.
 
-    def __init__(self, trace: BinTrace, view: View, scale: Scale, point: int | None = None) -> None:
-        self.trace, self.view = trace, view
-        self.samples = Samples.of(trace, view)
-        self._base, colours = cells(trace.plane, view, scale)
-        self._values = write_values_aside(self._base, trace, view, colours, self.samples, point)
-        marks.draw_bins(self._base, trace, view, self.samples)
+    Attributes
+    ----------
+    size : (float, float)
+        Width and height of a figure.
+    map, block, words : Box
+        Room of the map, of the pooled block and of the words.
+    """
 
-    def at(self, moment: Moment) -> Canvas:
-        """Draw the panel as it is at one moment."""
-        canvas = self._base.copy()
-        if self.trace.count:
-            marks.draw_neighbours(canvas, self.trace, self.view, self.samples, moment.point)
-            marks.draw_samples(canvas, self.trace, self.samples, *moment)
-            write_weights(canvas, self.trace, self.view, self.samples, moment.point, self._values)
-        return canvas
+    size: tuple[float, float]
+    map: Box
+    block: Box
+    words: Box
+
+
+# One trace: a column of block and words right of the map. Several side by side: block and words below the map.
+ALONE = Layout((1092, 620), (28, 44, 668, 604), (776, 44, 1092, 360), (752, 384, 1092, 620))
+BESIDE = Layout((560, 730), (28, 44, 468, 484), (28, 532, 222, 726), (246, 514, 560, 760))
 
 
 class Figure:
-    """A trace drawn but for its samples, which `at` adds for each of `moments`."""
+    """A trace drawn but for its samples, which `at` adds for each sample of an animation."""
 
     def __init__(
-        self, trace: BinTrace, view: View, scale: Scale, room: Room, title: str, moments: Sequence[Moment]
+        self,
+        trace: BinTrace,
+        view: View,
+        scale: Scale,
+        layout: Layout,
+        title: str,
+        corner: tuple[float, float],
+        first: BinTrace,
     ) -> None:
-        self.trace, self.view, self.scale = trace, view, scale
-        self.block_view = block_view(trace, view, room)
-        point = moments[0].point if trace.count and len(moments) == 1 else None
-        self.map, self.block = Panel(trace, view, scale, point), self._block()
-        self.column = max(COLUMN, self.block_view.width)
-        ticks = max((text_width(words, SMALL) for _, words in bar_ticks(scale, view.height)), default=0)
-        self.right = PAD + AXIS + view.width + GAP + BAR_WIDTH + 7 + round(ticks) + GAP + AXIS
-        self.width = self.right + self.column + PAD
-        self.title = wrap(title, self.width - 2 * PAD, TITLE_SIZE)
-        self.facts = [line for fact in facts(trace, view, self.map.samples) for line in wrap(fact, self.column, 13)]
+        self.trace, self.scale, self._first = trace, scale, first
+        self._layout, self._title, self._corner = layout, title, corner
+        self.view = replace(view, left=view.left + corner[0], top=view.top + corner[1])
+        self.map = MapPanel(trace, self.view)
 
-        # Room for the longest of each, so that nothing moves from frame to frame.
-        self.legend_lines = max(len(legend(trace, self.map.samples, moment)) for moment in moments)
-        self.story_lines = max(len(story(trace, moment)) for moment in moments)
-        self.has_close_up = view.cell < CLOSE_UP_BELOW and any(self._close_up(moment) for moment in moments)
+    def draw(self, canvas: Canvas, side: int) -> None:
+        """Draw all that stays; the values of cells stand low (1) or high (-1)."""
+        trace, layout = self.trace, self._layout
+        left, top = self._corner
+        width = layout.size[0]
+        canvas.text(left, top + 14, fitted(self._title, width, TITLE), size=TITLE)
+        self.map.draw(canvas, self.scale, f"channel {trace.channel} of the map: rows and columns", side)
+        draw_bar(canvas, self.scale, self.view.frame)
+        block = block_view(trace, self._placed(layout.block))
+        height, breadth = trace.pooled.shape
+        words = f"pooled block {height} x {breadth}, bin {trace.bin[0]},{trace.bin[1]} marked"
+        draw_cells(canvas, trace.pooled, block, self.scale, words)
+        write_values(canvas, trace.pooled, block, self.scale, 0)
+        (x, y), half = block.at(*trace.bin), max(block.cell / 2 - 2, 3)
+        canvas.frame((x - half, y - half, x + half, y + half), ORANGE, 3)
+        left, top, right, _ = self._placed(layout.words)
+        for number, line in enumerate(facts(trace, self.view, self.map.one_in)):
+            canvas.text(left, top + 12 + number * LINE, fitted(line, right - left, 13), GREY)
 
-    @property
-    def origin(self) -> tuple[int, int]:
-        """The map's upper left corner as (x, y) in pixels of the figure."""
-        return PAD + AXIS, PAD + len(self.title) * TITLE_LINE + LINE + 6
+    def at(self, canvas: Canvas, point: int, until: int) -> None:
+        """Add what belongs to one sample: its neighbors, the samples so far and the story."""
+        if self.trace.count:
+            with canvas.within(grown(self.view.frame)) as panel:
+                self.map.draw_point(panel, point)
+                self.map.draw_samples(panel, point, until)
+        left, top, _, _ = self._placed(self._layout.words)
+        for number, columns in enumerate(story(self.trace, point, until, self._first)):
+            for shift, words in zip((0, 165), columns, strict=True):
+                canvas.text(left + shift, top + 12 + (number + 2.4) * LINE, words)
 
-    def at(self, moment: Moment) -> Canvas:
-        """Draw the figure as it is at one moment."""
-        view, (x, y), right = self.view, self.origin, self.right
-        below = y + self.block_view.height + AXIS
-        lines = len(self.facts) + self.legend_lines + self.story_lines + 1
-        foot = below + lines * LINE + (LINE + CLOSE_UP[0] * CLOSE_UP[2] + AXIS if self.has_close_up else 0)
-        canvas = Canvas(self.width, max(y + view.height + AXIS, foot) + PAD)
-        for number, line in enumerate(self.title):
-            canvas.text(PAD, PAD + number * TITLE_LINE, line, size=TITLE_SIZE)
-        seen, close = self.map.at(moment), self._close_up(moment) if self.has_close_up else None
-        if close:
-            marks.draw_close_up_frame(seen, view, close)
-        _place(canvas, seen, view, x, y, f"channel {self.trace.channel}: rows and columns of the map")
-        draw_bar(canvas, self.scale, x + view.width + GAP, y, view.height)
-        words = "pooled block {} x {}, bin {},{} marked".format(*self.trace.pooled.shape, *self.trace.bin)
-        _place(canvas, self.block, self.block_view, right, y, words)
-        self._write(canvas, moment, below)
-        if close:
-            at = below + (lines + 1) * LINE
-            panel = Panel(self.trace, close, self.scale, moment.point).at(moment)
-            _place(canvas, panel, close, right, at, "close-up of what is framed in black")
-        return canvas
-
-    def _write(self, canvas: Canvas, moment: Moment, y: int) -> None:
-        """Write all that stands below the pooled block."""
-        for number, fact in enumerate(self.facts):
-            canvas.text(self.right, y + number * LINE, fact)
-        y += len(self.facts) * LINE
-        for number, (draw, words) in enumerate(legend(self.trace, self.map.samples, moment)):
-            at = y + (number + 0.5) * LINE
-            draw(canvas, self.right + 9, at)
-            canvas.text(self.right + 26, at, words, anchor="lm")
-        y += self.legend_lines * LINE + LINE // 2
-        for number, line in enumerate(story(self.trace, moment)):
-            for column, words in enumerate(line.split("\t")):
-                canvas.text(self.right + column * TAB, y + number * LINE, words)
-
-    def _close_up(self, moment: Moment) -> View | None:
-        """Choose what is shown large of a map of small cells: what the chosen point reads."""
-        read = self.trace.count and self.trace.in_range[moment.point]
-        return close_up(self.trace, moment.point) if read else None
-
-    def _block(self) -> Canvas:
-        trace, view = self.trace, self.block_view
-        canvas, colours = cells(trace.pooled, view, self.scale)
-        write_values(canvas, trace.pooled, view, colours)
-        (x, y), half = view.at(*trace.bin), max(view.cell / 2 - 2, 3)
-        canvas.frame((x - half, y - half), (x + half, y + half), ORANGE, 3)
-        return canvas
+    def _placed(self, box: Box) -> Box:
+        left, top = self._corner
+        return box[0] + left, box[1] + top, box[2] + left, box[3] + top
 
 
-def _place(canvas: Canvas, panel: Canvas, view: View, x: int, y: int, words: str) -> None:
-    """Put a panel with its axes below a line of words."""
-    canvas.paste(panel, x, y)
-    write_axes(canvas, view, x, y)
-    canvas.text(x, y - 5, words, size=SMALL, anchor="ls")
+def block_view(trace: BinTrace, room: Box) -> View:
+    """Show the pooled block, or as much of it around the traced bin as there is room for."""
+    spans = [(0, length) for length in trace.pooled.shape]
+    view = fit(spans, [float(bin) for bin in trace.bin], trace.pooled.shape, room, most=80)
+    return View(view.rows, view.columns, view.cell, room[0], room[1])
+
+
+def facts(trace: BinTrace, view: View, one_in: int) -> list[str]:
+    """Return at most two lines: where the RoI lies, and what the picture leaves out of it."""
+    left, top, right, bottom = (short(edge, 4) for edge in trace.roi)
+    lines = [f"RoI in cells: x {left} to {right}, y {top} to {bottom}"]
+    rows, columns = outside(trace)
+    away = [
+        f"{abs(cells):,.6g} {before if cells < 0 else after}"
+        for cells, before, after in (
+            (columns, "columns to the left", "columns to the right"),
+            (rows, "rows above", "rows below"),
+        )
+        if cells
+    ]
+    roi = view.box(trace.roi[1::2], trace.roi[::2])
+    if away:
+        where = "" if view.crosses(roi) else ", out of the picture"
+        return [*lines, f"{' and '.join(away)} of the map{where}"]
+    some = f", one in {one_in} drawn" if one_in > 1 else ""
+    return [*lines, f"{trace.grid[0]} x {trace.grid[1]} {trace.operator.noun}s a bin{some}"]
+
+
+def draw_bar(canvas: Canvas, scale: Scale, frame: Box) -> None:
+    """Draw the color bar right of a map, with its values on its right."""
+    _, top, x, bottom = frame
+    x += 16
+    ticks = bar_ticks(scale, bottom - top)
+    levels = np.linspace(scale.high, scale.low, 256)[:, None] if len(ticks) > 1 else np.full((1, 1), scale.low)
+    box = (x, top, x + BAR, bottom)
+    canvas.paint(scale.colors(levels), box)
+    canvas.frame(box, GREY, 1, rim=0)
+    for place, words in zip(np.linspace(1, 0, len(ticks)) if len(ticks) > 1 else [0.5], ticks, strict=False):
+        at = top + place * (bottom - top)
+        canvas.lines([[(x + BAR, at), (x + BAR + 4, at)]], INK, 1, rim=0)
+        canvas.text(x + BAR + 7, at, words, size=SMALL, anchor="lm")
+
+
+def bar_ticks(scale: Scale, height: float) -> list[str]:
+    """Return the values beside a color bar, lowest first, with enough digits to differ."""
+    if not np.isfinite(scale.low):
+        return []
+    number = 1 if scale.low == scale.high else int(min(max(height // 60, 2), 5))
+    values = [scale.low * (1 - part) + scale.high * part for part in np.linspace(0, 1, number)]
+    if number > 1 and 0 < (span := scale.high - scale.low) < np.inf:
+        values = [round(value, 3 - math.floor(math.log10(span))) for value in values]
+    words = [[short(value, digits) for value in values] for digits in range(3, 18)]
+    return next((line for line in words if len(set(line)) == number), words[-1])
+
+
+Mark = Callable[[Canvas, float, float], None]
+
+
+def legend(figures: Sequence[Figure], animated: bool) -> list[tuple[Mark, str]]:
+    """Return the marks that the maps of a picture hold, and what each of them means."""
+    pairs = [(figure.trace, figure.map) for figure in figures]
+    shown = [(trace, number) for trace, panel in pairs for number in panel.shown]
+    counted = any(trace.in_range[number] for trace, number in shown)
+    trace, panel = pairs[0]
+    finite = np.isfinite(trace.plane[panel.view.window(trace.plane.shape)]).all()
+    entries: list[tuple[bool, Mark, str]] = [
+        (counted, lambda canvas, x, y: draw_sample(canvas, x, y, 5), f"{pairs[0][0].operator.noun} of the traced bin"),
+        (
+            counted and animated,
+            lambda canvas, x, y: draw_sample(canvas, x, y, 5, reached=False),
+            "not reached yet",
+        ),
+        (
+            any(not trace.in_range[number] for trace, number in shown),
+            lambda canvas, x, y: draw_sample(canvas, x, y, 5, counts=False),
+            "out of range: counts as 0",
+        ),
+        (
+            any(trace.clamped[number] for trace, number in shown),
+            lambda canvas, x, y: draw_landing(canvas, (x - 8, y), (x + 4, y)),
+            "read at the border",
+        ),
+        (
+            any(trace.best is not None for trace, _ in pairs),
+            lambda canvas, x, y: canvas.ring(x, y, 5, WHITE, 2.5),
+            "maximum",
+        ),
+        (
+            any(panel.others for _, panel in pairs),
+            lambda canvas, x, y: canvas.disc(x, y, 2.5, WHITE),
+            "sample of another bin",
+        ),
+        (not finite, lambda canvas, x, y: canvas.fill((x - 6, y - 6, x + 6, y + 6), HOLE), "NaN or infinite"),
+    ]
+    return [(draw, words) for holds, draw, words in entries if holds]
+
+
+def draw_legend(canvas: Canvas, entries: Sequence[tuple[Mark, str]], x: float, y: float) -> None:
+    """Draw the legend as one line."""
+    for draw, words in entries:
+        draw(canvas, x + 8, y)
+        canvas.text(x + 22, y, words, size=SMALL, anchor="lm")
+        x += 22 + text_width(words, SMALL) + 24

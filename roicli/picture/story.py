@@ -1,137 +1,133 @@
-"""What a figure says beside its panels: what is traced, what the marks mean, and how the number comes about."""
+"""A trace in words: the arithmetic that makes one sample, and what the samples add up to."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
-
 import numpy as np
 
-from roicli.picture import marks
-from roicli.picture.canvas import Canvas
-from roicli.picture.colours import WHITE
-from roicli.picture.crop import outside
-from roicli.picture.panels import short
-from roicli.picture.samples import Samples
-from roicli.picture.view import View
-from roicli.pooling.trace import BinTrace
+from roicli.errors import UsageError
+from roicli.pooling.bintrace import BinTrace
+from roicli.words import count
 
-Entry = tuple[Callable[[Canvas, float, float], None], str]
+TIMES = "\N{MULTIPLICATION SIGN}"
 
 
-class Moment(NamedTuple):
-    """What a frame shows: the point that is joined to its neighbours, and the last sample that is added up."""
+def short(value: float, digits: int = 3) -> str:
+    """Write a number in few characters: 1e-8 for 1e-08, 0 for -0.
 
-    point: int
-    until: int
+    Examples
+    --------
+    >>> short(1e-8), short(0.00497395), short(-0.0)
+    ('1e-8', '0.00497', '0')
+    """
+    mantissa, mark, exponent = f"{value + 0.0:.{digits}g}".partition("e")
+    return f"{mantissa}e{int(exponent)}" if mark else mantissa
 
-    def within(self, trace: BinTrace) -> Moment:
-        """Give the same moment of a trace that may have fewer samples: its last one then."""
-        last = trace.count - 1
-        return Moment(min(self.point, last), min(self.until, last))
+
+def coordinate(value: float) -> str:
+    """Write a coordinate with four decimals, as long as that means something.
+
+    Examples
+    --------
+    >>> coordinate(0.74089908), coordinate(-1e30)
+    ('0.7409', '-1e+30')
+    """
+    return f"{value:.4f}" if abs(value) < 1e5 else f"{value:.7g}"
 
 
-def facts(trace: BinTrace, view: View, samples: Samples) -> list[str]:
-    """Say what is traced, and what of it a picture leaves out."""
-    spec = trace.spec
-    left, top, right, bottom = (short(edge, 4) for edge in trace.roi)
-    noun, how = f"{trace.operator.noun}s", trace.operator.sampling(spec).partition(":")[0]
+def coordinate_arithmetic(trace: BinTrace, number: int, times: str = TIMES) -> tuple[str, str]:
+    """Return how the y and the x of one sample come about: begin of the bin, half steps, size over samples.
+
+    Where samples do not stand in rows and columns along the axes, there is only where it lies.
+
+    Examples
+    --------
+    >>> from roicli import trace_bin
+    >>> coordinate_arithmetic(trace_bin(np.ones((1, 4, 4)), [0, 0, 3, 2], 1, sampling_ratio=2), 1, "x")
+    ('0.5000 = 0.0000 + (0 + 0.5) x 2.0000 / 2', '2.2500 = 0.0000 + (1 + 0.5) x 3.0000 / 2')
+    """
+    row, column = trace.bin
+    if not trace.sample_rows.size:
+        return coordinate(float(trace.y[number])), coordinate(float(trace.x[number]))
     lines = [
-        f"RoI in cells: x {left} to {right}, y {top} to {bottom}",
-        f"Bin {trace.bin[0]},{trace.bin[1]}: {trace.grid[0]} x {trace.grid[1]} {noun} ({how})",
+        f"{coordinate(float(at[number]))} = {coordinate(float(edges[0]))} + ({index[number]} + 0.5) {times} "
+        f"{coordinate(float(edges[1] - edges[0]))} / {count}"
+        for at, edges, index, count in (
+            (trace.y, trace.bin_rows[row], trace.iy, trace.grid[0]),
+            (trace.x, trace.bin_columns[column], trace.ix, trace.grid[1]),
+        )
     ]
-    if away := _away(trace):
-        lines.append(f"The RoI lies outside the map, {' and '.join(away)}.")
-    if view.misses(trace):
-        lines.append("It is not in the picture.")
-    elif not view.holds(trace):
-        lines.append("The RoI reaches beyond what is shown.")
-    if samples.one_in > 1 and len(samples.shown):
-        lines.append(f"One in {samples.one_in} {noun} is drawn.")
-    return lines
+    return lines[0], lines[1]
 
 
-def _away(trace: BinTrace) -> list[str]:
-    """Say how far beside the map the RoI lies."""
-    gaps = [
-        (outside(trace.roi[0::2], trace.shape[2]), "columns to the left", "columns to the right"),
-        (outside(trace.roi[1::2], trace.shape[1]), "rows above", "rows below"),
-    ]
-    return [f"{short(abs(cells))} {before if cells < 0 else after}" for cells, before, after in gaps if cells]
+def weight_arithmetic(trace: BinTrace, number: int, times: str = TIMES) -> list[str]:
+    """Return how the four weights of one sample come about: upper left, upper right, lower left, lower right.
+
+    Examples
+    --------
+    >>> from roicli import trace_bin
+    >>> weight_arithmetic(trace_bin(np.ones((1, 4, 4)), [0, 0, 3, 2], 1, sampling_ratio=2), 1, "x")[1]
+    '0.1250 = (1 - 0.5000) x 0.2500'
+    """
+    weights = trace.weights[number]
+    y, x = (f"{weights[list(corners)].sum():.4f}" for corners in ((2, 3), (1, 3)))
+    factors = ((f"(1 - {y})", f"(1 - {x})"), (f"(1 - {y})", x), (y, f"(1 - {x})"), (y, x))
+    return [f"{weight:.4f} = {one} {times} {other}" for weight, (one, other) in zip(weights, factors, strict=True)]
 
 
-def legend(trace: BinTrace, samples: Samples, moment: Moment) -> list[Entry]:
-    """Name the marks that are drawn at one moment."""
-    noun = trace.operator.noun
-    point, until = moment
-    chosen = [point] if trace.count and samples.seen[point] else []
-    shown = np.union1d(samples.shown, chosen).astype(np.intp)
-    counts, reached = trace.in_range[shown], shown <= until
-    entries: list[tuple[bool, Callable[[Canvas, float, float], None], str]] = [
-        (
-            bool((counts & reached).any()),
-            lambda canvas, x, y: marks.draw_sample(canvas, x, y, 5, counts=True),
-            f"{noun} of the traced bin",
-        ),
-        (
-            bool((counts & ~reached).any()),
-            lambda canvas, x, y: marks.draw_sample(canvas, x, y, 5, counts=True, reached=False),
-            f"{noun} of the traced bin, not reached yet",
-        ),
-        (
-            not counts.all(),
-            lambda canvas, x, y: marks.draw_sample(canvas, x, y, 5, counts=False),
-            "out of range: counts as zero",
-        ),
-        (
-            bool(trace.clamped[shown].any()),
-            lambda canvas, x, y: marks.draw_landing(canvas, (x - 8, y), (x + 6, y)),
-            "moved onto the border and read there",
-        ),
-        (
-            trace.best in shown and until >= trace.count - 1,
-            lambda canvas, x, y: marks.draw_best(canvas, x, y, 1),
-            "the maximum",
-        ),
-        (
-            len(samples.others) > 0,
-            lambda canvas, x, y: canvas.disc(x, y, 2.5, WHITE),
-            "samples of other bins",
-        ),
-    ]
-    return [(draw, words) for holds, draw, words in entries if holds]
+def check_point(trace: BinTrace, point: int | None) -> None:
+    """Check that a trace has the sample that was asked for."""
+    if point is not None and trace.count and not 0 <= point < trace.count:
+        raise UsageError(
+            f"point {point} is not among the {count(trace.count, trace.operator.noun)} of this bin",
+            f"Give 0 to {trace.count - 1}.",
+        )
 
 
-def story(trace: BinTrace, moment: Moment) -> list[str]:
-    """Tell what one point reads, and what the samples so far add up to."""
-    if not trace.count:
-        return [f"No {trace.operator.noun}s: the bin is zero."]
-    point, until = moment
-    lines = [f"Point {point}: y {short(trace.y[point], 4)}, x {short(trace.x[point], 4)}"]
-    if not trace.operator.interpolates:
-        lines.append(f"   = {short(trace.interpolated[point], 6)}")
-    elif trace.in_range[point]:
-        lines += [
-            f"   {short(weight)} x {short(value)}\trow {trace.rows[point, corner // 2]},"
-            f" column {trace.columns[point, corner % 2]}"
-            for corner, (weight, value) in enumerate(zip(trace.weights[point], trace.values[point], strict=True))
-        ]
-        lines.append(f"   = {short(trace.interpolated[point], 6)}")
-    else:
-        lines.append("   out of range = 0")
-    so_far = trace.interpolated[: until + 1].astype(np.float64)
+def chosen(trace: BinTrace, point: int | None) -> int:
+    """Return the sample to explain: `point`, else the maximum, else the first that is in range."""
+    if point is None:
+        point = trace.best if trace.best is not None else int(np.argmax(trace.in_range)) if trace.count else 0
+    return min(point, max(trace.count - 1, 0))
+
+
+def so_far(trace: BinTrace, until: int) -> tuple[str, float]:
+    """Return the name and the value of what the samples up to one of them give."""
+    values = trace.interpolated[: until + 1]
     with np.errstate(invalid="ignore"):  # inf - inf
         if trace.spec.mode == "max":
-            name, value = "Maximum", trace.operator.combine(trace.interpolated[: until + 1], trace.spec)[0]
+            return "Maximum", trace.operator.combine(values, trace.spec)[0]
+        return "Sum", float(values.sum(dtype=np.float64))
+
+
+def story(trace: BinTrace, point: int, until: int, first: BinTrace | None = None) -> list[tuple[str, str]]:
+    """Return what one point reads and what the samples up to `until` give, in two columns of as many lines always.
+
+    The last line compares the result with that of another trace, the `first`.
+    """
+    if not trace.count:
+        return [(f"This bin has no {trace.operator.noun}s: its value is 0.", "")]
+    value = short(trace.interpolated[point], 5)
+    if not trace.operator.interpolates:
+        place = f"row {trace.rows[point, 0]}, column {trace.columns[point, 0]}"
+        lines = [(f"{trace.operator.noun.capitalize()} {point}: {place}", value)]
+    else:
+        y, x = coordinate_arithmetic(trace, point)
+        lines = [(f"Sample {trace.iy[point]},{trace.ix[point]}", ""), (f"y {y}", ""), (f"x {x}", "")]
+        if trace.in_range[point]:
+            lines += [
+                (
+                    f"{weight:.4f} {TIMES} {short(read, 5)}",
+                    f"row {trace.rows[point, corner // 2]}, column {trace.columns[point, corner % 2]}",
+                )
+                for corner, (weight, read) in enumerate(zip(trace.weights[point], trace.values[point], strict=True))
+            ]
+            lines += [(f"= {value}", "")]
         else:
-            name, value = "Sum", so_far.sum()
-    lines.append(f"{name} of {until + 1} of {trace.count}: {short(float(value), 6)}")
-    if until + 1 == trace.count:
-        lines.append(f"Result, the {'maximum' if trace.spec.mode == 'max' else 'mean'}: {short(trace.result, 6)}")
+            lines += [("out of range: counts as 0", "")] + [("", "")] * 4
+    name, value_so_far = so_far(trace, until)
+    lines += [(f"{name} of {until + 1} of {trace.count}", short(value_so_far, 6))]
+    done = until + 1 == trace.count
+    lines.append(("Maximum" if trace.spec.mode == "max" else "Mean", short(trace.result, 6) if done else ""))
+    if first is not None and first is not trace:
+        lines.append(("less the first", short(trace.result - first.result, 6)))
     return lines
-
-
-def difference(traces: Sequence[BinTrace]) -> str:
-    """Compare the results of two traces."""
-    first, second = (trace.result for trace in traces)
-    return f"Difference of the results, second less first: {short(second - first, 6)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,136 +10,166 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from roicli.picture.canvas import Box
-from roicli.picture.crop import around, crop
-from roicli.pooling.trace import BinTrace
+from roicli.picture.canvas import Box, Point
+from roicli.pooling.bintrace import BinTrace
 
-LEAST_CELL, MOST_CELL, MOST_BLOCK_CELL = 4, 96, 56  # pixels
-CLOSE_UP = (4, 6, 48)  # rows, columns and pixels of a cell of what is shown once more where cells are small
-CLOSE_UP_BELOW = 16  # pixels of a cell
-BOTH_PANELS = 1550  # pixels that map and block may take side by side
-FAR = 10_000.0  # pixels; Pillow counts in C integers, and a RoI may reach 1e30 cells
+LEAST_CELL, MOST_CELL = 2, 80
+MARGIN = 2  # cells of the map around the RoI
+SMALL_MAP = 16  # cells, up to which a map is shown whole
+FAR = 10_000.0  # Pillow counts in C integers, and a RoI may reach 1e30 cells
+
+Span = tuple[int, int]  # first cell, and the one after the last
 
 
 @dataclass(frozen=True)
 class View:
-    """A window of whole cells, which may reach beyond the array; `cell` is the side of one in pixels."""
+    """A window of whole cells at a place of the picture; it may reach beyond the array.
 
-    first_row: int
-    first_column: int
-    rows: int
-    columns: int
-    cell: int
-
-    @property
-    def width(self) -> int:
-        """Width in pixels."""
-        return self.columns * self.cell
-
-    @property
-    def height(self) -> int:
-        """Height in pixels."""
-        return self.rows * self.cell
-
-    def at(self, y: float, x: float) -> tuple[float, float]:
-        """Where a feature coordinate lies, as (x, y) in pixels: cell i reaches from i - 0.5 to i + 0.5."""
-        right, down = (x + 0.5 - self.first_column) * self.cell, (y + 0.5 - self.first_row) * self.cell
-        return min(max(float(right), -FAR), FAR), min(max(float(down), -FAR), FAR)
-
-    def window(self, height: int, width: int) -> tuple[slice, slice]:
-        """Rows and columns of a (height, width) array that are in view."""
-        return (
-            slice(max(self.first_row, 0), min(self.first_row + self.rows, height)),
-            slice(max(self.first_column, 0), min(self.first_column + self.columns, width)),
-        )
-
-    def sees_rows(self, y: NDArray[Any]) -> NDArray[np.bool_]:
-        """Which y lie in this window."""
-        return _within(y, self.first_row, self.rows)
-
-    def sees_columns(self, x: NDArray[Any]) -> NDArray[np.bool_]:
-        """Which x lie in this window."""
-        return _within(x, self.first_column, self.columns)
-
-    def box(self, rows: Sequence[float], columns: Sequence[float]) -> Box:
-        """Give left, top, right and bottom in pixels of what reaches from one row and column to another."""
-        (x0, y0), (x1, y1) = self.at(rows[0], columns[0]), self.at(rows[-1], columns[-1])
-        return min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1)
-
-    def holds(self, trace: BinTrace) -> bool:
-        """Whether the whole RoI is in view."""
-        left, top, right, bottom = self.box(trace.roi[1::2], trace.roi[::2])
-        return left >= 0 and right <= self.width and top >= 0 and bottom <= self.height
-
-    def misses(self, trace: BinTrace) -> bool:
-        """Whether nothing of the RoI is in view."""
-        left, top, right, bottom = self.box(trace.roi[1::2], trace.roi[::2])
-        return left > self.width or right < 0 or top > self.height or bottom < 0
-
-
-@dataclass(frozen=True)
-class Room:
-    """Pixels that a map gets: `liked` while its cells stay large enough, else up to `most`.
-
-    Both are sides of rectangles, height first; `block` is the side of the block's square, `short_block` that of one
-    which leaves room for a close-up.
+    Attributes
+    ----------
+    rows, columns : (int, int)
+        The first row (column) in view, and the one after the last.
+    cell : float
+        Side of a cell.
+    left, top : float
+        Where the window's upper left corner stands in the picture.
+    drawn : bool
+        Whether the array's cells are drawn one by one; False for a RoI so far off that they would look like noise.
     """
 
-    liked: tuple[int, int]
-    most: tuple[int, int]
-    block: int
-    short_block: int
+    rows: Span
+    columns: Span
+    cell: float
+    left: float = 0.0
+    top: float = 0.0
+    drawn: bool = True
 
-    def holds(self, rows: int, columns: int) -> bool:
-        """Whether that many cells can be shown at all."""
-        return rows <= self.most[0] // LEAST_CELL and columns <= self.most[1] // LEAST_CELL
+    @property
+    def frame(self) -> Box:
+        """The window's edges in the picture: left, top, right, bottom."""
+        right = self.left + (self.columns[1] - self.columns[0]) * self.cell
+        return self.left, self.top, right, self.top + (self.rows[1] - self.rows[0]) * self.cell
 
-    def fit(self, rows: int, columns: int) -> int:
-        """Side of a cell with which that many are liked; 0 where there are too many."""
-        return min(MOST_CELL, self.liked[0] // rows, self.liked[1] // columns)
+    def at(self, y: float, x: float) -> Point:
+        """Return where a feature coordinate lies, as (x, y): cell i reaches from i - 0.5 to i + 0.5."""
+        right, down = (x + 0.5 - self.columns[0]) * self.cell, (y + 0.5 - self.rows[0]) * self.cell
+        return (
+            self.left + min(max(float(right), -FAR), FAR),
+            self.top + min(max(float(down), -FAR), FAR),
+        )
+
+    def box(self, rows: Sequence[float], columns: Sequence[float]) -> Box:
+        """Return where a box in feature coordinates lies: left, top, right, bottom."""
+        (x0, y0), (x1, y1) = self.at(rows[0], columns[0]), self.at(rows[1], columns[1])
+        return min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1)
+
+    def window(self, shape: tuple[int, ...]) -> tuple[slice, slice]:
+        """Return the rows and columns of a (height, width) array that are in view."""
+        rows, columns = (
+            slice(max(first, 0), max(min(stop, length), 0))
+            for (first, stop), length in zip((self.rows, self.columns), shape, strict=True)
+        )
+        return rows, columns
+
+    def sees(self, y: NDArray[Any], x: NDArray[Any]) -> NDArray[np.bool_]:
+        """Return which points lie in the window."""
+        (top, bottom), (left, right) = self.rows, self.columns
+        seen: NDArray[np.bool_] = (y >= top - 0.5) & (y <= bottom - 0.5) & (x >= left - 0.5) & (x <= right - 0.5)
+        return seen
+
+    def crosses(self, box: Box) -> bool:
+        """Return whether a box of the picture reaches into the window."""
+        left, top, right, bottom = self.frame
+        return box[0] <= right and box[2] >= left and box[1] <= bottom and box[3] >= top
 
 
-ALONE = Room((720, 800), (1120, 1120), 616, 400)
-BESIDE = Room((430, 430), (430, 430), 300, 300)
-STACKED = Room((600, 800), (780, 1120), 400, 160)
+def outside(trace: BinTrace) -> tuple[float, float]:
+    """Return how many rows and columns lie between the map and the RoI: negative before the map, zero if they meet.
+
+    Examples
+    --------
+    >>> from roicli import trace_bin
+    >>> outside(trace_bin(np.ones((1, 4, 6)), [10, -9, 12, -2], 1))
+    (-1.5, 4.5)
+    """
+    gaps = []
+    for edges, length in ((trace.roi[1::2], trace.shape[1]), (trace.roi[0::2], trace.shape[2])):
+        gaps.append(max(min(edges) - (length - 0.5), 0.0) or min(max(edges) + 0.5, 0.0))
+    return gaps[0], gaps[1]
 
 
-def plan(traces: Sequence[BinTrace]) -> tuple[View, Room]:
-    """Choose what all maps of a picture show, and whether two of them stand side by side or one above the other."""
-    trace = traces[0]
-    rooms = [BESIDE, STACKED] if len(traces) == 2 else [ALONE]
-    spans = crop(traces, lambda rows, columns: any(room.holds(rows, columns) for room in rooms))
-    rows, columns = (stop - first for first, stop in spans)
-    room = max(rooms, key=lambda room: (room.fit(rows, columns), room.holds(rows, columns)))
-    cell = max(LEAST_CELL, room.fit(rows, columns))
-    centres = trace.bin_rows[trace.bin[0]].mean(), trace.bin_columns[trace.bin[1]].mean()
-    (row, rows), (column, columns) = (
-        around(float(centre), span, length, most // cell)
-        for centre, span, length, most in zip(centres, spans, trace.shape[1:], room.most, strict=True)
+def map_view(traces: Sequence[BinTrace], room: Box) -> View:
+    """Choose what all maps of a picture show: the RoI and some cells around it, within `room`.
+
+    A small map is shown whole. The window reaches beyond the map only where the RoI does. A RoI that is further from
+    the map than half the map's length is shown with the whole map, if that leaves the map large enough to be seen.
+    """
+    edges = [[edge for trace in traces for edge in trace.roi[axis::2]] for axis in (1, 0)]
+    lengths = traces[0].shape[1:]
+    whole = max(lengths) <= SMALL_MAP
+    beyond = any(min(ends) < -0.5 or max(ends) > length - 0.5 for ends, length in zip(edges, lengths, strict=True))
+    spans = [_span(ends, length, whole, beyond) for ends, length in zip(edges, lengths, strict=True)]
+    height, width = room[3] - room[1], room[2] - room[0]
+    drawn = True
+    if any(abs(gap) > max(length // 2, MARGIN) for gap, length in zip(outside(traces[0]), lengths, strict=True)):
+        spans = [(-1, length + 1) for length in lengths]
+        both = [
+            (min(first, math.floor(max(min(ends), -FAR)) - 1), max(stop, math.ceil(min(max(ends), FAR)) + 2))
+            for (first, stop), ends in zip(spans, edges, strict=True)
+        ]
+        cell = min(height / (both[0][1] - both[0][0]), width / (both[1][1] - both[1][0]))
+        if min(lengths) * cell >= 12:
+            spans, drawn = both, cell >= 12
+    centres = [
+        float(edges[place].mean()) + 0.5
+        for edges, place in zip((traces[0].bin_rows, traces[0].bin_columns), traces[0].bin, strict=True)
+    ]
+    return fit(spans, centres, lengths, room, drawn=drawn)
+
+
+def fit(
+    spans: Sequence[Span],
+    centres: Sequence[float],
+    lengths: Sequence[int],
+    room: Box,
+    *,
+    most: float = MOST_CELL,
+    drawn: bool = True,
+) -> View:
+    """Lay rows and columns into `room`, with cells as large as fit and more of the array where there is space left."""
+    sides = (room[3] - room[1], room[2] - room[0])
+    cell = min(most, *(side / (stop - first) for side, (first, stop) in zip(sides, spans, strict=True)))
+    if drawn:
+        cell = math.floor(cell) if cell >= 4 else max(cell, LEAST_CELL)
+    rows, columns = (
+        _fill(span, centre, (0, length) if drawn else (-FAR, FAR), int(side / cell + 1e-9))
+        for span, centre, length, side in zip(spans, centres, lengths, sides, strict=True)
     )
-    return View(row, column, rows, columns, cell), room
+    return View(rows, columns, cell, room[0], room[1], drawn)
 
 
-def close_up(trace: BinTrace, point: int) -> View:
-    """Show the cells around one sample, large."""
-    rows, columns, cell = CLOSE_UP
-    first_row, first_column = (
-        int(read[point].min()) - (number - 2) // 2 for read, number in ((trace.rows, rows), (trace.columns, columns))
-    )
-    return View(first_row, first_column, rows, columns, cell)
+def _span(ends: list[float], length: int, whole: bool, margin: bool) -> Span:
+    """Return what to show along one axis: the RoI and a margin on the map, half the map's length beyond it at most."""
+    low, high = min(ends) + 0.5, max(ends) + 0.5
+    first = 0 if whole else int(np.clip(math.floor(max(low, 0)) - MARGIN, 0, max(length - MARGIN, 0)))
+    stop = length if whole else int(np.clip(math.ceil(min(high, length)) + MARGIN, min(MARGIN, length), length))
+    # A margin at no edge of the map, or of one cell at all that are in view: an uneven one would look like a mistake.
+    first, stop = first - (margin and first == 0), stop + (margin and stop == length)
+    beyond = max(length // 2, MARGIN)
+    if low < 0:
+        first = min(first, max(math.floor(max(low, -FAR) - 0.25), -beyond))
+    if high > length:
+        stop = max(stop, min(math.ceil(min(high, FAR) + 0.25), length + beyond))
+    return first, stop
 
 
-def block_view(trace: BinTrace, view: View, room: Room) -> View:
-    """Show the pooled block beside the map, or as much of it around the traced bin as there is room for."""
-    side = min(room.short_block if view.cell < CLOSE_UP_BELOW else room.block, BOTH_PANELS - view.width)
-    cell = min(MOST_BLOCK_CELL, max(LEAST_CELL, side // max(trace.pooled.shape)))
-    (row, rows), (column, columns) = (
-        around(bin, (0, length), length, side // cell)
-        for bin, length in zip(trace.bin, trace.pooled.shape, strict=True)
-    )
-    return View(row, column, rows, columns, cell)
-
-
-def _within(coordinates: NDArray[Any], first: int, number: int) -> NDArray[np.bool_]:
-    seen: NDArray[np.bool_] = (coordinates >= first - 0.5) & (coordinates <= first + number - 0.5)
-    return seen
+def _fill(span: Span, centre: float, most: tuple[float, float], number: int) -> Span:
+    """Cut a span to `number` cells around `centre`, or widen it to as many of those within `most`."""
+    first, stop = span
+    if stop - first > number:
+        first = int(np.clip(math.floor(np.clip(centre, first, stop)) - number // 2, first, stop - number))
+        return first, first + number
+    spare = number - (stop - first)
+    above, below = max(int(first - most[0]), 0), max(int(most[1] - stop), 0)
+    before = min(above, max(spare // 2, spare - below))
+    return first - before, stop + min(below, spare - before)
