@@ -1,8 +1,7 @@
-"""What the documents say, done: every command and every example of the README, and all docstrings."""
+"""What the documents say, done: every command and every example of README and guide, and all docstrings."""
 
 import doctest
 import importlib
-import os
 import pkgutil
 import re
 import shlex
@@ -16,77 +15,168 @@ import click
 import h5py
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 import roicli
+from roicli.boxfiles import registry
+from roicli.cli.help import TOPICS
 from roicli.cli.main import main
+from roicli.outputs.sinks import SUFFIXES
+from roicli.sources import open as sources
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text()
-BIN = Path(sys.executable).parent
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-COMMANDS = [line for kind, text in BLOCKS if kind == "sh" for line in text.splitlines()]
+README = ROOT / "README.md"
+GUIDE = ROOT / "roicli" / "guide"
+PAGES = [README, *sorted(GUIDE.glob("*.md"))]
+TEXTS = {page: page.read_text() for page in PAGES}
+SET_UP = "python3 -m venv .venv && .venv/bin/pip install --quiet "
+FIGURES = re.compile(r"in \d.*?\)")  # of speed
+TASKS = 10  # of the array that the guide submits
+
+
+def blocks(page):
+    """Code blocks of a page: language, text."""
+    return re.findall(r"^```(\w+)\n(.*?)^```$", TEXTS[page], re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture
-def folder(tmp_path):
-    """What a fresh clone has for the README's commands, and the environment that the first one makes."""
+def folder(tmp_path, monkeypatch):
+    """What a clone has for the commands of the documents; the current folder."""
     shutil.copytree(ROOT / "sample_data", tmp_path / "sample_data")
-    (tmp_path / ".venv" / "bin").mkdir(parents=True)
-    (tmp_path / ".venv" / "bin" / "roicli").symlink_to(BIN / "roicli")
-    (tmp_path / ".venv" / "bin" / "activate").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
     return tmp_path
 
 
-def do(command, folder):
-    """Do what the README says in a shell; the environment is there already."""
-    known = os.environ | {"PATH": f"{folder}/.venv/bin:{os.environ['PATH']}", "COLUMNS": "80"}
-    script = re.sub("^python3 -m venv .*?pip install --quiet . && ", "", command)
-    done = subprocess.run(["bash", "-c", script], cwd=folder, capture_output=True, text=True, check=False, env=known)
-    assert done.returncode == 0, done.stderr
-    return done.stderr + done.stdout
+def do(command, **environment):
+    """Do what a line says; return what it prints. Only `roicli` is run, in this process."""
+    words = shlex.split(command.removeprefix(f"{SET_UP}. && .venv/bin/"))
+    if words[:2] == [".", ".venv/bin/activate"] or "pytest" in command:
+        return ""
+    assert words[0] == "roicli", command
+    done = CliRunner(env=environment).invoke(main, words[1:], prog_name="roicli")
+    assert done.exit_code == 0, (command, done.output)
+    for flag in {"-o", "--index", "--picture"} & set(words):
+        assert Path(words[words.index(flag) + 1]).stat().st_size > 0
+    return done.output
 
 
-def test_commands_of_the_readme(folder):
+def do_script(script):
+    """Do what a batch script says: once, or as each task of its array."""
+    script = re.sub(r"^#.*\n", "", script.replace("\\\n", " "), flags=re.MULTILINE)
+    variables = {"COUNT": TASKS, "MIN": 1, "MAX": TASKS, "STEP": 1}
+    for task in range(1, TASKS + 1 if "${" in script else 2):
+        environment = {f"SLURM_ARRAY_TASK_{name}": str(value) for name, value in (variables | {"ID": task}).items()}
+        for line in script.splitlines():
+            do(line.replace("${SLURM_ARRAY_TASK_ID}", str(task)), **environment)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_commands(page, folder):
     """One after another, as a reader does them; a text below a command is how its output begins."""
-    figures = re.compile(r"in \d.*?\)")  # of speed
-    shown = 0
-    for (kind, text), (kind_below, below) in pairwise([*BLOCKS, ("", "")]):
-        for command in text.splitlines() if kind == "sh" and "pytest" not in text else []:
-            printed = [figures.sub("", line) for line in do(command, folder).splitlines()]
-            words = shlex.split(command)
-            for flag in {"-o", "--index", "--picture"} & set(words):
-                assert (folder / words[words.index(flag) + 1]).stat().st_size > 0
+    for (kind, text), (kind_below, below) in pairwise([*blocks(page), ("", "")]):
+        if kind == "bash":
+            do_script(text)
+        printed = [do(line) for line in text.splitlines()] if kind == "sh" else []
         if (kind, kind_below) == ("sh", "text"):
-            expected = [figures.sub("", line) for line in below.splitlines()]
-            assert printed[: len(expected)] == expected
-            shown += 1
-    assert shown == 3
+            expected = [FIGURES.sub("", line) for line in below.splitlines()]
+            assert [FIGURES.sub("", line) for line in printed[-1].splitlines()][: len(expected)] == expected
+
+
+def test_python_of_the_readme(folder):
+    [at] = [i for i, (kind, _) in enumerate(blocks(README)) if kind == "python"]
+    Path("script.py").write_text(blocks(README)[at][1])
+    done = subprocess.run([sys.executable, "script.py"], capture_output=True, text=True, check=True)
+    assert done.stdout == blocks(README)[at + 1][1]
 
 
 def test_set_up_commands_of_the_readme():
-    """CI runs these two lines as they are; here, that each sets up an environment and what it then does."""
-    first, second = (line for line in COMMANDS if line.startswith("python3 -m venv .venv && .venv/bin/pip install"))
+    """CI runs these two lines as they are, more than once."""
+    first, second = (line for line in TEXTS[README].splitlines() if line.startswith(SET_UP))
     assert "roicli align sample_data/" in first
+    assert first.endswith(" --overwrite")
     assert second.endswith(".venv/bin/pytest --quiet")
 
 
-def test_python_of_the_readme(capsys):
-    at = next(i for i, (kind, _) in enumerate(BLOCKS) if kind == "python")
-    exec(compile(BLOCKS[at][1], "README.md", "exec"), {})
-    assert capsys.readouterr().out == BLOCKS[at + 1][1]
+def test_the_readme_is_short():
+    assert len(TEXTS[README].splitlines()) <= 140
+
+
+def test_links_lead_somewhere():
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#]+)\)", TEXTS[page]):
+            assert (page.parent / target).exists(), (page, target)
+
+
+def test_the_guide_has_its_topics():
+    assert {page.stem for page in PAGES[1:]} == set(TOPICS)
+    assert all(f"roicli/guide/{topic}.md" in TEXTS[README] for topic in TOPICS)
 
 
 def test_every_command_and_option_is_documented():
+    everything = "\n".join(TEXTS.values())
     for name in main.list_commands(None):
         command = main.get_command(None, name)
-        assert f"roicli {name}" in README
+        assert f"roicli {name}" in TEXTS[README]
         assert "Examples:" in command.help
         for option in command.params:
-            if option.param_type_name == "option":
+            if isinstance(option, click.Option):
                 assert option.help, option.name
                 assert option.help[0] != "[", f"--{option.name} says its default, and not what it is"
+                assert name == "trace" or any(flag in everything for flag in option.opts), option.opts
         # Words of click for a value whose name nobody has given.
         assert not {"INTEGER", "TEXT", "FLOAT"} & set(command.get_help(click.Context(command)).split())
+
+
+def table(header, rows):
+    lines = ["| " + " | ".join(row) + " |" for row in (header, *rows)]
+    return "\n".join([lines[0], "|---" * len(header) + "|", *lines[1:]]) + "\n"
+
+
+def names(suffixes):
+    return ", ".join(f"`{suffix}`" for suffix in suffixes)
+
+
+def loaded(entry):
+    """What an entry of a registry stands for."""
+    module, _, name = entry.partition(":") if isinstance(entry, str) else (None, None, None)
+    return getattr(importlib.import_module(module), name) if module else entry
+
+
+def features():
+    by_class = {}
+    for suffix, entry in sources._FORMATS.items():
+        by_class.setdefault(loaded(entry), []).append(suffix)
+    return table(
+        ("file", "holds"),
+        [("a folder" if found == [sources.FOLDER] else names(found), one.holds) for one, found in by_class.items()],
+    )
+
+
+def boxes():
+    layouts = map(registry._load, registry.layout_names())
+    return table(("`--boxes-as`", "files", "content"), [(f"`{a.name}`", names(a.suffixes), a.holds) for a in layouts])
+
+
+def files():
+    return table(
+        ("", "files"),
+        [
+            ("feature maps", f"{names(sources.suffixes())}, a folder of `.npy` files, a quoted pattern"),
+            ("boxes", f"{names(registry.SUFFIXES)}: lists, by image, COCO, CSV"),
+            ("outputs", names(SUFFIXES)),
+        ],
+    )
+
+
+@pytest.mark.parametrize(
+    ("page", "name", "made"),
+    [(GUIDE / "formats.md", "features", features), (GUIDE / "formats.md", "boxes", boxes), (README, "files", files)],
+    ids=["features", "boxes", "files"],
+)
+def test_tables_are_those_of_the_registries(page, name, made):
+    [shown] = re.findall(rf"<!-- {name} -->\n(.*?)<!-- /{name} -->", TEXTS[page], re.DOTALL)
+    assert shown == made(), f"write this into {page.name}:\n{made()}"
 
 
 MODULES = [found.name for found in pkgutil.walk_packages(roicli.__path__, "roicli.") if "__main__" not in found.name]
@@ -102,12 +192,14 @@ def test_docstrings(module):
 
 def test_samples_are_what_their_script_makes(folder):
     made = folder / "sample_data"
-    before = {path.name: path.read_bytes() for path in (ROOT / "sample_data").iterdir() if path.suffix != ".h5"}
+    before = {
+        path.name: path.read_bytes() for path in (ROOT / "sample_data").iterdir() if path.suffix not in (".h5", ".png")
+    }
     for path in made.iterdir():
-        if path.suffix != ".py":
+        if path.suffix not in (".py", ".png"):
             path.unlink()
     subprocess.run([sys.executable, made / "make_samples.py"], check=True)
-    assert {path.name: path.read_bytes() for path in made.iterdir() if path.suffix != ".h5"} == before
+    assert {path.name: path.read_bytes() for path in made.iterdir() if path.suffix not in (".h5", ".png")} == before
     with h5py.File(made / "feats.h5") as new, h5py.File(ROOT / "sample_data" / "feats.h5") as old:
         assert list(new) == list(old)
         for name in new:

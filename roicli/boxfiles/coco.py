@@ -67,4 +67,12 @@ def _read(file: BoxFile, box_format: BoxFormat | None) -> Regions:
     return reader.regions(BoxFormat.XYWH, "COCO dataset", aliases=aliases, sizes=sizes, listed=listed)
 
 
-LAYOUT = Layout("coco", "a COCO dataset", "json", _recognizes, _read, (".json",))
+LAYOUT = Layout(
+    "coco",
+    "a COCO dataset",
+    "json",
+    _recognizes,
+    _read,
+    (".json",),
+    holds="`images` and `annotations` with `bbox` (xywh)",
+)

@@ -308,4 +308,12 @@ def _integer_or_text(cell: str) -> int | str | None:
     return int(cell) if re.fullmatch(r"0|-?[1-9][0-9]{0,17}", cell) else cell or None
 
 
-LAYOUT = Layout("csv", "a CSV with a header", "text", _recognizes, _read, (".csv", ".tsv"))
+LAYOUT = Layout(
+    "csv",
+    "a CSV with a header",
+    "text",
+    _recognizes,
+    _read,
+    (".csv", ".tsv"),
+    holds="a header with image_id and x1, y1, x2, y2; or x, y, w, h; or cx, cy, w, h; or common synonyms",
+)

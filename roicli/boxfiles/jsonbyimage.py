@@ -52,4 +52,12 @@ def _boxes(file: BoxFile) -> Iterator[tuple[str, tuple[float | None, ...]]]:
             yield name, box
 
 
-LAYOUT = Layout("json-by-image", "a JSON object of boxes by image id", "json", _recognizes, _read, (".json",))
+LAYOUT = Layout(
+    "json-by-image",
+    "a JSON object of boxes by image id",
+    "json",
+    _recognizes,
+    _read,
+    (".json",),
+    holds='`{"image id": [[x1, y1, x2, y2], ...], ...}`',
+)

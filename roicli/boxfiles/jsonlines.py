@@ -27,4 +27,12 @@ def _read(file: BoxFile, box_format: BoxFormat | None) -> Regions:
     return reader.regions(BoxFormat.XYWH, "COCO results" if reader.builder.named else "JSON Lines")
 
 
-LAYOUT = Layout("json-lines", "JSON Lines, a box a line", "json", lambda file: file.is_lines, _read, LINE_SUFFIXES)
+LAYOUT = Layout(
+    "json-lines",
+    "JSON Lines, a box a line",
+    "json",
+    lambda file: file.is_lines,
+    _read,
+    LINE_SUFFIXES,
+    holds="one box per line, as in a list: numbers, or an object with `image_id` and `bbox` (xywh)",
+)

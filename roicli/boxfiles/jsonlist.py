@@ -29,4 +29,13 @@ def _read(file: BoxFile, box_format: BoxFormat | None) -> Regions:
     return reader.regions(BoxFormat.XYWH, "COCO results" if reader.builder.named else "JSON list")
 
 
-LAYOUT = Layout("json-list", "a JSON list of boxes or COCO results", "json", _recognizes, _read, (".json",))
+LAYOUT = Layout(
+    "json-list",
+    "a JSON list of boxes or COCO results",
+    "json",
+    _recognizes,
+    _read,
+    (".json",),
+    holds="`[[x1, y1, x2, y2], ...]` for a single map; `[[batch index, x1, y1, x2, y2], ...]`; "
+    "or objects with `image_id` and `bbox` (COCO results, xywh)",
+)

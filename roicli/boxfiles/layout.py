@@ -32,6 +32,8 @@ class Layout:
         Read the regions of a file that has it.
     suffixes : tuple of str
         Suffixes of files that are read, and refused with the fault named, if no layout recognizes them.
+    holds : str
+        What a file holds, in Markdown: the guide's table of layouts has this line.
     """
 
     name: str
@@ -40,3 +42,4 @@ class Layout:
     recognizes: Callable[[BoxFile], bool]
     read: Callable[[BoxFile, BoxFormat | None], Regions]
     suffixes: tuple[str, ...] = ()
+    holds: str = ""

@@ -95,4 +95,12 @@ def _header(file: BoxFile) -> tuple[tuple[int, ...], bool, np.dtype[np.generic],
         ) from error
 
 
-LAYOUT = Layout("npy", "an .npy array of boxes", "npy", _recognizes, _read, (".npy",))
+LAYOUT = Layout(
+    "npy",
+    "an .npy array of boxes",
+    "npy",
+    _recognizes,
+    _read,
+    (".npy",),
+    holds="(K, 4) for a single map, or (K, 5) with the batch index first",
+)

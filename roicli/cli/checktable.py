@@ -1,4 +1,4 @@
-"""What `align` would do, as people read it."""
+"""The report of `roicli check` as a table."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from roicli.words import count, size
 
 
 def show_check(report: CheckReport) -> None:
-    """Print the inputs, one worked box, and what would be written."""
+    """Print the inputs, one box followed to its map, and the output."""
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
@@ -20,7 +20,7 @@ def show_check(report: CheckReport) -> None:
     table.add_row("boxes", plain(f"{report.boxes_file}, {how}"))
     pooled = report.boxes - report.zeroed
     table.add_row("pooled", f"{count(pooled, 'box')} of {count(report.images, 'image')}")
-    for number, fate in ((report.skipped, "left out"), (report.zeroed, "written as zeros")):
+    for number, fate in ((report.skipped, "skipped"), (report.zeroed, "written as zeros")):
         if number:
             table.add_row("", f"{count(number, 'box')} {fate}")
     if pooled:
@@ -31,7 +31,7 @@ def show_check(report: CheckReport) -> None:
         image = plain(box.image_id)
         table.add_row("for example", f"{box.where}, image {image}, map {height} cells high, {width} wide")
         table.add_row("  in 0..1" if report.normalized else "  in pixels", _extent(*box.given))
-        table.add_row("  in cells", f"{_extent(*box.cells)}, 0 being the first cell's centre")
+        table.add_row("  in cells", f"{_extent(*box.cells)}, 0 is the center of the first cell")
         table.add_row("  on the map", _share(box.inside))
     shape = " x ".join(str(side) for side in report.shape)
     table.add_row("output", f"{shape} {report.dtype}, {size(report.bytes)}")

@@ -16,37 +16,34 @@ from roicli.cli.plain import plain
 
 
 class Console(rich.console.Console):
-    """Shows text as it is, whole lines where no terminal breaks them, and no spaces at their ends.
-
-    It obeys no control character of a name or an id, and leaves a closed pipe to who ends the command.
-    """
+    """Prints text as it is, without trailing spaces and control characters, and breaks lines on terminals only."""
 
     def __init__(self) -> None:
-        # A height too, without which rich takes a dumb terminal for one of 80 columns.
+        # Without a height rich takes a dumb terminal for one of 80 columns.
         super().__init__(width=line_width(sys.stdout), height=25, highlight=False, markup=False, emoji=False)
 
     @property
     def endless(self) -> bool:
-        """Whether lines are broken by nothing."""
+        """Whether lines have no limit."""
         return self.width >= ENDLESS
 
     def show(self, *parts: RenderableType, least: int = 0) -> None:
-        """Print parts below each other; a table that needs `least` characters is left to the terminal to break."""
+        """Print parts below each other; the terminal breaks the lines of a table that needs `least` characters."""
         for part in parts:
             self.print(_Trimmed(part, least), crop=False)
 
     def render_str(self, text: str, **settings: Any) -> Text:
-        """Write out control characters, but break lines."""
+        """Escape control characters, but not line feeds."""
         return super().render_str("\n".join(map(plain, text.split("\n"))), **settings)
 
     def on_broken_pipe(self) -> NoReturn:
-        """Raise what rich has caught."""
+        """Raise the error again that rich caught."""
         raise BrokenPipeError
 
 
 @dataclass(frozen=True)
 class _Trimmed:
-    """A part without the spaces that fill up its lines."""
+    """A part without the spaces at the ends of its lines."""
 
     part: RenderableType
     least: int

@@ -1,4 +1,4 @@
-"""What a file holds, as people read it."""
+"""The report of `roicli info` as a table."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from roicli.jobs.sidefiles import SideInfo
 from roicli.sources.inventory import Inventory
 from roicli.words import count, size
 
-# Of more kinds of arrays or maps, the most frequent are shown.
+# Most kinds of arrays or maps in a table, the most frequent first.
 _SHOWN = 20
-# What a table of arrays with short names needs.
+# Width of a table of arrays with short names.
 _TABLE = 70
 
 
@@ -35,7 +35,7 @@ def show_info(info: FileInfo) -> None:
     for name, value in (*_maps(info.maps), *_boxes(info.boxes)):
         table.add_row(name, plain(value))
     if info.not_maps:
-        table.add_row("no maps", plain(info.not_maps.partition(":\n")[0]))
+        table.add_row("not maps", plain(info.not_maps.partition(":\n")[0]))
     console.show(table)
     if info.arrays is not None and info.boxes is None:
         console.show("", _arrays(info.arrays), least=_TABLE)
@@ -77,7 +77,7 @@ def _side(side: SideInfo | None) -> Iterator[tuple[str, str]]:
         yield "record of", f"{count(side.rows, 'row')} in {output}"
         return
     yield "list of", f"{count(side.rows, 'box')} not pooled into {output}"
-    for fate, words in (("skipped", "left out"), ("zeroed", "zeros")):
+    for fate, words in (("skipped", "skipped"), ("zeroed", "zeros")):
         if reasons := side.fates.get(fate):
             yield f"  {words}", ", ".join(f"{number:,} {reason}" for reason, number in reasons.items())
 
@@ -88,7 +88,7 @@ def _maps(maps: MapsInfo | None) -> Iterator[tuple[str, str]]:
     looked_at = f", {maps.looked_at:,} of them looked at" if maps.looked_at < maps.count else ""
     yield "feature maps", f"{maps.count:,}{looked_at}"
     more = ", ..." if maps.count > len(maps.ids) else ""
-    named = "image ids" if maps.labelled else "no ids, counted"
+    named = "image ids" if maps.labelled else "numbered"
     if not maps.ids:
         return
     yield f"  {named}", f"{', '.join(maps.ids)}{more}"

@@ -1,4 +1,4 @@
-"""Lines as long as where they are printed takes them: a terminal its width, a pipe or a file any length."""
+"""Messages on stderr, and lines that fit where they are printed: a terminal has a width, a pipe has none."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import click
 from roicli.cli.flags import as_flags
 from roicli.cli.plain import plain
 
-# Characters of a message: more than any that is meant to be read.
+# Most characters of a message.
 _LONGEST = 4000
-# Wider than whatever is printed.
+# Wider than any line.
 ENDLESS = 1_000_000
 
 
@@ -33,7 +33,7 @@ def say(message: str) -> None:
 
 
 def fitted(message: str) -> str:
-    """Return a message as stderr takes it: without control characters, and broken between words on a terminal.
+    """Return a message without control characters, and on a terminal broken between words.
 
     An id or a name may have any length. A very long message loses its middle.
     """
@@ -42,7 +42,7 @@ def fitted(message: str) -> str:
 
 
 def line_width(stream: TextIO | None) -> int:
-    """Return how many characters a line may have: as COLUMNS says, or as many as fit."""
+    """Return the width of a stream in characters; COLUMNS overrides it."""
     columns = os.environ.get("COLUMNS", "")
     if columns.isdecimal() and int(columns):
         return int(columns)
@@ -52,7 +52,7 @@ def line_width(stream: TextIO | None) -> int:
 
 
 def broken(text: str, width: int) -> str:
-    """Break lines between words; what continues a line stands two characters in.
+    """Break lines between words; continued lines are indented by two.
 
     Examples
     --------
@@ -71,7 +71,7 @@ def _broken_line(line: str, width: int) -> str:
 
 
 def joined(pieces: Iterable[str], width: int) -> str:
-    """Join pieces by spaces, or by line breaks where the next piece does not fit any more.
+    """Join pieces by spaces, or by line breaks where the next piece does not fit.
 
     Examples
     --------

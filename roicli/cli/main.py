@@ -1,4 +1,4 @@
-"""The `roicli` command: the group, and the one place where an error becomes a message and an exit code."""
+"""The `roicli` command group, and the one place that turns errors into messages and exit codes."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ _HINTS = dict.fromkeys((errno.EACCES, errno.EPERM), "Check its permissions, and 
     errno.ENAMETOOLONG: "Give it a shorter name.",
     errno.EAGAIN: "Raise the limit of processes (ulimit -u), or give fewer --workers.",
 }
-_UNEXPECTED = 70  # EX_SOFTWARE: a mistake of ours, not of the input
+_UNEXPECTED = 70  # EX_SOFTWARE: our error, not one of the input
 
 
 class Roicli(click.Group):
-    """Loads a command when it is called, so that none pays for the imports of another."""
+    """Loads a command when it is called: no command pays for the imports of another."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names of all commands."""
@@ -66,11 +66,11 @@ class Roicli(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command that is meant; name the nearest if there is no such command."""
+        """Find a command; for an unknown name, suggest the nearest."""
         if any(arg.lower().endswith(HDF5_SUFFIXES) for arg in args):
             from roicli import child
 
-            child.start()  # it loads the library of HDF5 while we load the command
+            child.start()  # it loads HDF5 while we load the command
         if args[0] not in _COMMANDS and not args[0].startswith("-"):
             from difflib import get_close_matches
 
@@ -89,7 +89,7 @@ class Roicli(click.Group):
             sys.exit(interrupts.exit_code(error))
 
     def main(self, *args: Any, **extra: Any) -> Any:
-        """Run the command line; whatever goes wrong ends in one message and an exit code."""
+        """Run the command line; every failure ends in one message and an exit code."""
         prepare_streams()
         try:
             return super().main(*args, **extra)
@@ -144,8 +144,8 @@ def main(debug: bool) -> None:
 
 
 def _mute_stdout() -> None:
-    """Throw away what standard output did not take, or Python would fail over it once more on the way out."""
-    with suppress(OSError):  # out of descriptors; what it did not take is little then
+    """Discard what standard output did not take, or Python fails again at exit."""
+    with suppress(OSError):  # out of descriptors
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 

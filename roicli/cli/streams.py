@@ -1,4 +1,4 @@
-"""Standard streams of the process: whatever has become of them, they must not harm a job."""
+"""Standard streams of the process: a stream that is closed or full must not harm a job."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ STDOUT = "standard output"
 
 
 class _Forgiving(io.FileIO):
-    """A file that drops what it cannot take: a full disk, a closed terminal, a pipe that nobody reads."""
+    """A file that drops what cannot be written: to a full disk, a closed terminal, a pipe without a reader."""
 
     def write(self, data: ReadableBuffer, /) -> int:
         try:
@@ -24,7 +24,7 @@ class _Forgiving(io.FileIO):
 
 
 class _Named(io.FileIO):
-    """A file that says, of what it cannot take, that it is standard output."""
+    """A file that names standard output in its errors."""
 
     def write(self, data: ReadableBuffer, /) -> int | None:  # type: ignore[override]  # None as FileIO has it
         try:
@@ -34,15 +34,15 @@ class _Named(io.FileIO):
 
 
 def prepare_streams() -> None:
-    """Keep notes that cannot be told from ending a job, and files of a job from being taken for a stream."""
+    """Let no note that cannot be written end a job, and no file of a job take the place of a closed stream."""
     for number in range(3):
         try:
             os.fstat(number)
-        except OSError:  # the next file to be opened would get this number, and what libraries print would go there
-            # What is printed for somebody must not be lost in silence, so nothing can be written there.
+        except OSError:  # the next open file would get this number, and libraries would print into it
+            # Standard output that is lost must raise an error, so this descriptor takes no writes.
             mode = os.O_RDONLY if number == 1 else os.O_RDWR
             os.set_inheritable(os.open(os.devnull, mode), True)
-    # A caller's own streams are left alone. An id that a terminal cannot show must not end a job.
+    # Leave a caller's own streams alone. An id that a terminal cannot show must not end a job.
     output, error = sys.stdout, sys.stderr
     if output is sys.__stdout__:
         encoding, on_screen = ("utf-8", False) if output is None else (output.encoding, output.line_buffering)

@@ -147,6 +147,8 @@ class MapSource(Maps):
 
     # Whether a file holds arrays with names, one of which `dataset` may choose.
     has_datasets: ClassVar[bool] = False
+    # What a file holds, in Markdown: the guide's table of formats has this line.
+    holds: ClassVar[str] = ""
 
     def __init__(self, path: Path, layout: MapLayout, dataset: str | None = None) -> None:
         self.path, self.layout = path, layout

@@ -18,6 +18,8 @@ class FolderSource(MapSource):
     only: a file is looked at when its map is asked for.
     """
 
+    holds = "`.npy` files of one map each, named by image id"
+
     labelled = True
 
     def __init__(self, path: Path, layout: MapLayout, dataset: str | None = None) -> None:

@@ -15,6 +15,8 @@ from roicli.sources.layout import MapLayout
 class NpySource(MapSource):
     """One .npy file."""
 
+    holds = "one map (C, H, W), named by the file; or N maps (N, C, H, W)"
+
     def __init__(self, path: Path, layout: MapLayout, dataset: str | None = None) -> None:
         super().__init__(path, layout)
         self._array = open_npy(path)

@@ -84,6 +84,7 @@ class NpzSource(MapSource):
     costs one pass over it, going back starts that pass again.
     """
 
+    holds = "an array per image, named by its id; or one array (N, C, H, W)"
     has_datasets = True
 
     def __init__(self, path: Path, layout: MapLayout, dataset: str | None = None) -> None:

@@ -25,7 +25,7 @@ def test_a_pipe_gets_whole_lines():
     notes = done.stderr.splitlines()
     assert [note.partition(":")[0] for note in notes] == ["note", "note", "warning"]
     assert "--spatial-scale 1/16" in notes[-1]
-    assert "142.51 to 212.01, 0 being the first cell's centre\n" in done.stdout
+    assert "142.51 to 212.01, 0 is the center of the first cell\n" in done.stdout
     assert run(SAMPLES, *FORGOTTEN, COLUMNS="40").stderr == done.stderr
 
 
@@ -47,7 +47,7 @@ def test_a_terminal_breaks_lines_between_words(columns, command):
 
 def test_a_dumb_terminal_has_a_width_too():
     shown = run_on_terminal(SAMPLES, 100, *FORGOTTEN, TERM="dumb")
-    assert "142.51 to 212.01, 0 being the first cell's centre\n" in shown
+    assert "142.51 to 212.01, 0 is the center of the first cell\n" in shown
     assert 80 < max(map(len, shown.splitlines())) <= 100
 
 

@@ -739,7 +739,9 @@ def test_images_without_features(partly, fate):
     assert report["missing_images"] == 1
     assert "'gone'; its 2 boxes are" in done.stderr
     assert done.stderr.splitlines()[-1] == (
-        "not pooled: 2 boxes left out, 1 zeroed" if skipped else "not pooled: 0 boxes left out, 3 zeroed"
+        "not pooled: 2 boxes skipped, 1 written as zeros"
+        if skipped
+        else "not pooled: 0 boxes skipped, 3 written as zeros"
     )
     with np.load("out.npz") as archive:
         assert archive["image_ids"].tolist() == ["a", "a", "b"] if skipped else ["a", "a", "gone", "gone", "b"]

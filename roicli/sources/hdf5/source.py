@@ -56,6 +56,7 @@ class Hdf5Source(MapSource):
     are unpacked here; otherwise filtered, compact, virtual and not yet written ones are read by HDF5 in the child.
     """
 
+    holds = "a dataset per image, named by its id, at the root or in a group; or one dataset (N, C, H, W)"
     has_datasets = True
     # Maps read together, because they share chunks: the first of them, and their values.
     _held: tuple[int, NDArray[Any]] | None = None
