@@ -1,4 +1,4 @@
-"""Boxes, sizes and a memory budget in, ordered work units out. Integers only; nothing here reads or computes."""
+"""Plan a job: which rows are pooled together, in which order, by how many workers, within which memory."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roicli.errors import UsageError
+from roicli.words import size
 
-# What one process holds beside maps and rows: the interpreter, NumPy, h5py, the weights of a chunk of RoIs.
+# Memory of one process beside maps and rows: the interpreter, NumPy, h5py, weights.
 _BASE_BYTES = 90 * 2**20
-# The box table and what is derived of it, for one box.
+# Memory of one box: its numbers, and what is computed from them.
 _BOX_BYTES = 200
-# Rows are pooled and written this many bytes at a time, unless told otherwise.
+# Memory of a batch by default: rows that are pooled and written at once.
 _BATCH_BYTES = 16 * 2**20
-# Below this many bytes to read and to pool, starting a pool costs more than it gives.
+# A job that moves fewer bytes is serial: to start workers takes longer than they save.
 _SMALL_BYTES = 64 * 2**20
-# To get at a map, however small it is, takes as long as to read and pool so many bytes.
+# To open a map, however small, takes as long as to move so many bytes.
 _MAP_BYTES = 2**19
-# A map that takes more is shared by threads: each process would hold one.
+# Threads share maps larger than this, of which each process would hold one.
 _LARGE_MAP_BYTES = 128 * 2**20
-# Where workers share each map, so many tasks for each, that none waits long for the last.
+# Where workers share each map, each gets so many tasks: none waits long for the last one.
 _TASKS_A_WORKER = 4
-# One task of a worker: bytes enough to outweigh its hand-over, few enough to share the work evenly and to stop soon.
+# Bytes that a task moves: enough to outweigh its hand-over, few enough to share the work evenly and to stop soon.
 _TASK_BYTES = 32 * 2**20
-
-# From so many bytes of blocks on, a compiled kernel saves more time than its compiler takes to load.
+# A job whose blocks take more is large: a compiled kernel saves more time than its compiler takes to load.
 _LARGE_BYTES = 4 * 2**30
 
 
 class Unit(NamedTuple):
-    """Boxes that are pooled and written together: ``plan.order[first:stop]``.
+    """Rows that are pooled and written together: ``plan.order[first:stop]``.
 
-    They are of one map, or of several: the last boxes of the first, and all those of the others.
+    They belong to one map, or to several: then these are the last rows of the first map, and all rows of the others.
     """
 
     first: int
@@ -47,7 +47,7 @@ Task = tuple[Unit, ...]
 
 
 class Strategy(StrEnum):
-    """How the tasks are worked off."""
+    """Who works off the tasks."""
 
     SERIAL = "serial"
     THREADS = "threads"
@@ -55,7 +55,7 @@ class Strategy(StrEnum):
 
 
 class Costs(NamedTuple):
-    """What maps and rows cost, in bytes.
+    """Bytes that maps and rows cost.
 
     Attributes
     ----------
@@ -64,7 +64,7 @@ class Costs(NamedTuple):
     row : int
         Memory that one output row takes until it is written.
     work : int
-        One row's pooled block, averaged away or not: a measure of the time that it takes.
+        Size of one row's pooled block before `reduce`: a measure of its time.
     """
 
     maps: Mapping[int, int]
@@ -80,12 +80,12 @@ class Plan(NamedTuple):
     order : (K',) intp
         Output rows, grouped by map; rows of map index -1 are left out.
     tasks : tuple of tuple of Unit
-        What a worker is given at once, in the order in which the files are best read.
+        What a worker gets at once, in the order in which the files are best read.
     strategy : Strategy
-        Serial for a small job; processes, which do not wait for each other's Python, for all others but those whose
-        few maps are so large that threads have to share them.
+        Serial for a small job. Threads for a few large maps, which they share. Processes for all others: they do not
+        wait for each other's Python.
     workers : int
-        How many work at once.
+        How many workers there are.
     """
 
     order: NDArray[np.intp]
@@ -103,27 +103,27 @@ def make_plan(
     max_memory: int | None = None,
     done: Sequence[tuple[int, int]] = (),
 ) -> Plan:
-    """Order the work.
+    """Plan a job.
 
     Parameters
     ----------
     map_index : (K,) intp
         The map of each output row; -1 for rows that are not pooled.
     costs : Costs
-        Of the maps that `map_index` names, and of a row.
+        Costs of the maps in `map_index`, and of a row.
     workers : int
-        The most that may work at once.
+        The most workers.
     batch_size : int, optional
         The most rows that are pooled before they are written.
     max_memory : int, optional
-        Bytes that all processes together may take; batches and then workers are reduced to fit.
+        Bytes that all processes together may take. First batches are reduced to fit, then workers.
     done : sequence of (first, stop)
-        Positions in the order of the plan that are left out, since an earlier run did them.
+        Positions in the order of the plan that an earlier run has done.
 
     Raises
     ------
     UsageError
-        Not even one worker with one row at a time fits into `max_memory`.
+        One worker with one row at a time does not fit into `max_memory`.
     """
     order = np.argsort(map_index, kind="stable")
     order = order[np.searchsorted(map_index[order], 0) :]
@@ -146,12 +146,12 @@ def make_plan(
 
 
 def is_large(block_bytes: int) -> bool:
-    """Whether pooling so many bytes of blocks takes long enough to load a compiler for it."""
+    """Return whether to pool so many bytes of blocks takes longer than to load a compiler."""
     return block_bytes >= _LARGE_BYTES
 
 
 def _are_few(maps: Mapping[int, int], workers: int) -> bool:
-    """Whether workers have to share each map to be busy to the end."""
+    """Return whether workers must share each map to be busy to the end."""
     return len(maps) < 2 * workers
 
 
@@ -175,24 +175,19 @@ def _fit(costs: Costs, strategy: Strategy, workers: int, batch: int, max_memory:
             return number, min(batch, max(1, left // max(number * costs.row, 1)))
     needed = base + largest + costs.row
     raise UsageError(
-        f"{_in_words(max_memory)} are not enough: one worker and one row at a time need {needed / 2**20:.0f} MiB",
-        f"Give --max-memory {-(-needed // 2**20)}MiB or more.",
+        f"`max_memory` is too small (one worker needs {size(needed)}, got {size(max_memory)})",
+        f"Give `max_memory={-(-needed // 2**20)}MiB` or more.",
     )
-
-
-def _in_words(size: int) -> str:
-    return f"{size / 2**20:.6g} MiB" if size >= 2**20 else f"{size:,} bytes"
 
 
 def _tasks(
     positions: NDArray[np.intp], map_index: NDArray[np.intp], costs: Costs, batch: int, *, shared: bool
 ) -> tuple[Task, ...]:
-    """Cut positions in an order that is grouped by map into units of at most `batch`, and units into tasks.
+    """Cut positions, grouped by map, into units of at most `batch` rows, and join units to tasks.
 
-    Tasks of workers that share each map are single units; others are as many units as move some bytes. A map whose
-    boxes all fit into the unit before joins it.
+    A map whose rows all fit into the unit before joins it. If workers share each map, each unit is a task.
     """
-    # A run of positions ends where the map does, and where the next ones are done already.
+    # A run of positions ends where its map ends, and where an earlier run has done the next ones.
     breaks = (np.diff(positions, prepend=-2) != 1) | (np.diff(map_index[positions], prepend=-1) != 0)
     edges = [*np.flatnonzero(breaks).tolist(), len(positions)]
     tasks: list[Task] = []

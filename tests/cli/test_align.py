@@ -365,7 +365,7 @@ def test_a_full_disk_is_an_error_before_anything_is_computed(many):
         (["--spatial-scale", "-1"], "expected a positive number or fraction, such as 0.0625 or 1/16, got '-1'"),
         (["--sampling-ratio", "2.5"], "expected a whole number or auto, got '2.5'"),
         (["--max-memory", "lots"], "expected an amount of memory, such as 2GiB or 500MiB, got 'lots'"),
-        (["--max-memory", "1MiB"], "1 MiB are not enough"),
+        (["--max-memory", "1MiB"], "--max-memory is too small"),
         (["--workers", "0"], "'--workers': expected a whole number from 1 to 1,024, got '0'"),
         (["--mode", "median"], "--mode"),
     ],

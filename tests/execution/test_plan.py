@@ -94,8 +94,7 @@ def test_less_memory_means_smaller_batches_then_fewer_workers():
     tighter = make_plan(many, price, workers=4, max_memory=400 * MIB)
     assert tighter.workers == 2
     assert make_plan(many, price, workers=4, max_memory=150 * MIB).strategy == Strategy.SERIAL
-    with pytest.raises(
-        UsageError, match="100 MiB are not enough: one worker and one row at a time need 141 MiB"
-    ) as caught:
+    with pytest.raises(UsageError) as caught:
         make_plan(many, price, workers=4, max_memory=100 * MIB)
-    assert caught.value.hint == "Give --max-memory 142MiB or more."
+    assert caught.value.message == "`max_memory` is too small (one worker needs 141 MiB, got 100 MiB)"
+    assert caught.value.hint == "Give `max_memory=142MiB` or more."
