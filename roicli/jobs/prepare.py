@@ -195,7 +195,7 @@ def prepare(job: PoolJob, inputs: Inputs, note: Callable[[str], None]) -> Prepar
         how = "as boxes in 0..1 of the image" if job.normalized else f"at spatial scale {job.spatial_scale:g}"
         raise BoxError(
             f"{inputs.table.source}, {inputs.table.where(rows)}: too large to sample {how}; the first is "
-            f"{inputs.table.boxes[rows[0]].tolist()}",
+            f"{inputs.table.given[rows[0]].tolist()}",
             f"Check their coordinates, and {'`normalized`' if job.normalized else '`spatial_scale`'}.",
         )
     outside = np.zeros(len(placement), np.bool_)

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from roicli.errors import BoxError
 from roicli.imageids import some
 from roicli.jobs.match import Inputs
-from roicli.jobs.wording import some_of, verb
 from roicli.outputs.skipped import NO_FEATURES, Skipped
+from roicli.pooling.operators import find
 from roicli.regions import find_bad_boxes
 from roicli.spec import PoolSpec
+from roicli.words import count
 
 BadBoxes = Literal["error", "skip", "zero", "keep"]
 MissingFeatures = Literal["error", "skip", "zero"]
@@ -73,11 +74,9 @@ def select(
     images = _missing_images(inputs, missing)
     if images:
         fate = {"skip": "left out of the output", "zero": "zeros in the output"}[missing_features]
-        have, their = verb(len(images), "has", "have"), verb(len(images), "its", "their")
-        boxes = verb(len(missing), "box is", f"{len(missing):,} boxes are")
         note(
-            f"{len(images):,} of {len(table.image_ids or ()):,} images of {table.source} {have} no features in "
-            f"{inputs.source.name}: {some(images)}; {their} {boxes} {fate}"
+            f"{table.source}: {len(images):,} of {count(len(table.image_ids or ()), 'image')} without features in "
+            f"{inputs.source.name}: {some(images)}; {count(len(missing), 'box')} {fate}"
         )
     for fault, rows in _bad_rows(inputs, absent, spec, bad_boxes, note).items():
         reasons[rows] = fault
@@ -130,7 +129,7 @@ def _bad_rows(
     numbered = table.image_ids is None and table.image_index is not None
     for rows, fault, remedy in (
         (missing, "absent (empty, null or missing)", "Give `bad_boxes=skip` or `bad_boxes=zero`."),
-        (unusable, "NaN, infinite or beyond 1e9 pixels", "Give --bad-boxes skip or zero to go on all the same."),
+        (unusable, "NaN, infinite or beyond 1e9 pixels", "Give `bad_boxes=skip` or `bad_boxes=zero`."),
         (
             inverted,
             "inverted (x2 < x1 or y2 < y1)",
@@ -142,14 +141,10 @@ def _bad_rows(
     ):
         if not len(rows):
             continue
-        are, first = verb(len(rows), "is", "are"), verb(len(rows), "it is", "the first is")
-        count = f"{some_of(len(rows), len(table))} of {table.source} {are} {fault}: {table.where(rows)}"
+        found = f"{table.source}, {table.where(rows)}: {fault}, {len(rows):,} of {count(len(table), 'box')}"
         if bad_boxes == "error" or (bad_boxes == "keep" and rows is not inverted):
-            raise BoxError(count if rows is missing else f"{count}; {first} {table.boxes[rows[0]].tolist()}", remedy)
-        if spec.aligned:
-            kept = "zeros in the output" if spec.adaptive else "pooled backwards, as torchvision does"
-        else:
-            kept = "pooled one cell wide or high, as torchvision does"
-        fate = {"skip": "left out of the output", "zero": "zeros in the output", "keep": kept}
-        note(f"{count}; {fate[bad_boxes]}")
+            first = "" if rows is missing else f"; the first is {table.given[rows[0]].tolist()} as {table.box_format}"
+            raise BoxError(found + first, remedy)
+        fate = {"skip": "left out of the output", "zero": "zeros in the output", "keep": find(spec.op).inverted(spec)}
+        note(f"{found}; {fate[bad_boxes]}")
     return {"absent": missing, "not finite": unusable, "inverted": inverted}

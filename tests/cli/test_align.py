@@ -282,7 +282,7 @@ def test_bad_boxes(tmp_path, fate):
         expected[1] = 0
         assert report["zeroed"] == [1]
     np.testing.assert_array_equal(got, expected)
-    assert "1 of 3 boxes of boxes.npy is inverted (x2 < x1 or y2 < y1): box 1" in done.stderr
+    assert "boxes.npy, box 1: inverted (x2 < x1 or y2 < y1), 1 of 3 boxes" in done.stderr
 
 
 def test_broken_cells_and_overflow_are_told(tmp_path):
@@ -330,9 +330,9 @@ def test_messages(many):
         (("pickled.npy", "one.json", *out), ["pickled.npy"]),
         (("feats.h5", "broken.json", *out), ["broken.json", "line 2, column"]),
         (("feats.h5", "short.json", *out), ["short.json", "box 0"]),
-        (("feats.h5", "nan.csv", *out), ["2 of 3 boxes of nan.csv are NaN", "lines 3, 4", "--bad-boxes"]),
+        (("feats.h5", "nan.csv", *out), ["nan.csv, lines 3, 4: NaN", "2 of 3 boxes", "--bad-boxes"]),
         (("feats.h5", "unknown.json", *out), ["1 of 2 images of unknown.json", "'99'", "'0007'"]),
-        (("feats.h5", "boxes.json", "--box-format", "xyxy", *out), ["are inverted", "annotation", "--box-format"]),
+        (("feats.h5", "boxes.json", "--box-format", "xyxy", *out), ["inverted", "annotation", "--box-format"]),
         (("feats.h5", "one.json", *out), ["one.json name no image", "5 maps"]),
         (("maps.npy", "far.json", *out), ["far.json, box 0: batch index 2", "2 maps", "0 to 1"]),
         (("mixed.h5", "two.json", *out), ["mixed.h5, dataset /8 has 4 channels", "dataset /7 has 3", "--layout hwc"]),

@@ -169,7 +169,7 @@ def test_tables_of_no_boxes_and_of_one(folder, tmp_path):
     assert "pooled    0 boxes of 1 image" in said
     assert "1 box written as zeros" in said
     done = run(tmp_path, "check", folder / "feats.npy", "bad.npy", expect=3)
-    assert "error: the only box of bad.npy is NaN, infinite or beyond 1e9 pixels: box 0; it is [5.0" in done.stderr
+    assert "error: bad.npy, box 0: NaN, infinite or beyond 1e9 pixels, 1 of 1 box; the first is [5.0" in done.stderr
 
 
 def write_maps(folder, *shape):

@@ -106,6 +106,10 @@ class Operator(ABC):
         """Name the operator with the settings that change its numbers."""
         return self.title
 
+    def inverted(self, spec: PoolSpec) -> str:
+        """Say what becomes of boxes with x2 < x1 or y2 < y1 that are pooled."""
+        return "pooled one cell wide or high, as torchvision does"
+
     def sampling(self, spec: PoolSpec) -> str:
         """Say how many samples a bin has, and why."""
         return ""

@@ -103,6 +103,12 @@ class RoIAlign(Operator):
         sampling = "adaptive" if spec.adaptive else f"sampling ratio {spec.sampling_ratio}"
         return f"{self.title} {aligned}, {sampling}" + (", max" if spec.mode == "max" else "")
 
+    def inverted(self, spec: PoolSpec) -> str:
+        """Say what becomes of inverted boxes: only those that are not aligned are enlarged."""
+        if not spec.aligned:
+            return super().inverted(spec)
+        return "zeros in the output" if spec.adaptive else "pooled backwards, as torchvision does"
+
     def sampling(self, spec: PoolSpec) -> str:
         """Say where the number of samples comes from."""
         return "adaptive: one a cell, rounded up" if spec.adaptive else "fixed by the sampling ratio"
