@@ -182,7 +182,7 @@ def _matrix(
         table.add_column("", style=_DIM, justify="right", no_wrap=True)
         shown = range(first, min(first + number, spans[1].stop))
         for column in shown:
-            table.add_column(str(columns[column]), header_style=_DIM, justify="right", no_wrap=True)
+            table.add_column(str(columns[column]), header_style=_DIM, justify="right", min_width=wide - 1)
         for row in range(spans[0].start, spans[0].stop):
             cells = [Text(texts[row, at], "bold reverse" if (row, at) == mark else "") for at in shown]
             table.add_row(str(rows[row]), *cells)

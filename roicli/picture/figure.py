@@ -75,7 +75,7 @@ class Figure:
         (x, y), half = block.at(*trace.bin), max(block.cell / 2 - 2, 3)
         canvas.frame((x - half, y - half, x + half, y + half), ORANGE, 3)
         left, top, right, _ = self._placed(layout.words)
-        for number, line in enumerate(facts(trace, self.view, self.map.one_in)):
+        for number, line in enumerate(facts(trace, self.map.one_in)):
             canvas.text(left, top + 12 + number * LINE, fitted(line, right - left, 13), GREY)
 
     def at(self, canvas: Canvas, point: int, until: int) -> None:
@@ -101,25 +101,18 @@ def block_view(trace: BinTrace, room: Box) -> View:
     return View(view.rows, view.columns, view.cell, room[0], room[1])
 
 
-def facts(trace: BinTrace, view: View, one_in: int) -> list[str]:
-    """Return at most two lines: where the RoI lies, and what the picture leaves out of it."""
+def facts(trace: BinTrace, one_in: int) -> list[str]:
+    """Return two lines: where the RoI lies, and how many samples a bin has, or how far from the map they all lie."""
     left, top, right, bottom = (short(edge, 4) for edge in trace.roi)
-    lines = [f"RoI in cells: x {left} to {right}, y {top} to {bottom}"]
-    rows, columns = outside(trace)
-    away = [
-        f"{abs(cells):,.6g} {before if cells < 0 else after}"
-        for cells, before, after in (
-            (columns, "columns to the left", "columns to the right"),
-            (rows, "rows above", "rows below"),
-        )
-        if cells
-    ]
-    roi = view.box(trace.roi[1::2], trace.roi[::2])
-    if away:
-        where = "" if view.crosses(roi) else ", out of the picture"
-        return [*lines, f"{' and '.join(away)} of the map{where}"]
+    (rows, columns), noun = outside(trace), trace.operator.noun
+    away = [f"{abs(columns):,.6g} columns to the {'left' if columns < 0 else 'right'}"] if columns else []
+    away += [f"{abs(rows):,.6g} rows {'above' if rows < 0 else 'below'}"] if rows else []
     some = f", one in {one_in} drawn" if one_in > 1 else ""
-    return [*lines, f"{trace.grid[0]} x {trace.grid[1]} {trace.operator.noun}s a bin{some}"]
+    samples = f"{trace.grid[0]} x {trace.grid[1]} {noun}s a bin{some}"
+    return [
+        f"RoI in cells: x {left} to {right}, y {top} to {bottom}",
+        f"{' and '.join(away)} of the map" if away else samples,
+    ]
 
 
 def draw_bar(canvas: Canvas, scale: Scale, frame: Box) -> None:

@@ -77,11 +77,6 @@ class View:
         seen: NDArray[np.bool_] = (y >= top - 0.5) & (y <= bottom - 0.5) & (x >= left - 0.5) & (x <= right - 0.5)
         return seen
 
-    def crosses(self, box: Box) -> bool:
-        """Return whether a box of the picture reaches into the window."""
-        left, top, right, bottom = self.frame
-        return box[0] <= right and box[2] >= left and box[1] <= bottom and box[3] >= top
-
 
 def outside(trace: BinTrace) -> tuple[float, float]:
     """Return how many rows and columns lie between the map and the RoI: negative before the map, zero if they meet.
@@ -120,16 +115,16 @@ def map_view(traces: Sequence[BinTrace], room: Box) -> View:
         cell = min(height / (both[0][1] - both[0][0]), width / (both[1][1] - both[1][0]))
         if min(lengths) * cell >= 12:
             spans, drawn = both, cell >= 12
-    centres = [
+    centers = [
         float(edges[place].mean()) + 0.5
         for edges, place in zip((traces[0].bin_rows, traces[0].bin_columns), traces[0].bin, strict=True)
     ]
-    return fit(spans, centres, lengths, room, drawn=drawn)
+    return fit(spans, centers, lengths, room, drawn=drawn)
 
 
 def fit(
     spans: Sequence[Span],
-    centres: Sequence[float],
+    centers: Sequence[float],
     lengths: Sequence[int],
     room: Box,
     *,
@@ -142,8 +137,8 @@ def fit(
     if drawn:
         cell = math.floor(cell) if cell >= 4 else max(cell, LEAST_CELL)
     rows, columns = (
-        _fill(span, centre, (0, length) if drawn else (-FAR, FAR), int(side / cell + 1e-9))
-        for span, centre, length, side in zip(spans, centres, lengths, sides, strict=True)
+        _fill(span, center, (0, length) if drawn else (-FAR, FAR), int(side / cell + 1e-9))
+        for span, center, length, side in zip(spans, centers, lengths, sides, strict=True)
     )
     return View(rows, columns, cell, room[0], room[1], drawn)
 
@@ -163,11 +158,11 @@ def _span(ends: list[float], length: int, whole: bool, margin: bool) -> Span:
     return first, stop
 
 
-def _fill(span: Span, centre: float, most: tuple[float, float], number: int) -> Span:
-    """Cut a span to `number` cells around `centre`, or widen it to as many of those within `most`."""
+def _fill(span: Span, center: float, most: tuple[float, float], number: int) -> Span:
+    """Cut a span to `number` cells around `center`, or widen it to as many of those within `most`."""
     first, stop = span
     if stop - first > number:
-        first = int(np.clip(math.floor(np.clip(centre, first, stop)) - number // 2, first, stop - number))
+        first = int(np.clip(math.floor(np.clip(center, first, stop)) - number // 2, first, stop - number))
         return first, first + number
     spare = number - (stop - first)
     above, below = max(int(first - most[0]), 0), max(int(most[1] - stop), 0)

@@ -131,7 +131,7 @@ def test_a_roi_far_off_is_no_noise():
     seen = drawn.pixels[top:bottom, left:right]
     assert ((np.abs(seen - FIELD).max(axis=2) <= 2) | (seen.sum(axis=2) < sum(FIELD))).all()  # but for its name
     assert drawn.shows(39, 218.6, BLANK)  # no samples, which would cover the bin
-    assert facts(trace, drawn.view, 1)[1] == "132.5 columns to the right of the map"
+    assert facts(trace, 1)[1] == "132.5 columns to the right of the map"
 
 
 def test_a_bin_of_1e30_cells_ends_where_it_does():
@@ -234,7 +234,7 @@ def test_few_samples_are_all_drawn_and_the_maximum_always():
     many = page_of(trace).figures[0]
     assert many.map.one_in == 16
     assert trace.best in many.map.shown
-    assert facts(trace, many.view, many.map.one_in)[1] == "25 x 33 samples a bin, one in 16 drawn"
+    assert facts(trace, many.map.one_in)[1] == "25 x 33 samples a bin, one in 16 drawn"
 
 
 def test_a_long_heading_fits():
