@@ -64,7 +64,10 @@ def draw(
         The file cannot be written.
     """
     if path.suffix.lower() not in (".png", ".gif"):
-        raise UsageError(f"{path}: a picture cannot be a {path.suffix or 'file without ending'}", "Use .png or .gif.")
+        raise UsageError(
+            f"{path}: expected a name that ends in .png or .gif",
+            f"Give `picture={path.parent / (path.stem + '.png')}`.",
+        )
     check_point(traces[0], point)
     page = Page(traces, heading, titles, dpi, animated=path.suffix.lower() == ".gif")
     with _writing(path) as file:
