@@ -130,18 +130,22 @@ class MapPanel:
             cell = int(self.trace.rows[point, corner // 2]), int(self.trace.columns[point, corner % 2])
             weights[cell] = weights.get(cell, 0.0) + weight
         x, y = self._places[point]
-        centres = [self.view.at(*cell) for cell in weights]
-        canvas.lines([[(x, y), centre] for centre in centres], ORANGE, 2)
+        centers = [self.view.at(*cell) for cell in weights]
+        canvas.lines([[(x, y), center] for center in centers], ORANGE, 2)
         if self.view.cell < RINGS_FROM:
             return
-        for right, down in centres:
+        for right, down in centers:
             canvas.ring(right, down, 4, ORANGE, 2)
         if self.view.cell < VALUES_FROM or len(weights) < 2:
             return
-        for (right, down), weight in zip(centres, weights.values(), strict=True):
-            side = -1 if right < x else 1
-            words, anchor = f"{TIMES} {short(weight, 2)}", "lm" if side > 0 else "rm"
-            canvas.text(right + side * 9, down, words, WHITE, size=SMALL, anchor=anchor, halo=INK)
+        for (right, down), weight in zip(centers, weights.values(), strict=True):
+            words = f"{TIMES} {short(weight, 2)}"
+            reach = 9 + text_width(words, SMALL)
+            # Away from the sample, where no line runs, unless the panel ends there.
+            left, _, end, _ = self.view.frame
+            rightwards = right + reach <= end if right >= x else right - reach < left
+            at, anchor = (right + 9, "lm") if rightwards else (right - 9, "rm")
+            canvas.text(at, down, words, WHITE, size=SMALL, anchor=anchor, halo=INK)
 
     def draw_samples(self, canvas: Canvas, point: int, until: int) -> None:
         """Draw the samples of the traced bin, hollow after number `until`, `point` larger than the others.
