@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "child": {"errors", "words", "files"},
     "spec": BOTTOM,
     "regions": BOTTOM,
-    "imageids": BOTTOM,
+    "imageids": set(),
     "pooling": VALUES,
     "sources": VALUES | {"imageids"},
     "boxfiles": VALUES,

@@ -37,6 +37,11 @@ input_options = stacked(
         help=f"Layout of the box file: {', '.join(layout_names())}.  [default: as its content says]",
     ),
     option(
+        *(INPUTS, "--match"),
+        type=click.Choice(["id", "file-name"]),
+        help="What finds the map of an image that has both.  [default: both, which must agree]",
+    ),
+    option(
         *(INPUTS, "--normalized"), is_flag=True, help="Boxes are in 0..1 of the image; --spatial-scale does not apply."
     ),
 )

@@ -13,6 +13,7 @@ from roicli.jobs.align import AlignJob
 from roicli.jobs.align import align as run_align
 from roicli.jobs.check import CheckReport
 from roicli.jobs.check import check as run_check
+from roicli.jobs.imageids import Match
 from roicli.jobs.match import Layout
 from roicli.jobs.prepare import PoolJob
 from roicli.jobs.report import RunReport
@@ -33,6 +34,7 @@ Kernel = Literal["auto", "numpy", "numba"]
 _CHOICES: dict[str, Any] = {
     "layout": Layout,
     "box_format": BoxFormatName,
+    "match": Match,
     "mode": Mode,
     "reduce": Reduce,
     "bad_boxes": BadBoxes,
@@ -53,6 +55,7 @@ def align(
     layout: Layout = "chw",
     box_format: BoxFormatName | None = None,
     boxes_as: str | None = None,
+    match: Match | None = None,
     normalized: bool = False,
     size: Size = 7,
     spatial_scale: float = 1.0,
@@ -97,6 +100,8 @@ def align(
         What the four numbers of a box mean; by default as the box file says.
     boxes_as : str, optional
         Layout of the box file, such as "coco" or "csv"; by default as its content says.
+    match : {"id", "file-name"}, optional
+        What decides about an image whose id and file name are different maps; by default that is an error.
     normalized : bool
         Boxes are in 0..1 of the image; `spatial_scale` does not apply.
     size : int or (int, int)
@@ -167,6 +172,7 @@ def check(
     layout: Layout = "chw",
     box_format: BoxFormatName | None = None,
     boxes_as: str | None = None,
+    match: Match | None = None,
     normalized: bool = False,
     size: Size = 7,
     spatial_scale: float = 1.0,
@@ -183,8 +189,8 @@ def check(
 
     Parameters
     ----------
-    features, boxes, dataset, layout, box_format, boxes_as, normalized, size, spatial_scale, aligned, sampling_ratio, \
-op, mode, reduce, bad_boxes, missing_features, out_dtype
+    features, boxes, dataset, layout, box_format, boxes_as, match, normalized, size, spatial_scale, aligned, \
+sampling_ratio, op, mode, reduce, bad_boxes, missing_features, out_dtype
         As in `align`.
 
     Returns

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from roicli.boxfiles import read_regions
 from roicli.errors import BoxError, FeatureError
-from roicli.imageids import find_images, match_images
+from roicli.jobs.imageids import Match, find_images, match_images, some
 from roicli.regions import BoxFormat, Regions
 from roicli.sources import FeatureSource, MapInfo, open_source
 
@@ -88,6 +88,7 @@ def bind(
     layout: Layout = "chw",
     box_format: BoxFormat | None = None,
     boxes_as: str | None = None,
+    match: Match | None = None,
     all_images: bool = True,
 ) -> Inputs:
     """Open the features, read the boxes, and find the map of each box.
@@ -104,6 +105,8 @@ def bind(
         See `open_source`.
     box_format, boxes_as
         See `read_regions`.
+    match
+        See `find_images`.
     all_images
         Whether every image of the box file must have features.
 
@@ -116,11 +119,17 @@ def bind(
     table = read_regions(boxes, box_format, boxes_as)
     for text in table.notes:
         note(text)
-    return Inputs(source, table, _map_index(source, table, note, all_images=all_images), layout)
+    angles = table.columns.get("angle")
+    if isinstance(angles, np.ndarray) and len(turned := np.flatnonzero(np.nan_to_num(angles))):
+        raise BoxError(
+            f"{table.source}, {table.where(turned)}: expected upright boxes, got the angle {angles[turned[0]]:g}",
+            "Give the upright box around each, or rename the column if its angles are not of the boxes.",
+        )
+    return Inputs(source, table, _map_index(source, table, note, match, all_images=all_images), layout)
 
 
 def _map_index(
-    source: FeatureSource, table: Regions, note: Callable[[str], None], *, all_images: bool
+    source: FeatureSource, table: Regions, note: Callable[[str], None], match: Match | None, *, all_images: bool
 ) -> NDArray[np.intp]:
     maps = len(source.ids)
     if table.image_index is None:
@@ -131,11 +140,19 @@ def _map_index(
             )
         return np.zeros(len(table), dtype=np.intp)
     if table.image_ids is not None:
+        map_ids, aliases = source.ids, table.aliases
         if not source.labelled and len(table):
-            note(f"the maps of {source.name} have no ids: image ids of {table.source} are taken as positions from 0")
+            if (listed := _listed_order(source, table)) is not None:
+                map_ids, aliases = listed, None
+                note(
+                    f"the maps of {source.name} have no ids: they are taken in the order of the images that "
+                    f"{table.source} lists, map 0 as image {listed[0]!r}"
+                )
+            else:
+                one = "; no image has the id 0: if the ids count from 1, this is wrong" if _from_one(table) else ""
+                note(f"the maps of {source.name} have no ids: image ids of {table.source} are positions from 0{one}")
         find = match_images if all_images else find_images
-        names = {"boxes": table.source, "features": source.name}
-        found = find(table.image_ids, table.aliases, source.ids, **names)
+        found = find(table.image_ids, aliases, map_ids, boxes=table.source, features=source.name, match=match)
         return np.append(found, -1)[table.image_index]  # an absent box may be of no image
     outside = np.flatnonzero((table.image_index < 0) | (table.image_index >= maps))
     if len(outside):
@@ -147,3 +164,29 @@ def _map_index(
     if source.labelled and maps > 1:
         note(f"batch indices of {table.source} count the maps of {source.name} from 0, which is {source.ids[0]!r}")
     return table.image_index.astype(np.intp)
+
+
+def _listed_order(source: FeatureSource, table: Regions) -> tuple[str, ...] | None:
+    """Return the ids of maps that have none, if the box file lists as many images under ids that are not positions.
+
+    Raises
+    ------
+    BoxError
+        The images are not listed in the order of their ids: the maps may be in either order.
+    """
+    listed = table.listed
+    if listed is None or len(listed) != len(source.ids) or {*listed} == {*map(str, range(len(listed)))}:
+        return None
+    if all(map(str.isdecimal, listed)) and sorted(listed, key=int) == [*listed]:
+        return listed
+    raise BoxError(
+        f"the {len(listed):,} maps of {source.name} have no ids, and {table.source} lists as many images, "
+        f"{some(listed)}, not in the order of their ids: nothing says which map is which",
+        "Save the ids with the features, as image_ids in an .npz or HDF5 file.",
+    )
+
+
+def _from_one(table: Regions) -> bool:
+    """Tell whether the ids of images may be positions from 1."""
+    ids = table.listed or table.image_ids or ()
+    return "0" not in ids and "1" in ids

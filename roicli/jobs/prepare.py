@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from roicli import __version__
 from roicli.errors import BoxError
+from roicli.jobs.imageids import Match
 from roicli.jobs.match import Inputs, Layout, bind
 from roicli.jobs.select import BadBoxes, MissingFeatures, select
 from roicli.outputs.skipped import Skipped
@@ -50,6 +51,8 @@ class PoolJob:
         Where it is not what the box file says.
     boxes_as : str, optional
         Layout of the box file, where its content does not say.
+    match : {"id", "file-name"}, optional
+        What decides about an image whose id and file name are different maps.
     normalized : bool
         Boxes are in 0..1 of the image; they are multiplied by the map's width and height, in float64, and the
         spatial scale does not apply.
@@ -72,6 +75,7 @@ class PoolJob:
     layout: Layout = "chw"
     box_format: BoxFormat | None = None
     boxes_as: str | None = None
+    match: Match | None = None
     normalized: bool = False
     bad_boxes: BadBoxes = "error"
     missing_features: MissingFeatures = "error"
@@ -89,6 +93,7 @@ class PoolJob:
             layout=self.layout,
             box_format=self.box_format,
             boxes_as=self.boxes_as,
+            match=self.match,
             all_images=self.missing_features == "error",
         )
 

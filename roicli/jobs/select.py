@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roicli.errors import BoxError
-from roicli.imageids import some
+from roicli.jobs.imageids import some
 from roicli.jobs.match import Inputs
 from roicli.outputs.skipped import NO_FEATURES, Skipped
 from roicli.pooling.operators import find

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roicli.errors import BoxError, UsageError
-from roicli.imageids import find_images, match_images
+from roicli.jobs.imageids import Match, find_images, match_images
 from roicli.jobs.match import Layout, bind
 from roicli.pooling.arguments import compute_dtype
 from roicli.pooling.bintrace import BinTrace
@@ -29,7 +29,7 @@ class TraceJob:
 
     Attributes
     ----------
-    features, dataset, layout, box_format, boxes_as, normalized
+    features, dataset, layout, box_format, boxes_as, match, normalized
         As in `AlignJob`.
     boxes : Path, optional
         The box file; without one, `box` is given.
@@ -62,6 +62,7 @@ class TraceJob:
     layout: Layout = "chw"
     box_format: BoxFormat | None = None
     boxes_as: str | None = None
+    match: Match | None = None
     normalized: bool = False
 
 
@@ -171,7 +172,8 @@ def _from_file(
     # Images that are not traced may lack features.
     inputs = bind(
         job.features, path, note,
-        dataset=job.dataset, layout=job.layout, box_format=job.box_format, boxes_as=job.boxes_as, all_images=False,
+        dataset=job.dataset, layout=job.layout, box_format=job.box_format, boxes_as=job.boxes_as, match=job.match,
+        all_images=False,
     )  # fmt: skip
     table = inputs.table
     rows = np.arange(len(table))

@@ -1,15 +1,18 @@
 """Which map belongs to which image."""
 
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from roicli.errors import BoxError
-from roicli.imageids import Counted, find_images, match_images
+from roicli.imageids import Counted
+from roicli.jobs.imageids import find_images, match_images
 
 
-def match(image_ids, map_ids, aliases=None):
-    return match_images(image_ids, aliases, map_ids, boxes="boxes.json", features="feats.h5").tolist()
+def match(image_ids, map_ids, aliases=None, **more):
+    return match_images(image_ids, aliases, map_ids, boxes="boxes.json", features="feats.h5", **more).tolist()
 
 
 @pytest.mark.parametrize(
@@ -29,6 +32,21 @@ def match(image_ids, map_ids, aliases=None):
         (["/data/val/1.jpg", "train\\1.jpg"], None, ["train/001", "val/1.npy"], [1, 0]),
         (["./val/1.jpg"], None, ["/data//val/1"], [0]),
         (["7"], ["val/1.jpg"], ["train/1", "val/1"], [1]),
+        (["139.0", "7.00"], None, ["7", "000139.npy"], [1, 0]),  # as a table with an empty cell writes integers
+        (["139.0"], None, ["139", "139.0"], [1]),
+        (["139   ", "7\0\0"], None, ["7", "139"], [1, 0]),  # names of fixed width
+        (["7"], None, ["7  "], [0]),
+        (["caf\u00e9"], None, ["cafe\u0301"], [0]),
+        (["\u1100\u1161"], None, ["\uac00"], [0]),
+        (["42"], None, ["COCO_val2014_000000000042"], [0]),
+        (["COCO_val2014_000000000042.jpg"], None, ["42"], [0]),
+        (
+            ["COCO_val2014_000000000042.jpg", "COCO_train2014_000000000042.jpg"],
+            None,
+            ["COCO_train2014_42", "COCO_val2014_42"],
+            [1, 0],
+        ),
+        (["a/b/c/d/e/f/g/1"], None, ["/data/a/b/c/d/e/f/g/1.npy"], [0]),
     ],
 )
 def test_matches(image_ids, aliases, map_ids, expected):
@@ -47,6 +65,8 @@ def test_missing_images_are_counted_with_examples_of_both_sides():
 @pytest.mark.parametrize(
     ("image_ids", "map_ids"),
     [
+        (["42"], ["COCO_val2014_42", "COCO_train2014_42"]),
+        (["7", "7.0"], ["07"]),
         (["7"], ["07", "007"]),  # either map could be meant
         (["07", "007"], ["7"]),  # either image could be meant
         (["7", "07"], ["7"]),  # the exact one has taken the map
@@ -66,9 +86,11 @@ def test_ambiguity_is_an_error(image_ids, map_ids, all_images):
 @pytest.mark.parametrize(
     ("image_ids", "aliases", "map_ids", "expected"),
     [
-        (["1", "2"], ["000000.png", "000001.png"], ["000000", "000001", "000002"], "'000001' .* '000000'"),
+        # an exact file name counts for more than what is tolerated of an id
+        (["1", "2"], ["000000.png", "000001.png"], ["000000", "000001", "000002"], [0, 1]),
+        (["1"], ["x/000002.png"], ["01", "02"], "'01' .* '02'"),
         (["1"], ["0.png"], ["0", "1"], "'1' .* '0'"),
-        (["1"], ["val/2.png"], ["train/1", "val/2"], "'train/1' .* 'val/2'"),
+        (["1"], ["val/2.png"], ["train/1", "val/2"], [1]),
         (["1"], ["000000.png"], ["0", "1"], [1]),  # an exact id counts for more than what is tolerated of a name
         (["1"], ["val/1.png"], ["train/1", "val/1"], [1]),  # the name says which of two
         (["1"], ["0.png"], Counted(2), "'1' .* '0'"),
@@ -118,3 +140,31 @@ def test_never_two_to_one_and_exact_first(image_ids, map_ids):
     assert len(set(found)) == len(found)
     for name, index in zip(image_ids, found, strict=True):
         assert name not in map_ids or map_ids[index] == name
+
+
+def test_the_user_says_what_decides():
+    known = {"image_ids": ["1", "2"], "aliases": ["000002.jpg", "2"], "map_ids": ["000001", "000002"]}
+    with pytest.raises(BoxError, match=r"images '1', '2' .* would all be map '000002'"):
+        match(**known)
+    assert match(**known, match="id") == [0, 1]
+    with pytest.raises(BoxError, match=r"is map '1' of feats\.h5 by its id, and '0' by its file name") as caught:
+        match(["1"], ["0", "1"], ["0.png"])
+    assert caught.value.hint == "Give `match=file-name` if the file names are right, `match=id` if the ids are."
+    assert match(["1"], ["0", "1"], ["0.png"], match="file-name") == [0]
+    assert match(["1"], ["0", "1"], ["0.png"], match="id") == [1]
+    assert match(["1"], Counted(2), ["0.png"], match="file-name") == [0]
+
+
+def test_excel_has_rounded_an_id():
+    with pytest.raises(BoxError) as caught:
+        match(["1.39E+11"], ["139000000001"])
+    assert caught.value.hint.startswith("Excel has rounded such ids")
+
+
+def test_a_path_without_end_takes_little_memory():
+    tracemalloc.start()
+    found = find_images(["a/" * 20_000 + "b"], None, ["x/b", "c"], boxes="b", features="f")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found.tolist() == [-1]
+    assert peak < 20 << 20

@@ -1,0 +1,266 @@
+"""Which feature map belongs to which image of a box file.
+
+Ids are compared as strings. Where they differ, these are tolerated as long as that is unambiguous:
+
+- leading zeros: COCO's image 139 is the map "000000000139"
+- the extension of a file, and folders that only one side names: "val2017/000000000139.jpg" is 139, but train/1 is not
+  val/1
+- the name of a COCO file: "COCO_val2014_000000000139" is 139
+- a number that a table made a fraction: "139.0" is 139
+- blanks and NULs around a name of fixed width, and the two Unicode forms (NFC, NFD) of one name
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Literal
+from unicodedata import normalize
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roicli.errors import BoxError
+from roicli.imageids import Counted
+from roicli.words import count
+
+Match = Literal["id", "file-name"]
+"""What decides about the map of an image that has an id and a file name."""
+
+_SEVERAL = -2
+# Tails of a path that are compared, besides the whole: each takes memory and time.
+_LEVELS = 8
+_COUNT = re.compile("0|[1-9][0-9]{0,18}")
+_EXTENSION = re.compile(r"(?i)\.(jpe?g|png|bmp|gif|webp|tiff?|ppm|pgm|jp2|heic|npy|npz|h5|hdf5|pt|pth|pkl|mat|bin)$")
+_COCO_NAME = re.compile(r"(COCO_(?:train|val|test)\d{4})_(\d+)")
+_FRACTION = re.compile(r"(\d+)\.0+")
+_EXCEL = re.compile(r"\d(\.\d+)?[eE]\+?\d+")
+
+
+def tails(image_id: str) -> Iterator[str]:
+    """Yield an id in the form that is compared, then its tails as a path, longest first, at most `_LEVELS`.
+
+    Examples
+    --------
+    >>> [list(tails(name)) for name in ("139", "000000000139.jpg", "val2017/000000000139.JPG", "0", "v1.5")]
+    [['139'], ['139'], ['val2017/139', '139'], ['0'], ['v1.5']]
+    >>> list(tails("COCO_val2014_000000000139.jpg")), list(tails("139.0  "))
+    (['COCO_val2014/139', '139'], ['139'])
+    """
+    name = image_id.strip(" \t\0")
+    if not name.isascii():
+        name = normalize("NFC", name)
+    *folders, name = _EXTENSION.sub("", name).replace("\\", "/").split("/")
+    parts = [folder for folder in folders if folder.strip(".")]
+    if (coco := _COCO_NAME.fullmatch(name)) is not None:
+        parts.append(coco[1])
+        name = coco[2]
+    elif (fraction := _FRACTION.fullmatch(name)) is not None:
+        name = fraction[1]
+    parts.append(name.lstrip("0") or name[-1:])
+    yield "/".join(parts)
+    for start in range(max(1, len(parts) - _LEVELS), len(parts)):
+        yield "/".join(parts[start:])
+
+
+def match_images(
+    image_ids: Sequence[str],
+    aliases: Sequence[str] | None,
+    map_ids: Sequence[str],
+    *,
+    boxes: str,
+    features: str,
+    match: Match | None = None,
+) -> NDArray[np.intp]:
+    """Find the map of each image; see `find_images`.
+
+    Parameters
+    ----------
+    image_ids, aliases, map_ids, boxes, features, match
+        As in `find_images`.
+
+    Returns
+    -------
+    (len(image_ids),) intp
+        Index into `map_ids`.
+
+    Raises
+    ------
+    BoxError
+        Images without a map, which the message counts, with examples of both sides; or as `find_images`.
+    """
+    found = find_images(image_ids, aliases, map_ids, boxes=boxes, features=features, match=match)
+    missing = [name for name, index in zip(image_ids, found.tolist(), strict=True) if index < 0]
+    if missing:
+        have = "has" if len(missing) == 1 else "have"
+        hint = f"The features are named {some(map_ids)}; make the ids agree, or leave those images out of the boxes."
+        if any(map(_EXCEL.fullmatch, missing)):
+            hint = f"Excel has rounded such ids: format their column as text. {hint}"
+        raise BoxError(
+            f"{len(missing):,} of {count(len(image_ids), 'image')} of {boxes} {have} no features in {features}: "
+            f"{some(missing)}",
+            hint if map_ids else "Name features that hold maps.",
+        )
+    return found
+
+
+def find_images(
+    image_ids: Sequence[str],
+    aliases: Sequence[str] | None,
+    map_ids: Sequence[str],
+    *,
+    boxes: str,
+    features: str,
+    match: Match | None = None,
+) -> NDArray[np.intp]:
+    """Find the map of each image, exactly or by what is tolerated.
+
+    Parameters
+    ----------
+    image_ids : sequence of str
+        Distinct ids of the box file.
+    aliases : sequence of str, optional
+        The same images' file names. They find maps that an id alone does not find; an exact file name counts for more
+        than an id that matches by tolerance.
+    map_ids : sequence of str
+        Ids of the feature maps, distinct.
+    boxes, features : str
+        Names of the two inputs, for the message.
+    match : {"id", "file-name"}, optional
+        What decides; by default both must mean the same map.
+
+    Returns
+    -------
+    (len(image_ids),) intp
+        Index into `map_ids`, -1 where there is no map.
+
+    Raises
+    ------
+    BoxError
+        An image that could be several maps, or is another by its file name than by its id; several that could be one.
+    """
+    if match == "file-name" and aliases is not None:
+        image_ids, aliases = aliases, None
+    elif match == "id":
+        aliases = None
+    if isinstance(map_ids, Counted):
+        near = _near(map_ids, [*image_ids, *(aliases or ())])
+        places = find_images(image_ids, aliases, [str(index) for index in near], boxes=boxes, features=features)
+        return np.array([*near, -1], dtype=np.intp)[places]
+    exact = {name: index for index, name in enumerate(map_ids)}
+    by_id = [exact.get(name, -1) for name in image_ids]
+    by_alias = [-1] * len(image_ids)
+    if aliases is not None:
+        by_alias = [
+            -1 if alias == name else exact.get(alias, exact.get(_EXTENSION.sub("", alias), -1))
+            for name, alias in zip(image_ids, aliases, strict=True)
+        ]
+    for number in range(len(image_ids)):
+        if by_id[number] >= 0 <= by_alias[number] != by_id[number]:
+            raise _contradiction(number, by_id[number], by_alias[number], image_ids, aliases, map_ids, boxes, features)
+    rest = [number for number, (one, other) in enumerate(zip(by_id, by_alias, strict=True)) if one < 0 and other < 0]
+    if rest:
+        _tolerate(rest, by_id, by_alias, image_ids, aliases, map_ids, boxes=boxes, features=features)
+    found = [one if one >= 0 else other for one, other in zip(by_id, by_alias, strict=True)]
+    for index, times in Counter(found).items():
+        if times > 1 and index >= 0:
+            same = [name for name, other in zip(image_ids, found, strict=True) if other == index]
+            raise _same_map(same, map_ids[index], boxes, features)
+    return np.array(found, dtype=np.intp)
+
+
+def _tolerate(
+    rest: list[int],
+    by_id: list[int],
+    by_alias: list[int],
+    image_ids: Sequence[str],
+    aliases: Sequence[str] | None,
+    map_ids: Sequence[str],
+    **names: str,
+) -> None:
+    """Find the maps of the images `rest`, which match exactly neither by id nor by file name."""
+    ids = [image_ids[number] for number in rest]
+    # Two images that differ only in what is tolerated cannot be told apart without it.
+    itself = _find_tails(ids, image_ids)
+    loose = [index if index < 0 or own == number else _SEVERAL
+             for number, index, own in zip(rest, _find_tails(ids, map_ids), itself, strict=True)]  # fmt: skip
+    others = [-1] * len(rest) if aliases is None else _find_tails([aliases[number] for number in rest], map_ids)
+    for number, one, other in zip(rest, loose, others, strict=True):
+        if aliases is not None and aliases[number] == image_ids[number]:
+            other = -1
+        if one == _SEVERAL and other < 0:
+            raise _ambiguous(image_ids[number], image_ids, map_ids, **names)
+        if one >= 0 <= other != one:
+            raise _contradiction(number, one, other, image_ids, aliases, map_ids, **names)
+        by_id[number], by_alias[number] = max(one, -1), max(other, -1)
+
+
+def _find_tails(wanted: Sequence[str], names: Sequence[str]) -> list[int]:
+    """Find the one of `names` that each of `wanted` is a tail of, or has for a tail; -1 if none, `_SEVERAL` if more.
+
+    Only whole names are kept: the tails of a million paths would take a gigabyte.
+    """
+    longer = {next(tails(name)): -1 for name in wanted}
+    whole: dict[str, int] = {}
+    for index, name in enumerate(names):
+        for level, form in enumerate(tails(name)):
+            if not level:
+                whole[form] = _SEVERAL if form in whole else index
+            if form in longer:
+                longer[form] = index if longer[form] == -1 else _SEVERAL
+    result = []
+    for name in wanted:
+        full, *shorter = tails(name)
+        found = [index for index in (longer[full], *(whole.get(tail, -1) for tail in shorter)) if index != -1]
+        result.append(found[0] if len(found) == 1 else _SEVERAL if found else -1)
+    return result
+
+
+def _near(map_ids: Counted, names: Sequence[str]) -> list[int]:
+    """Return the positions, in order, that some name or its last tail is."""
+    last = {tail for name in names for *_, tail in [tails(name)]}
+    return sorted(int(tail) for tail in last if _COUNT.fullmatch(tail) and int(tail) < len(map_ids))
+
+
+def _contradiction(
+    number: int,
+    by_id: int,
+    by_alias: int,
+    image_ids: Sequence[str],
+    aliases: Sequence[str] | None,
+    map_ids: Sequence[str],
+    boxes: str,
+    features: str,
+) -> BoxError:
+    alias = aliases[number] if aliases is not None else ""
+    return BoxError(
+        f"image {image_ids[number]!r} of {boxes} is map {map_ids[by_id]!r} of {features} by its id, and "
+        f"{map_ids[by_alias]!r} by its file name {alias!r}",
+        "Give `match=file-name` if the file names are right, `match=id` if the ids are.",
+    )
+
+
+def _ambiguous(name: str, image_ids: Sequence[str], map_ids: Sequence[str], boxes: str, features: str) -> BoxError:
+    """Make the error for an image that could be several maps, or the same as another image."""
+    *_, last = tails(name)
+    maps, images = ([other for other in ids if [*tails(other)][-1] == last] for ids in (map_ids, image_ids))
+    if len(maps) > 1:
+        return BoxError(
+            f"image {name!r} of {boxes} could be any of the maps {some(maps)} of {features}",
+            "Write its id as its features are named.",
+        )
+    return _same_map(images, maps[0], boxes, features)
+
+
+def _same_map(images: Sequence[str], name: str, boxes: str, features: str) -> BoxError:
+    return BoxError(
+        f"images {some(images)} of {boxes} would all be map {name!r} of {features}",
+        "Give each image an id of its own, written as the features are named.",
+    )
+
+
+def some(names: Sequence[str], limit: int = 5) -> str:
+    """Return the first few names for a message."""
+    shown = ", ".join(repr(name) for name in names[:limit])
+    return f"{shown}, ..." if len(names) > limit else shown

@@ -1,0 +1,96 @@
+"""From files to regions with a map each: absent boxes, rotated ones, and maps that have no ids."""
+
+import json
+
+import numpy as np
+import pytest
+
+from roicli.errors import BoxError
+from roicli.jobs.api import align
+
+
+def annotation(image, box=(0, 0, 4, 4)):
+    return {"image_id": image, "bbox": box}
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    """Write a stack of three maps, whose cells are 0, 1 and 2, and a box file; return the features of its boxes."""
+    monkeypatch.chdir(tmp_path)
+    np.save("f.npy", np.ones((3, 1, 8, 8), np.float32) * np.arange(3)[:, None, None, None])
+
+    def write_and_align(document, name="b.json", **options):
+        text = document if isinstance(document, str) else json.dumps(document)
+        (tmp_path / name).write_text(text)
+        report = align("f.npy", name, "o.npy", size=1, overwrite=True, **options)
+        return np.load("o.npy").ravel().tolist(), report
+
+    return write_and_align
+
+
+@pytest.mark.parametrize(
+    ("name", "document"),
+    [
+        ("b.json", [annotation(1), annotation(None, []), annotation(2), annotation(1, None), {"image_id": 9}]),
+        ("b.csv", "image_id,x1,y1,x2,y2\n1,0,0,4,4\n1,,,,\n2,0,0,4,4\n1,NA,NA,NA,NA\n9,None,None,None,None\n"),
+    ],
+)
+def test_absent_boxes_end_the_job_or_are_left_out_or_zeros(files, name, document):
+    with pytest.raises(BoxError, match=r"3 of 5 boxes of b\.\w+ are absent \(empty, null or missing\): (box|line)"):
+        files(document, name, missing_features="skip")
+    with pytest.raises(BoxError, match="are absent"):
+        files(document, name, bad_boxes="keep", missing_features="skip")
+    pooled, report = files(document, name, bad_boxes="skip", missing_features="skip")
+    assert (pooled, report.skipped) == ([1, 2], (1, 3, 4))
+    pooled, report = files(document, name, bad_boxes="zero", missing_features="skip")
+    assert (pooled, report.zeroed) == ([1, 0, 2, 0, 0], (1, 3, 4))
+
+
+def test_rotated_boxes_are_refused(files):
+    header = "image_id,cx,cy,w,h,angle\n"
+    assert files(f"{header}1,2,2,4,4,0\n2,2,2,4,4,\n", "b.csv")[0] == [1, 2]
+    with pytest.raises(BoxError, match=r"b\.csv, line 3: expected upright boxes, got the angle 30"):
+        files(f"{header}1,2,2,4,4,0\n2,2,2,4,4,30\n", "b.csv")
+
+
+def coco(ids, *annotations):
+    return {"images": [{"id": number} for number in ids], "annotations": annotations}
+
+
+@pytest.mark.parametrize(
+    ("ids", "images", "expected"),
+    [
+        ((1, 2, 3), (1, 2), [0, 1]),  # a shift by one would go unseen: no box is of the last image
+        ((7, 139, 632), (632, 7), [2, 0]),
+        ((0, 1, 2), (1, 2), [1, 2]),
+        ((2, 0, 1), (1, 2), [1, 2]),
+    ],
+)
+def test_maps_without_ids_are_in_the_order_of_the_images(files, ids, images, expected):
+    pooled, report = files(coco(ids, *map(annotation, images)))
+    assert pooled == expected
+    assert any("in the order of the images" in note for note in report.notes) == (sorted(ids) != [0, 1, 2])
+
+
+def test_maps_without_ids_of_images_in_no_order(files):
+    with pytest.raises(BoxError, match="not in the order of their ids: nothing says which map is which"):
+        files(coco((3, 1, 2), annotation(1)))
+
+
+def test_ids_that_may_count_from_one_are_noted(files):
+    pooled, report = files([annotation(1), annotation(2)])
+    assert pooled == [1, 2]
+    assert any("no image has the id 0: if the ids count from 1, this is wrong" in note for note in report.notes)
+    assert not any("the id 0" in note for note in files([annotation(0), annotation(2)])[1].notes)
+
+
+def test_ids_or_file_names_decide(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.savez("f.npz", **{str(index): np.full((1, 8, 8), index, np.float32) for index in range(2)})
+    images = [{"id": 1, "file_name": "0.png"}]
+    (tmp_path / "b.json").write_text(json.dumps({"images": images, "annotations": [annotation(1)]}))
+    for match, expected in (("id", 1), ("file-name", 0)):
+        align("f.npz", "b.json", "o.npy", size=1, overwrite=True, match=match)
+        assert np.load("o.npy").ravel().tolist() == [expected]
+    with pytest.raises(BoxError, match="by its id, and '0' by its file name"):
+        align("f.npz", "b.json", "o.npy", size=1, overwrite=True)
