@@ -138,6 +138,8 @@ class BoxFile:
 
         if self.path.suffix.lower() in LINE_SUFFIXES:
             return True
+        if b"\n" not in self.head and self.head.removeprefix(BOM).lstrip()[:1] == b"[":
+            return False  # a list too long to be one box
         lines = self.lines()
         with suppress(BoxError, StopIteration):  # a line without an end is a document
             first, _ = next(lines), next(lines)

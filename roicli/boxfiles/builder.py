@@ -22,7 +22,6 @@ FOUR_NUMBERS = "Give each box four numbers, or five with the batch index first."
 # What JSON readers put for NaN and Infinity: no box file has these numbers.
 NAN, INFINITE, NEGATIVE_INFINITE = -1.6180339887498948e308, 1.4142135623730951e308, -1.4142135623730951e308
 
-_SPECIAL: dict[Any, float] = {None: np.nan, NAN: np.nan, INFINITE: np.inf, NEGATIVE_INFINITE: -np.inf}
 # The image of an absent box that does not name one.
 NO_IMAGE = float("-inf")
 
@@ -47,6 +46,12 @@ def name_of(value: Name) -> str:
     if isinstance(value, float):
         return "nan" if value == NAN else str(int(value)) if value.is_integer() else str(value)
     return str(value)
+
+
+def restore_tokens(numbers: NDArray[np.float64]) -> None:
+    """Put NaN and infinities, in place, where JSON readers have put numbers for them."""
+    for stand_in, number in ((NAN, np.nan), (INFINITE, np.inf), (NEGATIVE_INFINITE, -np.inf)):
+        numbers[numbers == stand_in] = number
 
 
 class _UnusableIdError(ValueError):
@@ -84,7 +89,10 @@ class _Values:
 
     def extend(self, values: Sequence[Name | None]) -> None:
         if self._numeric:
-            self._numbers.extend([_SPECIAL.get(value, value) for value in values])  # type: ignore[arg-type,misc]
+            try:
+                self._numbers.extend(array("d", values))  # type: ignore[arg-type]
+            except TypeError:
+                self._numbers.extend([np.nan if value is None else value for value in values])  # type: ignore[misc]
             return
         if self._text is None:
             try:
@@ -100,8 +108,12 @@ class _Values:
         self._text = array("q", [self._names[value] for value in before])
 
     def column(self) -> Column:
+        if self._numeric:
+            numbers = np.frombuffer(self._numbers)
+            restore_tokens(numbers)
+            return numbers
         if self._text is None:
-            return np.frombuffer(self._numbers, np.float64 if self._numeric else np.int64)
+            return np.frombuffer(self._numbers, np.int64)
         return Names(np.frombuffer(self._text, np.int64), tuple(self._names.names))
 
 

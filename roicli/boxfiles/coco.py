@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import count, repeat
+
 from msgspec import Raw, Struct
 from msgspec.json import Decoder
 
@@ -30,8 +32,10 @@ _IMAGES = Decoder(list[Image])
 def _recognizes(file: BoxFile) -> bool:
     if file.is_lines or file.document.is_array:
         return False
-    keys = {*file.document.keys()}
-    return "annotations" in keys or ("images" in keys and not keys & {"detections", "detection_categories"})
+    document = file.document
+    return not document.lacks("annotations") or (
+        not document.lacks("images") and document.lacks("detection_categories")
+    )
 
 
 def _read(file: BoxFile, box_format: BoxFormat | None) -> Regions:
@@ -53,7 +57,7 @@ def _read(file: BoxFile, box_format: BoxFormat | None) -> Regions:
     images = [] if raws["images"] is None else fields(_IMAGES, raws["images"], f"{file.path} images")
     doubtful = may_repeat(document.data, len(annotations))
     reader = ItemReader(file, "annotation", box_format)
-    reader.read(((row, raw, doubtful) for row, raw in enumerate(annotations)), RESULT)
+    reader.read(zip(count(), annotations, repeat(doubtful)), RESULT)
     aliases: dict[str, str] = {}
     sizes: dict[str, tuple[float | None, ...]] = {}
     for image in images:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from io import StringIO
-from itertools import chain
+from itertools import chain, islice
 from typing import NamedTuple, TextIO
 
 import numpy as np
@@ -111,21 +112,18 @@ def _read(file: BoxFile, box_format: BoxFormat | None) -> Regions:
                 line = 2
             header = [name.strip() for name in next(reader, [])]
             columns = _find_columns(header, box_format, f"{file.path}, line {line}")
-            rows: list[list[str]] = []
-            lines: list[int] = []
             line = reader.line_num + 1
-            for row in reader:
-                if (row and row[0]) or any(row):  # spreadsheets may end a file in rows of nothing
-                    rows.append(row)
-                    lines.append(line)
-                    if len(rows) == BLOCK:
-                        _add(builder, lines, rows, columns, header, sizes)
-                        rows, lines = [], []
+            while rows := list(islice(reader, BLOCK)):
+                lines = _starts(rows, line, reader.line_num)
                 line = reader.line_num + 1
+                if not all(map(any, rows)):  # spreadsheets may end a file in rows of nothing
+                    lines = [number for number, row in zip(lines, rows, strict=True) if any(row)]
+                    rows = [row for row in rows if any(row)]
+                if rows:
+                    _add(builder, lines, rows, columns, header, sizes)
         except csv.Error as error:
-            raise BoxError(f"{file.path}, line {line}: {error}", "Look for a quote without its pair.") from error
-        if rows:
-            _add(builder, lines, rows, columns, header, sizes)
+            where = f"{file.path}, line {_faulty_line(file, first)}"
+            raise BoxError(f"{where}: {error}", "Look for a quote without its pair.") from error
     notes = []
     names = ", ".join(header[position] for position in columns.box)
     if box_format not in (None, columns.box_format):
@@ -137,6 +135,27 @@ def _read(file: BoxFile, box_format: BoxFormat | None) -> Regions:
     return builder.build(
         box_format or columns.box_format, sizes=sizes, layout=f"CSV, columns {names}", notes=tuple(notes)
     )
+
+
+def _starts(rows: list[list[str]], line: int, last: int) -> Sequence[int]:
+    """Return the line on which each row begins; the first begins on `line`, the last ends on `last`."""
+    if last - line + 1 == len(rows):
+        return range(line, last + 1)
+    starts = []
+    for row in rows:
+        starts.append(line)
+        line += 1 + sum(map(_line_ends, row))
+    return starts
+
+
+def _faulty_line(file: BoxFile, first: str) -> int:
+    """Return the line on which the row begins that is not CSV."""
+    line = 1
+    with file.text() as text, suppress(csv.Error):
+        reader = csv.reader(_lines(text, file), delimiter=_delimiter(first), skipinitialspace=True, strict=True)
+        for _ in reader:
+            line = reader.line_num + 1
+    return line
 
 
 def _lines(text: TextIO, file: BoxFile) -> Iterator[str]:
@@ -211,25 +230,25 @@ def _find_columns(header: list[str], box_format: BoxFormat | None, where: str) -
 
 def _add(
     builder: Builder,
-    lines: list[int],
+    lines: Sequence[int],
     rows: list[list[str]],
     columns: _Columns,
     header: list[str],
     sizes: dict[str, tuple[float | None, ...]],
 ) -> None:
     """Add a block of rows."""
-    for line, row in zip(lines, rows, strict=True):
-        if len(row) != len(header):
-            raise BoxError(
-                f"{builder.where(line)}: {len(row)} cells under a header of {len(header)}",
-                "Look for a missing or extra separator, a decimal comma or an unquoted name.",
-            )
+    if {*map(len, rows)} != {len(header)}:
+        line, row = next((line, row) for line, row in zip(lines, rows, strict=True) if len(row) != len(header))
+        raise BoxError(
+            f"{builder.where(line)}: {len(row)} cells under a header of {len(header)}",
+            "Look for a missing or extra separator, a decimal comma or an unquoted name.",
+        )
     cells = list(zip(*rows, strict=True))
     positions = columns.box if columns.batch_index is None else (columns.batch_index, *columns.box)
     numbers, absent = _numbers(builder, lines, [cells[position] for position in positions], positions, header)
     images = None
     if columns.image is not None:
-        images = [cell.strip() for cell in cells[columns.image]]
+        images = list(map(str.strip, cells[columns.image]))
         if "" in images:
             where = builder.where(lines[images.index("")])
             raise BoxError(f"{where}: {header[columns.image]} is empty", "Name the image of every box.")
@@ -243,7 +262,7 @@ def _add(
 
 
 def _numbers(
-    builder: Builder, lines: list[int], cells: list[tuple[str, ...]], positions: Sequence[int], header: list[str]
+    builder: Builder, lines: Sequence[int], cells: list[tuple[str, ...]], positions: Sequence[int], header: list[str]
 ) -> tuple[NDArray[np.float64], list[int]]:
     """Return the numbers of a block of rows, and which rows have no box."""
     numbers = np.empty((len(lines), len(cells)))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
+from itertools import islice
 
+from msgspec import DecodeError
 from msgspec.json import Decoder
 
 from roicli.boxfiles.boxfile import BoxFile
 from roicli.boxfiles.builder import Builder, assumed_xyxy
 from roicli.boxfiles.jsonitems import blocks, numbers_of
-from roicli.boxfiles.jsontext import fields, is_list, unrecognized
+from roicli.boxfiles.jsontext import is_list, refusal, unrecognized
 from roicli.boxfiles.layout import Layout
 from roicli.errors import BoxError
 from roicli.regions import BoxFormat, Regions
@@ -18,13 +21,16 @@ _Number = float | None
 _BOXES = Decoder(list[tuple[_Number, _Number, _Number, _Number]])
 
 
+# Reading says it if a later value is not a list.
+_LOOKED_AT = 100
+
+
 def _recognizes(file: BoxFile) -> bool:
     if file.is_lines or file.document.is_array:
         return False
+    members = file.document.members
     # A COCO dataset has lists too, of objects.
-    return all(is_list(raw) for raw in file.document.members.values()) and not {"images", "annotations"} & {
-        *file.document.keys()
-    }
+    return all(map(is_list, islice(members.values(), _LOOKED_AT))) and file.document.lacks("images", "annotations")
 
 
 def _read(file: BoxFile, box_format: BoxFormat | None) -> Regions:
@@ -41,15 +47,17 @@ def _read(file: BoxFile, box_format: BoxFormat | None) -> Regions:
 
 
 def _boxes(file: BoxFile) -> Iterator[tuple[str, tuple[float | None, ...]]]:
-    seen = set()
-    for key, raw in file.document.members.items():
-        name = key.text
-        where = f"{file.path}, image {name[:200]!r}"
-        if name in seen:
-            raise BoxError(f"{where}: given twice", "Put all boxes of an image into one list.")
-        seen.add(name)
-        for box in fields(_BOXES, raw, where):
-            yield name, box
+    members = file.document.members
+    if len({key.text for key in members}) < len(members):
+        name, _ = Counter(key.text for key in members).most_common(1)[0]
+        raise BoxError(f"{file.path}, image {name[:200]!r}: given twice", "Put all boxes of an image into one list.")
+    for key, raw in members.items():
+        try:
+            boxes = _BOXES.decode(raw)
+        except DecodeError as error:
+            raise refusal(error, f"{file.path}, image {key.text[:200]!r}") from error
+        for box in boxes:
+            yield key.text, box
 
 
 LAYOUT = Layout(

@@ -12,7 +12,7 @@ from msgspec.json import Decoder
 from numpy.typing import NDArray
 
 from roicli.boxfiles.boxfile import BoxFile
-from roicli.boxfiles.builder import BLOCK, INFINITE, NAN, NEGATIVE_INFINITE, NO_IMAGE, Builder, Name, assumed_xyxy
+from roicli.boxfiles.builder import BLOCK, NO_IMAGE, Builder, Name, assumed_xyxy, restore_tokens
 from roicli.boxfiles.jsontext import MEMBERS, NO_BOX_HINT, check_members, refusal
 from roicli.errors import BoxError
 from roicli.regions import BoxFormat, Regions
@@ -48,9 +48,7 @@ def numbers_of(file: BoxFile, lists: Sequence[Sequence[float | None]], width: in
     """Return lists of `width` numbers as an array; null is NaN."""
     numbers = np.array(lists, dtype=np.float64).reshape(-1, width)
     if file.has_tokens:
-        numbers[numbers == NAN] = np.nan
-        numbers[numbers == INFINITE] = np.inf
-        numbers[numbers == NEGATIVE_INFINITE] = -np.inf
+        restore_tokens(numbers)
     return numbers
 
 
@@ -84,51 +82,63 @@ class ItemReader:
     def read(self, items: Iterable[tuple[int, Raw, bool]], decoder: Decoder[Any]) -> None:
         """Read values with their rows, and whether a key may come twice in them."""
         for block in blocks(items):
-            values: list[tuple[int, Result | list[float | None]]] = []
-            for row, raw, doubtful in block:
-                try:
+            rows: list[int] = []
+            values: list[Any] = []
+            try:
+                for row, raw, doubtful in block:
                     value = decoder.decode(raw)
-                except DecodeError as error:
-                    raise refusal(error, self.builder.where(row)) from error
-                if doubtful and isinstance(value, Result):
-                    where = self.builder.where(row)
-                    check_members(MEMBERS.decode(raw), where)
-                values.append((row, value))
-            for (width, named), group in groupby(values, lambda pair: _layout_of(pair[1])):
-                rows, alike = zip(*group, strict=True)
+                    if doubtful and isinstance(value, Result):
+                        check_members(MEMBERS.decode(raw), self.builder.where(row))
+                    rows.append(row)
+                    values.append(value)
+            except DecodeError as error:
+                raise refusal(error, self.builder.where(row)) from error
+            if {*map(type, values)} == {Result}:
+                self._add_results(rows, values)
+                continue
+            for (width, named), group in groupby(zip(rows, values, strict=True), lambda pair: _layout_of(pair[1])):
+                some_rows, alike = zip(*group, strict=True)
                 if named:
-                    self._add_results(rows, alike)
+                    self._add_results(some_rows, alike)
                 else:
-                    absent = [index for index, numbers in enumerate(alike) if numbers.count(None) == width]
-                    self.builder.extend(rows, numbers_of(self._file, alike, width), absent=absent)
+                    self._add(some_rows, numbers_of(self._file, alike, width), alike)
+
+    def _add(
+        self, rows: Sequence[int], numbers: NDArray[np.float64], boxes: Sequence[Sequence[float | None]], **more: Any
+    ) -> None:
+        """Add boxes; those of which every number is null are absent."""
+        unknown = np.flatnonzero(np.isnan(numbers).all(axis=1)).tolist()
+        absent = [index for index in unknown if boxes[index].count(None) == len(boxes[index])]
+        self.builder.extend(rows, numbers, absent=absent, **more)
 
     def _add_results(self, rows: Sequence[int], results: Sequence[Result]) -> None:
-        boxes: list[list[float | None]] = []
-        absent = []
-        for index, result in enumerate(results):
-            box = None if result.bbox is UNSET else result.bbox
-            self._any_bbox = self._any_bbox or result.bbox is not UNSET
-            if not box or box.count(None) == 4:  # [], null, no bbox at all, four times null
-                box = [None] * 4
-                absent.append(index)
-            elif result.image_id is None:
-                raise BoxError(
-                    f"{self.builder.where(rows[index])} image_id: expected int | float | str, got null",
-                    "Name the image of every box.",
-                )
-            elif len(box) != 4:
-                raise BoxError(
-                    f"{self.builder.where(rows[index])} bbox: expected array of length 4, got {len(box)}",
-                    "Give each bbox four numbers, or null if there is no box.",
-                )
-            boxes.append(box)
-            if result.bbox_mode is not None or self._mode is not None:
-                self._see_mode(self.builder.where(rows[index]), result.bbox_mode, len(self.builder) + index == 0)
-        self.builder.extend(
+        boxes: list[Any] = [result.bbox for result in results]
+        self._any_bbox = self._any_bbox or any(box is not UNSET for box in boxes)
+        images: list[Any] = [result.image_id for result in results]
+        if None in boxes or None in images or UNSET in boxes or {*map(len, boxes)} != {4}:
+            for index, box in enumerate(boxes):
+                if not box or box is UNSET:  # [], null, no bbox at all
+                    boxes[index] = [None] * 4
+                    images[index] = NO_IMAGE if images[index] is None else images[index]
+                elif len(box) != 4:
+                    raise BoxError(
+                        f"{self.builder.where(rows[index])} bbox: expected array of length 4, got {len(box)}",
+                        "Give each bbox four numbers, or null if there is no box.",
+                    )
+                elif images[index] is None:
+                    raise BoxError(
+                        f"{self.builder.where(rows[index])} image_id: expected int | float | str, got null",
+                        "Name the image of every box.",
+                    )
+        modes = [result.bbox_mode for result in results]
+        if self._mode is not None or modes.count(None) < len(modes):
+            for index, mode in enumerate(modes):
+                self._see_mode(self.builder.where(rows[index]), mode, len(self.builder) + index == 0)
+        self._add(
             rows,
             numbers_of(self._file, boxes, 4),
-            [NO_IMAGE if result.image_id is None else result.image_id for result in results],
-            absent,
+            boxes,
+            images=images,
             box_id=[result.id for result in results],
             score=[result.score for result in results],
             category=[result.category_id for result in results],

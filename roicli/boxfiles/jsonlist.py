@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import count, repeat
+
 from roicli.boxfiles.boxfile import BoxFile
 from roicli.boxfiles.jsonitems import RESULT_OR_NUMBERS, ItemReader
 from roicli.boxfiles.jsontext import has_key, is_list, is_object, may_repeat, unrecognized
@@ -25,7 +27,7 @@ def _read(file: BoxFile, box_format: BoxFormat | None) -> Regions:
         raise unrecognized(file)
     doubtful = may_repeat(document.data, len(document.items))
     reader = ItemReader(file, "box", box_format)
-    reader.read(((row, raw, doubtful) for row, raw in enumerate(document.items)), RESULT_OR_NUMBERS)
+    reader.read(zip(count(), document.items, repeat(doubtful)), RESULT_OR_NUMBERS)
     return reader.regions(BoxFormat.XYWH, "COCO results" if reader.builder.named else "JSON list")
 
 

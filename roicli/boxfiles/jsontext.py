@@ -90,6 +90,10 @@ class Document:
             members = next((_members(item) for item in self.items[:1] if is_object(item)), {})
         return [key.text for key in members]
 
+    def lacks(self, *names: str) -> bool:
+        """Tell whether the object has none of these keys."""
+        return not any(key.text in names for key in self.members)
+
     def member(self, name: str) -> Raw | None:
         """Return a member of the object by its key; the last one, if there are several."""
         return next((raw for key, raw in reversed(self.members.items()) if key.text == name), None)

@@ -31,7 +31,6 @@ Match = Literal["id", "file-name"]
 _SEVERAL = -2
 # Tails of a path that are compared, besides the whole: each takes memory and time.
 _LEVELS = 8
-_COUNT = re.compile("0|[1-9][0-9]{0,18}")
 _EXTENSION = re.compile(r"(?i)\.(jpe?g|png|bmp|gif|webp|tiff?|ppm|pgm|jp2|heic|npy|npz|h5|hdf5|pt|pth|pkl|mat|bin)$")
 _COCO_NAME = re.compile(r"(COCO_(?:train|val|test)\d{4})_(\d+)")
 _FRACTION = re.compile(r"(\d+)\.0+")
@@ -219,8 +218,8 @@ def _find_tails(wanted: Sequence[str], names: Sequence[str]) -> list[int]:
 
 def _near(map_ids: Counted, names: Sequence[str]) -> list[int]:
     """Return the positions, in order, that some name or its last tail is."""
-    last = {tail for name in names for *_, tail in [tails(name)]}
-    return sorted(int(tail) for tail in last if _COUNT.fullmatch(tail) and int(tail) < len(map_ids))
+    found = {map_ids.find(tail) for name in names for *_, tail in [tails(name)]}
+    return sorted(found - {-1})
 
 
 def _contradiction(

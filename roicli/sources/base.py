@@ -128,7 +128,7 @@ class Maps(ABC):
     def _position(self, image_id: str) -> int:
         found = self._positions.get(image_id, -1)
         if isinstance(self.ids, Counted):
-            found = next((index for index in self.ids.near([image_id]) if str(index) == image_id), -1)
+            found = self.ids.find(image_id)
         if found < 0:
             some = f"Its ids are {listing([repr(name) for name in self.ids[:6]])}." if len(self) else "It has no maps."
             raise FeatureError(f"{self.name} has no map {image_id!r}", some)

@@ -416,6 +416,7 @@ def test_a_document_may_be_one_endless_line(read, monkeypatch):
     monkeypatch.setattr("roicli.boxfiles.boxfile.LONGEST_LINE", 32)
     content = json.dumps([BOX] * 20)
     assert len(read("b.json", content)[0]) == len(read("b.json", content + "\n")[0]) == 20
+    assert len(read("b.json", json.dumps({"a": [BOX] * 20}))[0]) == 20
     with pytest.raises(BoxError, match=r"b\.jsonl, line 2: longer than 16,777,216 characters"):
         read("b.jsonl", f"[1,2,4,6]\n{content}")
 
