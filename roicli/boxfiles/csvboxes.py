@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roicli.boxfiles.boxfile import BOM, LONGEST_LINE, BoxFile
-from roicli.boxfiles.builder import BLOCK, Builder, Name
+from roicli.boxfiles.builder import Builder, Name
 from roicli.boxfiles.layout import Layout
 from roicli.errors import BoxError
 from roicli.regions import BoxFormat, Regions
@@ -62,6 +62,8 @@ _HEADER_HINT = "Name the columns in the first line: image_id, and x1, y1, x2, y2
 _LISTED = 40
 _MOST_COLUMNS = 10_000
 _TEXT_BLOCK = 1 << 16
+# Rows that are taken apart together: as strings they should stay in the cache (4,096 rows take a fifth longer).
+_ROWS = 256
 
 # What Excel reads and writes as a first line before the header.
 _SEPARATOR_LINE = re.compile(r'"?sep=([^\w\s"]|\t)"?\s*', re.IGNORECASE)
@@ -113,7 +115,7 @@ def _read(file: BoxFile, box_format: BoxFormat | None) -> Regions:
             header = [name.strip() for name in next(reader, [])]
             columns = _find_columns(header, box_format, f"{file.path}, line {line}")
             line = reader.line_num + 1
-            while rows := list(islice(reader, BLOCK)):
+            while rows := list(islice(reader, _ROWS)):
                 lines = _starts(rows, line, reader.line_num)
                 line = reader.line_num + 1
                 if not all(map(any, rows)):  # spreadsheets may end a file in rows of nothing

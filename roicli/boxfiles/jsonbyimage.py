@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 
+import numpy as np
 from msgspec import DecodeError
 from msgspec.json import Decoder
 
@@ -48,7 +49,9 @@ def _read(file: BoxFile, box_format: BoxFormat | None) -> Regions:
 
 def _boxes(file: BoxFile) -> Iterator[tuple[str, tuple[float | None, ...]]]:
     members = file.document.members
-    if len({key.text for key in members}) < len(members):
+    # Hashes take less memory than a set of names: a file may have a million of them.
+    hashes = np.sort(np.fromiter((hash(key.text) for key in members), np.int64, len(members)))
+    if (hashes[1:] == hashes[:-1]).any() and len({key.text for key in members}) < len(members):
         name, _ = Counter(key.text for key in members).most_common(1)[0]
         raise BoxError(f"{file.path}, image {name[:200]!r}: given twice", "Put all boxes of an image into one list.")
     for key, raw in members.items():

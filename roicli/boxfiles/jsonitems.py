@@ -32,6 +32,9 @@ class Result(Struct, gc=False):
     category_id: Name | None = None
     area: float | None = None
     bbox_mode: int | str | None = None
+    angle: Any = None
+    theta: Any = None
+    rotation: Any = None
 
 
 RESULT: Decoder[Any] = Decoder(Result)
@@ -143,6 +146,7 @@ class ItemReader:
             score=[result.score for result in results],
             category=[result.category_id for result in results],
             area=[result.area for result in results],
+            angle=_angles(results),
         )
 
     def _see_mode(self, where: str, mode: int | str | None, first: bool) -> None:
@@ -174,6 +178,15 @@ class ItemReader:
         elif self._mode not in (None, self._asked):
             notes = [f"{builder.source}: bbox read as {self._asked}, against its bbox_mode {self._mode} (`box_format`)"]
         return builder.build(self._asked or said or BoxFormat.XYXY, layout=title, notes=tuple(notes), **known)
+
+
+def _angles(results: Sequence[Result]) -> list[float | None]:
+    """Return the angle of each box, under whichever name; None where there is none, or not a number."""
+    for name in ("angle", "theta", "rotation"):
+        angles = [getattr(result, name) for result in results]
+        if angles.count(None) < len(angles):
+            return [float(angle) if isinstance(angle, int | float) else None for angle in angles]
+    return [None] * len(results)
 
 
 def _layout_of(value: Result | list[float | None]) -> tuple[int, bool]:

@@ -36,9 +36,11 @@ def files(tmp_path, monkeypatch):
     ],
 )
 def test_absent_boxes_end_the_job_or_are_left_out_or_zeros(files, name, document):
-    with pytest.raises(BoxError, match=r"3 of 5 boxes of b\.\w+ are absent \(empty, null or missing\): (box|line)"):
+    with pytest.raises(
+        BoxError, match=r"b\.\w+, (boxes 1, 3, 4|lines 3, 5, 6): absent \(empty, null or missing\), 3 of 5 boxes"
+    ):
         files(document, name, missing_features="skip")
-    with pytest.raises(BoxError, match="are absent"):
+    with pytest.raises(BoxError, match="absent"):
         files(document, name, bad_boxes="keep", missing_features="skip")
     pooled, report = files(document, name, bad_boxes="skip", missing_features="skip")
     assert (pooled, report.skipped) == ([1, 2], (1, 3, 4))
@@ -51,6 +53,13 @@ def test_rotated_boxes_are_refused(files):
     assert files(f"{header}1,2,2,4,4,0\n2,2,2,4,4,\n", "b.csv")[0] == [1, 2]
     with pytest.raises(BoxError, match=r"b\.csv, line 3: expected upright boxes, got the angle 30"):
         files(f"{header}1,2,2,4,4,0\n2,2,2,4,4,30\n", "b.csv")
+
+
+@pytest.mark.parametrize("name", ["angle", "theta", "rotation"])
+def test_rotated_boxes_in_json_are_refused(files, name):
+    assert files([annotation(1) | {name: 0}, annotation(2) | {name: None}])[0] == [1, 2]
+    with pytest.raises(BoxError, match=r"b\.json, box 1: expected upright boxes, got the angle 0\.5"):
+        files([annotation(1), annotation(2) | {name: 0.5}])
 
 
 def coco(ids, *annotations):
