@@ -6,7 +6,7 @@ if that would put nearly all boxes onto their maps.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from roicli.regions import BoxFormat, Regions, find_bad_boxes, to_xyxy
 _ON_MAP = 0.9
 # A remedy must suit so many of the boxes.
 _NEARLY_ALL = 0.99
-# Remedies are tried on so many boxes: enough to judge, and a millisecond for any file.
+# So many boxes are judged first, and remedies are tried on so many: a few milliseconds for any file.
 _TRIED = 2000
 # By so much may boxes in 0..1 of the image leave it, since corners are made of rounded centres and widths.
 _ROUNDED = 0.01
@@ -36,31 +36,37 @@ def prepare_and_judge(
     job: PoolJob, inputs: Inputs, note: Callable[[str], None], warn: Callable[[str], None]
 ) -> Prepared:
     """Prepare a job, and tell `warn` what looks like a mistake, before the job may refuse it; see `prepare`."""
-    for text in judge_numbers(job, inputs.table):
+    table = inputs.table
+    if (text := judge_numbers(job, table.take(_few(len(table))))) and (text := judge_numbers(job, table)):
         warn(text)
     work = prepare(job, inputs, note)
-    for text in judge_places(job, work):
+    pooled = work.pooled()
+    if (text := judge_places(job, work, pooled[_few(len(pooled))])) and (text := judge_places(job, work, pooled)):
         warn(text)
     return work
 
 
-def judge_numbers(job: PoolJob, table: Regions) -> Iterator[str]:
-    """Judge boxes by their numbers alone, before any is refused."""
+def _few(number: int) -> NDArray[np.intp]:
+    """Return some of the numbers below `number`, evenly spaced: all are judged only if these look like a mistake."""
+    return np.arange(0, number, max(1, -(-number // _TRIED)))
+
+
+def judge_numbers(job: PoolJob, table: Regions) -> str:
+    """Judge boxes by their numbers alone; return a warning, or nothing."""
     unusable, inverted = find_bad_boxes(table.boxes)
     good = np.delete(np.arange(len(table)), unusable)
     boxes = table.boxes[good]
-    if not len(boxes):
-        return
     unit = not job.normalized and _in_unit(boxes)
     if len(inverted) > len(boxes) / 2:
         normalized = ". If they are in 0..1 of the image, give `normalized` too" if unit else ""
         reading = _better_reading(table.given[good], table.box_format)
-        yield (
+        return (
             f"{table.source}, boxes with x2 < x1 or y2 < y1, read as {table.box_format}: {len(inverted):,} of "
             f"{len(table):,}{reading}{normalized}"
         )
-    elif unit:
-        yield f"{table.source}: all boxes lie within 0 and 1; if they are in 0..1 of the image, give `normalized`"
+    if unit:
+        return f"{table.source}: all boxes lie within 0 and 1; if they are in 0..1 of the image, give `normalized`"
+    return ""
 
 
 def _better_reading(given: NDArray[np.float64], box_format: BoxFormat) -> str:
@@ -82,29 +88,27 @@ def _better_reading(given: NDArray[np.float64], box_format: BoxFormat) -> str:
     return sizes
 
 
-def judge_places(job: PoolJob, work: Prepared) -> Iterator[str]:
-    """Judge boxes by where they lie on their maps; yields what is most likely, and nothing else."""
-    pooled = work.pooled()
-    if not len(pooled):
-        return
-    placement = work.placement.take(pooled)
-    shares = shares_inside(placement, work.sizes[pooled])
+def judge_places(job: PoolJob, work: Prepared, rows: NDArray[np.intp]) -> str:
+    """Judge the boxes of some rows by where they lie on their maps; return what is most likely, or nothing."""
+    if not len(rows):
+        return ""
+    placement = work.placement.take(rows)
+    shares = shares_inside(placement, work.sizes[rows])
     beyond, leaving = int((shares < 0.5).sum()), int((shares < _ON_MAP).sum())
-    tries = _Tries(job, work, pooled[:: -(-len(pooled) // _TRIED)])
-    if leaving > len(pooled) / 10:
-        most = beyond > len(pooled) / 2
+    tries = _Tries(job, work, rows[_few(len(rows))])
+    if leaving > len(rows) / 10:
+        most = beyond > len(rows) / 2
         remedy = tries.layout() or tries.reading() or (tries.scale() if most else "")
         if remedy:
             which = f"mostly or wholly: {beyond:,}" if most else f"at least in part: {leaving:,}"
-            yield f"boxes beyond their maps, {which} of {len(pooled):,}. {remedy}"
-            return
-    if odd := tries.odd_layout():
-        yield odd
-    elif not job.normalized and not _in_unit(placement.boxes):  # of which a warning has told
-        cells = in_map(placement.boxes, placement.scale)
-        small = int((np.abs(cells[:, 2:] - cells[:, :2]) < 1).all(axis=1).sum())
-        if small > 0.75 * len(pooled):
-            yield f"boxes smaller than one cell of their maps: {small:,} of {len(pooled):,}. Is `spatial_scale` right?"
+            return f"boxes beyond their maps, {which} of {len(rows):,}. {remedy}"
+    if (odd := tries.odd_layout()) or job.normalized or _in_unit(placement.boxes):  # a warning has told of the last
+        return odd
+    cells = in_map(placement.boxes, placement.scale)
+    small = int((np.abs(cells[:, 2:] - cells[:, :2]) < 1).all(axis=1).sum())
+    if small <= 0.75 * len(rows):
+        return ""
+    return f"boxes smaller than one cell of their maps: {small:,} of {len(rows):,}. Is `spatial_scale` right?"
 
 
 class _Tries:
@@ -198,4 +202,6 @@ def _lengths(shapes: NDArray[np.intp]) -> NDArray[np.float64]:
 
 def _in_unit(boxes: NDArray[np.float64]) -> bool:
     """Tell whether all boxes lie within 0 and 1, but for rounding, and any has an extent."""
+    if not len(boxes):
+        return False
     return bool(boxes.min() >= -_ROUNDED and boxes.max() <= 1 + _ROUNDED and (boxes[:, 2:] != boxes[:, :2]).any())
