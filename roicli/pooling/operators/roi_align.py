@@ -61,6 +61,8 @@ class RoIAlign(Operator):
 
     def is_empty(self, boxes: FloatArray, scale: FloatArray, spec: PoolSpec) -> NDArray[np.bool_]:
         """Tell which regions adaptive sampling gives no sample; inverted ones are not among them."""
+        if not (spec.adaptive and spec.aligned):
+            return np.zeros(len(boxes), np.bool_)
         rows, columns = _bins(boxes, scale, (1, 1), spec)
         upright = (boxes[:, 2:] >= boxes[:, :2]).all(axis=1)
         return np.asarray(upright & ((rows.count == 0) | (columns.count == 0)))
