@@ -203,13 +203,13 @@ def test_values_stand_at_one_height_where_samples_cover_least():
 
 
 def test_weights_stand_beside_their_neighbors_within_the_panel(monkeypatch):
+    written = []
+    monkeypatch.setattr(Canvas, "text", lambda _, *words, anchor="", **__: written.append((*words[:3], anchor)))
     for features, box, sides in ((SMALL, [4, 4, 5, 5], ["rm", "lm"] * 2), (SMALL[:, :, :9], [0, 4, 1, 5], ["lm"] * 4)):
         trace = trace_bin(features, box, 1, sampling_ratio=1)
         page = page_of(trace, trace)
-        written = []
-        monkeypatch.setattr(Canvas, "text", lambda _, *words, anchor, **__: written.append((*words[:3], anchor)))
+        written.clear()
         page.figures[0].map.draw_point(Canvas(1200, 900), 0)
-        monkeypatch.undo()
         assert [words for _, _, words, _ in written] == [f"{TIMES} 0.25"] * 4
         assert [anchor for *_, anchor in written] == sides
         assert all(x > page.figures[0].view.left for x, *_ in written)
