@@ -55,6 +55,16 @@ def processes_of(session):
     return found
 
 
+def workers_of(parent):
+    """Ids of its living workers; the readers of damaged files, which say nothing, are none."""
+    found = []
+    for pid in processes_of(parent):
+        with suppress(OSError):
+            if pid != parent and Path(f"/proc/{pid}/fd/2").readlink() != Path(os.devnull):
+                found.append(pid)
+    return found
+
+
 def size_of(path):
     try:
         return path.stat().st_size
@@ -107,7 +117,7 @@ class Harness:
         Return the exit codes that are right.
         """
         how = self.random.choice(STRIKES)
-        workers = [pid for pid in processes_of(process.pid) if pid != process.pid]
+        workers = workers_of(process.pid)
         if how == "worker" and workers:
             with suppress(ProcessLookupError):
                 os.kill(self.random.choice(workers), self.random.choice((signal.SIGKILL, signal.SIGBUS)))

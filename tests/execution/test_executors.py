@@ -187,3 +187,12 @@ def test_no_semaphores_are_needed(monkeypatch):
 
     monkeypatch.setattr(synchronize, "SemLock", refuse)
     assert run_all(nothing, nothing) == ["done", "done"]
+
+
+def test_a_worker_that_gets_no_thread_is_one_clear_error(monkeypatch):
+    def refuse(*arguments, **named):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(processes.threading, "Thread", refuse)
+    with pytest.raises(WorkerError, match="exit code 1"):
+        run_all(nothing)
