@@ -27,16 +27,14 @@ MAY_IMPORT = {
     "child": {"errors", "words", "files"},
     "spec": BOTTOM,
     "regions": BOTTOM,
-    "imageids": set(),
     "pooling": VALUES,
-    "sources": VALUES | {"imageids"},
+    "sources": VALUES,
     "boxfiles": VALUES,
     "outputs": VALUES,
     "execution": VALUES | {"pooling"},
     "resume": VALUES | {"outputs"},
     "picture": VALUES | {"pooling"},
-    "jobs": VALUES
-    | {"__init__", "imageids", "resume", "execution", "picture", "outputs", "sources", "boxfiles", "pooling"},
+    "jobs": VALUES | {"__init__", "resume", "execution", "picture", "outputs", "sources", "boxfiles", "pooling"},
     "cli": {"__init__", "boxfiles", "execution", "jobs", "picture", "pooling", "sources"} | VALUES,
 }
 # What remains to be done; nothing is to be added.

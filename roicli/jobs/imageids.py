@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 from unicodedata import normalize
 
@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roicli.errors import BoxError
-from roicli.imageids import Counted
+from roicli.sources.counted import Counted
 from roicli.words import count
 
 Match = Literal["id", "file-name"]
@@ -71,12 +71,13 @@ def match_images(
     boxes: str,
     features: str,
     match: Match | None = None,
+    note: Callable[[str], None] | None = None,
 ) -> NDArray[np.intp]:
     """Find the map of each image; see `find_images`.
 
     Parameters
     ----------
-    image_ids, aliases, map_ids, boxes, features, match
+    image_ids, aliases, map_ids, boxes, features, match, note
         As in `find_images`.
 
     Returns
@@ -89,7 +90,7 @@ def match_images(
     BoxError
         Images without a map, which the message counts, with examples of both sides; or as `find_images`.
     """
-    found = find_images(image_ids, aliases, map_ids, boxes=boxes, features=features, match=match)
+    found = find_images(image_ids, aliases, map_ids, boxes=boxes, features=features, match=match, note=note)
     missing = [name for name, index in zip(image_ids, found.tolist(), strict=True) if index < 0]
     if missing:
         have = "has" if len(missing) == 1 else "have"
@@ -112,6 +113,7 @@ def find_images(
     boxes: str,
     features: str,
     match: Match | None = None,
+    note: Callable[[str], None] | None = None,
 ) -> NDArray[np.intp]:
     """Find the map of each image, exactly or by what is tolerated.
 
@@ -128,6 +130,8 @@ def find_images(
         Names of the two inputs, for the message.
     match : {"id", "file-name"}, optional
         What decides; by default both must mean the same map.
+    note : callable, optional
+        Is told of file names that count for more than ids.
 
     Returns
     -------
@@ -158,6 +162,8 @@ def find_images(
     for number in range(len(image_ids)):
         if by_id[number] >= 0 <= by_alias[number] != by_id[number]:
             raise _contradiction(number, by_id[number], by_alias[number], image_ids, aliases, map_ids, boxes, features)
+    if aliases is not None and note is not None:
+        _note_overruled(by_id, by_alias, image_ids, aliases, map_ids, note)
     rest = [number for number, (one, other) in enumerate(zip(by_id, by_alias, strict=True)) if one < 0 and other < 0]
     if rest:
         _tolerate(rest, by_id, by_alias, image_ids, aliases, map_ids, boxes=boxes, features=features)
@@ -167,6 +173,30 @@ def find_images(
             same = [name for name, other in zip(image_ids, found, strict=True) if other == index]
             raise _same_map(same, map_ids[index], boxes, features)
     return np.array(found, dtype=np.intp)
+
+
+def _note_overruled(
+    by_id: list[int],
+    by_alias: list[int],
+    image_ids: Sequence[str],
+    aliases: Sequence[str],
+    map_ids: Sequence[str],
+    note: Callable[[str], None],
+) -> None:
+    """Say which images have an exact file name that is not the map that their id matches by tolerance."""
+    differ = [
+        number
+        for number, (one, other) in enumerate(zip(by_id, by_alias, strict=True))
+        if one < 0 <= other and [*tails(image_ids[number])][-1] != [*tails(aliases[number])][-1]
+    ]
+    loose = _find_tails([image_ids[number] for number in differ], map_ids) if differ else []
+    overruled = [(number, index) for number, index in zip(differ, loose, strict=True) if 0 <= index != by_alias[number]]
+    if overruled:
+        number, index = overruled[0]
+        note(
+            f"file names count for more than ids of {count(len(overruled), 'image')}: image {image_ids[number]!r} is "
+            f"map {map_ids[by_alias[number]]!r}, not {map_ids[index]!r} (`match=id` takes the ids)"
+        )
 
 
 def _tolerate(

@@ -145,14 +145,16 @@ def _map_index(
             if (listed := _listed_order(source, table)) is not None:
                 map_ids, aliases = listed, None
                 note(
-                    f"the maps of {source.name} have no ids: they are taken in the order of the images that "
-                    f"{table.source} lists, map 0 as image {listed[0]!r}"
+                    f"the maps of {source.name} have no ids: their positions are those in the list of images of "
+                    f"{table.source}, map 0 is image {listed[0]!r}"
                 )
             else:
                 one = "; no image has the id 0: if the ids count from 1, this is wrong" if _from_one(table) else ""
                 note(f"the maps of {source.name} have no ids: image ids of {table.source} are positions from 0{one}")
         find = match_images if all_images else find_images
-        found = find(table.image_ids, aliases, map_ids, boxes=table.source, features=source.name, match=match)
+        found = find(
+            table.image_ids, aliases, map_ids, boxes=table.source, features=source.name, match=match, note=note
+        )
         return np.append(found, -1)[table.image_index]  # an absent box may be of no image
     outside = np.flatnonzero((table.image_index < 0) | (table.image_index >= maps))
     if len(outside):

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from roicli.errors import FeatureError
 from roicli.files import Stamp, printable
-from roicli.imageids import Counted
+from roicli.sources.counted import Counted
 from roicli.sources.layout import MapLayout, layout_of
 from roicli.sources.protocol import MapInfo
 from roicli.words import listing

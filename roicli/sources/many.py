@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from roicli.errors import FeatureError
 from roicli.files import Stamp, printable
-from roicli.imageids import Counted
 from roicli.sources.base import Maps
+from roicli.sources.counted import Counted
 from roicli.sources.protocol import FeatureSource, MapInfo
 from roicli.words import count
 

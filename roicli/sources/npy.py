@@ -6,8 +6,8 @@ from pathlib import Path
 
 from roicli.arrays import open_npy
 from roicli.files import printable
-from roicli.imageids import Counted
 from roicli.sources.base import MapSource, StoredMap, check_map
+from roicli.sources.counted import Counted
 from roicli.sources.inventory import Inventory, Kind, group
 from roicli.sources.layout import MapLayout
 

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from roicli.arrays import StoredArray, read_header
 from roicli.errors import FeatureError, FileError
 from roicli.files import COPY_AGAIN, Stamp, check_ratio, natural_key, reading, wrong_content
-from roicli.imageids import Counted
 from roicli.sources.base import MapSource, StoredMap, check_map, is_poolable, unique
 from roicli.sources.choose import Choice, are_maps, choose, listing, sibling_ids
+from roicli.sources.counted import Counted
 from roicli.sources.handle import OwnHandle
 from roicli.sources.inventory import LOOKED_AT, Inventory, Kind, group
 from roicli.sources.layout import MapLayout

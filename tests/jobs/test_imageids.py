@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roicli.errors import BoxError
-from roicli.imageids import Counted
 from roicli.jobs.imageids import find_images, match_images
+from roicli.sources.counted import Counted
 
 
 def match(image_ids, map_ids, aliases=None, **more):
@@ -168,3 +168,16 @@ def test_a_path_without_end_takes_little_memory():
     tracemalloc.stop()
     assert found.tolist() == [-1]
     assert peak < 20 << 20
+
+
+def test_file_names_that_count_for_more_are_noted():
+    notes = []
+    ids = {"image_ids": ["1", "2", "3"], "aliases": ["000002.png", "000003.png", "000001.png"]}
+    maps = ["000001", "000002", "000003"]
+    assert find_images(**ids, map_ids=maps, boxes="b", features="f", note=notes.append).tolist() == [1, 2, 0]
+    assert notes == [
+        "file names count for more than ids of 3 images: image '1' is map '000002', not '000001' "
+        "(`match=id` takes the ids)"
+    ]
+    assert find_images(["1"], ["000001.png"], maps, boxes="b", features="f", note=notes.append).tolist() == [0]
+    assert len(notes) == 1

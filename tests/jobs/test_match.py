@@ -78,7 +78,7 @@ def coco(ids, *annotations):
 def test_maps_without_ids_are_in_the_order_of_the_images(files, ids, images, expected):
     pooled, report = files(coco(ids, *map(annotation, images)))
     assert pooled == expected
-    assert any("in the order of the images" in note for note in report.notes) == (sorted(ids) != [0, 1, 2])
+    assert any("positions are those in the list" in note for note in report.notes) == (sorted(ids) != [0, 1, 2])
 
 
 def test_maps_without_ids_of_images_in_no_order(files):

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from roicli import child
 from roicli.arrays import StoredArray
 from roicli.files import Stamp, reading
-from roicli.imageids import Counted
 from roicli.sources.base import MapSource, StoredMap
+from roicli.sources.counted import Counted
 from roicli.sources.hdf5.chunks import Chunks
 from roicli.sources.inventory import Inventory, Kind, group
 from roicli.sources.layout import MapLayout
