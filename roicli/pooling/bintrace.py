@@ -10,18 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roicli.pooling.operators import find
-from roicli.pooling.operators.base import Operator
+from roicli.pooling.operators.base import Operator, Reads
 from roicli.pooling.sampling import FloatArray, IntArray
 from roicli.spec import PoolSpec
 
 
-@dataclass(frozen=True, eq=False)
-class BinTrace:
-    """What one bin reads and how that becomes its value.
-
-    All coordinates are in feature cells as samples are: coordinate 0 is the centre of the first cell, and cell i
-    reaches from i - 0.5 to i + 0.5. Pairs and arrays of two are y first; n is the number of samples of the bin, in
-    order of rows, then columns. RoIPool has no samples: each of the bin's cells stands as one, at its centre.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class BinTrace(Reads):
+    """What one bin reads, and how that becomes its value; the attributes of `Reads` come first.
 
     Attributes
     ----------
@@ -39,26 +35,10 @@ class BinTrace:
         The bin that is traced: row and column of the pooled block.
     plane : (H, W)
         The channel's values, as stored.
-    grid : (int, int)
-        Samples of one bin along y and x, in range or not.
-    roi : tuple of float
-        The RoI as xyxy, after the spatial scale, the half-cell shift, the least extent or the rounding to cells.
-    change : str
-        Which of these it was, in words.
-    bin_rows, bin_columns : (PH, 2), (PW, 2)
-        Where each bin of the RoI begins and ends, on the map or beyond it.
-    sample_rows, sample_columns : (PH, ny), (PW, nx)
-        Where the samples of all bins of the RoI lie along y and x; no columns for RoIPool.
-    y, x : (n,)
-        Where each sample lies, before it is clamped.
-    rows, columns : (n, 2) intp
-        The two rows and the two columns that it lies between.
-    weights, values : (n, 4)
-        Weights and values of its four neighbours: upper left, upper right, lower left, lower right.
+    values : (n, 4)
+        Values of the four neighbours of each sample.
     interpolated : (n,)
         Value of each sample: the sum of weights times values; 0 where it is out of range.
-    in_range, clamped : (n,) bool
-        Whether a sample counts, and whether it was moved onto the border of the map first.
     best : int or None
         The first sample that is the maximum; None for a mean, and for RoIPool where no cell is greater than the lowest
         float32, since it passes over NaN.
@@ -75,22 +55,8 @@ class BinTrace:
     channel: int
     bin: tuple[int, int]
     plane: NDArray[Any]
-    grid: tuple[int, int]
-    roi: tuple[float, float, float, float]
-    change: str
-    bin_rows: FloatArray
-    bin_columns: FloatArray
-    sample_rows: FloatArray
-    sample_columns: FloatArray
-    y: FloatArray
-    x: FloatArray
-    rows: IntArray
-    columns: IntArray
-    weights: FloatArray
     values: FloatArray
     interpolated: FloatArray
-    in_range: NDArray[np.bool_]
-    clamped: NDArray[np.bool_]
     best: int | None
     result: float
     pooled: FloatArray

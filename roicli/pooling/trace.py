@@ -71,13 +71,7 @@ def trace_bin(
     >>> trace.y.tolist(), trace.x.tolist(), trace.interpolated.tolist(), trace.result
     ([0.5, 0.5, 1.5, 1.5], [0.5, 1.5, 0.5, 1.5], [2.5, 3.5, 6.5, 7.5], 5.0)
     """
-    spec = make_spec(
-        output_size,
-        sampling_ratio=sampling_ratio,
-        aligned=aligned,
-        mode=mode,
-        op=op,
-    )
+    spec = make_spec(output_size, sampling_ratio=sampling_ratio, aligned=aligned, mode=mode, op=op)
     if np.ndim(features) != 3:
         raise FeatureError(f"features of shape {np.shape(features)} are no single map", "Give (C, H, W).")
     maps = feature_batch(features)[0]
@@ -104,11 +98,11 @@ def trace_placed(
     at = _whole_numbers(bin, 2, "bin", spec.output_size)
     (plane_index,) = _whole_numbers((channel,), 1, "channel", feature_map.shape[:1])
     size, dtype = feature_map.shape[1:], compute_dtype(feature_map.dtype)
-    block = np.empty((1, find(spec.op).channels(len(feature_map)), *spec.output_size), dtype)
+    operator = find(spec.op)
+    block = np.empty((1, operator.channels(len(feature_map)), *spec.output_size), dtype)
     window = cells_in_reach(placement.boxes, placement.scale, *size)
     pool_maps(lambda _: channels_last(feature_map, window), placement, size, spec, block)
     plane, corners = feature_map[plane_index], placement.boxes.astype(dtype)
-    operator = find(spec.op)
     reads = operator.trace(corners, placement.scale, size, spec, (at[0], at[1]))
     values = plane[reads.rows[:, [0, 0, 1, 1]], reads.columns[:, [0, 1, 0, 1]]].astype(dtype)
     with np.errstate(invalid="ignore", over="ignore"):
@@ -129,7 +123,7 @@ def trace_placed(
         best=best,
         result=result,
         pooled=block[0, plane_index],
-        **reads._asdict(),
+        **vars(reads),
     )
     for value in vars(trace).values():
         if isinstance(value, np.ndarray):

@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -177,8 +177,35 @@ class Axis(NamedTuple):
     clamped: NDArray[np.bool_]
 
 
-class Reads(NamedTuple):
-    """What one bin reads; the attributes are those of `BinTrace`."""
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Reads:
+    """What one bin of one region reads of a map.
+
+    All coordinates are in feature cells as samples are: coordinate 0 is the centre of the first cell, and cell i
+    reaches from i - 0.5 to i + 0.5. Pairs and arrays of two are y first; n is the number of samples of the bin, in
+    order of rows, then columns. If an operator reads whole cells, each cell of the bin is a sample at its centre.
+
+    Attributes
+    ----------
+    grid : (int, int)
+        Samples of one bin along y and x, in range or not.
+    roi : tuple of float
+        The region as it is pooled, xyxy.
+    change : str
+        Why that is not just the box times the spatial scale, in words.
+    bin_rows, bin_columns : (PH, 2), (PW, 2)
+        Where each bin of the region begins and ends, on the map or beyond it.
+    sample_rows, sample_columns : (PH, ny), (PW, nx)
+        Where the samples of all bins lie along y and x; no columns if the operator reads whole cells.
+    y, x : (n,)
+        Where each sample lies, before it is clamped.
+    rows, columns : (n, 2) intp
+        The two rows and the two columns that it lies between.
+    weights : (n, 4)
+        Weights of its four neighbours: upper left, upper right, lower left, lower right.
+    in_range, clamped : (n,) bool
+        Whether a sample counts, and whether it was moved onto the border of the map first.
+    """
 
     grid: tuple[int, int]
     roi: tuple[float, float, float, float]
