@@ -78,5 +78,5 @@ class PoolSpec:
         return (1, 1) if self.reduce == "mean" else self.output_size
 
     def row_shape(self, channels: int) -> tuple[int, ...]:
-        """Shape of one RoI's result: (C, PH, PW), or (C,) where the bins are averaged away."""
+        """Return the shape of one RoI's result: (C, PH, PW), or (C,) where the bins are averaged away."""
         return (channels,) if self.reduce == "mean" else (channels, *self.output_size)

@@ -45,14 +45,13 @@ STILL_IMPORT = {
     "cli": {"outputs", "resume"},
 }
 STILL_NAME_FLAGS = {
-    "jobs/leftovers.py", "jobs/match.py", "jobs/merge.py", "jobs/partfiles.py", "jobs/select.py", "jobs/shards.py",
-    "jobs/trace.py", "pooling/kernels/choose.py", "pooling/operators/__init__.py",
+    "jobs/leftovers.py", "jobs/match.py", "jobs/merge.py", "jobs/partfiles.py", "jobs/shards.py",
     "resume/past.py", "resume/fingerprint.py", "resume/partial.py", "resume/session.py", "outputs/virtual.py",
     "outputs/sinks.py",
 }  # fmt: skip
 STILL_SAY_IS_NO = {
     "boxfiles/registry.py", "jobs/partfiles.py", "jobs/shards.py", "outputs/npy.py", "outputs/readback.py",
-    "picture/canvas.py", "pooling/arguments.py", "pooling/engine.py", "pooling/trace.py", "resume/fingerprint.py",
+    "picture/canvas.py", "resume/fingerprint.py",
     "resume/partial.py", "resume/past.py", "sources/choose.py",
 }  # fmt: skip
 HEAVY = {"click", "rich", "PIL", "h5py", "msgspec", "concurrent.futures", "multiprocessing"}

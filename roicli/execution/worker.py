@@ -161,7 +161,7 @@ class Pooler:
 
     @cached_property
     def _spans(self) -> dict[int, tuple[int, int]]:
-        """First and stop of the boxes of each map in the order."""
+        """Return first and stop of the boxes of each map in the order."""
         maps = self._placement.map_index[self._order]
         starts = np.flatnonzero(np.diff(maps, prepend=-1)).tolist()
         return dict(zip(maps[starts].tolist(), pairwise([*starts, len(maps)]), strict=True))

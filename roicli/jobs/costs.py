@@ -30,7 +30,7 @@ def make_costs(job: PoolJob, work: Prepared, map_index: NDArray[np.intp]) -> Cos
 
 
 def _block_bytes(job: PoolJob, work: Prepared) -> int:
-    """Size of the pooled block of one box, averaged away or not."""
+    """Return the size of the pooled block of one box, averaged away or not."""
     return work.row_shape[0] * math.prod(job.spec.output_size) * work.computed.itemsize
 
 

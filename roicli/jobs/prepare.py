@@ -168,7 +168,7 @@ class Prepared(NamedTuple):
         return np.delete(np.arange(len(self.placement)), self.zeroed)
 
     def images(self) -> int:
-        """How many maps have boxes."""
+        """Count the maps that have boxes."""
         return len(self.inputs.maps_used())
 
 
@@ -196,7 +196,7 @@ def prepare(job: PoolJob, inputs: Inputs, note: Callable[[str], None]) -> Prepar
     placed = placement.take(pooled)  # the others may be too large for the dtype
     as_pooled = placed.boxes.astype(computed), placed.scale, job.spec
     rows = pooled[operator.is_too_large(*as_pooled)]
-    if len(rows):  # that depends on the scale, so it is no matter of bad_boxes
+    if len(rows):  # whatever bad_boxes says, since that depends on the scale
         how = "as boxes in 0..1 of the image" if job.normalized else f"at spatial scale {job.spatial_scale:g}"
         raise BoxError(
             f"{inputs.table.source}, {inputs.table.where(rows)}: too large to sample {how}; the first is "

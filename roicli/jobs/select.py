@@ -121,7 +121,7 @@ def _missing_images(inputs: Inputs, missing: NDArray[np.intp]) -> list[str]:
 def _bad_rows(
     inputs: Inputs, absent: NDArray[np.bool_], spec: PoolSpec, bad_boxes: BadBoxes, note: Callable[[str], None]
 ) -> dict[str, NDArray[np.intp]]:
-    """Boxes that are absent or inverted or cannot be pooled at all; raises, or says what becomes of them."""
+    """Find boxes that are absent, inverted or cannot be pooled; raise, or say what becomes of them."""
     table = inputs.table
     judged = (inputs.map_index >= 0) & ~absent
     unusable, inverted = (rows[judged[rows]] for rows in find_bad_boxes(table.boxes))

@@ -130,9 +130,9 @@ def trace(job: TraceJob, note: Callable[[str], None]) -> Traced:
     """
     check_scale(job.spatial_scale)
     if job.boxes is None and job.box is None:
-        raise UsageError("there is no box to trace", "Give a box file, or --box x1,y1,x2,y2.")
+        raise UsageError("a box to trace is missing", "Give a box file, or `box=x1,y1,x2,y2`.")
     if job.boxes is not None and job.box is not None:
-        raise UsageError("a box file and --box say two boxes to trace", "Leave one of them out.")
+        raise UsageError("a box file and `box` are two boxes to trace", "Leave one of them out.")
     if job.boxes is not None:
         source, index, given, origin = _from_file(job, job.boxes, note)
     else:
@@ -144,7 +144,7 @@ def trace(job: TraceJob, note: Callable[[str], None]) -> Traced:
     if len(unusable):
         raise BoxError(f"{origin.words} is {given.tolist()}: NaN, infinite or beyond 1e9 pixels", "Trace another box.")
     if len(inverted):
-        note(f"{origin.words} is inverted (x2 < x1 or y2 < y1); are its numbers xywh (--box-format)?")
+        note(f"{origin.words} is inverted (x2 < x1 or y2 < y1); is it `box_format=xywh`?")
     feature_map = source.read(index)
     size = np.array([feature_map.shape[1:]], dtype=np.float64)
     placement = place(
@@ -182,11 +182,12 @@ def _from_file(
         index = _map_of_image(job, inputs.source)
         rows = np.flatnonzero(inputs.map_index == index)
         whose = f"image {inputs.source.ids[index]!r} of {table.source}"
+    if not len(rows):
+        raise UsageError(f"{whose} has 0 boxes", "Trace an image that has boxes.")
     if not 0 <= job.roi < len(rows):
-        boxes = f"{len(rows)} box{'' if len(rows) == 1 else 'es'}"
-        remedy = f"Give --roi 0 to {len(rows) - 1}." if len(rows) > 1 else "Give --roi 0."
         raise UsageError(
-            f"{whose} has {boxes}, there is no RoI {job.roi}", remedy if len(rows) else "Trace an image that has boxes."
+            f"{whose}: `roi` must be below {len(rows)}, the number of boxes, got {job.roi}",
+            f"Give `roi` 0 to {len(rows) - 1}.",
         )
     row = rows[[job.roi]]
     if inputs.map_index[row[0]] < 0 and table.image_ids is not None and table.image_index is not None:
@@ -200,14 +201,14 @@ def _from_file(
 
 def _map_of_image(job: TraceJob, source: FeatureSource) -> int:
     if job.image is not None:
-        index = int(find_images([job.image], None, source.ids, boxes="--image", features=source.name)[0])
+        index = int(find_images([job.image], None, source.ids, boxes="`image`", features=source.name)[0])
         if index < 0:
             some = ", ".join([*map(repr, source.ids[:5]), *["..."] * (len(source.ids) > 5)])
             raise UsageError(f"{source.name} has no image {job.image!r}", f"Its images are {some}.")
         return index
     if len(source.ids) != 1:
         raise UsageError(
-            f"{source.name} holds {len(source.ids)} maps, and --box does not say which",
-            f"Give --image, such as {source.ids[0]}." if source.ids else "Name a file that holds maps.",
+            f"{source.name} holds {len(source.ids)} maps, and the image of the box is missing",
+            f"Give an image, such as `image={source.ids[0]}`." if source.ids else "Name a file that holds maps.",
         )
     return 0

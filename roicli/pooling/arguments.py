@@ -43,12 +43,12 @@ def make_spec(
 
 
 def compute_dtype(features: DTypeLike) -> np.dtype[Any]:
-    """Dtype of the computation: float64 for float64 features, float32 for all others.
+    """Return the dtype of the computation: float64 for float64 features, float32 for all others.
 
     Raises
     ------
     FeatureError
-        A dtype that is no real number, or wider than float64.
+        A dtype that is not of real numbers, or wider than float64.
     """
     dtype = np.dtype(features)
     if dtype.kind not in "iuf" or dtype.itemsize > 8:
@@ -57,13 +57,14 @@ def compute_dtype(features: DTypeLike) -> np.dtype[Any]:
 
 
 def feature_batch(features: ArrayLike) -> NDArray[Any]:
-    """Features as (N, C, H, W), with rank, dtype and shape checked; a view where that is possible."""
+    """Return features as (N, C, H, W), with rank, dtype and shape checked; a view where that is possible."""
     maps = np.asarray(features)
     if maps.ndim == 3:
         maps = maps[None]
     if maps.ndim != 4:
         raise FeatureError(
-            f"features of shape {maps.shape} are no feature maps", "Give (N, C, H, W), or (C, H, W) for one map."
+            f"features must be (N, C, H, W), or (C, H, W) for one map, got shape {maps.shape}",
+            "Reshape or transpose the array.",
         )
     compute_dtype(maps.dtype)
     if 0 in maps.shape[1:]:
@@ -72,7 +73,7 @@ def feature_batch(features: ArrayLike) -> NDArray[Any]:
 
 
 def split_boxes(boxes: Any, images: int, dtype: np.dtype[Any]) -> tuple[IntArray, FloatArray]:
-    """Batch index and corners of boxes in any form that `roi_align` takes; corners rounded to `dtype`."""
+    """Return batch index and corners of boxes in any form that `roi_align` takes; corners rounded to `dtype`."""
     if isinstance(boxes, list | tuple) and len(boxes) == images and all(np.ndim(part) == 2 for part in boxes):
         parts = [_numbers(part, (4,)) for part in boxes]
         index = np.repeat(np.arange(images), [len(part) for part in parts])
@@ -91,7 +92,7 @@ def split_boxes(boxes: Any, images: int, dtype: np.dtype[Any]) -> tuple[IntArray
         if bad.any():
             row = int(bad.argmax())
             raise BoxError(
-                f"box {row} has batch index {table[row, 0]:g}, which names none of {images} maps",
+                f"box {row} has batch index {table[row, 0]:g}, expected a whole number below {images}",
                 f"Give whole numbers from 0 to {images - 1}.",
             )
         index = table[:, 0].astype(np.intp)
@@ -116,7 +117,8 @@ def _numbers(boxes: ArrayLike, columns: tuple[int, ...]) -> NDArray[Any]:
         return np.empty((0, columns[-1]))
     if table.dtype.kind not in "iuf" or table.ndim != 2 or table.shape[1] not in columns:
         raise BoxError(
-            f"boxes of dtype {table.dtype} and shape {table.shape} are no table of boxes",
-            "Give rows of x1, y1, x2, y2, or of five numbers with the batch index first.",
+            f"boxes must be rows of 4 numbers, or of 5 with the batch index first, got dtype {table.dtype} and shape "
+            f"{table.shape}",
+            "Give x1, y1, x2, y2 in each row.",
         )
     return table

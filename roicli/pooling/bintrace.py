@@ -100,7 +100,7 @@ class BinTrace(Reads):
         return self.result - self.engine_value
 
     def footprint(self) -> tuple[IntArray, IntArray, NDArray[np.float64]]:
-        """Total weight with which the bin takes each cell: the gradient of its value by the map.
+        """Return the total weight with which the bin takes each cell: the gradient of its value by the map.
 
         Returns
         -------

@@ -84,7 +84,7 @@ def pool_maps(
                     held = int(map_index[rows.start]), maps(int(map_index[rows.start]))
                 placed.pool(held[1], first, stop, out[rows])
                 if not _is_harmless(held[1], boxes[rows], _some(scale, rows), out[rows].size):
-                    not_finite += placed.mend(held[1], first, stop, out[rows])
+                    not_finite += placed.repair(held[1], first, stop, out[rows])
     return not_finite
 
 
@@ -93,12 +93,12 @@ def _some(scale: FloatArray, rows: slice) -> FloatArray:
 
 
 def _runs(map_index: IntArray) -> Iterator[tuple[int, int]]:
-    """First and stop of each run of boxes of one map."""
+    """Yield first and stop of each run of boxes of one map."""
     return pairwise([*np.flatnonzero(np.diff(map_index, prepend=-1)).tolist(), len(map_index)])
 
 
 def _is_harmless(feature_map: FloatArray, boxes: FloatArray, scale: FloatArray, written: int) -> bool:
-    """Whether a look at the map tells, sooner than one at what was written, that nothing can have gone wrong."""
+    """Tell whether all cells in reach are finite, if that is faster to see than in what was written."""
     if written <= feature_map.size:
         return False
     height, width, _ = feature_map.shape

@@ -64,7 +64,7 @@ def roi_align(
     Raises
     ------
     FeatureError
-        Features of another rank, of no cells, or of a dtype that is no real number.
+        Features of another rank, without cells, or not of real numbers.
     BoxError
         A NaN or infinite box, a batch index that is not whole or out of range, the wrong number of columns.
     UsageError

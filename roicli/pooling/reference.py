@@ -18,7 +18,7 @@ from roicli.spec import PoolSpec
 def roi_align_reference(
     features: NDArray[Any], rois: NDArray[Any], spec: PoolSpec, spatial_scale: float | NDArray[np.float64] = 1.0
 ) -> NDArray[Any]:
-    """RoIAlign, one sample at a time.
+    """Pool by RoIAlign, one sample at a time.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ def roi_align_reference(
 def roi_pool_reference(
     features: NDArray[Any], rois: NDArray[Any], spec: PoolSpec, spatial_scale: float | NDArray[np.float64] = 1.0
 ) -> NDArray[Any]:
-    """RoIPool, one cell at a time; follows torchvision/csrc/ops/cpu/roi_pool_kernel.cpp.
+    """Pool by RoIPool, one cell at a time; follows torchvision/csrc/ops/cpu/roi_pool_kernel.cpp.
 
     Parameters and result are those of `roi_align_reference`; of `spec` only the size is used.
 
@@ -113,7 +113,7 @@ def roi_pool_reference(
 
 
 def _c_round(value: Any) -> int:
-    """C's round(): halves go away from zero."""
+    """Round as C does: halves go away from zero."""
     whole = math.floor(abs(value))
     return int(math.copysign(whole + (abs(value) - whole >= 0.5), value))
 

@@ -135,7 +135,7 @@ def too_large(sides: Sides, number: int, spec: PoolSpec) -> NDArray[np.bool_]:
 
 
 def _lay_out(sides: Sides, number: int, spec: PoolSpec) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Where bins begin, how large one is, and how many samples it has, before that is a whole number that fits."""
+    """Return where bins begin, the size of one, and its samples, before that is a whole number that fits."""
     dtype = sides.low.dtype.type
     offset = dtype(0.5 if spec.aligned else 0.0)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -176,7 +176,7 @@ class SampleGrid(NamedTuple):
     fraction: FloatArray
 
     def splits(self) -> IntArray:
-        """Where each flat bin's samples begin in the arrays, (K * P + 1,)."""
+        """Return where each flat bin's samples begin in the arrays, (K * P + 1,)."""
         per_bin = np.bincount(self.bin_index, minlength=len(self.bins.start) * self.bins.number)
         return np.concatenate([[0], np.cumsum(per_bin)])
 
@@ -198,7 +198,7 @@ def sample_grid(bins: Bins) -> SampleGrid:
 
 
 def sample_coordinates(bins: Bins, bin_index: IntArray, sample: IntArray) -> FloatArray:
-    """Coordinate of sample `sample` of flat bin `bin_index`, before the edge rule, in feature cells."""
+    """Return the coordinate of sample `sample` of flat bin `bin_index`, before the edge rule, in feature cells."""
     roi, bin_of_roi = np.divmod(bin_index, bins.number)
     dtype = bins.start.dtype
     size = bins.size[roi]
@@ -229,7 +229,7 @@ def neighbours(coordinate: FloatArray, length: int) -> tuple[IntArray, IntArray,
 
 
 def _candidates(bins: Bins) -> tuple[IntArray, IntArray]:
-    """Range of sample numbers of every bin, (K, P) each, outside of which no sample can be in range.
+    """Return a range of sample numbers of every bin, (K, P) each; no other sample can be in range.
 
     Estimated in float64 with a margin for the rounding of the computation's dtype; the exact test follows. Where all
     samples are few, it alone is faster.
@@ -279,7 +279,7 @@ class CellRanges(NamedTuple):
 
 
 def cell_ranges(sides: Sides, number: int, length: int) -> CellRanges:
-    """Quantise boxes and bins as RoIPool does (torchvision's `roi_pool_kernel.cpp`), along one axis.
+    """Round boxes and bins as RoIPool does (torchvision's `roi_pool_kernel.cpp`), along one axis.
 
     Corners are rounded half away from zero, both ends belong to the RoI, and bins are rounded outwards.
 

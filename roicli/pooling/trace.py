@@ -20,6 +20,7 @@ from roicli.pooling.operators import find
 from roicli.pooling.placement import Placement, place
 from roicli.pooling.sampling import cells_in_reach
 from roicli.spec import Mode, PoolSpec
+from roicli.words import count
 
 __all__ = ["BinTrace", "trace_bin"]
 
@@ -73,10 +74,10 @@ def trace_bin(
     """
     spec = make_spec(output_size, sampling_ratio=sampling_ratio, aligned=aligned, mode=mode, op=op)
     if np.ndim(features) != 3:
-        raise FeatureError(f"features of shape {np.shape(features)} are no single map", "Give (C, H, W).")
+        raise FeatureError(f"features must be one map (C, H, W), got shape {np.shape(features)}", "Give `features[i]`.")
     maps = feature_batch(features)[0]
     if np.shape(box) != (4,):
-        raise BoxError(f"a box of shape {np.shape(box)} is no box", "Give x1, y1, x2, y2.")
+        raise BoxError(f"box must be x1, y1, x2, y2, got shape {np.shape(box)}", "Give four numbers.")
     _, corners = split_boxes(np.reshape(box, (1, 4)), 1, compute_dtype(maps.dtype))
     return trace_placed(maps, place(np.zeros(1, np.intp), corners, spatial_scale), spec, bin, channel)
 
@@ -135,7 +136,7 @@ def _whole_numbers(given: Any, number: int, name: str, ends: tuple[int, ...]) ->
     """Check the place of a bin or of a channel."""
     values = np.asarray(given)
     if values.shape != (number,) or values.dtype.kind not in "iu":
-        raise UsageError(f"{name} {given!r} is no place", f"Give {number} whole number{'s' * (number > 1)}.")
+        raise UsageError(f"{name} must be {count(number, 'whole number')}, got {given!r}")
     if ((values < 0) | (values >= ends)).any():
         raise UsageError(
             f"{name} {','.join(map(str, values))} is not among {' x '.join(map(str, ends))}",

@@ -32,7 +32,7 @@ class Cells(NamedTuple):
     read: NDArray[np.bool_]
 
     def number(self) -> IntArray:
-        """How many cells each RoI reads, (K,)."""
+        """Return how many cells each RoI reads, (K,)."""
         number = self.stop - self.first
         number[self.gaps] = self.read.sum(axis=1)
         return number
@@ -83,7 +83,7 @@ class AxisWeights(NamedTuple):
     stop: IntArray
 
     def part(self, first: int, stop: int) -> AxisWeights:
-        """Matrices of the RoIs ``first:stop``, as a view."""
+        """Return the matrices of the RoIs ``first:stop``, as a view."""
         return self._replace(
             cell_splits=self.cell_splits[first : stop + 1],
             run=self.run[first:stop],
@@ -92,12 +92,12 @@ class AxisWeights(NamedTuple):
         )
 
     def matrix(self, roi: int) -> FloatArray:
-        """Weights of one RoI, (bins, cells)."""
+        """Return the weights of one RoI, (bins, cells)."""
         first, stop = self.cell_splits[roi], self.cell_splits[roi + 1]
         return self.weight[self.bins * first : self.bins * stop].reshape(self.bins, stop - first)
 
     def cells(self, roi: int) -> IntArray:
-        """Cells that the columns of `matrix` stand for, (cells,)."""
+        """Return the cells that the columns of `matrix` stand for, (cells,)."""
         return self.cell[self.cell_splits[roi] : self.cell_splits[roi + 1]]
 
 
@@ -134,7 +134,7 @@ def axis_weights(grid: SampleGrid, cells: Cells, whole_window: NDArray[np.bool_]
 
 
 def _runs(cell: IntArray, splits: IntArray) -> IntArray:
-    """First of each RoI's cells where they follow one another; -1 elsewhere."""
+    """Return the first of each RoI's cells where they follow one another; -1 elsewhere."""
     begin, number = splits[:-1], np.diff(splits)
     runs = np.full(len(number), -1)
     some = number > 0
@@ -146,7 +146,7 @@ def _runs(cell: IntArray, splits: IntArray) -> IntArray:
 def _columns(
     grid: SampleGrid, cells: Cells, packed: NDArray[np.bool_], roi: IntArray
 ) -> tuple[IntArray, IntArray, IntArray, IntArray]:
-    """Columns a matrix, the cell of each column, and the two columns that each sample reads."""
+    """Return the columns a matrix, the cell of each column, and the two columns that each sample reads."""
     width = np.where(packed, cells.number(), cells.stop - cells.first)
     splits = np.concatenate([[0], np.cumsum(width)])
     cell = np.arange(splits[-1]) + np.repeat(cells.first - splits[:-1], width)
@@ -162,7 +162,7 @@ def _columns(
 
 
 def _extent(low: IntArray, high: IntArray, group: IntArray, groups: int) -> tuple[IntArray, IntArray]:
-    """Smallest `low` and largest `high` of each group of samples that follow one another; 0 and 0 without samples.
+    """Return the smallest `low` and largest `high` of each group of samples; 0 and 0 without samples.
 
     Samples of a group go one way along the axis, so the first and the last of them tell.
     """

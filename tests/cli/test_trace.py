@@ -203,8 +203,12 @@ def test_the_numbers_are_those_of_align(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "code", "parts"),
     [
-        (["feats.h5", "boxes.json", "--roi", 7], 2, ["boxes.json has 7 boxes, there is no RoI 7", "--roi 0 to 6"]),
-        (["feats.h5", "boxes.json", "--image", 139, "--roi", 3], 2, ["has 3 boxes, there is no RoI 3", "0 to 2"]),
+        (
+            ["feats.h5", "boxes.json", "--roi", 7],
+            2,
+            ["boxes.json: --roi must be below 7, the number of boxes, got 7", "--roi 0 to 6"],
+        ),
+        (["feats.h5", "boxes.json", "--image", 139, "--roi", 3], 2, ["--roi must be below 3", "0 to 2"]),
         (["feats.h5", "boxes.json", "--image", 7], 2, ["feats.h5 has no image '7'", "'000000000139'"]),
         (["feats.h5", "boxes.json", "--bin", "7,0"], 2, ["bin 7,0 is not among 7 x 7", "0 to 6"]),
         (["feats.h5", "boxes.json", "--channel", 8], 2, ["channel 8 is not among 8", "0 to 7"]),
@@ -212,7 +216,7 @@ def test_the_numbers_are_those_of_align(tmp_path):
         (["feats.h5", "boxes.json", "--vs", "caffe"], 2, ["'caffe' is not a convention; give one of aligned"]),
         (["feats.h5", "boxes.json", "--vs", "no-aligned"], 2, ["--vs names what is traced already"]),
         (["feats.h5", "boxes.json", "--box", "1,2,3,4"], 2, ["two boxes to trace"]),
-        (["feats.h5"], 2, ["there is no box to trace", "Give a box file, or --box"]),
+        (["feats.h5"], 2, ["a box to trace is missing", "Give a box file, or --box"]),
         (["feats.h5", "--box", "1,2,3,4"], 2, ["holds 3 maps", "--image"]),
         (
             ["feats.h5", "--image", 139, "--box", "1,2,3"],

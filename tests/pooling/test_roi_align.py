@@ -70,7 +70,7 @@ def test_out():
 @pytest.mark.parametrize(
     ("features", "error"),
     [
-        (np.zeros((4, 4)), r"features of shape \(4, 4\) are no feature maps"),
+        (np.zeros((4, 4)), r"features must be \(N, C, H, W\), or \(C, H, W\) for one map, got shape \(4, 4\)"),
         (np.zeros((1, 2, 0, 4)), r"features of shape \(1, 2, 0, 4\) have no cells"),
         (np.zeros((1, 4, 4), complex), "features of dtype complex128 cannot be pooled"),
         (np.zeros((1, 4, 4), bool), "features of dtype bool cannot be pooled"),
@@ -89,15 +89,15 @@ def test_refused_features(features, error):
         ([[0, 1, 2, 3, 4], [0, -np.inf, 2, 3, 4]], "box 1 is not finite"),
         ([[0, 0, 0, 1e39, 1]], "box 0 is not finite in float32"),
         ([[0, 0, 0, 3e38, 1]], "a box that spans 0 to 3e.38 image pixels is too large to sample"),
-        ([[2, 0, 0, 1, 1]], "box 0 has batch index 2, which names none of 2 maps"),
+        ([[2, 0, 0, 1, 1]], "box 0 has batch index 2, expected a whole number below 2"),
         ([[0, 0, 0, 1, 1], [-1, 0, 0, 1, 1]], "box 1 has batch index -1"),
         ([[0.5, 0, 0, 1, 1]], "box 0 has batch index 0.5"),
         ([[np.nan, 0, 0, 1, 1]], "box 0 has batch index nan"),
         ([[0, 0, 1, 1]], r"boxes of shape \(1, 4\) do not say which of 2 maps"),
-        ([[0, 0, 1]], r"boxes of dtype int64 and shape \(1, 3\) are no table of boxes"),
-        ([[0, 0, 1, 1], [1, 2]], "are no table of boxes"),
-        ([["a", "b", "c", "d"]], "are no table of boxes"),
-        (np.empty((0, 7)), r"shape \(0, 7\) are no table of boxes"),
+        ([[0, 0, 1]], r"boxes must be rows of 4 numbers, .* got dtype int64 and shape \(1, 3\)"),
+        ([[0, 0, 1, 1], [1, 2]], "boxes must be rows of 4 numbers"),
+        ([["a", "b", "c", "d"]], "boxes must be rows of 4 numbers"),
+        (np.empty((0, 7)), r"got dtype float64 and shape \(0, 7\)"),
     ],
 )
 def test_refused_boxes(boxes, error):
@@ -125,10 +125,10 @@ def test_refused_settings(settings, error):
 
 
 def test_errors_are_of_two_kinds():
-    with pytest.raises(ValueError, match="no feature maps") as caught:
+    with pytest.raises(ValueError, match="features must be") as caught:
         roicli.roi_align(np.zeros(3), [], 2)
     assert isinstance(caught.value, roicli.RoicliError)
-    assert caught.value.hint == "Give (N, C, H, W), or (C, H, W) for one map."
+    assert caught.value.hint == "Reshape or transpose the array."
 
 
 @given(

@@ -60,7 +60,7 @@ def load_kernel(name: KernelName, dtype: np.dtype[Any]) -> Kernel:
     except ImportError as error:
         raise UsageError(
             f"the kernel numba cannot be loaded: {error}",
-            "Install numba, or roicli with its extra [fast]; or give --kernel numpy.",
+            "Install numba, or roicli with its extra [fast]; or give `kernel=numpy`.",
         ) from error
     compile_for(dtype)
     return Kernel(pool_compiled, sparse=0)

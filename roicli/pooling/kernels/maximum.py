@@ -37,6 +37,6 @@ def pool_maximum(feature_map: FloatArray, rows: CellRanges, columns: CellRanges,
 
 
 def _pairs(ranges: CellRanges) -> list[list[list[int]]]:
-    """First and stop of each bin of each RoI as plain integers."""
+    """Return first and stop of each bin of each RoI as plain integers."""
     pairs: list[list[list[int]]] = np.stack([ranges.first, ranges.stop], axis=2).tolist()
     return pairs

@@ -19,7 +19,7 @@ _registered: dict[str, Operator] = {}
 
 
 def register(operator: Operator) -> None:
-    """Make an operator known by its name, to Python and to ``--op``; one of the same name is replaced."""
+    """Make an operator known by its name, to Python and to the command line; it replaces one of the same name."""
     _registered[operator.name] = operator
 
 

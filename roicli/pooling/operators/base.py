@@ -125,8 +125,8 @@ class Placed(ABC):
     def pool(self, feature_map: FloatArray, first: int, stop: int, out: FloatArray) -> None:
         """Pool the regions ``first:stop`` from an (H, W, C) map into (stop - first, C, PH, PW)."""
 
-    def mend(self, feature_map: FloatArray, first: int, stop: int, out: FloatArray) -> int:
-        """Repair what cells that are not finite have spoilt in `out`; return how many regions are not finite now."""
+    def repair(self, feature_map: FloatArray, first: int, stop: int, out: FloatArray) -> int:
+        """Repair regions in `out` that cells have reached without being read; return how many are not finite."""
         return len(not_finite(out))
 
     @contextmanager

@@ -180,7 +180,7 @@ class _Averages(_Samples):
     def pool(self, feature_map: FloatArray, first: int, stop: int, out: FloatArray) -> None:
         self._contract(feature_map, self._weights_y.part(first, stop), self._weights_x.part(first, stop), out)
 
-    def mend(self, feature_map: FloatArray, first: int, stop: int, out: FloatArray) -> int:
+    def repair(self, feature_map: FloatArray, first: int, stop: int, out: FloatArray) -> int:
         """Pool regions again whose window holds a cell that is not finite: it has spread over the whole block."""
         broken = not_finite(out)
         if not len(broken):
