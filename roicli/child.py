@@ -193,7 +193,7 @@ def _death(path: Path, seconds: float) -> RoicliError:
     where = printable(str(path))
     if number == signal.SIGKILL:
         return FileError(f"{where} cannot be read: its reader was killed", "Free some memory, and run it again.")
-    what = f"takes more than {seconds:.0f} s to open" if number == signal.SIGPROF else "makes its library crash"
+    what = f"takes more than {seconds:.3g} s to open" if number == signal.SIGPROF else "makes its library crash"
     return FileError(f"{where} is damaged: it {what}", COPY_AGAIN)
 
 

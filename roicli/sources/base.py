@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from roicli.sources.inventory import Inventory
 
 
+# Bytes. An id is a name, at most a path; longer ones would let small files fill the memory.
+LONGEST_ID = 4096
+
+
 class StoredMap(NamedTuple):
     """One feature map as it is stored: its shape before the layout is applied, and how to get its values."""
 
@@ -76,9 +80,18 @@ def check_map(where: str, shape: tuple[int, ...], dtype: np.dtype[Any], layout: 
         raise FeatureError(f"{where} has shape {shape}: a map without cells", "Remove it or write it anew.")
 
 
+def too_long(where: str, length: int) -> FeatureError:
+    """Make the error for image ids that are longer than any name."""
+    return FeatureError(
+        f"{where} has image ids of {length:,} bytes, {LONGEST_ID:,} are allowed", "Write shorter ids there."
+    )
+
+
 def unique(ids: Iterable[str], where: str) -> tuple[str, ...]:
-    """Return the ids as a tuple, or raise FeatureError if one comes twice."""
+    """Return the ids as a tuple, or raise FeatureError if one is too long or comes twice."""
     ids = tuple(ids)
+    if (longest := max(map(len, ids), default=0)) > LONGEST_ID:
+        raise too_long(where, longest)
     if len(set(ids)) < len(ids):
         [(most_common, _)] = Counter(ids).most_common(1)
         raise FeatureError(

@@ -9,7 +9,7 @@ import numpy as np
 
 from roicli.errors import FeatureError
 from roicli.files import printable, reading
-from roicli.sources.base import StoredMap, unique
+from roicli.sources.base import LONGEST_ID, StoredMap, too_long, unique
 from roicli.sources.layout import MapLayout
 
 LISTED = 20
@@ -22,9 +22,6 @@ _ID_NAMES = (
     *("image_names", "image_name", "filenames", "filename", "file_names", "file_name"),
     *("images", "names", "name", "keys", "key"),
 )
-
-# Bytes. An id is a name, at most a path; longer ones would let small files fill the memory.
-LONGEST_ID = 4096
 
 
 class Choice(NamedTuple):
@@ -118,17 +115,7 @@ def _ids_of(array: StoredMap, count: int) -> list[str] | None:
         values = array.load().reshape(-1)
         if array.dtype.kind == "f":
             return [str(int(value)) for value in values] if np.all(values % 1 == 0) else None
-        ids = [
+        return [
             v.decode("utf-8", "backslashreplace") if isinstance(v, bytes) else printable(str(v))
             for v in values.tolist()
         ]
-    if (longest := max(map(len, ids), default=0)) > LONGEST_ID:
-        raise too_long(array.where, longest)
-    return ids
-
-
-def too_long(where: str, length: int) -> FeatureError:
-    """Make the error for image ids that are longer than any name."""
-    return FeatureError(
-        f"{where} has image ids of {length:,} bytes, {LONGEST_ID:,} are allowed", "Write shorter ids there."
-    )

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from roicli.child import Answer
 from roicli.errors import FeatureError, RoicliError
 from roicli.files import Stamp, printable, reading, wrong_content
-from roicli.sources.base import StoredMap, check_dtype, check_map, unique
-from roicli.sources.choose import LONGEST_ID, sibling_ids, too_long
+from roicli.sources.base import LONGEST_ID, StoredMap, check_dtype, check_map, too_long, unique
+from roicli.sources.choose import sibling_ids
 from roicli.sources.hdf5.index import find_chunks, tells_wrong_places
 from roicli.sources.hdf5.storage import check_storage, external_files
 from roicli.sources.hdf5.tree import find_maps, members, name_of, raw
