@@ -83,10 +83,13 @@ def _begin(plan: Plan, worker: Pooler, executor: Executor | None) -> AbstractCon
         return _submitted(executor, partial(_pool_elsewhere, pickle.dumps(worker), blas_kernel()), plan.tasks)
     if plan.strategy is Strategy.THREADS:
         return _threads(plan, worker)
-    if plan.strategy is Strategy.PROCESSES:
-        from roicli.execution.processes import worker_processes  # a small job does not pay for it
+    if plan.strategy is Strategy.PROCESSES or worker.maps_files:
+        from roicli.execution.processes import start_context, worker_processes  # a small job does not pay for it
 
-        return worker_processes(worker, plan.tasks, plan.workers)
+        # A mapped file that is cut short ends its process: where one can be forked, let that be a worker, whose death
+        # becomes a message.
+        if plan.strategy is Strategy.PROCESSES or start_context().get_start_method() == "fork":
+            return worker_processes(worker, plan.tasks, plan.workers)
     return nullcontext((task, worker.pool(task)) for task in plan.tasks)
 
 

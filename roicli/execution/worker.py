@@ -5,6 +5,7 @@ What happens to one unit does not depend on which task, batch or worker it is in
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from roicli.arrays import READ_AT_MOST
 from roicli.errors import ChangedInputError
 from roicli.execution.plan import Task
 from roicli.outputs.rowfile import RowFile
@@ -87,6 +89,11 @@ class Pooler:
         self._held: tuple[int, FloatArray] | None = None
         self._active = 0
         self._own = threading.local()
+
+    @property
+    def maps_files(self) -> bool:
+        """Whether a map may be so large that its file is mapped, not read."""
+        return any(math.prod(info.shape) * info.dtype.itemsize > READ_AT_MOST for info in self._infos.values())
 
     def pool(self, task: Task) -> Done:
         """Work off one task."""

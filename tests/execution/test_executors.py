@@ -16,7 +16,7 @@ import pytest
 from driving import Silent
 
 from roicli.errors import FeatureError, WorkerError
-from roicli.execution import executors, interrupts, processes
+from roicli.execution import executors, interrupts, processes, worker
 from roicli.jobs.align import AlignJob, align
 from roicli.spec import PoolSpec
 
@@ -196,3 +196,19 @@ def test_a_worker_that_gets_no_thread_is_one_clear_error(monkeypatch):
     monkeypatch.setattr(processes.threading, "Thread", refuse)
     with pytest.raises(WorkerError, match="exit code 1"):
         run_all(nothing)
+
+
+def test_a_mapped_file_that_is_cut_short_is_a_message(job, tmp_path, monkeypatch):
+    np.save(tmp_path / "feats.npy", np.ones((3, 2, 100, 100), np.float32))
+    monkeypatch.setattr("roicli.arrays.READ_AT_MOST", 0)
+    monkeypatch.setattr("roicli.execution.worker.READ_AT_MOST", 0)
+    copy = worker.channels_last
+
+    def cut_and_copy(feature_map, *rest):
+        os.truncate(tmp_path / "feats.npy", 100)
+        return copy(feature_map, *rest)
+
+    monkeypatch.setattr(worker, "channels_last", cut_and_copy)
+    with pytest.raises(WorkerError, match="cut short"):
+        align(job("out.npy"), Silent())
+    assert not (tmp_path / "out.npy").exists()
