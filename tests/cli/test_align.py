@@ -376,7 +376,7 @@ def test_wrong_usage(many, flags, message):
 
 def test_report(many):
     folder, *_ = many
-    done = run(folder, "align", "feats.h5", "boxes.json", "-o", "out.npy", "--json", "--quiet")
+    done = run(folder, "align", "feats.h5", "boxes.json", "-o", "out.npy", "--json", "--quiet", fresh=True)
     report = json.loads(done.stdout)
     assert done.stderr == ""
     assert report["output"] == "out.npy"
