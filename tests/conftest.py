@@ -1,10 +1,12 @@
 """What several test files share."""
 
 import json
+import os
 from pathlib import Path
 
 from roicli.pooling.kernels.blas import fix_kernel
 
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # threads of BLAS would only stand by, in each of many processes
 fix_kernel()  # as the command line, whose bytes tests compare with those of functions; before NumPy loads
 
 import numpy as np
