@@ -6,7 +6,7 @@ before y. Nothing here reads files; `boxfiles` does.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
@@ -79,7 +79,7 @@ class Names:
     ----------
     index : (K,) int64
         The name of each row.
-    names : tuple of str
+    names : sequence of str
         The distinct names.
 
     Examples
@@ -89,7 +89,7 @@ class Names:
     (['b', 'a', 'b'], ['b', 'b'], 3)
     """
 
-    def __init__(self, index: NDArray[np.int64], names: tuple[str, ...]) -> None:
+    def __init__(self, index: NDArray[np.integer], names: Sequence[str]) -> None:
         self.index = index
         self.names = names
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-from driving import files_in, without_claims
+from driving import files_in, without_locks
 
 ROICLI = Path(sys.executable).with_name("roicli")
 # Blocks of many bins that are averaged away: much to do, little to write.
@@ -84,7 +84,7 @@ class Harness:
         subprocess.run(command(self.output.name), cwd=folder, check=True)
         self.seconds = time.monotonic() - began
         self.expected = {path.name: path.read_bytes() for path in (self.output, folder / "rows.csv")}
-        self.hidden = [f".{self.output.name}.{ending}" for ending in ("partial", "rows.partial", "journal")]
+        self.hidden = [f".{self.output.name}.{ending}" for ending in ("partial", "journal")]
         self.clear()
 
     def clear(self):
@@ -129,7 +129,7 @@ class Harness:
         return {0, -signal.SIGKILL}
 
     def wait_for(self, moment, process):
-        journal = self.folder / self.hidden[2]
+        journal = self.folder / self.hidden[1]
         if moment == "time":
             deadline = time.monotonic() + self.random.uniform(0.1, self.seconds)
             while time.monotonic() < deadline and process.poll() is None:
@@ -142,8 +142,6 @@ class Harness:
                     time.sleep(0.0002)
         else:
             begun = [self.folder / ".rows.csv.partial", self.output]
-            if self.output.suffix == ".npz":
-                begun.append(self.folder / self.hidden[0])
             stale = [path for path in begun if path.exists()]
             while not any(path.exists() for path in begun if path not in stale) and process.poll() is None:
                 time.sleep(0.0002)
@@ -154,13 +152,13 @@ class Harness:
         names = {path.name for path in self.folder.iterdir()} - self.inputs
         for name in self.expected.keys() & names:
             assert (self.folder / name).read_bytes() == self.expected[name], f"{name} is not complete"
-        strange = {name for name in names if not name.endswith(".claim")} - self.expected.keys()
+        strange = {name for name in names if not name.endswith(".lock")} - self.expected.keys()
         assert strange <= {*self.hidden, ".rows.csv.partial"}, strange
         if self.output.name in names:
             return "complete"
-        if self.hidden[2] not in names:
+        if self.hidden[1] not in names:
             return "not begun"
-        return "some rows proved" if b'"done"' in (self.folder / self.hidden[2]).read_bytes() else "no row proved"
+        return "some rows proved" if b'"done"' in (self.folder / self.hidden[1]).read_bytes() else "no row proved"
 
     def kill(self, times):
         """Kill so many times: one job up to four times on end, which is then resumed to its end."""
@@ -175,14 +173,14 @@ class Harness:
                     command(self.output.name, "--resume"), cwd=self.folder, capture_output=True, text=True, check=False
                 )
                 assert done.returncode == 0, done.stderr
-            left = without_claims(files_in(self.folder, *self.inputs))
+            left = without_locks(files_in(self.folder, *self.inputs))
             assert left.keys() == self.expected.keys(), left.keys()
             assert left == self.expected, "resumed, and other bytes"
             self.clear()
 
     def is_settled(self):
         """Whether the output is there, without anything that another run would do."""
-        return self.output.exists() and self.hidden[2] not in files_in(self.folder)
+        return self.output.exists() and self.hidden[1] not in files_in(self.folder)
 
 
 def report(outcomes):

@@ -25,11 +25,11 @@ import roicli
 from roicli.__main__ import main
 from roicli.execution.worker import Pooler
 from roicli.jobs.align import align
+from roicli.newfiles import NewFile
 from roicli.pooling.kernels.blas import blas_kernel
 from roicli.resume import checkpoints
 from roicli.resume.journal import Journal, checksum
-from roicli.resume.partial import ROWS, Partial
-from roicli.resume.session import Outputs
+from roicli.resume.session import Session
 
 ROICLI = Path(sys.executable).with_name("roicli")
 
@@ -177,25 +177,22 @@ def interrupt(monkeypatch, job, tasks=4):
 
 
 def kill_while_publishing(monkeypatch, job, moves):
-    """Run a job that is killed after so many of the moves that let its files appear; what waited for them stays."""
-    left, move, remove = iter(range(moves)), Path.replace, Partial.remove
+    """Run a job that is killed after so many of its files have got their final names."""
+    left, publish = iter(range(moves)), NewFile.publish
 
-    def torn(self, target):
+    def torn(self):
         if next(left, None) is None:
             raise Torn
-        return move(self, target)
+        publish(self)
 
-    def not_removed(self):
-        if isinstance(self, Journal) or self.path.name.endswith(ROWS):
-            raise Torn
-        remove(self)
+    def killed(*_, **__):
+        raise Torn
 
     with monkeypatch.context() as patch:
         patch.setattr(checkpoints, "_PAUSE", 60)  # so that no more rows are proved before all are
-        patch.setattr(Path, "replace", torn)
-        patch.setattr(Journal, "remove", not_removed)
-        patch.setattr(Partial, "remove", not_removed)
-        patch.setattr(Outputs, "give_up", lambda *_, **__: None)  # a killed process does not clean up
+        patch.setattr(NewFile, "publish", torn)
+        patch.setattr(Journal, "remove", killed)
+        patch.setattr(Session, "_give_up", lambda *_, **__: None)  # a killed process does not clean up
         with pytest.raises(Torn):
             align(job, Silent())
 
@@ -205,15 +202,14 @@ def files_in(folder, *inputs):
     found = {path.name: path.read_bytes() for path in folder.iterdir() if path.name not in inputs}
     for journal in [name for name in found if name.endswith(".journal")]:
         output = journal[1:].removesuffix(".journal")
-        rows = {f".{output}.partial", f".{output}.rows.partial"}
-        if output in found and not rows & found.keys() and b'"publishing"' in found[journal]:
+        if output in found and f".{output}.partial" not in found and b'"publishing"' in found[journal]:
             del found[journal]
     return found
 
 
-def without_claims(files):
-    """All but the claims that killed runs leave until somebody lays claim to the same file."""
-    return {name: content for name, content in files.items() if not name.endswith(".claim")}
+def without_locks(files):
+    """All but the lock files that killed runs leave until the next run."""
+    return {name: content for name, content in files.items() if not name.endswith(".lock")}
 
 
 def lines_of(journal):

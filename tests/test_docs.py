@@ -21,7 +21,7 @@ import roicli
 from roicli.boxfiles import registry
 from roicli.cli.help import TOPICS
 from roicli.cli.main import main
-from roicli.outputs.sinks import SUFFIXES
+from roicli.outputs import suffixes
 from roicli.sources import open as sources
 
 ROOT = Path(__file__).parent.parent
@@ -164,7 +164,7 @@ def files():
         [
             ("feature maps", f"{names(sources.suffixes())}, a folder of `.npy` files, a quoted pattern"),
             ("boxes", f"{names(registry.SUFFIXES)}: lists, by image, COCO, CSV"),
-            ("outputs", names(SUFFIXES)),
+            ("outputs", names(suffixes())),
         ],
     )
 

@@ -7,6 +7,7 @@ import json
 import click
 
 from roicli.cli.command import Command
+from roicli.cli.flags import as_flags
 from roicli.cli.options import PATTERN, json_option
 
 
@@ -29,7 +30,10 @@ def info(file: str, as_json: bool) -> None:
 
     found = run_job(file)
     if as_json:
-        click.echo(json.dumps(found.as_dict()))
+        plain = found.as_dict()
+        if plain["unfinished"] is not None:
+            plain["unfinished"]["remedy"] = as_flags(plain["unfinished"]["remedy"])
+        click.echo(json.dumps(plain))
     else:
         from roicli.cli.infotable import show_info
 

@@ -57,7 +57,8 @@ def _unfinished(info: FileInfo) -> Iterator[tuple[str, str]]:
     if found.output != info.name:
         yield "belongs to", f"{found.output}, {'which is there' if found.exists else 'not there yet'}"
     yield "unfinished", found.state
-    for writer in found.writers:
+    if found.writer is not None:
+        writer = found.writer
         of = f"process {writer.process} of {writer.host}"
         yield "  written by", of if writer.alive else f"{of}, which has ended"
     if found.remedy:

@@ -131,8 +131,8 @@ def trace(
     check_point(traced.traces[0], point)
     titles = [one.operator.convention(one.spec) for one in traced.traces]
     if picture is not None:
+        from roicli.newfiles import check_name
         from roicli.picture.draw import draw
-        from roicli.resume.partial import check_name
 
         check_name(picture, overwrite=overwrite)
         heading = plain(f"{traced.origin.words}, image {traced.image_id}")

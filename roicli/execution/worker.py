@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from roicli.arrays import READ_AT_MOST
 from roicli.errors import ChangedInputError
 from roicli.execution.plan import Task
-from roicli.outputs.rowfile import RowFile
+from roicli.outputs.base import RowTarget
 from roicli.pooling.arguments import compute_dtype
 from roicli.pooling.channels_last import channels_last
 from roicli.pooling.contraction import pool_maps
@@ -67,7 +67,7 @@ class Pooler:
         Output rows, grouped by map, that the units name by their place.
     spec : PoolSpec
         What to compute.
-    target : RowFile
+    target : RowTarget
         Where row i of `placement` goes.
     kernel : Kernel
         What contracts averages.
@@ -80,7 +80,7 @@ class Pooler:
         placement: Placement,
         order: NDArray[np.intp],
         spec: PoolSpec,
-        target: RowFile,
+        target: RowTarget,
         kernel: Kernel = NUMPY_KERNEL,
     ) -> None:
         self._source, self._infos, self._placement = source, infos, placement

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from roicli.errors import OutputError
 from roicli.execution.executors import run
 from roicli.execution.plan import Plan, Task, make_plan
 from roicli.execution.worker import Done, Pooler
+from roicli.files import Stamp
 from roicli.jobs.advice import prepare_and_judge
 from roicli.jobs.costs import choose_kernel, make_costs
 from roicli.jobs.listener import Listener
@@ -25,26 +25,25 @@ from roicli.jobs.prepare import PoolJob, Prepared
 from roicli.jobs.report import RunReport, peak_memory
 from roicli.jobs.select import image_name
 from roicli.jobs.shards import Shard
-from roicli.jobs.wording import verb
-from roicli.outputs.index import IndexFile
-from roicli.outputs.record import PooledSink, Record
-from roicli.outputs.shardfile import ShardFile, shard_file
-from roicli.outputs.sinks import check_output, open_sink
-from roicli.outputs.skipped import Skipped, SkippedFile, StaleFile
-from roicli.pooling.kernels.choose import KernelName, load_kernel
-from roicli.resume.checkpoints import Checkpoints
-from roicli.resume.fingerprint import (
-    check_few_unchanged,
-    check_same,
-    check_unchanged,
-    is_same,
-    is_unchanged,
-    take_fingerprint,
+from roicli.newfiles import check_name, real
+from roicli.outputs import check_output, find_format
+from roicli.outputs.base import Record
+from roicli.outputs.sidefiles import (
+    SideFile,
+    check_index,
+    index_text,
+    shard_file,
+    shard_text,
+    skipped_file,
+    skipped_text,
 )
+from roicli.pooling.kernels.choose import KernelName, load_kernel
+from roicli.regions import Names
+from roicli.resume.fingerprint import check_same, check_unchanged, fingerprint, is_same
+from roicli.resume.history import EarlierRun
 from roicli.resume.journal import Progress, journal_path
-from roicli.resume.partial import check_name
-from roicli.resume.past import Past
-from roicli.resume.session import SideFile, begun, claimed, find_unfinished, finish_published
+from roicli.resume.session import Locks, Session, find_earlier, finish_published, locked
+from roicli.words import count
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -84,7 +83,39 @@ class AlignJob(PoolJob):
     @property
     def needs_shard_file(self) -> bool:
         """Whether the output is a part that cannot say so itself."""
-        return self.shard is not None and self.output.suffix.lower() == ".npy"
+        return self.shard is not None and not find_format(self.output).keeps_record
+
+
+class _Told:
+    """Passes on what the listener of a job is told, and keeps it for the report."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self.notes: list[str] = []
+        self.warnings: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+        self._listener.note(text)
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
+        self._listener.warn(text)
+
+
+class _Work(NamedTuple):
+    """A job that has been checked: what to pool, and what is written beside the features."""
+
+    job: AlignJob
+    prepared: Prepared
+    record: Record
+    stamps: dict[str, Stamp]
+    fingerprint: dict[str, object]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Return the shape of the output."""
+        return (len(self.prepared.placement), *self.prepared.row_shape)
 
 
 def align(job: AlignJob, listener: Listener, executor: Executor | None = None) -> RunReport:
@@ -92,129 +123,110 @@ def align(job: AlignJob, listener: Listener, executor: Executor | None = None) -
 
     Row i of the output is box i of the box file, whatever the workers did. What can be checked is checked before any
     output exists. A failure leaves nothing under the output's name; what is done by then is kept beside it, for a run
-    with `resume`. A run with `resume` leaves the journal beside a complete output, by which the next one sees that all
-    is done. An `executor` takes the tasks instead of workers of our own; see `execution.executors.run`.
+    with `resume`. A run with `resume` leaves the journal beside a complete output, which proves that all is done. An
+    `executor` takes the tasks instead of workers of our own; see `execution.executors.run`.
 
     Raises
     ------
     RoicliError
         Any of its kinds; the message names the file, and the row or dataset.
     """
+    began, told = time.monotonic(), _Told(listener)
     check_output(job.output)
     if job.index is not None:
-        IndexFile.check(job.index, overwrite=True)
-    with claimed(path for path in (job.output, job.index) if path is not None) as beat:
-        past = find_unfinished(job.output, resume=job.resume, overwrite=job.overwrite)
-        return _align(job, past, listener, beat, executor)
+        check_index(job.index, overwrite=True)
+    with locked(path for path in (job.output, job.index) if path is not None) as locks:
+        earlier = find_earlier(job.output, resume=job.resume, overwrite=job.overwrite)
+        _check_names(job, earlier)
+        inputs = _open_inputs(job, told)
+        work = _prepare(job, inputs, told)
+        session, plan, side_files, before = _open_session(work, earlier, locks, told)
+        done = before
+        if session is None:
+            assert earlier is not None
+            finish_published(job.output, side_files, earlier, locks)
+        else:
+            with session:
+                done += _pool(work, plan, before.boxes, session, listener, executor)
+                check_unchanged(work.stamps)
+                session.publish(side_files, Progress((), done.not_finite, done.overflowed))
+        return _report(work, plan, before, done, told, began, executor)
 
 
-def _align(
-    job: AlignJob, past: Past | None, listener: Listener, beat: Callable[[], None], executor: Executor | None
-) -> RunReport:
-    began = time.monotonic()
-    notes: list[str] = []
-    warnings: list[str] = []
-
-    def note(text: str) -> None:
-        notes.append(text)
-        listener.note(text)
-
-    def warn(text: str) -> None:
-        warnings.append(text)
-        listener.warn(text)
-
-    def may_replace(path: Path) -> bool:
-        return job.overwrite or (past is not None and os.path.realpath(path) in past.beside)
-
-    _check_names(job, may_replace)
-    inputs = job.bind(note)
+def _open_inputs(job: AlignJob, told: _Told) -> Inputs:
+    """Open the features, read the boxes, match them; the state of each file is taken before it is read."""
+    inputs = job.bind(told.note)
     _spare_inputs(job, inputs)
-    work = prepare_and_judge(job, inputs, note, warn)
-    job = replace(job, kernel=choose_kernel(job, work))
+    return inputs
+
+
+def _prepare(job: AlignJob, inputs: Inputs, told: _Told) -> _Work:
+    """Select and place the boxes, check them, reduce the job to its part, and say what must be the same to resume."""
+    prepared = prepare_and_judge(job, inputs, told.note, told.warn)
+    job = replace(job, kernel=choose_kernel(job, prepared))
     part = None
     if job.shard is not None:
-        work, part = take_part(job, job.shard, inputs, work)
-    record = _record(job, work, part)
-    shape = (len(work.placement), *work.row_shape)
-    fingerprint = take_fingerprint(record.parameters, job.boxes, work.inputs, work.infos, shape, work.dtype)
-    if past is not None and past.published and job.overwrite and not is_same(past, fingerprint):
-        past = None  # what is there is complete, and of another job: to be replaced
-    before = Progress() if past is None else past.done
-    plan = _plan(job, work, before)
-    if past is not None:
-        check_same(job.output, past, fingerprint, len(plan.order))
-        note(f"{before.rows:,} of {past.total:,} rows of {job.output} were there already")
-        if past.damaged:
-            note(
-                f"line {past.damaged} of {journal_path(job.output)} is damaged: "
-                "rows that only it and later ones tell of are computed again"
-            )
-    side_files = _side_files(job, record, work.skipped, may_replace, note)
-    done = Done(before.rows, before.not_finite, before.overflowed)
-
-    def sink() -> PooledSink:
-        return open_sink(job.output, shape, work.dtype, record, overwrite=job.overwrite, past=past)
-
-    if past is not None and past.published:
-        finish_published(job.output, side_files, past)
-    else:
-        kernel = load_kernel(KernelName(job.kernel), work.computed)
-
-        def beat_and_check() -> None:
-            beat()
-            check_few_unchanged(fingerprint, job.boxes)
-
-        checks = (beat_and_check, partial(is_unchanged, fingerprint, job.boxes, work.inputs))
-        with begun(job.output, sink, past, fingerprint, len(plan.order), *checks) as outputs:
-            listener.begin(len(plan.order) - before.rows)
-            maps = (inputs.source, work.infos)
-            pooler = Pooler(*maps, work.placement, plan.order, job.spec, outputs.target, kernel)
-            done += _pool(plan, pooler, outputs.checkpoints, listener, executor)
-            check_unchanged(fingerprint, job.boxes, work.inputs)
-            counts = Progress((), done.not_finite, done.overflowed)
-            outputs.publish(side_files.values(), counts, keep_journal=job.resume)
-    if done.not_finite:
-        read, their = verb(done.not_finite, "box reads", "boxes read"), verb(done.not_finite, "its", "their")
-        note(f"{done.not_finite:,} {read} NaN or infinite cells of {inputs.source.name}; so are {their} features")
-    if done.overflowed:
-        have = verb(done.overflowed, "box has", "boxes have")
-        note(f"{done.overflowed:,} {have} values too large for {work.dtype}, written as infinities; try float32")
-    return RunReport(
-        output=job.output,
-        shape=shape,
-        dtype=str(work.dtype),
-        boxes=done.boxes,
-        images=work.images(),
-        resumed=before.rows,
-        skipped=work.skipped.of("skipped"),
-        zeroed=work.skipped.of("zeroed"),
-        missing_images=work.skipped.missing_images(),
-        not_finite=done.not_finite,
-        overflowed=done.overflowed,
-        seconds=time.monotonic() - began,
-        peak_memory=peak_memory(),
-        strategy=str(plan.strategy) if executor is None else type(executor).__name__,
-        workers=plan.workers,
-        notes=tuple(notes),
-        warnings=tuple(warnings),
+        prepared, part = take_part(job, job.shard, inputs, prepared)
+    record = _record(job, prepared, part)
+    mine, infos = prepared.inputs, prepared.infos
+    table, ids = mine.table, mine.source.ids
+    boxes = (str(job.boxes), table.stamp or Stamp.of(job.boxes))
+    features = dict(mine.source.stamps)
+    shape = " x ".join(map(str, (len(prepared.placement), *prepared.row_shape)))
+    made = fingerprint(
+        {**record.parameters, "dtype": str(prepared.dtype), "shape": shape},
+        boxes,
+        features,
+        (f"{index} {ids[index]} {infos[index].shape} {infos[index].dtype}" for index in sorted(infos)),
+        (table.boxes, table.rows, mine.map_index, table.box_ids),
     )
+    return _Work(job, prepared, record, dict([boxes]) | features, made)
 
 
-def _check_names(job: AlignJob, may_replace: Callable[[Path], bool]) -> None:
-    """Refuse to write over files beside the output that are not known to be of the same job."""
-    if job.index is not None:
-        IndexFile.check(job.index, overwrite=may_replace(job.index))
-    if job.output.suffix.lower() == ".npy":
-        check_name(shard_file(job.output), overwrite=may_replace(shard_file(job.output)))
+def _open_session(
+    work: _Work, earlier: EarlierRun | None, locks: Locks, told: _Told
+) -> tuple[Session | None, Plan, list[SideFile], Done]:
+    """Decide whether the output is new, resumed or complete already (None); refuse to resume another job."""
+    job = work.job
+    if earlier is not None and earlier.published and job.overwrite and not is_same(earlier, work.fingerprint):
+        earlier = None  # what is there is complete, and of another job: it is replaced
+    before = Progress() if earlier is None else earlier.done
+    plan = _plan(job, work.prepared, before)
+    if earlier is not None:
+        check_same(job.output, earlier, work.fingerprint, len(plan.order))
+        told.note(f"{before.rows:,} of {earlier.total:,} rows of {job.output} were there already")
+        if earlier.damaged:
+            told.note(
+                f"line {earlier.damaged} of {journal_path(job.output)} is damaged: "
+                "rows that only it and later ones prove are computed again"
+            )
+    side_files = _side_files(work, earlier, told)
+    done = Done(before.rows, before.not_finite, before.overflowed)
+    if earlier is not None and earlier.published:
+        return None, plan, side_files, done
+    session = Session(
+        job.output,
+        find_format(job.output),
+        work.shape,
+        work.prepared.dtype,
+        work.record,
+        job=work.fingerprint,
+        total=len(plan.order),
+        locks=locks,
+        earlier=earlier,
+        overwrite=job.overwrite,
+        keep_journal=job.resume,
+    )
+    return session, plan, side_files, done
 
 
-def _plan(job: AlignJob, work: Prepared, before: Progress) -> Plan:
+def _plan(job: AlignJob, prepared: Prepared, before: Progress) -> Plan:
     """Order the rows that are still to be pooled."""
-    map_index = work.inputs.map_index.copy()
-    map_index[work.zeroed] = -1  # an output is made of zeros
+    map_index = prepared.inputs.map_index.copy()
+    map_index[prepared.zeroed] = -1  # an output is made of zeros
     return make_plan(
         map_index,
-        make_costs(job, work, map_index),
+        make_costs(job, prepared, map_index),
         workers=job.workers,
         batch_size=job.batch_size,
         max_memory=job.max_memory,
@@ -222,8 +234,13 @@ def _plan(job: AlignJob, work: Prepared, before: Progress) -> Plan:
     )
 
 
-def _pool(plan: Plan, pooler: Pooler, checkpoints: Checkpoints, listener: Listener, executor: Executor | None) -> Done:
-    """Work off the plan, and take down what is done."""
+def _pool(work: _Work, plan: Plan, done: int, session: Session, listener: Listener, executor: Executor | None) -> Done:
+    """Work off the plan, and note what is done."""
+    prepared, checkpoints = work.prepared, session.checkpoints
+    kernel = load_kernel(KernelName(work.job.kernel), prepared.computed)
+    maps = (prepared.inputs.source, prepared.infos, prepared.placement)
+    pooler = Pooler(*maps, plan.order, work.job.spec, session.target, kernel)
+    listener.begin(len(plan.order) - done)
 
     def on_done(task: Task, pooled: Done) -> None:
         ranges = tuple((unit.first, unit.stop) for unit in task)
@@ -233,48 +250,89 @@ def _pool(plan: Plan, pooler: Pooler, checkpoints: Checkpoints, listener: Listen
     return run(plan, pooler, checkpoints.begin, on_done, executor)
 
 
-def _side_files(
-    job: AlignJob, record: Record, skipped: Skipped, may_replace: Callable[[Path], bool], note: Callable[[str], None]
-) -> dict[Path, Callable[[], SideFile]]:
-    """Return what makes each file that appears with the output; refuses to write over a list of skipped boxes."""
-    make: dict[Path, Callable[[], SideFile]] = {}
-    index, listed, shard = job.index, SkippedFile.beside(job.output), shard_file(job.output)
-    if index is not None:
-        make[index] = lambda: IndexFile(index, record, overwrite=may_replace(index))
+def _may_replace(job: AlignJob, earlier: EarlierRun | None, path: Path) -> bool:
+    return job.overwrite or (earlier is not None and earlier.is_there(path))
+
+
+def _check_names(job: AlignJob, earlier: EarlierRun | None) -> None:
+    """Refuse to write over files beside the output that are not known to be of the same job."""
+    if job.index is not None:
+        check_index(job.index, overwrite=_may_replace(job, earlier, job.index))
+        if real(job.index) in (real(skipped_file(job.output)), real(shard_file(job.output))):
+            raise OutputError(f"{job.index} is a name that the output needs for itself", "Name another index.")
+    if not find_format(job.output).keeps_record:
+        shard = shard_file(job.output)
+        check_name(shard, overwrite=_may_replace(job, earlier, shard))
+
+
+def _side_files(work: _Work, earlier: EarlierRun | None, told: _Told) -> list[SideFile]:
+    """Return the files that appear with the output; those of an output before it are removed."""
+    job, record, skipped = work.job, work.record, work.prepared.skipped
+    shard, listed = shard_file(job.output), skipped_file(job.output)
+    files: list[tuple[Path, Callable[[], Iterator[str]] | None]] = []
     if job.needs_shard_file:
-        make[shard] = lambda: ShardFile(job.output, record, overwrite=may_replace(shard))
+        files.append((shard, partial(shard_text, record)))
     elif shard.exists():
-        check_name(shard, overwrite=True)
-        make[shard] = lambda: StaleFile(shard)  # of a part that this output replaces
+        files.append((shard, None))
+    if job.index is not None:
+        files.append((job.index, partial(index_text, record)))
     if len(skipped.rows):
-        check_name(listed, overwrite=may_replace(listed))
-        make[listed] = lambda: SkippedFile(job.output, skipped, overwrite=may_replace(listed))
-        note(f"the boxes left out or zeroed are listed in {listed}")
+        files.append((listed, partial(skipped_text, skipped)))
+        told.note(f"the boxes left out or zeroed are listed in {listed}")
     elif listed.exists() and job.overwrite:
-        check_name(listed, overwrite=True)
-        make[listed] = lambda: StaleFile(listed)
+        files.append((listed, None))
     elif listed.exists():
-        note(f"{listed} is of an earlier run: this one pools all boxes")
-    return make
+        told.note(f"{listed} is of an earlier run: this one pools all boxes")
+    return [SideFile(path, content, overwrite=_may_replace(job, earlier, path)) for path, content in files]
 
 
 def _spare_inputs(job: AlignJob, inputs: Inputs) -> None:
     """Refuse to write over what is read, which `overwrite` does not mean."""
     read = [job.boxes, *(Path(path) for path in inputs.source.paths)]
-    beside = (SkippedFile.beside(job.output), shard_file(job.output))
-    if job.index is not None and os.path.realpath(job.index) in map(os.path.realpath, beside):
-        raise OutputError(f"{job.index} is a name that the output needs for itself", "Name another index.")
-    for path in (job.output, job.index, *beside):
+    for path in (job.output, job.index, skipped_file(job.output), shard_file(job.output)):
         if path is not None and path.exists() and any(path.samefile(other) for other in read):
             raise OutputError(f"{path} is an input of this job", "Name another output.")
 
 
-def _record(job: AlignJob, work: Prepared, part: Part | None) -> Record:
-    inputs, table = work.inputs, work.inputs.table
+def _record(job: AlignJob, prepared: Prepared, part: Part | None) -> Record:
+    inputs, table = prepared.inputs, prepared.inputs.table
     parameters = job.parameters() | (part.parameters() if part else {})
-    ids = [
-        inputs.source.ids[index] if index >= 0 else image_name(inputs, row)  # itself too slow for millions of rows
-        for row, index in enumerate(inputs.map_index.tolist())
-    ]
+    index, names = inputs.map_index, inputs.source.ids
+    missing = np.flatnonzero(index < 0)
+    if len(missing):  # images without features, whose rows are zeros: they keep the names that the box file has
+        others = [image_name(inputs, row) for row in missing.tolist()]
+        number = {name: len(names) + n for n, name in enumerate(dict.fromkeys(others))}
+        names, index = [*names, *number], index.copy()
+        index[missing] = [number[name] for name in others]
     rows = part.rows if part else None
-    return Record(np.array(ids, dtype=np.str_), table.boxes, work.kept, table.box_ids, parameters, rows)
+    return Record(Names(index, names), table.boxes, prepared.kept, table.box_ids, parameters, rows)
+
+
+def _report(
+    work: _Work, plan: Plan, before: Done, done: Done, told: _Told, began: float, executor: Executor | None
+) -> RunReport:
+    prepared, source = work.prepared, work.prepared.inputs.source
+    if done.not_finite:
+        told.note(f"{count(done.not_finite, 'row')} with NaN or infinite values, read from such cells of {source.name}")
+    if done.overflowed:
+        rows = count(done.overflowed, "row")
+        told.note(f"{rows} with values too large for {prepared.dtype}, written as infinities; try float32")
+    return RunReport(
+        output=work.job.output,
+        shape=work.shape,
+        dtype=str(prepared.dtype),
+        boxes=done.boxes,
+        images=prepared.images(),
+        resumed=before.boxes,
+        skipped=prepared.skipped.of("skipped"),
+        zeroed=prepared.skipped.of("zeroed"),
+        missing_images=prepared.skipped.missing_images(),
+        not_finite=done.not_finite,
+        overflowed=done.overflowed,
+        seconds=time.monotonic() - began,
+        peak_memory=peak_memory(),
+        strategy=str(plan.strategy) if executor is None else type(executor).__name__,
+        workers=plan.workers,
+        notes=tuple(told.notes),
+        warnings=tuple(told.warnings),
+    )

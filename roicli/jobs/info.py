@@ -14,15 +14,16 @@ import numpy as np
 
 from roicli.boxfiles import SUFFIXES, read_regions
 from roicli.errors import FileError, RoicliError
-from roicli.files import file_size, printable
-from roicli.jobs.leftovers import Unfinished, look_beside, output_of
+from roicli.files import HDF5_SUFFIXES, file_size, printable, reading
 from roicli.jobs.sidefiles import SideInfo, describe_index, describe_part, describe_skipped, part_of
-from roicli.outputs.readback import Parameters, read_parameters
+from roicli.jobs.unfinished import Unfinished, look_beside, output_of
+from roicli.outputs import find_format
+from roicli.outputs.base import REMEDY, Parameters
 from roicli.regions import Regions, find_bad_boxes, from_xyxy
 from roicli.sources import FeatureSource, open_source
 from roicli.sources.inventory import Inventory, take_stock
 
-_ARRAYS = (".npy", ".npz", ".h5", ".hdf5", ".he5", ".hdf")
+_ARRAYS = (".npy", ".npz", *HDF5_SUFFIXES)
 _BOXES = tuple(suffix for suffix in SUFFIXES if suffix != ".npy")
 # Of more maps than this, so many are looked at, from all over the source.
 _LOOKED_AT = 2000
@@ -166,7 +167,7 @@ def _complete(name: str, path: Path) -> FileInfo:
         return FileInfo(source.name, len(source.paths), _bytes(source.paths), {}, maps=_maps(source))
     suffix, size = path.suffix.lower(), file_size(path)
     if (output := part_of(path)) is not None:
-        return FileInfo(name, 1, size, read_parameters(output), side=describe_part(output))
+        return FileInfo(name, 1, size, _parameters(output), side=describe_part(output))
     if (skipped := describe_skipped(path)) is not None:
         return FileInfo(name, 1, size, {}, side=skipped)
     if suffix in _BOXES:
@@ -176,7 +177,7 @@ def _complete(name: str, path: Path) -> FileInfo:
         known = ", ".join([*_ARRAYS, *_BOXES])
         raise FileError(f"{printable(name)} is of no kind that is known", f"Name a folder or a file of {known}.")
     arrays = take_stock(path)
-    if parameters := read_parameters(path):
+    if parameters := _parameters(path):
         return FileInfo(name, 1, size, parameters, arrays)
     shape = arrays.kinds[0].kind.shape if suffix == ".npy" else ()
     try:
@@ -185,6 +186,12 @@ def _complete(name: str, path: Path) -> FileInfo:
         return FileInfo(name, 1, size, {}, arrays, maps=_maps(open_source(path)))
     except RoicliError as error:  # what cannot be pooled is described all the same
         return FileInfo(name, 1, size, {}, arrays, not_maps=error.message)
+
+
+def _parameters(path: Path) -> Parameters:
+    """Read how an output was made; empty if the file is not one, or does not say."""
+    with reading(printable(str(path)), REMEDY):
+        return find_format(path).parameters(path)
 
 
 def _bytes(paths: Sequence[str]) -> int:

@@ -12,17 +12,16 @@ from typing import Any
 import numpy as np
 
 from roicli.errors import FileError, OutputError, UsageError
-from roicli.execution.interrupts import held_off
 from roicli.files import HDF5_SUFFIXES
 from roicli.jobs.partfiles import StoredPart, read_parts
-from roicli.outputs.record import PooledSink, Record
+from roicli.newfiles import check_name
+from roicli.outputs import check_output, find_format
+from roicli.outputs.base import OutputFormat, Record
 from roicli.outputs.rowfile import RowFile
-from roicli.outputs.shardfile import shard_file
-from roicli.outputs.sinks import check_output, discard_past, open_sink
-from roicli.outputs.skipped import SkippedFile
-from roicli.outputs.virtual import Stretch, VirtualFile
-from roicli.resume.partial import check_name
-from roicli.resume.session import claimed, find_unfinished
+from roicli.outputs.sidefiles import SideFile, shard_file, skipped_file
+from roicli.regions import Column, Names
+from roicli.resume.journal import Progress
+from roicli.resume.session import Session, find_earlier, locked
 
 
 @dataclass(frozen=True)
@@ -85,41 +84,44 @@ def merge(job: MergeJob, advance: Callable[[int], None]) -> MergeReport:
         Parts that do not belong together, are missing or given twice; an output that cannot be written.
     """
     check_output(job.output)
-    with claimed([job.output]) as beat:
-        find_unfinished(job.output, resume=False, overwrite=job.overwrite)
-        for path in (shard_file(job.output), SkippedFile.beside(job.output)):
+    with locked([job.output]) as locks:
+        find_earlier(job.output, resume=False, overwrite=job.overwrite)
+        beside = [shard_file(job.output), skipped_file(job.output)]  # of the output that is replaced
+        for path in beside:
             check_name(path, overwrite=job.overwrite)
-        return _merge(job, advance, beat)
+        parts = read_parts(_paths(job))
+        features = parts[0].output.features
+        total = parts[0].total
+        session = Session(
+            job.output,
+            _format(job, parts),
+            (total, *features.shape[1:]),
+            features.dtype,
+            _whole_record(parts),
+            job={},
+            total=total,
+            locks=locks,
+            earlier=None,
+            overwrite=job.overwrite,
+            keep_journal=False,
+        )
+        with session:
+            if not job.virtual:
+                for part in parts:
+                    for rows in _copy(part, session.target):
+                        advance(rows)
+                        locks.touch()
+            side_files = [SideFile(path, None, overwrite=True) for path in beside if path.exists()]
+            session.publish(side_files, Progress())
+        return MergeReport(job.output, len(parts), (total, *features.shape[1:]), str(features.dtype), job.virtual)
 
 
-def _merge(job: MergeJob, advance: Callable[[int], None], beat: Callable[[], None]) -> MergeReport:
-    paths = _paths(job)
-    parts = read_parts(paths)
-    first = parts[0].output
-    shape = (parts[0].total, *first.shape[1:])
-    record = _whole_record(parts)
-    discard_past(job.output)
-    sink: PooledSink | VirtualFile
-    if job.virtual:
-        stretches = [Stretch(part.output.path, part.rows) for part in parts]
-        sink = VirtualFile(job.output, shape, first.dtype, record, stretches, overwrite=job.overwrite)
-    else:
-        sink = open_sink(job.output, shape, first.dtype, record, overwrite=job.overwrite)
-    try:
-        if not isinstance(sink, VirtualFile):
-            for part in parts:
-                for rows in _copy(part, sink.target):
-                    advance(rows)
-                    beat()
-            sink.finish()
-        with held_off():
-            sink.publish()
-            for path in (shard_file(job.output), SkippedFile.beside(job.output)):  # of the output that was replaced
-                path.unlink(missing_ok=True)
-    except BaseException:
-        sink.abort()
-        raise
-    return MergeReport(job.output, len(parts), shape, str(first.dtype), job.virtual)
+def _format(job: MergeJob, parts: Sequence[StoredPart]) -> OutputFormat:
+    if not job.virtual:
+        return find_format(job.output)
+    from roicli.outputs.hdf5 import Stretch, Virtual
+
+    return Virtual(job.output, [Stretch(part.path, part.rows) for part in parts])
 
 
 def _paths(job: MergeJob) -> list[Path]:
@@ -152,27 +154,38 @@ def _kind(path: Path) -> str:
 
 def _whole_record(parts: Sequence[StoredPart]) -> Record:
     """Put together what is recorded of each row, in the order of the whole; without a record (.npy) it is empty."""
-    rows = np.concatenate([part.rows for part in parts])
-    place = np.argsort(rows)
-    columns = {
-        name: np.concatenate([part.output.columns[name] for part in parts])[place]
+    place = np.argsort(np.concatenate([part.rows for part in parts]))
+    columns: dict[str, Column] = {
+        name: _join([part.output.columns[name] for part in parts])[place]
         for name in parts[0].output.columns
         if name != "output_rows"
     }
     parameters = {name: value for name, value in parts[0].output.parameters.items() if not name.startswith("shard")}
-    return Record(
-        columns.get("image_ids", np.zeros(0, np.str_)),
-        columns.get("boxes", np.zeros((0, 4))),
-        columns.get("rows", np.zeros(0, np.int64)),
-        columns.get("box_ids"),
-        parameters,
-    )
+    image_ids = columns.get("image_ids", Names(np.zeros(0, np.int64), ()))
+    boxes, rows = columns.get("boxes", np.zeros((0, 4))), columns.get("rows", np.zeros(0, np.int64))
+    assert isinstance(image_ids, Names)
+    assert isinstance(boxes, np.ndarray)
+    assert isinstance(rows, np.ndarray)
+    return Record(image_ids, boxes, rows, columns.get("box_ids"), parameters)
+
+
+def _join(columns: Sequence[Column]) -> Column:
+    """Return the columns of all parts as one."""
+    arrays = [column for column in columns if isinstance(column, np.ndarray)]
+    if len(arrays) == len(columns):
+        return np.concatenate(arrays)
+    texts = [column for column in columns if isinstance(column, Names)]
+    number: dict[str, int] = {}
+    index = [
+        np.array([number.setdefault(name, len(number)) for name in text.names], np.int64)[text.index] for text in texts
+    ]
+    return Names(np.concatenate(index), tuple(number))
 
 
 def _copy(part: StoredPart, target: RowFile) -> Iterator[int]:
     """Copy the rows of a part block by block; yields how many."""
     done = 0
-    for block in part.output.blocks():
+    for block in part.blocks():
         target.write(part.rows[done : done + len(block)].astype(np.intp), block)
         done += len(block)
         yield len(block)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +14,10 @@ from numpy.typing import NDArray
 from roicli.errors import OutputError
 from roicli.jobs.part import NAMES
 from roicli.jobs.shards import MAX_PARTS, Shard
-from roicli.outputs.readback import Output, open_output
-from roicli.outputs.shardfile import shard_file
-from roicli.outputs.sinks import are_rows_beside
+from roicli.outputs import find_format
+from roicli.outputs.base import Stored, read_output
+from roicli.outputs.sidefiles import shard_file
+from roicli.resume.session import is_settled
 
 _MADE_BY = "Give the outputs of roicli align --shard I/N, all of one job."
 _SHOWN = 10
@@ -25,11 +27,16 @@ _SHOWN = 10
 class StoredPart:
     """A part of a job, read back; see `Part`."""
 
-    output: Output
+    path: Path
+    output: Stored
     shard: Shard
     total: int
     job: str
     rows: NDArray[np.int64]
+
+    def blocks(self) -> Iterator[NDArray[Any]]:
+        """Yield the features in order, some rows at a time."""
+        return find_format(self.path).blocks(self.path, self.output.features)
 
 
 def read_parts(paths: Sequence[Path]) -> list[StoredPart]:
@@ -50,13 +57,13 @@ def read_parts(paths: Sequence[Path]) -> list[StoredPart]:
 
 
 def _read(path: Path) -> StoredPart:
-    if are_rows_beside(path):  # which may be newer, or older
+    if not is_settled(path):
         raise OutputError(f"{path} is unfinished", "Make this part again, with --resume to go on.")
-    output = open_output(path)
+    output = read_output(find_format(path), path)
     said = output.parameters
     found = re.fullmatch(r"(\d{1,7})/(\d{1,7})", str(said.get("shard")))
     total, rows = said.get("shard_total_rows"), output.columns.get("output_rows")
-    if not found or not isinstance(total, int) or rows is None:
+    if not found or not isinstance(total, int) or not isinstance(rows, np.ndarray):
         what = f"{path} is no part of a job: it does not say which rows of the whole it holds"
         if path.suffix.lower() == ".npy" and not (beside := shard_file(path)).exists():
             raise OutputError(
@@ -65,18 +72,18 @@ def _read(path: Path) -> StoredPart:
         raise OutputError(what, _MADE_BY)
     shard = Shard(int(found[1]), int(found[2]))
     recorded = output.columns.keys() >= {"image_ids", "boxes", "rows"} or path.suffix.lower() == ".npy"
-    legal = rows.dtype == np.int64 and rows.shape == output.shape[:1] and bool((np.diff(rows) > 0).all())
+    legal = rows.dtype == np.int64 and rows.shape == output.features.shape[:1] and bool((np.diff(rows) > 0).all())
     inside = legal and (not len(rows) or 0 <= rows[0] <= rows[-1] < total)
     if not (recorded and inside and 1 <= shard.index <= shard.count <= MAX_PARTS):
         raise OutputError(f"{path}: what it says of its rows is damaged", "Make this part again.")
-    return StoredPart(output, shard, total, str(said.get("shard_job")), rows)
+    return StoredPart(path, output, shard, total, str(said.get("shard_job")), rows)
 
 
 def _check_together(parts: Sequence[StoredPart]) -> None:
     """Refuse parts of different jobs; says what differs."""
     first = parts[0]
     for part in parts[1:]:
-        names = f"{first.output.path} and {part.output.path} are parts of different jobs"
+        names = f"{first.path} and {part.path} are parts of different jobs"
         if part.shard.count != first.shard.count:
             raise OutputError(f"{names}: one is {first.shard}, the other {part.shard}", _MADE_BY)
         ours, theirs = first.output.parameters, part.output.parameters
@@ -86,7 +93,7 @@ def _check_together(parts: Sequence[StoredPart]) -> None:
                 raise OutputError(
                     f"{names}: {name} is {ours.get(name)!r} in one, {theirs.get(name)!r} in the other", _MADE_BY
                 )
-        one, other = (f"{found.shape[1:]} of {found.dtype}" for found in (first.output, part.output))
+        one, other = (f"{found.shape[1:]} of {found.dtype}" for found in (first.output.features, part.output.features))
         if one != other:
             raise OutputError(f"{names}: rows are {one} in one, {other} in the other", _MADE_BY)
         this, that = ((one.job, one.total, one.output.columns.keys()) for one in (part, first))
@@ -98,9 +105,9 @@ def _check_complete(parts: Sequence[StoredPart]) -> None:
     count = parts[0].shard.count
     given: dict[int, Path] = {}
     for part in parts:
-        if (other := given.setdefault(part.shard.index, part.output.path)) is not part.output.path:
+        if (other := given.setdefault(part.shard.index, part.path)) is not part.path:
             raise OutputError(
-                f"part {part.shard.index} of {count} is given twice: {other} and {part.output.path}",
+                f"part {part.shard.index} of {count} is given twice: {other} and {part.path}",
                 "Leave one of them out.",
             )
     if len(given) == count:

@@ -12,9 +12,8 @@ from typing import Literal
 
 from roicli.errors import FileError
 from roicli.files import file_size
-from roicli.outputs.readback import count_part_rows
-from roicli.outputs.shardfile import shard_file
-from roicli.outputs.skipped import SkippedFile
+from roicli.outputs.npy import count_part_rows
+from roicli.outputs.sidefiles import shard_file, skipped_file
 
 # Names of columns that only the tables of roicli have.
 _SKIPPED_COLUMNS = {"box_file_row", "reason", "fate"}
@@ -61,7 +60,7 @@ def describe_part(output: Path) -> SideInfo:
 
 def describe_skipped(path: Path) -> SideInfo | None:
     """Describe a list of boxes that are not pooled; None for any other file."""
-    output = _owner(path, SkippedFile.beside(Path("x")).name[1:])
+    output = _owner(path, skipped_file(Path("x")).name[1:])
     if output is None or not set(_header(path)) >= _SKIPPED_COLUMNS:
         return None
     with path.open(newline="", encoding="utf-8", errors="replace") as file:

@@ -1,43 +1,122 @@
-"""An HDF5 output read back."""
+"""Outputs to HDF5: a contiguous dataset of features, with image ids, boxes, box ids, and parameters as attributes.
+
+HDF5 makes the file in memory, without the values of its datasets, which are contiguous. roicli writes those bytes and
+the values itself: an error of the disk never happens inside HDF5, which may end the process.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from roicli.outputs.stored import Parameters, Stored, not_ours
-from roicli.sources.hdf5.tree import members
+from roicli import child
+from roicli.arrays import StoredArray
+from roicli.errors import OutputError
+from roicli.files import HDF5_SUFFIXES, file_size, printable, reading
+from roicli.newfiles import real
+from roicli.outputs.base import REMEDY, Layout, OutputFormat, Parameters, Record, Stored, encode, names_of, not_ours
+from roicli.outputs.rowfile import RowFile
+from roicli.regions import Column, Names
 
 _MOST_PARAMETERS = 100
+# Each run takes some 25 KiB of memory while the file is made.
+_MOST_RUNS = 10_000
 
 
-def open_stored(path: Path) -> Stored:
-    """Read all datasets but the features; links are not followed."""
+class Stretch(NamedTuple):
+    """Features that lie in another file.
+
+    Attributes
+    ----------
+    path : Path
+        An HDF5 file with a dataset `features` of as many rows.
+    rows : (k,) int64
+        The row of the whole that each is, ascending.
+    """
+
+    path: Path
+    rows: NDArray[np.int64]
+
+    def runs(self) -> list[tuple[int, int]]:
+        """Return ranges of rows that are neighbors in the whole."""
+        breaks = (np.flatnonzero(np.diff(self.rows) != 1) + 1).tolist()
+        return list(zip([0, *breaks], [*breaks, len(self.rows)], strict=True)) if len(self.rows) else []
+
+
+class Hdf5(OutputFormat):
+    """An HDF5 file."""
+
+    suffixes = HDF5_SUFFIXES
+
+    def layout(self, shape: tuple[int, ...], dtype: np.dtype[Any], record: Record) -> Layout:
+        """See `OutputFormat`; the file is made in memory."""
+        import h5py
+
+        memory = _Memory()
+        columns: list[tuple[int, Column, np.dtype[Any]]] = []
+        with h5py.File(memory, "w", libver=("earliest", "v110")) as file:
+            for name, value in record.parameters.items():
+                file.attrs[name] = encode(value).decode() if isinstance(value, str) else value
+            for name, column in record.columns().items():
+                kind = _dtype(column)
+                sides = (len(column),) if isinstance(column, Names) else column.shape
+                columns.append((_create(file, name, sides, kind, _lay_out_early), column, kind))
+            offset = _create(file, "features", shape, dtype, self._place_features)
+        return Layout(memory.pieces, offset, memory.size, columns)
+
+    def _place_features(self, properties: Any, shape: tuple[int, ...]) -> None:
+        _lay_out_early(properties, shape)
+
+    def read(self, path: Path) -> Stored:
+        """Read all datasets but the features; links are not followed."""
+        found = child.ask("roicli.outputs.hdf5:describe", path).value
+        arrays = {
+            name: StoredArray(path, start, tuple(shape), np.dtype(dtype))
+            for name, (start, shape, dtype) in found["datasets"].items()
+        }
+        if "features" not in arrays:
+            raise not_ours(str(path))
+        features = arrays.pop("features")
+        return Stored(features, {name: _read(array) for name, array in arrays.items()}, found["parameters"])
+
+    def parameters(self, path: Path) -> Parameters:
+        """Read how it was made, in the order in which it was written: the bytes of a file depend on it."""
+        file_size(path)
+        return dict(child.ask("roicli.outputs.hdf5:describe_parameters", path).value)
+
+
+def describe(path: str) -> child.Answer:
+    """In the child: tell where the values of each dataset lie, and the parameters."""
     import h5py
 
-    with h5py.File(path, "r") as file:
-        names, _ = members(file)
-        if "features" not in names:
-            raise not_ours(str(path))
-        features = _plain(file["features"])
-        columns = {name: _column(file[name]) for name in names if name != "features"}
-        return Stored(features.shape, features.dtype, columns)
+    with reading(printable(path), REMEDY), h5py.File(path, "r") as file:
+        own = [name for name in file if isinstance(file.get(name, getlink=True), h5py.HardLink)]
+        datasets = {name: _find(file[name]) for name in own}
+        return child.Answer({"datasets": datasets, "parameters": _parameters(file)})
 
 
-def read_parameters(path: Path) -> Parameters:
-    """Read how it was made, in the order in which it was written: the bytes of a file depend on it."""
+def describe_parameters(path: str) -> child.Answer:
+    """In the child: read the parameters, whatever else the file holds."""
+    import h5py
+
+    with reading(printable(path), REMEDY), h5py.File(path, "r") as file:
+        return child.Answer(_parameters(file))
+
+
+def _parameters(file: Any) -> Parameters:
     import h5py
 
     names: list[str] = []
-    with h5py.File(path, "r") as file:
-        h5py.h5a.iterate(file.id, lambda name: names.append(name.decode()), order=h5py.h5.ITER_NATIVE)
-        if "roicli_version" not in names or len(names) > _MOST_PARAMETERS:
-            return {}
-        values = [file.attrs[name] for name in names]
+    h5py.h5a.iterate(file.id, lambda name: names.append(name.decode()), order=h5py.h5.ITER_NATIVE)
+    if "roicli_version" not in names or len(names) > _MOST_PARAMETERS:
+        return {}
+    values = [file.attrs[name] for name in names]
     plain = [value.item() if isinstance(value, np.generic) else value for value in values]
     return {
         name: value if isinstance(value, (str, int, float)) else str(value)
@@ -45,33 +124,160 @@ def read_parameters(path: Path) -> Parameters:
     }
 
 
-def blocks(path: Path, rows: int) -> Iterator[NDArray[Any]]:
-    """Yield the features."""
+class Virtual(Hdf5):
+    """An HDF5 file whose features stay in the parts of a job: a virtual dataset refers to them.
+
+    They are found by their path relative to this file, so all of them can be moved together.
+
+    Parameters
+    ----------
+    output : Path
+        The file.
+    stretches : sequence of Stretch
+        Where its features lie.
+
+    Raises
+    ------
+    OutputError
+        The features lie in too many separate runs of rows.
+    """
+
+    def __init__(self, output: Path, stretches: Sequence[Stretch]) -> None:
+        self._runs = [(stretch, stretch.runs()) for stretch in stretches]
+        self._folder = real(output).parent
+        if (number := sum(len(runs) for _, runs in self._runs)) > _MOST_RUNS:
+            raise OutputError(
+                f"{output} would refer to {number:,} separate runs of rows; {_MOST_RUNS:,} are allowed",
+                "Merge without `virtual`, or sort the box file by image.",
+            )
+
+    def create(self, path: Path, name: Path, shape: tuple[int, ...], dtype: np.dtype[Any], record: Record) -> RowFile:
+        """See `OutputFormat`; no row is written to the file."""
+        return replace(super().create(path, name, shape, dtype, record), count=0)
+
+    def _place_features(self, properties: Any, shape: tuple[int, ...]) -> None:
+        import h5py
+
+        properties.set_layout(h5py.h5d.VIRTUAL)
+        for stretch, runs in self._runs:
+            name = os.path.relpath(real(stretch.path), self._folder).replace("%", "%%")  # %b is a pattern
+            for first, stop in runs:
+                properties.set_virtual(
+                    _rows(shape, int(stretch.rows[first]), stop - first),
+                    os.fsencode(name),
+                    b"features",
+                    _rows((len(stretch.rows), *shape[1:]), first, stop - first),
+                )
+
+
+class _Memory:
+    """A file for HDF5 that keeps what is written, and no more: its datasets, without values, may be of any size."""
+
+    def __init__(self) -> None:
+        self.pieces: dict[int, bytearray] = {}
+        self.size = self._place = 0
+
+    def seek(self, place: int, whence: int = os.SEEK_SET) -> int:
+        self._place = place + (self.size if whence == os.SEEK_END else 0)
+        return self._place
+
+    def tell(self) -> int:
+        return self._place
+
+    def truncate(self, size: int) -> None:
+        self.size = size
+
+    def flush(self) -> None:
+        pass
+
+    def write(self, data: memoryview) -> int:
+        first, stop = self._place, self._place + len(data)
+        near = [begin for begin, piece in self.pieces.items() if begin <= stop and begin + len(piece) >= first]
+        ends = [begin + len(self.pieces[begin]) for begin in near]
+        begin = min([first, *near])
+        joined = bytearray(max([stop, *ends]) - begin)
+        for old in near:
+            piece = self.pieces.pop(old)
+            joined[old - begin : old - begin + len(piece)] = piece
+        joined[first - begin : stop - begin] = data
+        self.pieces[begin] = joined
+        self.size, self._place = max(self.size, stop), stop
+        return len(data)
+
+    def read(self, size: int = -1) -> bytes:
+        """By this method h5py knows a file; it calls `readinto`."""
+        raise NotImplementedError
+
+    def readinto(self, buffer: memoryview) -> int:
+        first, stop = self._place, self._place + len(buffer)
+        buffer[:] = bytes(len(buffer))
+        for begin, piece in self.pieces.items():
+            low, high = max(begin, first), min(begin + len(piece), stop)
+            if low < high:
+                buffer[low - first : high - first] = piece[low - begin : high - begin]
+        self._place = stop
+        return len(buffer)
+
+
+def _create(
+    file: Any, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], place: Callable[[Any, tuple[int, ...]], None]
+) -> int:
+    """Create a dataset without values; return where they are to be written."""
     import h5py
 
-    with h5py.File(path, "r") as file:
-        features = file["features"]
-        for first in range(0, features.shape[0], rows):
-            yield features[first : first + rows]
+    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    properties.set_obj_track_times(False)  # the same job gives the same bytes, whenever it runs
+    place(properties, shape)
+    kind = h5py.h5t.py_create(dtype, logical=True)
+    if dtype.kind == "S":
+        kind.set_cset(h5py.h5t.CSET_UTF8)
+    made = h5py.h5d.create(file.id, name.encode(), kind, h5py.h5s.create_simple(shape), dcpl=properties)
+    return int(made.get_offset() or 0)
 
 
-def _column(dataset: Any) -> NDArray[Any]:
+def _lay_out_early(properties: Any, shape: tuple[int, ...]) -> None:
+    """Give a dataset its place in the file at once, in one piece."""
     import h5py
 
-    if h5py.check_string_dtype(_plain(dataset).dtype):
-        return np.array(dataset.asstr()[()].tolist(), dtype=np.str_)
-    values: NDArray[Any] = dataset[()]
-    return values
+    properties.set_layout(h5py.h5d.CONTIGUOUS)
+    properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    properties.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
 
 
-def _plain(dataset: Any) -> Any:
-    """Refuse a dataset whose values are not all in the file, as they are read: it could claim any size."""
+def _rows(shape: tuple[int, ...], first: int, number: int) -> Any:
+    """Return the dataspace of some rows of a dataset."""
+    import h5py
+
+    space = h5py.h5s.create_simple(shape)
+    space.select_hyperslab((first, *(0 for _ in shape[1:])), (number, *shape[1:]))
+    return space
+
+
+def _dtype(column: Column) -> np.dtype[Any]:
+    """Return the dtype of a column in the file: text is UTF-8, as wide as the longest name that is used."""
+    if not isinstance(column, Names):
+        return column.dtype
+    used = np.unique(column.index).tolist()
+    return np.dtype(f"S{max((len(encode(column.names[number])) for number in used), default=1) or 1}")
+
+
+def _find(dataset: Any) -> tuple[int, tuple[int, ...], str]:
+    """Tell where the values of a dataset lie; refuse one that does not lie in the file in one piece."""
     import h5py
 
     if (
         not isinstance(dataset, h5py.Dataset)
         or dataset.shape is None
+        or dataset.chunks is not None
+        or dataset.is_virtual
+        or dataset.external
+        or dataset.dtype.hasobject
         or dataset.id.get_storage_size() < dataset.size * dataset.dtype.itemsize
     ):
         raise not_ours(f"{dataset.file.filename}, {dataset.name}")
-    return dataset
+    return dataset.id.get_offset() or 0, dataset.shape, dataset.dtype.str
+
+
+def _read(array: StoredArray) -> Column:
+    values = array.load() if array.nbytes else np.zeros(array.shape, array.dtype)
+    return names_of(values) if array.dtype.kind == "S" else np.array(values)

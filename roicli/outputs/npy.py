@@ -1,73 +1,87 @@
-"""An .npy read back, and what a part of a job has beside it."""
+"""Outputs to .npy: a header, then the rows. A part of a job has a record beside it, which says which rows it holds."""
 
 from __future__ import annotations
 
+import io
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from roicli.arrays import open_npy, read_header
+from roicli.arrays import open_npy
 from roicli.errors import FileError
 from roicli.files import file_size, printable, reading
-from roicli.outputs.shardfile import shard_file
-from roicli.outputs.stored import HINT, Parameters, Stored, not_ours, stream_blocks
+from roicli.outputs.base import REMEDY, Layout, OutputFormat, Parameters, Record, Stored, not_ours
+from roicli.outputs.sidefiles import shard_file
+from roicli.regions import Column
 
 # The rows of a part, as runs in JSON: some 20 bytes a run.
 _SHARD_FILE_BYTES = 2**30
 
 
-def open_stored(path: Path) -> Stored:
-    """Read the header, and which rows of the whole these are."""
-    array = open_npy(path)
-    if array.fortran or not array.shape:
-        raise not_ours(str(path))
-    said = _beside(path)
-    return Stored(array.shape, array.dtype, _rows(path, said["output_rows"], array.shape[0]) if said else {})
+class Npy(OutputFormat):
+    """One array: the features."""
+
+    suffixes = (".npy",)
+    keeps_record = False
+
+    def layout(self, shape: tuple[int, ...], dtype: np.dtype[Any], record: Record) -> Layout:
+        """See `OutputFormat`."""
+        header = npy_header(shape, dtype)
+        return Layout({0: header}, len(header), len(header) + int(np.prod(shape, dtype=np.int64)) * dtype.itemsize)
+
+    def read(self, path: Path) -> Stored:
+        """Read the header, and which rows of the whole these are."""
+        features, part = open_npy(path), read_part(path)
+        columns: dict[str, Column] = (
+            {} if part is None else {"output_rows": _rows(path, part["output_rows"], features.shape)}
+        )
+        return Stored(features, columns, {} if part is None else part["parameters"])
+
+    def parameters(self, path: Path) -> Parameters:
+        """Read how a part was made; another .npy cannot say it."""
+        part = read_part(path)
+        return {} if part is None else dict(part["parameters"])
 
 
-def read_parameters(path: Path) -> Parameters:
-    """Read how a part was made; no other .npy can say it."""
-    parameters: Parameters = _beside(path).get("parameters", {})
-    return parameters
+def npy_header(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bytes:
+    """Return the header of an array in C order."""
+    file = io.BytesIO()
+    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
+    return file.getvalue()
 
 
-def count_part_rows(path: Path) -> int:
-    """Count the rows that a part has by what lies beside it, whether it is there or not."""
-    said = _beside(path)
-    with reading(printable(str(shard_file(path))), HINT):
-        return sum(int(stop) - int(first) for first, stop in said["output_rows"])
+def read_part(output: Path) -> dict[str, Any] | None:
+    """Read what a part has beside it: ``parameters``, and ``output_rows`` as runs; None if this is not a part."""
+    path = shard_file(output)
+    if not path.exists():
+        return None
+    with reading(printable(str(path)), REMEDY):
+        if file_size(path) > _SHARD_FILE_BYTES:
+            raise FileError(f"{path} is too large to say which rows {output} holds", REMEDY)
+        part = json.loads(path.read_bytes())
+        if not isinstance(part, dict) or not isinstance(part.get("parameters"), dict) or "output_rows" not in part:
+            raise not_ours(str(path))
+        return part
 
 
-def blocks(path: Path, rows: int) -> Iterator[NDArray[Any]]:
-    """Yield the features."""
-    with path.open("rb") as file:
-        yield from stream_blocks(file, read_header(file, path, str(path)), rows)
+def count_part_rows(output: Path) -> int:
+    """Count the rows that a part has by what lies beside it, whether the output exists or not."""
+    part = read_part(output) or {"output_rows": []}
+    with reading(printable(str(shard_file(output))), REMEDY):
+        return sum(int(stop) - int(first) for first, stop in part["output_rows"])
 
 
-def _beside(path: Path) -> dict[str, Any]:
-    """Read what a part has beside it; empty if this is no part."""
-    beside = shard_file(path)
-    if not beside.exists():
-        return {}
-    with reading(printable(str(beside)), HINT):
-        if file_size(beside) > _SHARD_FILE_BYTES:
-            raise FileError(f"{beside} is too large to say which rows {path} holds", HINT)
-        said = json.loads(beside.read_bytes())
-        if not isinstance(said, dict) or not isinstance(said.get("parameters"), dict) or "output_rows" not in said:
-            raise not_ours(str(beside))
-        return {"parameters": said["parameters"], "output_rows": said["output_rows"]}
-
-
-def _rows(path: Path, said: Any, count: int) -> dict[str, NDArray[Any]]:
+def _rows(output: Path, part: Any, shape: tuple[int, ...]) -> NDArray[Any]:
     """Write out runs of rows."""
-    with reading(printable(str(shard_file(path))), HINT):
-        runs = np.array(said, dtype=np.int64).reshape(-1, 2)
+    with reading(printable(str(shard_file(output))), REMEDY):
+        runs = np.array(part, dtype=np.int64).reshape(-1, 2)
         lengths = runs[:, 1] - runs[:, 0]
-        if (lengths < 1).any() or int(lengths.sum()) != count:
-            raise FileError(f"{shard_file(path)} does not fit {path}", HINT)
+        if (lengths < 1).any() or int(lengths.sum()) != shape[:1][0]:
+            raise FileError(f"{shard_file(output)} does not fit {output}", REMEDY)
         starts = np.repeat(runs[:, 0] - np.cumsum(lengths) + lengths, lengths)
-        return {"output_rows": starts + np.arange(count)}
+        rows: NDArray[np.int64] = starts + np.arange(len(starts))
+        return rows

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +13,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roicli.errors import OutputError
-from roicli.outputs.writeback import Writeback
-from roicli.resume.partial import writing
+from roicli.newfiles import write_all, writing
 
 _fdatasync = getattr(os, "fdatasync", os.fsync)  # which macOS does not have
 
 
 @dataclass
 class RowFile:
-    """A file that holds K rows from byte `offset` on; picklable, and opened where it is used.
+    """A `RowTarget` that is a file with K rows from byte `offset` on; picklable, and opened where it is used.
 
     Attributes
     ----------
     path : Path
         A file that exists, of its full size.
     name : Path
-        The output that it is for, as messages should call it.
+        The output that it is for, as messages call it.
     offset : int
         Byte at which row 0 begins.
     count : int
@@ -37,8 +36,6 @@ class RowFile:
         Shape of one row: (C, PH, PW) or (C,).
     dtype : numpy.dtype
         As it is written.
-    read_back : bool
-        Whether the rows are read again before the job ends, and so are better kept in memory.
     """
 
     path: Path
@@ -47,9 +44,7 @@ class RowFile:
     count: int
     row_shape: tuple[int, ...]
     dtype: np.dtype[Any]
-    read_back: bool = False
     _descriptor: int | None = field(default=None, repr=False)
-    _writeback: Writeback = field(default_factory=Writeback, repr=False)
 
     @cached_property
     def row_bytes(self) -> int:
@@ -70,34 +65,33 @@ class RowFile:
             The disk is full, or another failure of the system.
         """
         data = memoryview(np.ascontiguousarray(block, dtype=self.dtype).reshape(-1).view(np.uint8).data)
-        breaks = np.flatnonzero(np.diff(rows) != 1) + 1
+        breaks = (np.flatnonzero(np.diff(rows) != 1) + 1).tolist()
         with writing(self.name):
-            for first, stop in _runs(breaks.tolist(), len(rows)):
+            for first, stop in pairwise([0, *breaks, len(rows)]) if len(rows) else ():
                 part = data[first * self.row_bytes : stop * self.row_bytes]
-                place = self.offset + int(rows[first]) * self.row_bytes
-                self._writeback.add(place, place + len(part))
-                while part:
-                    written = os.pwrite(self._open(), part, place)
-                    part, place = part[written:], place + written
-            self._writeback.tell(self._open(), keep=self.read_back)
+                write_all(self.open(), part, self.offset + int(rows[first]) * self.row_bytes)
 
-    def open_to_flush(self) -> int:
-        """Open a descriptor for `flush`."""
+    def flush(self) -> None:
+        """Force onto the disk what any process has written so far.
+
+        A descriptor tells only of failures that come after it was opened: `open` it before the first row is written.
+        """
         with writing(self.name):
-            return os.open(self.path, os.O_RDONLY)
+            _fdatasync(self.open())
 
-    def flush(self, descriptor: int) -> None:
-        """Force onto the disk what any process has written so far; OutputError if any of it could not be."""
-        with writing(self.name):
-            _fdatasync(descriptor)
-
-    def finish(self) -> None:
-        """Close the file and hold its size against what its rows need; OutputError if it is shorter."""
-        self.close()
+    def check(self) -> None:
+        """Compare the size of the file with what its rows need; OutputError if it is shorter."""
         with writing(self.name):
             size = self.path.stat().st_size
         if size < self.end:
             raise OutputError(f"{self.name}: {size} bytes are on the disk, {self.end} were written", "Check the disk.")
+
+    def open(self) -> int:
+        """Return the descriptor of this process; OutputError if the system refuses one."""
+        if self._descriptor is None:
+            with writing(self.name):
+                self._descriptor = os.open(self.path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        return self._descriptor
 
     def close(self) -> None:
         """Release the descriptor of this process."""
@@ -105,15 +99,5 @@ class RowFile:
             os.close(self._descriptor)
             self._descriptor = None
 
-    def _open(self) -> int:
-        if self._descriptor is None:
-            self._descriptor = os.open(self.path, os.O_WRONLY)
-        return self._descriptor
-
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_descriptor": None}
-
-
-def _runs(breaks: Sequence[int], length: int) -> list[tuple[int, int]]:
-    """Ranges between breaks: the runs of rows that lie side by side in the file."""
-    return list(zip([0, *breaks], [*breaks, length], strict=True)) if length else []

@@ -1,8 +1,7 @@
-"""Keeps the journal of a running job: rows are flushed first, then it is written that they are done."""
+"""Keeps the journal of a running job: rows are flushed first, then the journal says that they are done."""
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections import deque
@@ -13,9 +12,9 @@ from roicli.errors import OutputError
 from roicli.execution.interrupts import held_off
 from roicli.outputs.rowfile import RowFile
 from roicli.resume.journal import Journal, Progress
-from roicli.resume.lock import LostClaimError
+from roicli.resume.lock import LostLockError
 
-# Seconds between two checkpoints: more where flushing is slow, so that it takes a fifth of the time at most.
+# Seconds between two checkpoints: more where flushing is slow, which may take a fifth of the time at most.
 _PAUSE, _LONGEST_PAUSE = 0.2, 5.0
 
 
@@ -28,31 +27,30 @@ class Checkpoints:
         Where they are written.
     rows : RowFile
         What workers write.
-    beat : callable
-        Shows other runs that this one is alive, and raises what must end it: LostClaimError if another has taken over.
+    heartbeat : callable
+        Shows other runs that this one is alive; LostLockError if another has taken over.
     before : int
         Rows that the journal proves already.
     """
 
-    def __init__(self, journal: Journal, rows: RowFile, beat: Callable[[], None], before: int) -> None:
-        self._journal, self._rows, self._beat = journal, rows, beat
+    def __init__(self, journal: Journal, rows: RowFile, heartbeat: Callable[[], None], before: int) -> None:
+        self._journal, self._rows, self._heartbeat = journal, rows, heartbeat
         self._proved = before
         self._finished: deque[Progress] = deque()
         self._failure: Exception | None = None
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
-        # Opened before any row is written: a descriptor tells only of failures to write back that come after.
-        self._descriptor = rows.open_to_flush()
+        rows.open()  # before any row is written: a descriptor tells only of failures that come later
 
     def begin(self) -> None:
         """Start the thread; the process must not fork any more."""
-        with held_off():  # it inherits that, so that signals wake the main thread
+        with held_off():  # the thread inherits that, so signals wake the main thread
             thread = threading.Thread(target=self._keep, daemon=True)
             thread.start()
             self._thread = thread
 
     def add(self, done: Progress) -> None:
-        """Take note of rows that were written; raises what went wrong meanwhile."""
+        """Note rows that were written; raises what went wrong meanwhile."""
         self._finished.append(done)
         self._raise()
 
@@ -62,7 +60,7 @@ class Checkpoints:
         self._raise()
 
     def save(self) -> int | None:
-        """After a failure: end with a last checkpoint, and return how many rows are proved.
+        """After a failure, make a last checkpoint and return how many rows are proved.
 
         None if another run has taken over, whose files must be left alone.
         """
@@ -70,12 +68,7 @@ class Checkpoints:
         if self._failure is None:
             with suppress(OutputError):  # why the job fails is known already; the earlier checkpoints hold
                 self._checkpoint()
-        return None if isinstance(self._failure, LostClaimError) else self._proved
-
-    def close(self) -> None:
-        """Release what is held."""
-        os.close(self._descriptor)
-        self._journal.close()
+        return None if isinstance(self._failure, LostLockError) else self._proved
 
     def _raise(self) -> None:
         if self._failure is not None:
@@ -92,17 +85,17 @@ class Checkpoints:
         try:
             while not self._stopping.wait(pause):
                 began = time.monotonic()
-                self._beat()
+                self._heartbeat()
                 self._checkpoint()
                 pause = min(max(_PAUSE, 4 * (time.monotonic() - began)), _LONGEST_PAUSE)
-        except Exception as error:  # told by the main thread; after a failed flush nothing is proved any more
+        except Exception as error:  # raised in the main thread; after a failed flush nothing more is proved
             self._failure = error
 
     def _checkpoint(self) -> None:
         parts = [self._finished.popleft() for _ in range(len(self._finished))]
         if parts:
             done = Progress.sum(parts)
-            self._rows.flush(self._descriptor)
+            self._rows.flush()
             self._journal.add(done)
             self._journal.flush()
             self._proved += done.rows

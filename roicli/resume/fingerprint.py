@@ -1,106 +1,95 @@
-"""What must be the same for a job to go on with the rows of another: settings, input files, maps and boxes."""
+"""What must be the same to resume a job: settings, input files, maps and boxes."""
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from roicli.errors import ChangedInputError, OutputError
-from roicli.jobs.match import Inputs
-from roicli.regions import Names
-from roicli.resume.past import Past
-from roicli.sources import MapInfo
+from roicli.files import Stamp
+from roicli.regions import Column, Names
+from roicli.resume.history import EarlierRun
 
-# So many files are told apart by name; of more, only that one of them has changed.
+# So many files are named one by one; if there are more, a message says only that one of them has changed.
 _FILES_BY_NAME = 200
-_SHOWN = 5
+# Blocks that are compared of all map files together, and at least of each. They find what sizes and times do not:
+# another file that was copied with its time (cp -p, rsync -t, tar).
+_SAMPLES, _SAMPLE_BYTES = 64, 4096
 
-Parameters = Mapping[str, str | int | float | bool]
+Stamps = Mapping[str, Stamp]
 
 
-def take_fingerprint(
-    parameters: Parameters,
-    boxes: Path,
-    inputs: Inputs,
-    infos: Mapping[int, MapInfo],
-    shape: tuple[int, ...],
-    dtype: np.dtype[Any],
+def fingerprint(
+    settings: Mapping[str, Any],
+    boxes: tuple[str, Stamp],
+    features: Stamps,
+    maps: Iterable[str],
+    columns: Iterable[Column | None],
 ) -> dict[str, Any]:
     """Describe a job as JSON can hold it.
 
     Parameters
     ----------
-    parameters : mapping
-        Every setting that changes numbers.
-    boxes : Path
-        The box file.
-    inputs : Inputs
-        What was read.
-    infos : mapping of int to MapInfo
-        The maps that are used.
-    shape, dtype
-        Of the output.
+    settings : mapping
+        Everything that changes numbers.
+    boxes : (str, Stamp)
+        The box file, and its state before its first byte was read.
+    features : mapping of str to Stamp
+        The same for each file of the features.
+    maps : iterable of str
+        One line for each map that is used.
+    columns : iterable of column or None
+        What is known of each box.
     """
+    blocks = max(1, _SAMPLES // max(len(features), 1))
+    files = {path: f"{_said(stamp)}, content {_sample(path, blocks)}" for path, stamp in features.items()}
+    if len(files) > _FILES_BY_NAME:
+        lines = (f"{path} {state}".encode(errors="replace") for path, state in files.items())
+        files = {"one of the feature files": _digest(lines)}
     return {
-        "settings": {**parameters, "dtype": str(dtype), "shape": " x ".join(map(str, shape))},
-        "files": _stamps(boxes, inputs),
-        "maps": _digest(
-            f"{index} {inputs.source.ids[index]} {infos[index].shape} {infos[index].dtype}" for index in sorted(infos)
-        ),
-        "boxes": _digest_boxes(inputs),
+        "settings": dict(settings),
+        "files": {boxes[0]: _said(boxes[1])} | files,
+        "maps": _digest(line.encode("utf-8", "surrogatepass") + b"\n" for line in maps),
+        "boxes": _digest_columns(columns),
     }
 
 
-def check_unchanged(fingerprint: Mapping[str, Any], boxes: Path, inputs: Inputs) -> None:
+def check_unchanged(stamps: Stamps) -> None:
     """Refuse what was computed while any input changed; raises ChangedInputError."""
-    _compare(fingerprint["files"], _stamps(boxes, inputs))
+    for path, stamp in stamps.items():
+        try:
+            same = Stamp.of(path) == stamp
+        except OSError:
+            same = False
+        if not same:
+            raise ChangedInputError(
+                f"{path} was modified while the job ran, so its output cannot be trusted",
+                "Run the job again when nothing writes to its inputs.",
+            )
 
 
-def is_unchanged(fingerprint: Mapping[str, Any], boxes: Path, inputs: Inputs) -> bool:
-    """Tell whether all inputs are still what they were."""
-    return not _changed(fingerprint["files"], _stamps(boxes, inputs))
+def is_same(earlier: EarlierRun, now: Mapping[str, Any]) -> bool:
+    """Tell whether the job of an earlier run was the same as `now`."""
+    return not any(_changes(earlier.job, now))
 
 
-def check_few_unchanged(fingerprint: Mapping[str, Any], boxes: Path) -> None:
-    """Do the same for inputs that are few files: to look at many of them again and again takes too long."""
-    files = fingerprint["files"]
-    if str(boxes) in files:
-        _compare(files, {path: _stamp(Path(path)) for path in files})
-
-
-def _compare(before: Mapping[str, str], after: Mapping[str, str]) -> None:
-    if changed := _changed(before, after):
-        raise ChangedInputError(
-            f"{changed[0]} was modified while the job ran, so that nothing it has computed can be trusted",
-            "Run it again once nothing writes to its inputs.",
+def check_same(output: Path, earlier: EarlierRun, now: Mapping[str, Any], total: int) -> None:
+    """Refuse to resume another job than `now`, with `total` rows; OutputError says what has changed."""
+    changes = list(_changes(earlier.job, now))
+    if earlier.total != total:
+        changes.append(f"{earlier.total:,} rows were to be computed, now {total:,}")
+    more = f" and {len(changes) - 5} more" if len(changes) > 5 else ""
+    if changes:
+        raise OutputError(
+            f"{output} was begun by another job: {'; '.join(changes[:5])}{more}",
+            "Give the same inputs and options to go on, or `overwrite` without `resume` to start over.",
         )
-
-
-def _changed(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
-    return [name for name in before if before[name] != after.get(name)]
-
-
-def is_same(past: Past, now: Mapping[str, Any]) -> bool:
-    """Tell whether an earlier run's job was the same as `now`."""
-    return not any(_changes(past.job, now))
-
-
-def check_same(output: Path, past: Past, now: Mapping[str, Any], total: int) -> None:
-    """Refuse to go on with the rows of another job than `now`, of `total` rows; OutputError says what has changed."""
-    changes = list(_changes(past.job, now))
-    if past.total != total:
-        changes.append(f"{past.total:,} rows were to be computed, now {total:,}")
-    if not changes:
-        return
-    more = f" and {len(changes) - _SHOWN} more" if len(changes) > _SHOWN else ""
-    raise OutputError(
-        f"{output} was begun by another job: {'; '.join(changes[:_SHOWN])}{more}",
-        "Give the same inputs and options to go on, or --overwrite without --resume to begin anew.",
-    )
 
 
 def _changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
@@ -111,9 +100,9 @@ def _changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
     before, after = _table(then, "files"), now["files"]
     for name in {**before, **after}:
         if name not in after:
-            yield f"{name} is no input any more"
+            yield f"{name} is not an input any more"
         elif name not in before:
-            yield f"{name} was no input"
+            yield f"{name} was not an input"
         elif before[name] != after[name]:
             yield f"{name} was modified since"
     for name, changed in (("maps", "other maps or shapes of maps"), ("boxes", "other boxes")):
@@ -122,44 +111,51 @@ def _changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _table(job: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """Return a part of what a journal says of its job; nothing if it does not say it as we do."""
+    """Return a part of the job in a journal; nothing if it is not as we write it."""
     found = job.get(name)
     return found if isinstance(found, dict) else {}
 
 
-def _stamps(boxes: Path, inputs: Inputs) -> dict[str, str]:
-    """Tell in what state each input is, or all features together where they are many files."""
-    files = {path: _stamp(Path(path)) for path in (str(boxes), *inputs.source.paths)}
-    if len(files) <= _FILES_BY_NAME:
-        return files
-    return {inputs.source.name: _digest(f"{path} {stamp}" for path, stamp in files.items())}
+def _said(stamp: Stamp) -> str:
+    # Neither device nor inode nor time of change: a job may go on where a copy of its folder is mounted.
+    return f"{stamp.size} bytes, {stamp.modified} ns"
 
 
-def _stamp(path: Path) -> str:
+def _sample(path: str, blocks: int) -> str:
+    """Return a checksum of some blocks of a file, from its first to its last one."""
+    number = 0
     try:
-        status = path.stat()
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         return error.strerror or "gone"
-    return f"{status.st_size} bytes, {status.st_mtime_ns} ns"
+    try:
+        last = max(os.fstat(descriptor).st_size - _SAMPLE_BYTES, 0)
+        places = [last * n // max(blocks - 1, 1) for n in range(blocks)] if blocks > 1 else [last // 2]
+        for place in sorted(set(places)):
+            number = zlib.crc32(os.pread(descriptor, _SAMPLE_BYTES, place), number)
+    except OSError as error:
+        return error.strerror or "unreadable"
+    finally:
+        os.close(descriptor)
+    return f"{number:08x}"
 
 
-def _digest(lines: Iterable[str]) -> str:
-    return _sum(line.encode("utf-8", "surrogatepass") + b"\n" for line in lines)
-
-
-def _digest_boxes(inputs: Inputs) -> str:
-    table = inputs.table
-    arrays = (table.boxes, table.rows, inputs.map_index, table.box_ids)
-    return _sum(
-        f"{'text' if isinstance(array, Names) else array.dtype.str} {len(array)}".encode() + array.tobytes()
-        for array in arrays
-        if array is not None
-    )
-
-
-def _sum(parts: Iterable[bytes]) -> str:
-    """Sum up what may change by accident; sizes and times are compared too, so that a CRC does."""
+def _digest(parts: Iterable[bytes | memoryview]) -> str:
+    """Return a checksum against accidents; sizes and times are compared too, so CRC-32 does."""
     number = 0
     for part in parts:
         number = zlib.crc32(part, number)
     return f"{number:08x}"
+
+
+def _digest_columns(columns: Iterable[Column | None]) -> str:
+    def parts() -> Iterator[bytes | memoryview]:
+        for column in columns:
+            if isinstance(column, Names):
+                yield from (b"text", column.tobytes())
+            elif column is not None:
+                yield f"{column.dtype.str} {column.shape}".encode()
+                array: NDArray[Any] = np.ascontiguousarray(column)
+                yield array.reshape(-1).view(np.uint8).data if array.size else b""
+
+    return _digest(parts())

@@ -1,9 +1,8 @@
 """What is proved to be done of an unfinished output: a text file beside it, one checksum and one JSON object a line.
 
 The first line says whose journal it is. Each further line is a checkpoint: rows that lay on the disk before the line
-was written. The last one, written when all do, says which file is about to be published: a journal that stays is the
-proof of what that was made from. `past` reads it back, and believes a line only if its checksum fits it and the line
-before.
+was written. The last one, written when all do, names the files that are about to be published. A journal that stays
+proves what a complete output was made from. `history` reads it back.
 """
 
 from __future__ import annotations
@@ -16,10 +15,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from roicli.newfiles import JOURNAL, beside, create_file, flush_folder, real, write_all, writing
 from roicli.outputs.rowfile import RowFile
-from roicli.resume.partial import JOURNAL, beside, flush_folder, writing
 
-FORMAT = "roicli journal 1"
+FORMAT = "roicli journal 2"
 
 Range = tuple[int, int]
 
@@ -32,7 +31,7 @@ class Progress(NamedTuple):
     ranges : tuple of (first, stop)
         Positions in the order of the plan, which is the same for any workers and batches.
     not_finite, overflowed : int
-        As in `RunReport`, of these rows.
+        As in `RunReport`, for these rows.
     """
 
     ranges: tuple[Range, ...] = ()
@@ -66,20 +65,17 @@ class Progress(NamedTuple):
 class Journal:
     """The journal of a running job; one process writes it."""
 
-    def __init__(self, output: Path, mode: str, last: bytes = b"") -> None:
-        self._output = output
-        self._last = last
+    def __init__(self, output: Path, descriptor: int, last: bytes = b"") -> None:
+        self._output, self._descriptor, self._last = output, descriptor, last
         self._named = False
-        with writing(output):
-            # Without a buffer, which would try again to write what a full disk did not take.
-            self._file = journal_path(output).open(mode, buffering=0)
 
     @classmethod
     def create(cls, output: Path, job: dict[str, Any], total: int, rows: RowFile) -> Journal:
         """Begin the journal of a new output: `total` rows to compute for `job`, into `rows`."""
-        journal = cls(output, "xb")
+        with writing(output):
+            journal = cls(output, create_file(journal_path(output)))
         try:
-            of = {"format": FORMAT, "output": final_name(output), "job": job, "total": total}
+            of = {"format": FORMAT, "output": real(output).name, "job": job, "total": total}
             journal._append(of | {"offset": rows.offset, "size": rows.end})
         except BaseException:
             journal.remove()
@@ -88,38 +84,41 @@ class Journal:
 
     @classmethod
     def reopen(cls, output: Path, end: int, last: bytes) -> Journal:
-        """Go on with a journal where the last line that is believed ends, whose checksum is `last`."""
-        journal = cls(output, "r+b", last)
+        """Continue a journal after its last valid line, which ends at `end` and has the checksum `last`."""
         with writing(output):
-            journal._file.truncate(end)
-            journal._file.seek(end)
-        return journal
+            descriptor = os.open(journal_path(output), os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+            os.ftruncate(descriptor, end)
+            os.lseek(descriptor, 0, os.SEEK_END)
+        return cls(output, descriptor, last)
 
     def add(self, done: Progress) -> None:
         """Write a checkpoint; its rows must be on the disk."""
         self._append({"done": done.ranges, "not_finite": done.not_finite, "overflowed": done.overflowed})
 
-    def add_publishing(self, path: Path, others: Iterable[Path], done: Progress) -> None:
-        """Write that all is `done` and flushed, and `path` will now become the output, after `others` beside it."""
-        counts = {"not_finite": done.not_finite, "overflowed": done.overflowed}
+    def add_publishing(self, files: Iterable[tuple[Path, Path]], done: Progress) -> None:
+        """Write that all is `done` and flushed, and that each file (before, after) is about to get its final name."""
         with writing(self._output):
-            line = {"publishing": identity(path), "beside": [os.path.realpath(other) for other in others]}
-        self._append(line | counts)
+            folder = real(self._output).parent
+            names = [[os.path.relpath(after, folder), identity(before)] for before, after in files]
+        self._append({"publishing": names, "not_finite": done.not_finite, "overflowed": done.overflowed})
+        self.flush()
 
     def flush(self) -> None:
-        """Force what was written onto the disk, and the names of the journal and the file that it speaks of."""
+        """Force what was written onto the disk, and the names of the journal and of the file with the rows."""
         with writing(self._output):
-            os.fsync(self._file.fileno())
+            os.fsync(self._descriptor)
             if not self._named:
                 flush_folder(journal_path(self._output))
                 self._named = True
 
     def close(self) -> None:
         """Release the file."""
-        self._file.close()
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
 
     def remove(self) -> None:
-        """Close and remove it, if it can be: without the rows it speaks of, the next run begins anew."""
+        """Close and remove it if that is possible. Without the rows that it proves, the next run starts over."""
         self.close()
         with suppress(OSError):
             journal_path(self._output).unlink()
@@ -127,20 +126,13 @@ class Journal:
     def _append(self, line: dict[str, Any]) -> None:
         content = json.dumps(line).encode() + b"\n"
         self._last = checksum(content, self._last)
-        text = self._last + b" " + content
         with writing(self._output):
-            while text:
-                text = text[self._file.write(text) :]
+            write_all(self._descriptor, self._last + b" " + content)
 
 
 def checksum(content: bytes, before: bytes) -> bytes:
-    """Return what a line begins with: it fits no other line, nor this one after another line than that of `before`."""
+    """Return what a line begins with: it fits this line after the line with the checksum `before`, and no other."""
     return b"%08x" % zlib.crc32(before + content)
-
-
-def final_name(output: Path) -> str:
-    """Return the name by which a journal knows its output, wherever the folder moves; links are followed."""
-    return Path(os.path.realpath(output)).name
 
 
 def journal_path(output: Path) -> Path:
@@ -149,15 +141,17 @@ def journal_path(output: Path) -> Path:
 
 
 def identity(path: Path) -> list[int]:
-    """Tell a file from what it is once it was written to, whatever its name; a copy that keeps its time is the same."""
+    """Return size and time of a file, by which it is known whatever its name is; a copy may keep them."""
     status = path.stat()
     return [status.st_size, status.st_mtime_ns]
 
 
-def discard_journal(output: Path) -> None:
-    """Remove the journal of an earlier run, on the disk too: it must never speak of the partial file of the next."""
+def discard(output: Path, *hidden: Path) -> None:
+    """Remove what an earlier run has left, the journal first and from the disk too: it proves nothing of a new file."""
     path = journal_path(output)
     with writing(output):
         if path.exists():
             path.unlink()
             flush_folder(path)
+        for file in hidden:
+            file.unlink(missing_ok=True)

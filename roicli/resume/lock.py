@@ -1,196 +1,217 @@
 """Who writes an output: a second run onto it is refused, without the file locks that network file systems lack.
 
-Every run lays a file of its own beside the output, whose name says who it is, and then looks at the claims of all
-others. If one of them is alive, it withdraws. Of two runs that begin at once, the one that looks last sees the other,
-so that never both go on. No claim of a living run is ever touched by another one, and the claim of a dead run needs no
-lock to be removed.
+A run creates a lock file beside the output, which only one run can do, and touches it while it works (the heartbeat).
+A lock file is stale if its process has ended, or if nobody has touched it for ten minutes. A stale lock file is
+replaced when everything else has been checked, so a run that is refused changes nothing.
 """
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import json
 import os
-import re
+import stat
 import time
-import zlib
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from roicli.errors import OutputError
-from roicli.resume.partial import beside, writing
+from roicli.newfiles import beside, create_file, write_all, writing
 
-# A claim from another machine that was not touched for so long is dead. Runs touch theirs every few seconds, but may
-# have to wait for a disk, and network file systems show a time of modification late.
-_SILENT_SECONDS = 60.0
-_TRIES = 5
-
-
-class Owner(NamedTuple):
-    """A process: the machine as it was booted, its number, and when it started, since numbers come again."""
-
-    machine: str
-    pid: int
-    start: int
-
-    @classmethod
-    def this(cls) -> Owner:
-        """Return this process."""
-        return cls(_machine(), os.getpid(), _start(os.getpid()) or 0)
-
-    @classmethod
-    def of(cls, claim: Path) -> Owner:
-        """Read an owner from the name of its claim."""
-        machine, pid, start = claim.name.rsplit(".", 2)[1].split("-")
-        return cls(machine, int(pid), int(start))
-
-    @property
-    def ending(self) -> str:
-        """What the name of its claim ends in."""
-        return f"{self.machine}-{self.pid}-{self.start}.claim"
+LOCK = "lock"
+# A heartbeat comes every few seconds; it may have to wait for a disk, and network file systems show it late.
+STALE_SECONDS = 600.0
+_LONGEST = 1024
 
 
-class Claim:
-    """One run's claim to an output, from `take` to `release`."""
+class LostLockError(OutputError):
+    """Another run writes the output now; its files are not ours any more."""
+
+
+class Holder(NamedTuple):
+    """What a lock file says.
+
+    Attributes
+    ----------
+    host : str
+        The machine of the run.
+    process : int
+        Its number, 0 if that is not known.
+    alive : bool
+        Whether it still runs, as far as this machine can know.
+    inode : int
+        Of the lock file.
+    """
+
+    host: str
+    process: int
+    alive: bool
+    inode: int
+
+
+class Lock:
+    """The lock of one run on an output.
+
+    `acquire` refuses if another run is alive, `confirm` replaces a stale lock file, and `release` ends it.
+    """
 
     def __init__(self, output: Path) -> None:
-        self._output = output
-        self._final = Path(os.path.realpath(output))
-        self._owner = Owner.this()
-        self._path = beside(self._final, self._owner.ending)
+        self._output, self._path = output, beside(output, LOCK)
+        self._inode: int | None = None
+        self._stale: Holder | None = None
 
-    def take(self) -> None:
-        """Claim the output for this run.
+    def acquire(self) -> None:
+        """Create the lock file, unless there is a stale one, which stays until `confirm`.
 
         Raises
         ------
         OutputError
-            Another run that is alive writes it.
+            Another run that is alive writes the output.
         """
-        for _ in range(_TRIES):
-            self._refuse_if_alive(self._others())
-            self._lay()
-            others = self._others()
-            if not any(self._is_alive(claim) for claim in others):
-                for claim in others:
-                    with suppress(OSError):  # another user's, perhaps
-                        claim.unlink()
-                return
-            self.release()  # both began at once: the one that waits less goes first
-            time.sleep(0.01 + 0.1 * os.urandom(1)[0] / 255)
-        self._refuse_if_alive(self._others())
-        raise OutputError(f"{self._output} is claimed by other runs again and again", "Start one run only.")
+        with writing(self._output):
+            while self._inode is None:
+                try:
+                    self._inode = self._create(self._path)
+                except FileExistsError:
+                    holder = read_lock(self._path)
+                    if holder is None:  # it has just gone
+                        continue
+                    if holder.alive:
+                        raise self._refusal(holder) from None
+                    self._stale = holder
+                    return
 
-    def beat(self) -> None:
-        """Show other machines that this run is alive; OutputError if one took it for dead."""
+    def confirm(self) -> None:
+        """Replace a stale lock file, and check that the lock is held; OutputError if another run was faster."""
+        if self._inode is None:
+            with writing(self._output):
+                self._replace()
+        self.touch()
+
+    def touch(self) -> None:
+        """Show others that this run is alive; LostLockError if one has replaced the lock file."""
         with writing(self._output):
             try:
-                os.utime(self._path)
+                if self._inode == self._path.lstat().st_ino:
+                    os.utime(self._path, follow_symlinks=False)
+                    return
             except FileNotFoundError:
-                raise LostClaimError(
-                    f"{self._output}: another run has taken over, since this one was silent for long",
-                    "Look for a run on another machine.",
-                ) from None
+                pass
+        raise LostLockError(
+            f"{self._output}: another run has taken over, or {self._path} was removed",
+            "Look for a run on another machine. To go on, give the same command with `resume`.",
+        )
 
     def release(self) -> None:
-        """Give the output free; a claim that cannot be removed is that of a dead run soon."""
+        """Remove the lock file if it is still ours."""
         with suppress(OSError):
-            self._path.unlink()
+            if self._inode is not None and self._inode == self._path.lstat().st_ino:
+                self._path.unlink()
+        self._inode = None
 
-    def _lay(self) -> None:
-        with writing(self._output):
+    def _create(self, path: Path) -> int:
+        descriptor = create_file(path)
+        try:
+            said = {"host": os.uname().nodename, "machine": _machine(), "process": os.getpid()}
+            with suppress(OSError):  # on a full disk; then its age alone tells whether it is stale
+                write_all(descriptor, json.dumps(said).encode())
+            return os.fstat(descriptor).st_ino
+        finally:
+            os.close(descriptor)
+
+    def _replace(self) -> None:
+        """Put a lock file of our own in the place of the stale one."""
+        assert self._stale is not None
+        try:
+            descriptor = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise self._refusal(None) from None
+        try:
+            # Of several runs that found the same stale file one may replace it. Where the file system has no such
+            # locks, the heartbeat tells the others.
+            with suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            holder = read_lock(self._path)
+            if holder is None or holder.alive or holder.inode != self._stale.inode:
+                raise self._refusal(holder)
+            ours = self._path.with_name(f"{self._path.name}.new")
+            with suppress(FileNotFoundError):
+                ours.unlink()
+            self._inode = self._create(ours)
             try:
-                descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-            except FileExistsError:
-                raise OutputError(
-                    f"{self._output} is being written by this process already", "Give each file a name of its own."
-                ) from None
-            try:
-                with suppress(OSError):  # for the message only; what comes next tells of a full disk, and cleans up
-                    os.write(descriptor, os.uname().nodename.encode())
-            finally:
-                os.close(descriptor)
+                ours.replace(self._path)
+            except OSError:
+                ours.unlink()
+                self._inode = None
+                raise
+        finally:
+            os.close(descriptor)
 
-    def _others(self) -> list[Path]:
-        pattern = re.compile(re.escape(f".{self._final.name}.") + r"[0-9a-f]{8,40}-[0-9]{1,10}-[0-9]{1,20}\.claim")
-        with writing(self._output), os.scandir(self._final.parent) as entries:
-            names = [entry.name for entry in entries if pattern.fullmatch(entry.name)]
-        return [self._final.with_name(name) for name in sorted(names) if name != self._path.name]
-
-    def _refuse_if_alive(self, claims: list[Path]) -> None:
-        for claim in claims:
-            if self._is_alive(claim):
-                owner = Owner.of(claim)
-                raise OutputError(
-                    f"{self._output} is being written by process {owner.pid} of {_host(claim)}",
-                    "Wait for it or stop it, or name another output."
-                    if owner.machine == self._owner.machine
-                    else f"If it is dead, try again in {_SILENT_SECONDS:.0f} seconds; or name another output.",
-                )
-
-    def _is_alive(self, claim: Path) -> bool:
-        return is_alive(claim, lambda: _now(self._final))
+    def _refusal(self, holder: Holder | None) -> OutputError:
+        who = "another run" if holder is None else f"process {holder.process or 'unknown'} of {holder.host}"
+        return OutputError(
+            f"{self._output} is being written by {who}",
+            f"Wait for it or stop it, or name another output. If it is dead, try again in ten minutes, or remove "
+            f"{self._path}.",
+        )
 
 
-class LostClaimError(OutputError):
-    """Another run writes the output now; its files are not ours any more."""
+def read_lock(path: Path) -> Holder | None:
+    """Read a lock file; None if there is none.
 
-
-def is_alive(claim: Path, clock: Callable[[], float]) -> bool:
-    """Tell whether the run that laid a claim still goes on.
-
-    Of one on another machine only the claim's age tells, by `clock`, which is best that of the claim's file system.
+    Raises
+    ------
+    OutputError
+        It is not a regular file.
     """
-    owner, this = Owner.of(claim), Owner.this()
-    if owner.machine == this.machine:
-        return owner.start == (this.start if owner.pid == this.pid else _start(owner.pid))
     try:
-        return clock() - claim.stat().st_mtime < _SILENT_SECONDS
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
+        return None
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise OutputError(f"{path} is not a regular file", "Remove it.") from error
+        if error.errno != errno.EACCES:
+            raise
+        status, text = path.lstat(), b""  # another user's
+    else:
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise OutputError(f"{path} is not a regular file", "Remove it.")
+            text = os.read(descriptor, _LONGEST)
+        finally:
+            os.close(descriptor)
+    try:
+        found = json.loads(text)
+        host, machine, process = str(found["host"]), str(found["machine"]), int(found["process"])
+    except (ValueError, LookupError, TypeError):
+        host, machine, process = "", "", 0
+    if not host.isprintable() or not host:
+        host = "an unknown host"
+    # The time of the inode's last change comes from the file system, and no copy or restored backup can set it.
+    alive = time.time() - status.st_ctime < STALE_SECONDS
+    if alive and machine == _machine() and 0 < process < 2**31:
+        alive = _runs(process)
+    return Holder(host, process, alive, status.st_ino)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
         return False
-
-
-def _now(final: Path) -> float:
-    """Time by the clock of the file system, which a server keeps: that of a file made just now."""
-    probe = beside(final, f"{os.getpid()}.clock")
-    try:
-        probe.touch()
-        return probe.stat().st_mtime
-    finally:
-        probe.unlink(missing_ok=True)
-
-
-def _host(claim: Path) -> str:
-    try:
-        with claim.open("rb") as file:
-            name = file.read(256).decode("ascii", "backslashreplace")
-    except OSError:
-        name = ""
-    return name if name.isprintable() and name else "an unknown host"
+    except OSError:  # another user's
+        pass
+    return True
 
 
 def _machine() -> str:
-    """Name, in hexadecimal, what a process number is valid in: a machine since its boot, or a container of it."""
+    """Name what a process number is valid in: a machine since its boot, or a container of it."""
     try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").replace("-", "")[:12]
-        return f"{int(boot, 16):012x}{Path('/proc/self/ns/pid').stat().st_ino:x}"
-    except (OSError, ValueError):  # not Linux
-        return f"{zlib.crc32(os.uname().nodename.encode()):08x}"
-
-
-def _start(pid: int) -> int | None:
-    """Return when a process started, 0 where the system does not tell; None if there is none."""
-    try:
-        # The name of the program, in parentheses, may hold spaces; what follows does not.
-        fields = Path(f"/proc/{pid}/stat").read_text("ascii", "replace").rpartition(")")[2].split()
-        return None if fields[0] in "ZX" else int(fields[19])
-    except FileNotFoundError:
-        if Path("/proc/self/stat").exists():
-            return None
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return None
-    except PermissionError:
-        pass  # another user's
-    return 0
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+        return f"{boot} {Path('/proc/self/ns/pid').stat().st_ino}"
+    except OSError:  # not Linux
+        return os.uname().nodename

@@ -1,62 +1,67 @@
-"""All files that one job writes: begun or taken up again, published together, and on failure kept to go on with."""
+"""All files that one job writes: begun or resumed, published together, and on failure kept to be resumed."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from types import TracebackType
+from typing import Any, NoReturn
+
+import numpy as np
 
 from roicli.errors import ChangedInputError, OutputError
 from roicli.execution.interrupts import held_off
-from roicli.outputs.record import PooledSink
-from roicli.outputs.rowfile import RowFile
-from roicli.outputs.sinks import discard_past, discard_rows, find_past
+from roicli.newfiles import PARTIAL, NewFile, beside, check_name, flush_folder, real, writing
+from roicli.outputs.base import OutputFormat, Record, was_changed
+from roicli.outputs.sidefiles import SideFile
 from roicli.resume.checkpoints import Checkpoints
-from roicli.resume.journal import Journal, Progress
-from roicli.resume.lock import Claim
-from roicli.resume.partial import check_name
-from roicli.resume.past import Past
+from roicli.resume.history import EarlierRun, find_history
+from roicli.resume.journal import Journal, Progress, discard
+from roicli.resume.lock import Lock
 
 COMPLETE = "the output is complete"
 
 
-class SideFile(Protocol):
-    """A small file that appears together with the output."""
+class Locks:
+    """The locks of one run on all files that it writes."""
 
-    @property
-    def path(self) -> Path:
-        """Its final name."""
-        ...
+    def __init__(self, locks: Sequence[Lock]) -> None:
+        self._locks = locks
 
-    def publish(self) -> None:
-        """Move it to its final name."""
-        ...
+    def confirm(self) -> None:
+        """Replace stale lock files; OutputError if another run was faster."""
+        for lock in self._locks:
+            lock.confirm()
 
-    def abort(self) -> None:
-        """Remove what is not published."""
-        ...
+    def touch(self) -> None:
+        """Show others that this run is alive; LostLockError if one has taken over."""
+        for lock in self._locks:
+            lock.touch()
 
 
 @contextmanager
-def claimed(paths: Iterable[Path]) -> Iterator[Callable[[], None]]:
-    """Keep other runs off all files that this one writes; yields what shows them that this one is alive."""
-    claims = [Claim(path) for path in paths]
-    with ExitStack() as stack:
-        for claim in claims:
-            claim.take()
-            stack.callback(claim.release)
+def locked(paths: Iterable[Path]) -> Iterator[Locks]:
+    """Keep other runs off all files that this one writes; OutputError if one is alive."""
+    finals: dict[Path, Path] = {}
+    for path in paths:
+        if finals.setdefault(real(path), path) is not path:
+            raise OutputError(f"{path} and {finals[real(path)]} are one file", "Give each file a name of its own.")
+    locks = [Lock(path) for path in finals.values()]
+    try:
+        for lock in locks:
+            with held_off():
+                lock.acquire()
+        yield Locks(locks)
+    finally:
+        with held_off():
+            for lock in locks:
+                lock.release()
 
-        def beat() -> None:
-            for claim in claims:
-                claim.beat()
 
-        yield beat
-
-
-def find_unfinished(output: Path, *, resume: bool, overwrite: bool) -> Past | None:
-    """Find what an earlier run has left to go on with, and refuse to write over what must not be.
+def find_earlier(output: Path, *, resume: bool, overwrite: bool) -> EarlierRun | None:
+    """Find what an earlier run has left to be resumed, and refuse to write over what must not be.
 
     Raises
     ------
@@ -66,63 +71,45 @@ def find_unfinished(output: Path, *, resume: bool, overwrite: bool) -> Past | No
     if overwrite and not resume:
         check_name(output, overwrite=True)
         return None
-    past = find_past(output)
-    if past is not None and past.published and resume:
-        return past
+    earlier = find_history(output)
+    if earlier is not None and earlier.published and resume:
+        return earlier
     check_name(output, overwrite=overwrite or resume)
     if output.exists() and not overwrite:
-        _refuse_complete(output, past)
-    if past is None or not (past.done.rows or past.beside or past.damaged):
+        _refuse_complete(output, earlier)
+    if earlier is None or not (earlier.done.rows or earlier.files or earlier.damaged):
         return None
     if not resume:
         raise OutputError(
-            f"{output} is unfinished: {_how_far(past.done.rows, past.total)}",
-            "Go on with roicli align --resume, or give --overwrite to begin anew.",
+            f"{output} is unfinished: {_how_far(earlier.done.rows, earlier.total)}",
+            "Run roicli align with `resume` to go on, or give `overwrite` to start over.",
         )
-    return past
+    return earlier
 
 
-def _refuse_complete(output: Path, past: Past | None) -> NoReturn:
-    """Refuse to resume where an output is: what it was made from, beyond names, is forgotten once it is complete."""
-    if past is not None and past.done.rows:
+def _refuse_complete(output: Path, earlier: EarlierRun | None) -> NoReturn:
+    """Refuse to resume where an output is: without its journal nobody knows what it was made from."""
+    if earlier is not None and earlier.done.rows:
         raise OutputError(
-            f"{output} exists, and {_how_far(past.done.rows, past.total)} of what will replace it",
-            "Give --overwrite with --resume to go on.",
+            f"{output} exists, and {_how_far(earlier.done.rows, earlier.total)} of what will replace it",
+            "Give `overwrite` and `resume` to go on.",
         )
     raise OutputError(
-        f"{output} exists, and nothing proves that it was made from the same inputs",
-        "If it was, all is done. Otherwise give --overwrite to replace it, or name another output.",
+        f"{output} exists, and no journal proves that it was made from the same inputs",
+        "If it was, all is done. Otherwise give `overwrite` to replace it, or name another output.",
     )
 
 
-def finish_published(output: Path, side_files: Mapping[Path, Callable[[], SideFile]], past: Past) -> None:
-    """Do what is left to do about a complete output: remove its rows, let files appear that are missing beside it.
-
-    The rows are there if it was killed in that moment; files may not have been asked for then, or were removed since.
-    """
-    discard_rows(output)
-    there = {path for path in map(Path, past.beside) if path.exists()}
-    missing = [make for path, make in side_files.items() if Path(os.path.realpath(path)) not in there]
-    if not missing:
-        return
-    journal = Journal.reopen(output, past.end, past.last)
-    files: list[SideFile] = []
-    try:
-        for make in missing:
-            files.append(make())
-        journal.add_publishing(output, [*there, *(file.path for file in files)], past.done)
-        for file in files:
-            file.publish()
-    except BaseException:
-        for file in files:
-            file.abort()
-        raise
-    finally:
-        journal.close()
+def is_settled(output: Path) -> bool:
+    """Whether nothing waits beside an output to be written or published."""
+    if beside(output, PARTIAL).exists():
+        return False
+    earlier = find_history(output)
+    return earlier is None or not any(earlier.is_pending(path) for path in earlier.files)
 
 
 def _to_go_on(output: Path, done: int, total: int) -> str:
-    """Tell how far an output is, and how to go on: it may replace one that is there."""
+    """Say how far an output is, and how to go on: it may replace one that is there."""
     return f"{_how_far(done, total)}; continue with --resume{' --overwrite' * output.exists()}"
 
 
@@ -130,103 +117,183 @@ def _how_far(done: int, total: int) -> str:
     return f"{done:,} of {total:,} rows are done"
 
 
-class Outputs:
-    """The output of a running job, with its journal, until it is published or given up.
+class Session:
+    """The output of a running job, with its journal, from its beginning until it is published or given up.
+
+    It is a context manager. Whatever fails inside gets a note that says what was kept.
 
     Parameters
     ----------
-    sink : PooledSink
+    output : Path
         The output.
-    journal : Journal
-        What is done of it.
-    past : Past, optional
-        What an earlier run has left.
-    beat : callable
-        Called again and again: shows other runs that this one is alive, and raises what must end it.
+    output_format : OutputFormat
+        Its format.
+    shape, dtype : tuple of int, numpy.dtype
+        Of the features.
+    record : Record
+        What is recorded beside them.
+    job : dict
+        Fingerprint of the job.
+    total : int
+        Rows to compute.
+    locks : Locks
+        Are confirmed before anything is written.
+    earlier : EarlierRun, optional
+        What is resumed.
+    overwrite, keep_journal : bool
+        Whether an output that exists is replaced; whether the journal stays and proves what the output was made from.
     """
 
-    def __init__(self, sink: PooledSink, journal: Journal, past: Past | None, beat: Callable[[], None]) -> None:
-        self._sink, self._journal, self._past = sink, journal, past
-        self._side: list[SideFile] = []
+    def __init__(
+        self,
+        output: Path,
+        output_format: OutputFormat,
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        record: Record,
+        *,
+        job: dict[str, Any],
+        total: int,
+        locks: Locks,
+        earlier: EarlierRun | None,
+        overwrite: bool,
+        keep_journal: bool,
+    ) -> None:
+        self.earlier = earlier
+        self._output, self._format, self._of = output, output_format, (shape, dtype, record)
+        self._job, self._total, self._locks, self._keep_journal = job, total, locks, keep_journal
+        self._file = NewFile(output, overwrite=overwrite)
+        self._side: Sequence[SideFile] = ()
         self._published = False
-        self.checkpoints = Checkpoints(journal, sink.target, beat, past.done.rows if past else 0)
 
-    @property
-    def target(self) -> RowFile:
-        """Where rows are written."""
-        return self._sink.target
+    def __enter__(self) -> Session:
+        self._locks.confirm()
+        where = (self._file.path, self._output, *self._of)
+        if self.earlier is None:
+            discard(self._output, self._file.path)
+            self.target = self._format.create(*where)
+        else:
+            self.target = self._format.resume(*where)
+            if self.target.offset != self.earlier.offset:
+                raise was_changed(self._file.path)
+        try:
+            if self.earlier is None:
+                self._journal = Journal.create(self._output, self._job, self._total, self.target)
+            else:
+                self._journal = Journal.reopen(self._output, self.earlier.end, self.earlier.last)
+            proved = 0 if self.earlier is None else self.earlier.done.rows
+            self.checkpoints = Checkpoints(self._journal, self.target, self._locks.touch, proved)
+        except BaseException:
+            self.target.close()
+            if self.earlier is None:
+                self._file.remove()
+            raise
+        return self
 
-    def publish(self, side_files: Iterable[Callable[[], SideFile]], done: Progress, *, keep_journal: bool) -> None:
-        """Complete and flush all files, then let them appear, the output last; a journal that is kept proves it all."""
-        self._sink.finish()
-        for make in side_files:
-            self._side.append(make())
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if error is not None:
+                with held_off():
+                    left = self._give_up(trusted=not isinstance(error, ChangedInputError))
+                if left is None and isinstance(error, KeyboardInterrupt):
+                    left = "what was not complete has been removed"
+                if left is not None:
+                    error.add_note(left)
+        finally:
+            self.target.close()
+            self._journal.close()
+
+    def publish(self, side_files: Sequence[SideFile], done: Progress) -> None:
+        """Complete and flush all files, then let them appear.
+
+        The journal proves everything before the first file appears. An output that replaces another appears before
+        its side files, and any other one after them: a new side file never lies beside an old output.
+        """
+        self.target.check()
+        self._format.finish(self.target, self._of[2])
         self.checkpoints.stop()
-        self._journal.add_publishing(self._sink.moved, [file.path for file in self._side], done)
+        with writing(self._output):
+            os.fsync(self.target.open())
+        self._side = side_files
+        for side in side_files:
+            side.prepare()
+        self._locks.touch()
+        files: list[NewFile] = [self._file, *side_files] if self._file.final.exists() else [*side_files, self._file]
+        self._journal.add_publishing([(file.path, file.final) for file in files if _has_content(file)], done)
         with held_off():
-            for file in self._side:
-                file.publish()
-            self._sink.publish()
-            if not keep_journal:
+            try:
+                for file in files:
+                    file.publish()
+                    self._published |= file is self._file
+                _settle(files)
+            except OutputError as error:
+                if self._published:
+                    raise OutputError(
+                        f"{self._output} is complete, but {error.message}", "Give the same command with `resume`."
+                    ) from error
+                raise
+            if not self._keep_journal:
                 self._journal.remove()
-            self._published = True
 
-    def give_up(self, total: int, *, trusted: bool) -> str | None:
-        """Keep `trusted` rows that are done for a later run, remove all else; returns what to tell of what is there."""
+    def _give_up(self, *, trusted: bool) -> str | None:
+        """Keep `trusted` rows that are done for a later run, remove all else; return what to say of what is there."""
         if self._published:
             return COMPLETE
         proved = self.checkpoints.save()
         if proved is None:
             return None
         for file in self._side:
-            file.abort()
+            file.remove()
         # What an earlier run has left stays even without rows: it may have published a file beside the output.
-        keep = trusted and (proved > 0 or self._past is not None) and self.target.path.exists()
-        self._sink.abort(keep_rows=keep)
-        if not keep:
-            self._journal.remove()
-            return None
-        return _to_go_on(self.target.name, proved, total)
+        if trusted and (proved > 0 or self.earlier is not None) and self._file.path.exists():
+            return _to_go_on(self._output, proved, self._total)
+        self._file.remove()
+        self._journal.remove()
+        return None
 
 
-@contextmanager
-def begun(
-    output: Path,
-    open_sink: Callable[[], PooledSink],
-    past: Past | None,
-    job: dict[str, Any],
-    total: int,
-    beat: Callable[[], None],
-    is_unchanged: Callable[[], bool],
-) -> Iterator[Outputs]:
-    """Begin an output of `total` rows for `job`, or go on with one; whatever fails inside tells what was kept of it.
-
-    Nothing is kept where the inputs are not what they were any more.
-    """
-    beat()  # after the inputs were read, which may have taken long
-    if past is None:
-        discard_past(output)
-    sink = open_sink()
+def finish_published(output: Path, side_files: Sequence[SideFile], earlier: EarlierRun, locks: Locks) -> None:
+    """Do what is left to do for a complete output: publish files that wait for it, make those that are missing."""
+    missing = [file for file in side_files if not (_has_content(file) and earlier.is_there(file.name))]
+    locks.confirm()
+    if not missing and earlier.settled:
+        return
+    with writing(output):
+        for path in earlier.files:
+            if earlier.is_there(path):
+                beside(path, PARTIAL).unlink(missing_ok=True)  # a second name of it
+    journal = Journal.reopen(output, earlier.end, earlier.last)
     try:
-        if past is None:
-            journal = Journal.create(output, job, total, sink.target)
-        else:
-            journal = Journal.reopen(output, past.end, past.last)
-        outputs = Outputs(sink, journal, past, beat)
-    except BaseException:
-        sink.abort(keep_rows=past is not None)
-        raise
-    try:
-        yield outputs
-    except BaseException as error:
-        stopped = isinstance(error, KeyboardInterrupt)
+        made = [file for file in missing if _has_content(file) and not earlier.is_pending(file.name)]
+        for file in made:
+            file.prepare()
+        journal.add_publishing([(file.path, file.final) for file in made], earlier.done)
         with held_off():
-            # A signal tells nothing of inputs, and who sent it does not wait for a look at all of them.
-            trusted = not isinstance(error, ChangedInputError) and (stopped or is_unchanged())
-            if left := outputs.give_up(total, trusted=trusted):
-                error.add_note(left)
-            elif stopped:
-                error.add_note("what was not complete has been removed")
+            for file in missing:
+                file.publish()
+            _settle(missing)
+    except BaseException:
+        for file in missing:
+            file.remove()
         raise
     finally:
-        outputs.checkpoints.close()
+        journal.close()
+
+
+def _settle(files: Sequence[NewFile]) -> None:
+    """Force the names of files onto the disk; then their hidden names can go."""
+    for folder, file in {file.final.parent: file for file in files}.items():
+        try:
+            flush_folder(file.final)
+        except OSError as error:
+            raise OutputError(
+                f"the folder {folder} could not be flushed: {error.strerror}", "Check the disk."
+            ) from error
+    for file in files:
+        file.remove()
+
+
+def _has_content(file: NewFile) -> bool:
+    return not isinstance(file, SideFile) or file.content is not None

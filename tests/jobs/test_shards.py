@@ -20,8 +20,8 @@ from roicli.jobs.align import AlignJob, align
 from roicli.jobs.info import info
 from roicli.jobs.merge import MergeJob, merge
 from roicli.jobs.shards import Shard, parts_of, read_shard
-from roicli.outputs import virtual
-from roicli.outputs.sinks import find_past
+from roicli.outputs import hdf5
+from roicli.resume.history import find_history
 from roicli.spec import PoolSpec
 
 ROICLI = Path(sys.executable).with_name("roicli")
@@ -246,7 +246,7 @@ def test_virtual(parts, tmp_path):
 
 
 def test_virtual_of_too_many_runs(parts, tmp_path, monkeypatch):
-    monkeypatch.setattr(virtual, "_MAX_RUNS", 20)
+    monkeypatch.setattr(hdf5, "_MOST_RUNS", 20)
     message = merge_refused(tmp_path, "out.h5", f"{parts}/part-*.h5", virtual=True)
     assert re.fullmatch(r"out\.h5 would refer to \d\d separate runs of rows; 20 are allowed", message)
 
@@ -431,7 +431,7 @@ def test_parts_that_were_copied_with_their_journals(job, parts, tmp_path, suffix
         merge_here(tmp_path / folder / f"whole{suffix}", *(tmp_path / folder / f"part-{n}{suffix}" for n in (1, 2)))
         assert (tmp_path / folder / f"whole{suffix}").read_bytes() == (parts / f"whole{suffix}").read_bytes()
         for n, proved in ((1, folder == "cp-a"), (2, False)):
-            past = find_past(tmp_path / folder / f"part-{n}{suffix}")
+            past = find_history(tmp_path / folder / f"part-{n}{suffix}")
             assert (past is not None and past.published) is proved
             assert info(tmp_path / folder / f"part-{n}{suffix}").unfinished is None
 
@@ -439,13 +439,13 @@ def test_parts_that_were_copied_with_their_journals(job, parts, tmp_path, suffix
 def test_an_output_that_is_unfinished(parts, tmp_path):
     """merge cannot go on with what align has begun, and does not propose an option that it lacks."""
     (tmp_path / ".out.npy.partial").touch()
-    header = {"format": "roicli journal 1", "output": "out.npy", "job": {}, "total": 9, "offset": 0, "size": 0}
+    header = {"format": "roicli journal 2", "output": "out.npy", "job": {}, "total": 9, "offset": 0, "size": 0}
     lines = (header, {"done": [[0, 4]], "not_finite": 0, "overflowed": 0})
     write_journal(tmp_path / ".out.npy.journal", *map(json.dumps, lines))
     done = run(tmp_path, "merge", "out.npy", f"{parts}/part-*.npy", expect=3)
     assert done.stderr == (
         "error: out.npy is unfinished: 4 of 9 rows are done\n"
-        "hint: Go on with roicli align --resume, or give --overwrite to begin anew.\n"
+        "hint: Run roicli align with --resume to go on, or give --overwrite to start over.\n"
     )
     run(tmp_path, "merge", "out.npy", f"{parts}/part-*.npy", "--overwrite")
     assert [path.name for path in tmp_path.iterdir()] == ["out.npy"]
@@ -455,16 +455,18 @@ def test_a_merge_that_fails_at_last_leaves_what_belongs_to_the_old_output(parts,
     for name in ("out.npy", "out.npy.shard.json", "out.npy.skipped.csv"):
         (tmp_path / name).write_text("old")
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        patch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
         merge_refused(tmp_path, "out.npy", *(parts / f"part-{n}.npy" for n in range(1, 11)), overwrite=True)
     merge_here(tmp_path / "out.npy", *(parts / f"part-{n}.npy" for n in range(1, 11)), overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["out.npy"]
 
 
-def test_the_job_script_of_the_readme(tmp_path):
+def test_the_job_script_of_the_guide(tmp_path):
     """As Slurm runs it: each task by itself, with its variables set."""
     root = Path(__file__).parents[2]
-    script, joined = re.findall(r"^```bash\n(.*?)^```$", (root / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    script, joined = re.findall(
+        r"^```bash\n(.*?)^```$", (root / "roicli/guide/cluster.md").read_text(), re.MULTILINE | re.DOTALL
+    )
     tasks = int(re.search(r"--array=1-(\d+)", script)[1])
     (tmp_path / "sample_data").symlink_to(root / "sample_data")
     (tmp_path / "job.sh").write_text(script)

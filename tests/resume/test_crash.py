@@ -140,7 +140,7 @@ def test_a_signal_keeps_what_is_done(folder, job):
     }  # fmt: skip
     refused = run(folder, expect=3).stderr
     assert refused.startswith("error: out.npy is unfinished: ")
-    assert refused.endswith("hint: Go on with roicli align --resume, or give --overwrite to begin anew.\n")
+    assert refused.endswith("hint: Run roicli align with --resume to go on, or give --overwrite to start over.\n")
     report = json.loads(run(folder, "--resume", "--json").stdout)
     assert f"stopped: {report['resumed']:,} of" in last
     check_result(folder, job)
@@ -157,12 +157,12 @@ end, flush, waited_for = checkpoints.Checkpoints._end, RowFile.flush, threading.
 def ended(self):
     waited_for.set()
     end(self)
-def slow(self, descriptor):
+def slow(self):
     if waited_for.wait(60) and threading.current_thread() is not threading.main_thread():
         time.sleep(0.1)
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(0.3)
-    flush(self, descriptor)
+    flush(self)
 checkpoints.Checkpoints._end, RowFile.flush = ended, slow
 main()
 """
@@ -179,13 +179,13 @@ from roicli.resume import checkpoints
 from roicli.outputs.rowfile import RowFile
 checkpoints._PAUSE = 60  # so that there is no other
 flush = RowFile.flush
-def stop(self, descriptor):
+def stop(self):
     if sys._getframe(2).f_code.co_name == "save":
         os.kill(os.getpid(), signal.SIGTERM)
-    flush(self, descriptor)
+    flush(self)
 def fail(self):
     raise OutputError("out.npy: cannot write: No space left on device", "")
-RowFile.flush, RowFile.finish = stop, fail
+RowFile.flush, RowFile.check = stop, fail
 main()
 """
     check_nothing_is_lost(folder, job, program)
@@ -352,7 +352,7 @@ def test_the_disk_that_a_link_leads_to_must_have_room(folder, small_disk):
     options = ("--size", "8", "--reduce", "none")
     (small_disk / "out.npy").symlink_to(folder / "real.npy")
     (folder / "out.npy").symlink_to(small_disk / "real.npy")
-    assert "out.npy needs 31.2 MiB, its disk has 8 MiB free" in run(folder, *options, expect=3).stderr
+    assert "out.npy needs 31.3 MiB, its disk has 8.00 MiB free" in run(folder, *options, expect=3).stderr
     run(folder, *options, output=small_disk / "out.npy")
     assert (folder / "real.npy").stat().st_size > 30e6
     assert list(files_in(small_disk)) == ["out.npy"]

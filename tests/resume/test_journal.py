@@ -10,7 +10,7 @@ from driving import Silent, files_in, interrupt, kill_while_publishing, run
 from roicli.errors import OutputError
 from roicli.execution import plan
 from roicli.jobs.align import AlignJob, align
-from roicli.outputs.sinks import find_past
+from roicli.resume.history import find_history
 from roicli.resume.journal import journal_path
 from roicli.spec import PoolSpec
 
@@ -105,13 +105,13 @@ def test_no_damage_is_believed(folder, monkeypatch, request, suffix, leave):
     restore(folder, {})
     leave(monkeypatch, job)
     before, path = everything(folder), journal_path(job.output)
-    text, whole = path.read_bytes(), find_past(job.output)
+    text, whole = path.read_bytes(), find_history(job.output)
     assert text.count(b"\n") >= 3
     pasts = {}
     for damaged in damages(text, request.config.getoption("--long") > 1):
         path.write_bytes(damaged)
         try:
-            past = find_past(job.output)
+            past = find_history(job.output)
         except OutputError as error:
             past = error
         pasts[str(past)] = damaged, past
@@ -143,8 +143,8 @@ def test_what_is_damaged_is_told(folder, monkeypatch):
         far = f"{done} of {BOXES} rows are done"
         assert run(folder, *OPTIONS, expect=3).stderr.startswith(f"error: out.npy is unfinished: {far}\n")
         told = " ".join(run(folder, "info", "out.npy").stdout.split())
-        assert f"{far}; line {number} of its journal is damaged and ends what counts" in told
+        assert f"{far}; line {number} of its journal is damaged, so it and later lines do not count" in told
     done = run(folder, *OPTIONS, "--resume").stderr
     assert "14 of 40 rows of out.npy were there already" in done
-    assert f"line 4 of {path} is damaged: rows that only it and later ones tell of are computed again" in done
+    assert f"line 4 of {path} is damaged: rows that only it and later ones prove are computed again" in done
     assert content(folder).keys() == {"out.npy", "rows.csv"}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from driving import Silent, files_in, without_claims
+from driving import Silent, files_in, without_locks
 
 from roicli.jobs.align import AlignJob, align
 from roicli.spec import PoolSpec
@@ -106,7 +106,7 @@ def test_killed_at_every_change(folder, suffix, replaces, again, request):
             Path(name).write_bytes(content)
         if not is_killed(job, changes):
             break
-        if without_claims(files_in(folder, *INPUTS)) == whole and not Path(f".out{suffix}.journal").exists():
+        if without_locks(files_in(folder, *INPUTS)) == whole and not Path(f".out{suffix}.journal").exists():
             continue  # without it, --resume would refuse an output that is complete
         if again:
             is_killed(replace(job, resume=True), changes // 2)

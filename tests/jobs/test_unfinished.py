@@ -13,8 +13,9 @@ from roicli.errors import RoicliError
 from roicli.jobs.align import AlignJob, align
 from roicli.jobs.info import info
 from roicli.jobs.shards import Shard
+from roicli.jobs.unfinished import Writer
 from roicli.resume.journal import journal_path
-from roicli.resume.lock import Claim
+from roicli.resume.lock import Lock
 from roicli.spec import PoolSpec
 
 BOXES = 1500
@@ -48,17 +49,17 @@ def test_an_interrupted_output(folder, monkeypatch, suffix):
     output = f"out{suffix}"
     done = rows_done(interrupt(monkeypatch, make_job(output, shard=Shard(1, 2)), 2))
     rows_of_part = align(make_job("whole.h5", shard=Shard(1, 2)), Silent()).boxes
-    rows = f".out{suffix}.{'rows.' * (suffix == '.npz')}partial"
+    rows = f".out{suffix}.partial"
     for name in (output, f".out{suffix}.journal", rows):
         found = told(folder, name)
         assert (found["output"], found["exists"]) == (output, False)
-        assert (found["rows_done"], found["rows"], found["writers"]) == (done, rows_of_part, [])
+        assert (found["rows_done"], found["rows"], found["writer"]) == (done, rows_of_part, None)
         assert found["files"] == sorted([rows, f".out{suffix}.journal"])
         assert (found["job"]["output_width"], found["job"]["shard"]) == (60, "1/2")
         assert found["state"] == f"{done} of {rows_of_part} rows are done"
         shown = " ".join(run(folder, "info", name, COLUMNS="80").stdout.split())
         assert f"{done} of {rows_of_part} rows are done" in shown
-        assert "the same command with --resume to go on, or with --overwrite alone to begin anew" in shown
+        assert "the same command with --resume to go on, or with --overwrite to start over" in shown
         assert "shard 1/2" in shown
         assert "not there yet" in shown
         assert "…" not in shown
@@ -68,12 +69,9 @@ def test_an_interrupted_output(folder, monkeypatch, suffix):
 
 def test_a_pipe_in_the_place_of_a_journal(folder):
     os.mkfifo(folder / ".out.npy.journal")
-    message = f"{folder}/.out.npy.journal is no regular file, but a journal would lie there"
+    message = f"{folder}/.out.npy.journal is not a regular file"
     assert told(folder, "out.npy")["state"] == message
-    assert (
-        message.removesuffix(", but a journal would lie there")
-        in run(folder, "align", "feats.h5", "boxes.npy", "-o", "out.npy", expect=3).stderr
-    )
+    assert message in run(folder, "align", "feats.h5", "boxes.npy", "-o", "out.npy", expect=3).stderr
 
 
 def test_what_is_advised_is_what_align_takes(folder, monkeypatch):
@@ -83,8 +81,8 @@ def test_what_is_advised_is_what_align_takes(folder, monkeypatch):
     found = info("out.npy")
     assert found.arrays.kinds[0].kind.shape == (BOXES, 8)
     assert found.unfinished.state == f"{done} of 1,500 rows are done of what will replace this file"
-    assert "with --resume --overwrite to go on" in found.unfinished.remedy
-    with pytest.raises(RoicliError, match="of what will replace it\nGive --overwrite with --resume to go on"):
+    assert "with `resume` and `overwrite` to go on" in found.unfinished.remedy
+    with pytest.raises(RoicliError, match="of what will replace it\nGive `overwrite` and `resume` to go on"):
         align(make_job("out.npy", resume=True), Silent())
     assert align(make_job("out.npy", resume=True, overwrite=True), Silent()).resumed == done
 
@@ -93,74 +91,68 @@ def test_nothing_to_go_on_with(folder):
     journal_path(Path("out.npy")).write_text("")
     found = told(folder, "out.npy")
     assert (found["rows_done"], found["rows"], found["job"]) == (None, None, {})
-    assert found["remedy"] == "Give the same command, which begins anew."
+    assert found["remedy"] == "Give the same command, which starts over."
     align(make_job("out.npy"), Silent())
     assert info("out.npy").unfinished is None
     Path(".out.npy.partial").touch()
-    assert info("out.npy").unfinished.remedy == "Give the same command with --overwrite, which begins anew."
+    assert info("out.npy").unfinished.remedy == "Give the same command with `overwrite`, which starts over."
     align(make_job("out.npy", overwrite=True), Silent())
     assert info("out.npy").unfinished is None
 
 
-@pytest.mark.parametrize("suffix", [".npy", ".npz"])
-def test_an_output_whose_run_had_only_to_clean_up(folder, monkeypatch, suffix):
-    """The rows of an .npz are not in the file that is moved, and wait beside it until it is there."""
-    output, complete = f"out{suffix}", "all 1,500 rows are done, and the output is in its place"
-    kill_while_publishing(monkeypatch, make_job(output), 1)
-    if suffix == ".npz":
-        assert info(output).unfinished.state == complete
-        assert told(folder, f".{output}.rows.partial")["remedy"] == (
-            "Give the same command with --resume, which removes the rows beside it: they are in the output."
-        )
-    align(make_job(output, resume=True), Silent())
-    assert info(output).unfinished is None
-    found = told(folder, f".{output}.journal")
+@pytest.mark.parametrize("moves", [0, 1])
+def test_an_output_whose_run_had_only_to_publish(folder, monkeypatch, moves):
+    """An index waits beside an output that has replaced another."""
+    align(make_job("out.npy"), Silent())
+    complete = "all 1,500 rows are done, and the output is in its place"
+    job = make_job("out.npy", index=Path("rows.csv"), overwrite=True, resume=True)
+    kill_while_publishing(monkeypatch, job, moves)
+    found = info("out.npy").unfinished
+    if moves:
+        assert found.state == complete
+        assert told(folder, ".rows.csv.partial")["output"] == "rows.csv"
+    else:
+        assert found.state == "1,500 of 1,500 rows are done of what will replace this file"
+    align(job, Silent())
+    assert info("out.npy").unfinished is None
+    found = told(folder, ".out.npy.journal")
     assert (found["rows_done"], found["rows"], found["exists"]) == (BOXES, BOXES, True)
     assert found["state"] == complete
-    assert found["remedy"] == "Keep it: by it, the same command with --resume finds that all is done."
+    assert found["remedy"] == "Keep the journal: with it, the same command with --resume finds that all is done."
 
 
 def test_a_journal_that_cannot_be_read(folder):
     write_journal(journal_path(Path("out.npy")), '{"format": "roicli journal 99"}')
     found = told(folder, "out.npy")
-    assert "out.npy.journal is damaged, of another output, or not of this version of roicli" in found["state"]
-    assert found["remedy"] == "Give --overwrite without --resume to begin anew."
+    assert "out.npy.journal is damaged, of another output, or of another version of roicli" in found["state"]
+    assert found["remedy"] == "Give --overwrite without --resume to start over."
 
 
 def test_who_writes_it(folder):
-    """This process does, and then not any more; a process of that number that started at another time does not."""
-    claim = Claim(Path("out.npy"))
-    claim.take()
-    [name] = [path.name for path in folder.glob(".*.claim")]
-    process = int(name.split("-")[1])
-    for asked in ("out.npy", name):
+    """This process does, and then not any more."""
+    lock = Lock(Path("out.npy"))
+    lock.acquire()
+    for asked in ("out.npy", ".out.npy.lock"):
         found = told(folder, asked)
-        [writer] = found["writers"]
-        assert (writer["process"], writer["alive"]) == (process, True)
+        assert found["writer"] == {"process": os.getpid(), "host": os.uname().nodename, "alive": True}
         assert found["remedy"] == "Wait for it."
         shown = run(folder, "info", asked).stdout
-        assert f"process {process} of {writer['host']}" in shown
+        assert f"process {os.getpid()} of {os.uname().nodename}" in shown
         assert "which has ended" not in shown
-    claim.release()
+    lock.release()
     with pytest.raises(RoicliError, match="does not exist"):
         info("out.npy")
-    machine, pid, start = name.removesuffix(".claim").rsplit(".", 1)[1].split("-")
-    if int(start):  # a system that tells when a process started
-        (folder / f".out.npy.{machine}-{pid}-{int(start) + 1}.claim").write_text("here")
-        [writer] = told(folder, "out.npy")["writers"]
-        assert (writer["host"], writer["alive"]) == ("here", False)
-    (folder / ".out.npy.0123456789abcdef-1-1.claim").write_text("elsewhere")  # touched just now
-    assert told(folder, "out.npy")["writers"][0] == {"process": 1, "host": "elsewhere", "alive": True}
+    (folder / ".out.npy.lock").write_text('{"host": "elsewhere", "machine": "x", "process": 1}')  # touched just now
+    assert info("out.npy").unfinished.writer == Writer(1, "elsewhere", alive=True)
 
 
-def test_what_a_dead_run_left_beside_a_complete_output_is_no_matter(folder):
+def test_what_a_dead_run_left_beside_a_complete_output_is_no_matter(folder, monkeypatch):
     align(make_job("out.npy"), Silent())
-    claim = folder / ".out.npy.0123456789abcdef-1-1.claim"
-    claim.write_text("elsewhere")
-    os.utime(claim, (0, 0))
+    (folder / ".out.npy.lock").write_text("")
+    monkeypatch.setattr("roicli.resume.lock.STALE_SECONDS", 0)
     assert info("out.npy").unfinished is None
-    found = told(folder, claim.name)
-    assert (found["exists"], found["state"]) == (True, "nothing: a run that has ended left this")
+    found = info(".out.npy.lock").unfinished
+    assert (found.exists, found.state) == (True, "nothing: a run that has ended left this")
 
 
 def test_a_table_in_the_making(folder):
@@ -204,7 +196,7 @@ def test_an_index(folder):
     assert "an output with 1,500 rows, a line each" in run(folder, "info", "rows.csv").stdout
 
 
-@pytest.mark.parametrize("name", [".hidden.partial", ".notes.txt.partial", ".journal", ".x.npy.z-1-1.claim"])
+@pytest.mark.parametrize("name", [".hidden.partial", ".notes.txt.partial", ".journal", ".x.y.lock"])
 def test_hidden_files_of_others_are_none_of_ours(folder, name):
     (folder / name).write_text("mine")
     with pytest.raises(RoicliError, match="of no kind that is known"):
@@ -237,10 +229,9 @@ def test_a_link_to_an_output_that_is_not_there_yet(folder, monkeypatch):
     assert info("link.npy").unfinished.rows == BOXES
 
 
-def test_a_pipe_that_is_called_a_claim_is_not_waited_for(folder):
-    os.mkfifo(".out.npy.0123456789abcdef-1-1.claim")
-    [writer] = told(folder, "out.npy")["writers"]
-    assert writer == {"process": 1, "host": "an unknown host", "alive": False}
+def test_a_pipe_that_is_called_a_lock_is_not_waited_for(folder):
+    os.mkfifo(".out.npy.lock")
+    assert told(folder, "out.npy")["state"] == f"{folder}/.out.npy.lock is not a regular file"
 
 
 def test_terminals_are_not_obeyed(folder, monkeypatch):

@@ -1,0 +1,140 @@
+"""What a run leaves beside its output: how far it came, whether it still works, and what to do."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from roicli.errors import OutputError
+from roicli.newfiles import real
+from roicli.outputs import suffixes
+from roicli.outputs.base import Parameters
+from roicli.outputs.sidefiles import shard_file, skipped_file
+from roicli.resume.history import EarlierRun, find_history
+from roicli.resume.lock import read_lock
+
+_HIDDEN = re.compile(r"\.(.+)\.(?:journal|partial|lock)", re.DOTALL)
+_SIDE_ENDINGS = tuple(name(Path("x")).name[1:] for name in (shard_file, skipped_file))
+
+
+@dataclass(frozen=True)
+class Writer:
+    """A run that holds the lock of an output: its process, its machine, and whether it still works."""
+
+    process: int
+    host: str
+    alive: bool
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """An output that is not complete, or that a run is still writing.
+
+    Attributes
+    ----------
+    output : str
+        Its name.
+    exists : bool
+        Whether there is a file of that name.
+    rows_done, rows : int or None
+        How many of how many rows are on the disk for sure; None if nothing is known of them.
+    job : dict
+        The settings of the job.
+    writer : Writer or None
+        Who holds its lock.
+    files : tuple of str
+        Hidden files beside it.
+    waiting : bool
+        Whether rows or files wait to be published.
+    state, remedy : str
+        How far it is, and what to do, for people.
+    """
+
+    output: str
+    exists: bool
+    rows_done: int | None
+    rows: int | None
+    job: Parameters
+    writer: Writer | None
+    files: tuple[str, ...]
+    waiting: bool
+    state: str
+    remedy: str
+
+    @property
+    def matters(self) -> bool:
+        """Whether there is more than what a run that has ended left beside a complete output, which does no harm."""
+        return not self.exists or self.waiting or (self.writer is not None and self.writer.alive)
+
+
+def output_of(path: Path) -> Path | None:
+    """Return the output, or the index, that a hidden file belongs to; None for any other file."""
+    if not (found := _HIDDEN.fullmatch(path.name)):
+        return None
+    name = found[1]
+    for ending in _SIDE_ENDINGS:
+        name = name.removesuffix(ending)
+    return path.with_name(name) if Path(name).suffix.lower() in (*suffixes(), ".csv") else None
+
+
+def look_beside(output: Path) -> Unfinished | None:
+    """Look for what a run has laid beside an output; None if there is nothing."""
+    final = real(output)
+    try:
+        with os.scandir(final.parent) as entries:
+            names = sorted(entry.name for entry in entries if entry.name.startswith("."))
+    except OSError:
+        return None
+    files = tuple(name for name in names if output_of(final.with_name(name)) == final)
+    if not files:
+        return None
+    exists = os.access(final, os.F_OK)
+    earlier, writer = None, None
+    waiting = any(name.endswith(".partial") for name in files)
+    try:
+        if f".{final.name}.lock" in files and (holder := read_lock(final.with_name(f".{final.name}.lock"))):
+            writer = Writer(holder.process, holder.host, holder.alive)
+        earlier = find_history(output)
+        waiting |= earlier is not None and any(earlier.is_pending(path) for path in earlier.files)
+        alive = writer is not None and writer.alive
+        state, remedy = _say(final, earlier, exists=exists, alive=alive, waiting=waiting)
+    except OutputError as error:
+        state, remedy = error.message, error.hint
+    settings = earlier.job.get("settings") if earlier else None
+    job = {
+        str(name): value
+        for name, value in (settings if isinstance(settings, dict) else {}).items()
+        if isinstance(value, (str, int, float))
+    }
+    done, rows = (earlier.done.rows, earlier.total) if earlier else (None, None)
+    return Unfinished(str(output), exists, done, rows, job, writer, files, waiting, state, remedy)
+
+
+def _say(final: Path, earlier: EarlierRun | None, *, exists: bool, alive: bool, waiting: bool) -> tuple[str, str]:
+    """Say how far an output is, and what to do."""
+    replace = " and `overwrite`" if exists else ""
+    if earlier is not None and earlier.published:
+        state = f"all {earlier.total:,} rows are done, and the output is in its place"
+        if alive:
+            return state, "Wait for it."
+        if waiting:
+            return state, "Give the same command with `resume`, which publishes what waits beside it."
+        return state, "Keep the journal: with it, the same command with `resume` finds that all is done."
+    if earlier is not None:
+        state = f"{earlier.done.rows:,} of {earlier.total:,} rows are done"
+        state += " of what will replace this file" if exists else ""
+        if earlier.damaged:
+            state += f"; line {earlier.damaged} of its journal is damaged, so it and later lines do not count"
+        if alive:
+            return state, f"Wait for it; if it is stopped, the same command with `resume`{replace} goes on."
+        return state, f"Give the same command with `resume`{replace} to go on, or with `overwrite` to start over."
+    if alive:
+        return "nothing says yet how far it is", "Wait for it."
+    if exists and not waiting:
+        return "nothing: a run that has ended left this", "It does no harm; the next run removes it."
+    if final.suffix.lower() == ".csv":
+        return "a table that appears with its output", "Ask for its output, or give the same command."
+    over = " with `overwrite`" if exists else ""
+    return "nothing that a run could resume", f"Give the same command{over}, which starts over."

@@ -1,0 +1,171 @@
+"""Files that roicli writes: hidden beside their final name until they are complete, never through a planted link."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from roicli.errors import OutputError
+from roicli.words import size as in_words
+
+# Names of hidden files beside an output end in these: the file before it is published, and what is proved of it.
+PARTIAL, JOURNAL = "partial", "journal"
+
+_WRITE_HINTS = dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "Free some disk space, or write to another disk.") | {
+    errno.EFBIG: "Raise the limit of the size of files (ulimit -f), or write to another disk.",
+    errno.ENAMETOOLONG: "Give it a shorter name: hidden files beside it have longer ones.",
+}
+# What a file system without hard links, or without flushing of folders, answers.
+_CANNOT = (errno.EPERM, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn a failure of the system into an OutputError that names `path`."""
+    try:
+        yield
+    except OutputError:
+        raise
+    except OSError as error:
+        hint = _WRITE_HINTS.get(error.errno or 0, "Check the folder and its permissions.")
+        raise OutputError(f"{path}: cannot write: {error.strerror or error}", hint) from error
+
+
+def real(path: Path) -> Path:
+    """Return the file that a name leads to, links followed, whether it exists or not."""
+    return Path(os.path.realpath(path))
+
+
+def beside(output: Path, ending: str) -> Path:
+    """Return the name of a hidden file beside an output; for a symbolic link, beside the file that it leads to."""
+    final = real(output)
+    return final.with_name(f".{final.name}.{ending}")
+
+
+def check_name(path: Path, *, overwrite: bool) -> None:
+    """Refuse a name that cannot or must not be written."""
+    folder = (real(path) if path.is_symlink() else path).parent
+    if not folder.is_dir():
+        raise OutputError(f"{path}: the folder {folder} does not exist", "Make it first, or name another.")
+    if real(path).is_symlink():
+        raise OutputError(f"{path} is a link that leads to itself", "Remove it, or name another.")
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder", "Name a file.")
+    if not os.access(folder, os.W_OK):
+        raise OutputError(f"{path}: the folder {folder} is not writable", "Name a folder that is.")
+    for file in (path, beside(path, PARTIAL), beside(path, JOURNAL)):
+        with writing(path):
+            odd = file.exists() and not file.is_file()
+        if odd:
+            raise OutputError(f"{file} is not a regular file", "Remove it, or name another output.")
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path} exists", "Give `overwrite` to replace it, or name another output.")
+
+
+def check_space(path: Path, needed: int) -> None:
+    """Refuse an output of `needed` more bytes if the disk of `path` has no room for them."""
+    disk = os.statvfs(real(path).parent)
+    free = disk.f_bavail * disk.f_frsize
+    if needed > free:
+        raise OutputError(
+            f"{path} needs {in_words(needed)}, its disk has {in_words(free)} free",
+            'Free some space, name another disk, or write less: `out_dtype="float16"` or `reduce="mean"`.',
+        )
+
+
+def create_file(path: Path) -> int:
+    """Create a file that is not there, and return its descriptor; a link that somebody plants is never followed."""
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+
+
+def write_all(descriptor: int, data: bytes | bytearray | memoryview, place: int | None = None) -> None:
+    """Write bytes at a place, or where the last ones ended."""
+    rest = memoryview(data)
+    while rest:
+        if place is None:
+            written = os.write(descriptor, rest)
+        else:
+            written = os.pwrite(descriptor, rest, place)
+            place += written
+        rest = rest[written:]
+
+
+def flush_folder(path: Path) -> None:
+    """Force the name of a file onto the disk; some network disks cannot do this, and need not."""
+    descriptor = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _CANNOT:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+class NewFile:
+    """A file that appears under its final name only when it is complete.
+
+    Until then it is a hidden file beside that name. A crash leaves the hidden file to the next run.
+
+    Parameters
+    ----------
+    name : Path
+        The final name; for a symbolic link, the file that it leads to is written.
+    overwrite : bool
+        Whether a file that exists is replaced.
+
+    Attributes
+    ----------
+    path, final : Path
+        The file before and after it is published.
+    """
+
+    def __init__(self, name: Path, *, overwrite: bool) -> None:
+        self.name, self.final, self.path = name, real(name), beside(name, PARTIAL)
+        self._overwrite = overwrite
+
+    def write(self, pieces: Iterable[bytes]) -> None:
+        """Create the file and flush it; leave nothing behind if that fails."""
+        with writing(self.name):
+            self.path.unlink(missing_ok=True)
+            descriptor = create_file(self.path)
+        try:
+            with writing(self.name):
+                for piece in pieces:
+                    write_all(descriptor, piece)
+                os.fsync(descriptor)
+        except BaseException:
+            self.remove()
+            raise
+        finally:
+            os.close(descriptor)
+
+    def publish(self) -> None:
+        """Give the file its final name. Another program's file is not replaced unless that was asked for.
+
+        The hidden name may stay: `remove` it when the folder was flushed, or a loss of power may take both.
+        """
+        with writing(self.name):
+            if self.final.exists():
+                check_name(self.name, overwrite=self._overwrite)
+                self.path.chmod(stat.S_IMODE(self.final.stat().st_mode))
+            if not self._overwrite:
+                try:
+                    os.link(self.path, self.final)
+                except FileExistsError:
+                    check_name(self.name, overwrite=False)
+                except OSError as error:
+                    if error.errno not in _CANNOT:
+                        raise
+                else:
+                    return
+            os.replace(self.path, self.final)  # noqa: PTH105 -- a test of power loss records calls of os
+
+    def remove(self) -> None:
+        """Remove the hidden file if that is possible; the next run can do without."""
+        with suppress(OSError):
+            self.path.unlink()

@@ -1,0 +1,291 @@
+"""What every format of outputs does, and what is recorded beside the features."""
+
+from __future__ import annotations
+
+import math
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any, ClassVar, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roicli.arrays import StoredArray
+from roicli.errors import FileError, OutputError
+from roicli.files import file_size, printable, reading
+from roicli.newfiles import check_space, create_file, write_all, writing
+from roicli.outputs.rowfile import RowFile
+from roicli.regions import Column, Names
+
+Parameters = dict[str, str | int | float | bool]
+
+# Columns are converted and written so many rows at a time.
+_COLUMN_ROWS = 2**16
+# Features are read back so many bytes at a time.
+_BLOCK_BYTES = 2**24
+REMEDY = "Give files that roicli align has written, as it has written them."
+
+
+class RowTarget(Protocol):
+    """Where pooled rows go."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the values, as they are written."""
+        ...
+
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        """Shape of one row: (C, PH, PW) or (C,)."""
+        ...
+
+    def write(self, rows: NDArray[np.intp], block: NDArray[Any]) -> None:
+        """Write `block`, (k, *row_shape), to the k rows `rows`, ascending; any number of workers do so at once."""
+        ...
+
+    def flush(self) -> None:
+        """Force what any worker has written onto the disk; OutputError if that fails."""
+        ...
+
+
+class Record(NamedTuple):
+    """Whose features the rows of an output are, and how they were made.
+
+    Attributes
+    ----------
+    image_ids : Names
+        Image of each row (K), as the feature source names it.
+    boxes : (K, 4) float64
+        xyxy of each row, in image pixels (or in 0..1 of the image if the boxes were normalized).
+    rows : (K,) int64
+        Which box of the box file each is, from 0, whatever lines the file has.
+    box_ids : (K,) column, or None
+        The box file's own ids.
+    parameters : dict
+        Every setting that changes numbers, the names of the inputs and the version of roicli.
+    output_rows : (K,) int64, optional
+        For a part of a job: the rows of the whole output, ascending.
+    """
+
+    image_ids: Names
+    boxes: NDArray[np.float64]
+    rows: NDArray[np.int64]
+    box_ids: Column | None
+    parameters: Parameters
+    output_rows: NDArray[np.int64] | None = None
+
+    def columns(self) -> dict[str, Column]:
+        """Return the columns under the names that they have in an output."""
+        columns: dict[str, Column | None] = {
+            "image_ids": self.image_ids,
+            "boxes": self.boxes,
+            "rows": self.rows,
+            "box_ids": self.box_ids,
+            "output_rows": self.output_rows,
+        }
+        return {name: column for name, column in columns.items() if column is not None}
+
+
+class Layout(NamedTuple):
+    """Where everything lies in the file of an output.
+
+    Attributes
+    ----------
+    frame : mapping of int to bytes
+        All but the features and the columns, by place.
+    offset : int
+        Byte at which row 0 begins.
+    size : int
+        Bytes of the file while rows are written.
+    columns : sequence of (int, column, dtype)
+        Columns that are written when the file is made: place, values, and dtype in the file.
+    """
+
+    frame: Mapping[int, bytes | bytearray]
+    offset: int
+    size: int
+    columns: Sequence[tuple[int, Column, np.dtype[Any]]] = ()
+
+
+class Stored(NamedTuple):
+    """An output that was read back: all but its features.
+
+    Attributes
+    ----------
+    features : StoredArray
+        Where the features lie.
+    columns : dict of str to column
+        What is recorded of each row, as `Record.columns` names it.
+    parameters : dict
+        How it was made; empty where the file does not say.
+    """
+
+    features: StoredArray
+    columns: dict[str, Column]
+    parameters: Parameters
+
+
+class OutputFormat(ABC):
+    """One format of outputs, both ways.
+
+    Attributes
+    ----------
+    suffixes : tuple of str
+        What the names of its files end in, the usual one first.
+    """
+
+    suffixes: ClassVar[tuple[str, ...]]
+    keeps_record: ClassVar[bool] = True
+    """Whether a file says how it was made and whose features its rows are."""
+
+    @abstractmethod
+    def layout(self, shape: tuple[int, ...], dtype: np.dtype[Any], record: Record) -> Layout:
+        """Return where everything will lie for (K, ...) rows. The same arguments give the same layout."""
+
+    @abstractmethod
+    def read(self, path: Path) -> Stored:
+        """Read all but the features; whatever a damaged file makes it raise becomes a FileError."""
+
+    @abstractmethod
+    def parameters(self, path: Path) -> Parameters:
+        """Read how an output was made; empty if the file is not an output, or does not say."""
+
+    def create(self, path: Path, name: Path, shape: tuple[int, ...], dtype: np.dtype[Any], record: Record) -> RowFile:
+        """Make a file at `path` with all but its rows, of its full size, sparse where the file system can.
+
+        Raises
+        ------
+        OutputError
+            The disk has no room, or another failure of the system; it calls the file `name`.
+        """
+        layout = self.layout(shape, dtype, record)
+        check_space(name, layout.size + self.tail_bytes(record))
+        with writing(name):
+            path.unlink(missing_ok=True)
+            descriptor = create_file(path)
+            try:
+                os.ftruncate(descriptor, layout.size)
+                for place, data in layout.frame.items():
+                    write_all(descriptor, data, place)
+                for place, column, kind in layout.columns:
+                    for block in column_blocks(column, kind):
+                        write_all(descriptor, memoryview(block.reshape(-1).view(np.uint8).data), place)
+                        place += block.nbytes
+            except BaseException:
+                path.unlink(missing_ok=True)
+                raise
+            finally:
+                os.close(descriptor)
+        return RowFile(path, name, layout.offset, shape[0], shape[1:], dtype)
+
+    def resume(self, path: Path, name: Path, shape: tuple[int, ...], dtype: np.dtype[Any], record: Record) -> RowFile:
+        """Return where rows lie in a file that `create` made; OutputError if it is not as it was made."""
+        layout = self.layout(shape, dtype, record)
+        with writing(name), path.open("rb") as file:
+            missing = layout.size + self.tail_bytes(record) - os.fstat(file.fileno()).st_blocks * 512
+            same = os.fstat(file.fileno()).st_size >= layout.size and all(
+                os.pread(file.fileno(), len(data), place) == data for place, data in layout.frame.items()
+            )
+        if not same:
+            raise was_changed(path)
+        check_space(name, missing)
+        return RowFile(path, name, layout.offset, shape[0], shape[1:], dtype)
+
+    def tail_bytes(self, record: Record) -> int:
+        """Return how many bytes `finish` adds to the file."""
+        return 0
+
+    def finish(self, target: RowFile, record: Record) -> None:
+        """Complete the file when all rows are written; done again, it gives the same bytes."""
+        return
+
+    def blocks(self, path: Path, features: StoredArray) -> Iterator[NDArray[Any]]:
+        """Yield the features in order, some rows at a time."""
+        with reading(printable(str(path))), path.open("rb", buffering=0) as file:
+            file.seek(features.start)
+            yield from stream_blocks(file, features)
+
+
+def stream_blocks(stream: IO[bytes], features: StoredArray) -> Iterator[NDArray[Any]]:
+    """Yield the rows of an array whose values come next in a stream, some at a time."""
+    row_bytes = max(math.prod(features.shape[1:]) * features.dtype.itemsize, 1)
+    rows = max(1, _BLOCK_BYTES // row_bytes)
+    for first in range(0, features.shape[0], rows):
+        block = np.empty((min(rows, features.shape[0] - first), *features.shape[1:]), features.dtype)
+        rest = memoryview(block.reshape(-1).view(np.uint8).data)
+        while rest:
+            number = stream.readinto(rest)  # type: ignore[attr-defined]  # which all binary files have
+            if not number:
+                raise EOFError("the file ends too early")
+            rest = rest[number:]
+        yield block
+
+
+def column_blocks(column: Column, kind: np.dtype[Any]) -> Iterator[NDArray[Any]]:
+    """Yield the values of a column as they are written, some rows at a time; text in the dtype `kind`."""
+    for first in range(0, len(column), _COLUMN_ROWS):
+        part = column[first : first + _COLUMN_ROWS]
+        if kind.kind == "S":
+            yield np.array([encode(name) for name in part.tolist()], kind)
+        elif isinstance(part, Names):
+            yield np.array(part.tolist(), kind)
+        else:
+            yield np.ascontiguousarray(part, kind)
+
+
+def encode(name: str) -> bytes:
+    """Return a name in UTF-8; bytes of a file name that are not UTF-8 are written in hexadecimal."""
+    return name.encode("utf-8", "backslashreplace")
+
+
+def text_dtype(column: Column) -> np.dtype[Any]:
+    """Return the dtype of a column in NumPy's own formats: text is as wide as the longest name that is used."""
+    if not isinstance(column, Names):
+        return column.dtype
+    used = np.unique(column.index).tolist()
+    return np.dtype(f"U{max((len(column.names[number]) for number in used), default=1) or 1}")
+
+
+def read_output(output_format: OutputFormat, path: Path) -> Stored:
+    """Read everything of an output but its features, and check that it fits together.
+
+    Raises
+    ------
+    FileError
+        A file that cannot be read, or is not as roicli writes it.
+    """
+    name = printable(str(path))
+    file_size(path)
+    with reading(name, REMEDY):
+        stored = output_format.read(path)
+    features = stored.features
+    wrong = [column for column, values in stored.columns.items() if len(values) != features.shape[0]]
+    if wrong:
+        raise FileError(f"{name}: {wrong[0]} does not fit the features", REMEDY)
+    if len(features.shape) < 2 or features.dtype.kind != "f" or features.fortran:
+        raise FileError(f"{name}: {features.shape} of {features.dtype} are not features of boxes", REMEDY)
+    return stored
+
+
+def names_of(values: NDArray[Any]) -> Names:
+    """Return an array of text as an index into distinct names."""
+    distinct, index = np.unique(values, return_inverse=True)
+    names = distinct.tolist()
+    return Names(
+        index.astype(np.int64), tuple(name.decode() if isinstance(name, bytes) else str(name) for name in names)
+    )
+
+
+def was_changed(path: Path) -> OutputError:
+    """Make the error for an unfinished file that is not as it was made, or not as its journal describes it."""
+    return OutputError(
+        f"{path} and its journal do not fit: one of them was changed",
+        "Give `overwrite` without `resume` to start over.",
+    )
+
+
+def not_ours(where: str) -> FileError:
+    """Make the error for what roicli does not write."""
+    return FileError(f"{where} is not as roicli writes it", REMEDY)
