@@ -41,14 +41,14 @@ class Holder(NamedTuple):
         Its number, 0 if that is not known.
     alive : bool
         Whether it still runs, as far as this machine can know.
-    inode : int
-        Of the lock file.
+    file : (int, int)
+        Inode of the lock file, and when it was last changed; numbers of inodes come again.
     """
 
     host: str
     process: int
     alive: bool
-    inode: int
+    file: tuple[int, int]
 
 
 class Lock:
@@ -59,7 +59,8 @@ class Lock:
 
     def __init__(self, output: Path) -> None:
         self._output, self._path = output, beside(output, LOCK)
-        self._inode: int | None = None
+        # Kept open, since the number of its inode is not given to another file as long as it is.
+        self._descriptor: int | None = None
         self._stale: Holder | None = None
 
     def acquire(self) -> None:
@@ -71,9 +72,9 @@ class Lock:
             Another run that is alive writes the output.
         """
         with writing(self._output):
-            while self._inode is None:
+            while self._descriptor is None:
                 try:
-                    self._inode = self._create(self._path)
+                    self._descriptor = self._create(self._path)
                 except FileExistsError:
                     holder = read_lock(self._path)
                     if holder is None:  # it has just gone
@@ -85,7 +86,7 @@ class Lock:
 
     def confirm(self) -> None:
         """Replace a stale lock file, and check that the lock is held; OutputError if another run was faster."""
-        if self._inode is None:
+        if self._descriptor is None:
             with writing(self._output):
                 self._replace()
         self.touch()
@@ -93,12 +94,9 @@ class Lock:
     def touch(self) -> None:
         """Show others that this run is alive; LostLockError if one has replaced the lock file."""
         with writing(self._output):
-            try:
-                if self._inode == self._path.lstat().st_ino:
-                    os.utime(self._path, follow_symlinks=False)
-                    return
-            except FileNotFoundError:
-                pass
+            if self._is_ours():
+                os.utime(self._path, follow_symlinks=False)
+                return
         raise LostLockError(
             f"{self._output}: another run has taken over, or {self._path} was removed",
             "Look for a run on another machine. To go on, give the same command with `resume`.",
@@ -107,19 +105,26 @@ class Lock:
     def release(self) -> None:
         """Remove the lock file if it is still ours."""
         with suppress(OSError):
-            if self._inode is not None and self._inode == self._path.lstat().st_ino:
+            if self._is_ours():
                 self._path.unlink()
-        self._inode = None
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def _is_ours(self) -> bool:
+        if self._descriptor is None:
+            return False
+        try:
+            return os.path.samestat(os.fstat(self._descriptor), self._path.lstat())
+        except FileNotFoundError:
+            return False
 
     def _create(self, path: Path) -> int:
         descriptor = create_file(path)
-        try:
-            said = {"host": os.uname().nodename, "machine": _machine(), "process": os.getpid()}
-            with suppress(OSError):  # on a full disk; then its age alone tells whether it is stale
-                write_all(descriptor, json.dumps(said).encode())
-            return os.fstat(descriptor).st_ino
-        finally:
-            os.close(descriptor)
+        said = {"host": os.uname().nodename, "machine": _machine(), "process": os.getpid()}
+        with suppress(OSError):  # on a full disk; then its age alone tells whether it is stale
+            write_all(descriptor, json.dumps(said).encode())
+        return descriptor
 
     def _replace(self) -> None:
         """Put a lock file of our own in the place of the stale one."""
@@ -134,18 +139,13 @@ class Lock:
             with suppress(OSError):
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
             holder = read_lock(self._path)
-            if holder is None or holder.alive or holder.inode != self._stale.inode:
+            if holder is None or holder.alive or holder.file != self._stale.file:
                 raise self._refusal(holder)
             ours = self._path.with_name(f"{self._path.name}.new")
             with suppress(FileNotFoundError):
                 ours.unlink()
-            self._inode = self._create(ours)
-            try:
-                ours.replace(self._path)
-            except OSError:
-                ours.unlink()
-                self._inode = None
-                raise
+            self._descriptor = self._create(ours)
+            ours.replace(self._path)
         finally:
             os.close(descriptor)
 
@@ -195,7 +195,7 @@ def read_lock(path: Path) -> Holder | None:
     alive = time.time() - status.st_ctime < STALE_SECONDS
     if alive and machine == _machine() and 0 < process < 2**31:
         alive = _runs(process)
-    return Holder(host, process, alive, status.st_ino)
+    return Holder(host, process, alive, (status.st_ino, status.st_ctime_ns))
 
 
 def _runs(process: int) -> bool:
