@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from roicli.errors import WorkerError
 from roicli.execution.interrupts import check
 from roicli.execution.plan import Plan, Strategy, Task
-from roicli.execution.worker import Done, Pooler
+from roicli.execution.progress import Progress
+from roicli.execution.worker import Pooler
 from roicli.pooling.kernels.blas import blas_kernel
 
 if TYPE_CHECKING:
@@ -22,16 +23,16 @@ _NO_THREAD = "can't start new thread"
 # Seconds that tasks which have begun have to finish after a failure.
 _TO_FINISH = 5.0
 
-Results = Iterator[tuple[Task, Done]]
+Results = Iterator[tuple[Task, Progress]]
 
 
 def run(
     plan: Plan,
     worker: Pooler,
     on_begin: Callable[[], None],
-    on_done: Callable[[Task, Done], None],
+    on_done: Callable[[Task, Progress], None],
     executor: Executor | None = None,
-) -> Done:
+) -> Progress:
     """Work off all tasks of a plan.
 
     Parameters
@@ -57,13 +58,13 @@ def run(
     """
     from threadpoolctl import threadpool_limits
 
-    done = Done()
+    parts: list[Progress] = []
     try:
         # Every worker is a thread or process of ours; BLAS starting its own beside them would only slow both.
         with threadpool_limits(1), _begin(plan, worker, executor) as results:
             on_begin()
             for task, part in results:
-                done += part
+                parts.append(part)
                 on_done(task, part)
                 check()
     except MemoryError as error:
@@ -74,7 +75,7 @@ def run(
         raise WorkerError(
             "the system starts no more threads", "Raise its limits (ulimit -u, ulimit -v), or free some memory."
         ) from error
-    return done
+    return Progress.sum(parts)
 
 
 def _begin(plan: Plan, worker: Pooler, executor: Executor | None) -> AbstractContextManager[Results]:
@@ -106,11 +107,11 @@ def _threads(plan: Plan, worker: Pooler) -> Iterator[Results]:
 
 
 @contextmanager
-def _submitted(executor: Executor, work: Callable[[Task], Done], tasks: Sequence[Task]) -> Iterator[Results]:
+def _submitted(executor: Executor, work: Callable[[Task], Progress], tasks: Sequence[Task]) -> Iterator[Results]:
     """Hand out all tasks; yields their results as they come. On any failure, those not begun are canceled."""
     from concurrent.futures import BrokenExecutor, as_completed, wait
 
-    futures: dict[Future[Done], Task] = {}
+    futures: dict[Future[Progress], Task] = {}
     try:
         for task in tasks:
             futures[executor.submit(work, task)] = task
@@ -124,7 +125,7 @@ def _submitted(executor: Executor, work: Callable[[Task], Done], tasks: Sequence
         raise
 
 
-def _pool_elsewhere(pickled: bytes, kernel: str, task: Task) -> Done:
+def _pool_elsewhere(pickled: bytes, kernel: str, task: Task) -> Progress:
     """Work off one task in a process of somebody else's executor."""
     from threadpoolctl import threadpool_limits
 

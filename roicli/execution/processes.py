@@ -23,7 +23,8 @@ from multiprocessing.process import BaseProcess
 from roicli.errors import WorkerError
 from roicli.execution.interrupts import held_off, leave_to_parent
 from roicli.execution.plan import Task
-from roicli.execution.worker import Done, Pooler
+from roicli.execution.progress import Progress
+from roicli.execution.worker import Pooler
 
 # Seconds that workers have to leave when all is done, and to end when they are terminated, then killed.
 _TO_LEAVE, _TO_END = 5.0, 1.0
@@ -32,7 +33,7 @@ _LOOK = 1.0
 
 
 @contextmanager
-def worker_processes(worker: Pooler, tasks: Sequence[Task], number: int) -> Iterator[Iterator[tuple[Task, Done]]]:
+def worker_processes(worker: Pooler, tasks: Sequence[Task], number: int) -> Iterator[Iterator[tuple[Task, Progress]]]:
     """Start processes that work off tasks; yields the results as they come.
 
     Parameters
@@ -89,7 +90,7 @@ def settle() -> None:
         os._exit(1)
 
 
-def _results(crew: dict[Connection, BaseProcess], tasks: Sequence[Task]) -> Iterator[tuple[Task, Done]]:
+def _results(crew: dict[Connection, BaseProcess], tasks: Sequence[Task]) -> Iterator[tuple[Task, Progress]]:
     """Hand each worker one task at a time; yield results as they come."""
     waiting, idle = deque(tasks), list(crew)
     given: dict[Connection, Task] = {}
@@ -149,7 +150,7 @@ def _serve(worker: Pooler, pipe: Connection) -> None:
     with suppress(EOFError, OSError):
         while (task := pipe.recv()) is not None:
             try:
-                result: Done | Exception = worker.pool(task)
+                result: Progress | Exception = worker.pool(task)
             except Exception as error:
                 result = _portable(error)
             pipe.send(result)

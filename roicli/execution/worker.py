@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from roicli.arrays import READ_AT_MOST
 from roicli.errors import ChangedInputError
 from roicli.execution.plan import Task
+from roicli.execution.progress import Progress
 from roicli.outputs.base import RowTarget
 from roicli.pooling.arguments import compute_dtype
 from roicli.pooling.channels_last import channels_last
@@ -28,28 +28,6 @@ from roicli.pooling.placement import Placement
 from roicli.pooling.sampling import FloatArray, cells_in_reach
 from roicli.sources import FeatureSource, MapInfo
 from roicli.spec import PoolSpec
-
-
-@dataclass(frozen=True)
-class Done:
-    """What became of some boxes.
-
-    Attributes
-    ----------
-    boxes : int
-        Rows written.
-    not_finite : int
-        Rows among them with a NaN or an infinity, because their boxes read such cells.
-    overflowed : int
-        Rows among them with a number too large for the dtype of the output, written as an infinity.
-    """
-
-    boxes: int = 0
-    not_finite: int = 0
-    overflowed: int = 0
-
-    def __add__(self, other: Done) -> Done:
-        return Done(self.boxes + other.boxes, self.not_finite + other.not_finite, self.overflowed + other.overflowed)
 
 
 class Pooler:
@@ -95,19 +73,19 @@ class Pooler:
         """Whether a map may be so large that its file is mapped, not read."""
         return any(math.prod(info.shape) * info.dtype.itemsize > READ_AT_MOST for info in self._infos.values())
 
-    def pool(self, task: Task) -> Done:
+    def pool(self, task: Task) -> Progress:
         """Work off one task."""
-        done = Done()
+        parts: list[tuple[int, int]] = []
         with self._lock:
             self._active += 1
         try:
             for unit in task:
-                for rows in self._alike(self._order[unit.first : unit.stop]):
-                    done += self._pool_rows(rows)
+                parts += [self._pool_rows(rows) for rows in self._alike(self._order[unit.first : unit.stop])]
         finally:
             with self._lock:
                 self._active -= 1
-        return done
+        not_finite, overflowed = (sum(counts) for counts in zip(*parts, strict=True))
+        return Progress(tuple((unit.first, unit.stop) for unit in task), not_finite, overflowed)
 
     def _alike(self, rows: NDArray[np.intp]) -> Iterator[NDArray[np.intp]]:
         """Cut rows where maps of another size or dtype begin."""
@@ -118,7 +96,8 @@ class Pooler:
         for first, stop in pairwise([*changes, len(rows)]):
             yield rows[first:stop]
 
-    def _pool_rows(self, rows: NDArray[np.intp]) -> Done:
+    def _pool_rows(self, rows: NDArray[np.intp]) -> tuple[int, int]:
+        """Pool and write rows whose maps are alike; count those that are not finite, and those that overflow."""
         placement = self._placement.take(rows)
         info = self._infos[int(placement.map_index[0])]
         block = self._block(len(rows), compute_dtype(info.dtype))
@@ -132,7 +111,7 @@ class Pooler:
             overflowed = int(lost.reshape(len(rows), -1).any(axis=1).sum())
             block = narrow
         self._target.write(rows, block)
-        return Done(len(rows), not_finite, overflowed)
+        return not_finite, overflowed
 
     def _block(self, rows: int, dtype: np.dtype[Any]) -> FloatArray:
         """Return where this thread's next rows go: where the last ones went, if that is enough, whose pages exist."""

@@ -14,7 +14,8 @@ import numpy as np
 from roicli.errors import OutputError
 from roicli.execution.executors import run
 from roicli.execution.plan import Plan, Task, make_plan
-from roicli.execution.worker import Done, Pooler
+from roicli.execution.progress import Progress
+from roicli.execution.worker import Pooler
 from roicli.files import Stamp
 from roicli.jobs.advice import prepare_and_judge
 from roicli.jobs.costs import choose_kernel, make_costs
@@ -41,7 +42,7 @@ from roicli.pooling.kernels.choose import KernelName, load_kernel
 from roicli.regions import Names
 from roicli.resume.fingerprint import check_same, check_unchanged, fingerprint, is_same
 from roicli.resume.history import EarlierRun
-from roicli.resume.journal import Progress, journal_path
+from roicli.resume.journal import journal_path
 from roicli.resume.session import Locks, Session, find_earlier, finish_published, locked
 from roicli.words import count
 
@@ -147,9 +148,9 @@ def align(job: AlignJob, listener: Listener, executor: Executor | None = None) -
             finish_published(job.output, side_files, earlier, locks)
         else:
             with session:
-                done += _pool(work, plan, before.boxes, session, listener, executor)
+                done = Progress.sum([before, _pool(work, plan, before.rows, session, listener, executor)])
                 check_unchanged(work.stamps)
-                session.publish(side_files, Progress((), done.not_finite, done.overflowed))
+                session.publish(side_files, done)
         return _report(work, plan, before, done, told, began, executor)
 
 
@@ -185,7 +186,7 @@ def _prepare(job: AlignJob, inputs: Inputs, told: _Told) -> _Work:
 
 def _open_session(
     work: _Work, earlier: EarlierRun | None, locks: Locks, told: _Told
-) -> tuple[Session | None, Plan, list[SideFile], Done]:
+) -> tuple[Session | None, Plan, list[SideFile], Progress]:
     """Decide whether the output is new, resumed or complete already (None); refuse to resume another job."""
     job = work.job
     if earlier is not None and earlier.published and job.overwrite and not is_same(earlier, work.fingerprint):
@@ -201,9 +202,8 @@ def _open_session(
                 "rows that only it and later ones prove are computed again"
             )
     side_files = _side_files(work, earlier, told)
-    done = Done(before.rows, before.not_finite, before.overflowed)
     if earlier is not None and earlier.published:
-        return None, plan, side_files, done
+        return None, plan, side_files, before
     session = Session(
         job.output,
         find_format(job.output),
@@ -217,7 +217,7 @@ def _open_session(
         overwrite=job.overwrite,
         keep_journal=job.resume,
     )
-    return session, plan, side_files, done
+    return session, plan, side_files, before
 
 
 def _plan(job: AlignJob, prepared: Prepared, before: Progress) -> Plan:
@@ -234,7 +234,9 @@ def _plan(job: AlignJob, prepared: Prepared, before: Progress) -> Plan:
     )
 
 
-def _pool(work: _Work, plan: Plan, done: int, session: Session, listener: Listener, executor: Executor | None) -> Done:
+def _pool(
+    work: _Work, plan: Plan, done: int, session: Session, listener: Listener, executor: Executor | None
+) -> Progress:
     """Work off the plan, and note what is done."""
     prepared, checkpoints = work.prepared, session.checkpoints
     kernel = load_kernel(KernelName(work.job.kernel), prepared.computed)
@@ -242,10 +244,9 @@ def _pool(work: _Work, plan: Plan, done: int, session: Session, listener: Listen
     pooler = Pooler(*maps, plan.order, work.job.spec, session.target, kernel)
     listener.begin(len(plan.order) - done)
 
-    def on_done(task: Task, pooled: Done) -> None:
-        ranges = tuple((unit.first, unit.stop) for unit in task)
-        checkpoints.add(Progress(ranges, pooled.not_finite, pooled.overflowed))
-        listener.advance(pooled.boxes)
+    def on_done(_: Task, pooled: Progress) -> None:
+        checkpoints.add(pooled)
+        listener.advance(pooled.rows)
 
     return run(plan, pooler, checkpoints.begin, on_done, executor)
 
@@ -309,7 +310,7 @@ def _record(job: AlignJob, prepared: Prepared, part: Part | None) -> Record:
 
 
 def _report(
-    work: _Work, plan: Plan, before: Done, done: Done, told: _Told, began: float, executor: Executor | None
+    work: _Work, plan: Plan, before: Progress, done: Progress, told: _Told, began: float, executor: Executor | None
 ) -> RunReport:
     prepared, source = work.prepared, work.prepared.inputs.source
     if done.not_finite:
@@ -321,9 +322,9 @@ def _report(
         output=work.job.output,
         shape=work.shape,
         dtype=str(prepared.dtype),
-        boxes=done.boxes,
+        boxes=done.rows,
         images=prepared.images(),
-        resumed=before.boxes,
+        resumed=before.rows,
         skipped=prepared.skipped.of("skipped"),
         zeroed=prepared.skipped.of("zeroed"),
         missing_images=prepared.skipped.missing_images(),

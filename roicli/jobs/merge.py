@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from roicli.errors import FileError, OutputError, UsageError
+from roicli.execution.progress import Progress
 from roicli.files import HDF5_SUFFIXES
 from roicli.jobs.partfiles import StoredPart, read_parts
 from roicli.newfiles import check_name
@@ -20,7 +21,6 @@ from roicli.outputs.base import OutputFormat, Record
 from roicli.outputs.rowfile import RowFile
 from roicli.outputs.sidefiles import SideFile, shard_file, skipped_file
 from roicli.regions import Column, Names
-from roicli.resume.journal import Progress
 from roicli.resume.session import Session, find_earlier, locked
 
 

@@ -10,8 +10,9 @@ from contextlib import suppress
 
 from roicli.errors import OutputError
 from roicli.execution.interrupts import held_off
+from roicli.execution.progress import Progress
 from roicli.outputs.rowfile import RowFile
-from roicli.resume.journal import Journal, Progress
+from roicli.resume.journal import Journal
 from roicli.resume.lock import LostLockError
 
 # Seconds between two checkpoints: more where flushing is slow, which may take a fifth of the time at most.

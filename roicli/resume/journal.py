@@ -13,53 +13,13 @@ import zlib
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+from roicli.execution.progress import Progress
 from roicli.newfiles import JOURNAL, beside, create_file, flush_folder, real, write_all, writing
 from roicli.outputs.rowfile import RowFile
 
 FORMAT = "roicli journal 2"
-
-Range = tuple[int, int]
-
-
-class Progress(NamedTuple):
-    """Some work that is done.
-
-    Attributes
-    ----------
-    ranges : tuple of (first, stop)
-        Positions in the order of the plan, which is the same for any workers and batches.
-    not_finite, overflowed : int
-        As in `RunReport`, for these rows.
-    """
-
-    ranges: tuple[Range, ...] = ()
-    not_finite: int = 0
-    overflowed: int = 0
-
-    @property
-    def rows(self) -> int:
-        """How many rows are done."""
-        return sum(stop - first for first, stop in self.ranges)
-
-    @classmethod
-    def sum(cls, parts: Iterable[Progress]) -> Progress:
-        """Return all parts as one, with ranges sorted, and joined where they touch.
-
-        Examples
-        --------
-        >>> Progress.sum([Progress(((4, 6),)), Progress(((0, 2), (2, 3)), 1)])
-        Progress(ranges=((0, 3), (4, 6)), not_finite=1, overflowed=0)
-        """
-        parts = list(parts)
-        joined: list[Range] = []
-        for first, stop in sorted(span for part in parts for span in part.ranges):
-            if joined and first <= joined[-1][1]:
-                joined[-1] = (joined[-1][0], max(stop, joined[-1][1]))
-            else:
-                joined.append((first, stop))
-        return cls(tuple(joined), sum(part.not_finite for part in parts), sum(part.overflowed for part in parts))
 
 
 class Journal:

@@ -13,12 +13,13 @@ import numpy as np
 
 from roicli.errors import ChangedInputError, OutputError
 from roicli.execution.interrupts import held_off
+from roicli.execution.progress import Progress
 from roicli.newfiles import PARTIAL, NewFile, beside, check_name, flush_folder, real, writing
 from roicli.outputs.base import OutputFormat, Record, was_changed
 from roicli.outputs.sidefiles import SideFile
 from roicli.resume.checkpoints import Checkpoints
 from roicli.resume.history import EarlierRun, find_history
-from roicli.resume.journal import Journal, Progress, discard
+from roicli.resume.journal import Journal, discard
 from roicli.resume.lock import Lock
 
 COMPLETE = "the output is complete"

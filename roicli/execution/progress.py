@@ -1,0 +1,48 @@
+"""What is done of a plan: by a task, by a run, or by all runs before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+Range = tuple[int, int]
+
+
+class Progress(NamedTuple):
+    """Some work that is done.
+
+    Attributes
+    ----------
+    ranges : tuple of (first, stop)
+        Positions in the order of the plan, which is the same for any workers and batches.
+    not_finite, overflowed : int
+        Rows among them with a NaN or an infinity, because their boxes read such cells; rows with a number too large for
+        the dtype of the output, written as an infinity.
+    """
+
+    ranges: tuple[Range, ...] = ()
+    not_finite: int = 0
+    overflowed: int = 0
+
+    @property
+    def rows(self) -> int:
+        """How many rows are done."""
+        return sum(stop - first for first, stop in self.ranges)
+
+    @classmethod
+    def sum(cls, parts: Iterable[Progress]) -> Progress:
+        """Return all parts as one, with ranges sorted, and joined where they touch.
+
+        Examples
+        --------
+        >>> Progress.sum([Progress(((4, 6),)), Progress(((0, 2), (2, 3)), 1)])
+        Progress(ranges=((0, 3), (4, 6)), not_finite=1, overflowed=0)
+        """
+        parts = list(parts)
+        joined: list[Range] = []
+        for first, stop in sorted(span for part in parts for span in part.ranges):
+            if joined and first <= joined[-1][1]:
+                joined[-1] = (joined[-1][0], max(stop, joined[-1][1]))
+            else:
+                joined.append((first, stop))
+        return cls(tuple(joined), sum(part.not_finite for part in parts), sum(part.overflowed for part in parts))
