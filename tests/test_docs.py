@@ -75,12 +75,17 @@ def do_script(script):
 def test_commands(page, folder):
     """One after another, as a reader does them; a text below a command is how its output begins."""
     for (kind, text), (kind_below, below) in pairwise([*blocks(page), ("", "")]):
-        if kind == "bash":
-            do_script(text)
         printed = [do(line) for line in text.splitlines()] if kind == "sh" else []
         if (kind, kind_below) == ("sh", "text"):
             expected = [FIGURES.sub("", line) for line in below.splitlines()]
             assert [FIGURES.sub("", line) for line in printed[-1].splitlines()][: len(expected)] == expected
+
+
+def test_an_array_of_tasks_gives_what_one_run_writes(folder):
+    for _, script in [block for block in blocks(GUIDE / "cluster.md") if block[0] == "bash"]:
+        do_script(script)
+    do("roicli align sample_data/feats.h5 sample_data/boxes.json -o whole.h5 --size 7 --aligned --spatial-scale 1/16")
+    assert Path("pooled-whole.h5").read_bytes() == Path("whole.h5").read_bytes()
 
 
 def test_python_of_the_readme(folder):

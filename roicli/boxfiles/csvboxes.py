@@ -212,7 +212,7 @@ def _find_columns(header: list[str], box_format: BoxFormat | None, where: str) -
     if not complete:
         shown = listing([name[:80] for name in header], _LISTED)
         if sum(re.fullmatch(r"-?\d+(\.\d*)?", name) is not None for name in header) >= 4:
-            raise BoxError(f"{where}: the first line looks like a box ({shown}), so there is no header", _HEADER_HINT)
+            raise BoxError(f"{where}: the first line looks like a box ({shown}), expected a header", _HEADER_HINT)
         raise BoxError(f"{where}: no columns of a box among {shown}", _HEADER_HINT)
     # Where the columns offer more than one format, the user's word decides.
     named_format, names = next((choice for choice in complete if choice[0] is box_format), complete[0])

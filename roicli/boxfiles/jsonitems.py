@@ -126,7 +126,7 @@ class ItemReader:
                 elif len(box) != 4:
                     raise BoxError(
                         f"{self.builder.where(rows[index])} bbox: expected array of length 4, got {len(box)}",
-                        "Give each bbox four numbers, or null if there is no box.",
+                        "Give each bbox four numbers, or null for none.",
                     )
                 elif images[index] is None:
                     raise BoxError(

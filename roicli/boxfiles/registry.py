@@ -88,13 +88,11 @@ def choose(file: BoxFile, boxes_as: str | None = None) -> Layout:
     BoxError
         More than one layout would do, or none.
     UsageError
-        There is no layout of the name `boxes_as`.
+        The layout `boxes_as` is unknown.
     """
     if boxes_as is not None:
         if boxes_as not in layout_names():
-            raise UsageError(
-                f"there is no layout {boxes_as!r} of box files", f"Give one of {', '.join(layout_names())}."
-            )
+            raise UsageError(f"boxes_as must be one of {', '.join(layout_names())}, got {boxes_as!r}")
         return _load(boxes_as)
     of_form = [_load(name) for form, name in _forms() if form == file.form]
     found = [layout for layout in of_form if layout.recognizes(file)]

@@ -47,7 +47,7 @@ def _commands() -> list[click.Command]:
 def _given(parameter: click.Parameter, value: str | None) -> str:
     """Return how a parameter is given a value, if there is one."""
     if not isinstance(parameter, click.Option):
-        return parameter.make_metavar(click.get_current_context())
+        return parameter.human_readable_name
     flag, off = parameter.opts[-1], parameter.secondary_opts
     if value in (None, "True"):
         return flag

@@ -110,7 +110,7 @@ class _Show:
         table = Table.grid(padding=(0, 2, 0, 0))
         table.add_column(style=_DIM, no_wrap=True)
         table.add_column(overflow="fold")
-        table.add_row("RoI", Text(plain(f"{traced.origin.words}, image {traced.image_id}")))  # ids are no markup
+        table.add_row("RoI", Text(plain(f"{traced.origin.words}, image {traced.image_id}")))  # not markup
         table.add_row("map", f"{height} cells high, {breadth} wide, channel {trace.channel} of {channels}")
         table.add_row("bin", f"row {row}, column {column} of {bins_y} x {bins_x}")
         table.add_row(given, _extent(*traced.given_box, room))

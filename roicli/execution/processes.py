@@ -144,7 +144,7 @@ def _join(processes: Collection[BaseProcess], seconds: float) -> None:
 
 
 def _serve(worker: Pooler, pipe: Connection) -> None:
-    """Work off tasks in a new process, until there are no more."""
+    """Work off tasks in a new process, until all are done."""
     gc.freeze()  # a collection that looked through what is inherited would copy the pages of all of it
     settle()
     with suppress(EOFError, OSError):

@@ -136,7 +136,7 @@ def find_images(
     Returns
     -------
     (len(image_ids),) intp
-        Index into `map_ids`, -1 where there is no map.
+        Index into `map_ids`, -1 for none.
 
     Raises
     ------

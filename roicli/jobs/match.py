@@ -46,7 +46,7 @@ class Inputs(NamedTuple):
         return used
 
     def infos(self) -> dict[int, MapInfo]:
-        """Look up shape and dtype of every map that has boxes; of the first map if there are no boxes at all.
+        """Look up shape and dtype of every map that has boxes; of the first map if there are none.
 
         Raises
         ------
@@ -71,8 +71,8 @@ class Inputs(NamedTuple):
         last, other = (2, "hwc") if self.layout == "chw" else (1, "chw")
         channels = {info.shape[last] for info in infos.values()}
         if len(channels) == 1:
-            return f"stored the other way they have {channels.pop()}: give --layout {other}."
-        return f"perhaps one of them is stored the other way (--layout {other})."
+            return f"stored the other way they have {channels.pop()}: give `layout={other}`."
+        return f"perhaps one of them is stored the other way (`layout={other}`)."
 
     def take(self, rows: NDArray[np.intp]) -> Inputs:
         """Return the same with some of the boxes only."""

@@ -17,7 +17,7 @@ from roicli.errors import UsageError
 
 MAX_PARTS = 1_000_000
 
-_FORMS = "Give I/N such as 2/10, auto, or auto/FIRST-LAST with the task numbers of the array, such as auto/1-10."
+_FORMS = "Give `shard=2/10`, `shard=auto`, or `shard=auto/1-10` with the task numbers of the array."
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def read_shard(text: str, environment: Mapping[str, str]) -> Shard:
     """
     found = re.fullmatch(r"(?:(\d{1,7})|(auto))(?:/(?:(\d{1,7})-)?(\d{1,7}))?", text.strip().lower())
     if not found or (found[1] and (found[3] or not found[4])):
-        raise UsageError(f"--shard {text!r} is no part of a job", _FORMS)
+        raise UsageError(f"`shard` must be I/N, auto or auto/FIRST-LAST, got {text!r}", _FORMS)
     if found[1]:
         return _checked(text, int(found[1]), int(found[4]))
     if not found[4]:
@@ -101,8 +101,8 @@ def read_shard(text: str, environment: Mapping[str, str]) -> Shard:
     name, task = _task(environment)
     if not first <= task <= last:
         raise UsageError(
-            f"--shard {text}: {name} is {task}, which is not among {first} to {last}",
-            "Give the task numbers as they were given to the batch system, such as auto/0-9 or auto/1-10.",
+            f"`shard={text}`: {name} is {task}, expected {first} to {last}",
+            "Give the task numbers that the batch system has, such as `shard=auto/0-9`.",
         )
     return _checked(text, task - first + 1, last - first + 1)
 
@@ -110,8 +110,8 @@ def read_shard(text: str, environment: Mapping[str, str]) -> Shard:
 def _checked(text: str, index: int, count: int) -> Shard:
     if not 1 <= index <= count <= MAX_PARTS:
         raise UsageError(
-            f"--shard {text}: there is no part {index} of {count}",
-            f"Parts count from 1 to N, and N is at most {MAX_PARTS:,}.",
+            f"`shard={text}`: part {index} of {count} does not exist",
+            f"Count parts from 1 to N; N is at most {MAX_PARTS:,}.",
         )
     return Shard(index, count)
 
@@ -126,18 +126,16 @@ _TASKS = {
 
 def _task(environment: Mapping[str, str]) -> tuple[str, int]:
     """Find the one variable that says which task this is, and its value."""
-    # Grid Engine sets "undefined" in jobs that are no array.
+    # Grid Engine sets "undefined" in jobs that are not arrays.
     names = [name for system in _TASKS.values() for name in system if environment.get(name, "undefined") != "undefined"]
     if not names:
         raise UsageError(
-            "--shard auto: this is no array task of Slurm, Grid Engine or PBS, none of "
+            "`shard=auto`: this is not an array task of Slurm, Grid Engine or PBS: none of "
             f"{', '.join(name for system in _TASKS.values() for name in system)} is set",
-            "Submit it as an array, or say which part this is: --shard 2/10.",
+            "Submit it as an array, or name the part: `shard=2/10`.",
         )
     if len({environment[name] for name in names}) > 1:
-        raise UsageError(
-            f"--shard auto: {' and '.join(names)} are set and differ", "Say which part this is: --shard 2/10."
-        )
+        raise UsageError(f"`shard=auto`: {' and '.join(names)} are set and differ", "Name the part: `shard=2/10`.")
     return names[0], _number(names[0], environment)
 
 
@@ -159,13 +157,13 @@ def _whole_array(environment: Mapping[str, str]) -> tuple[int, int]:
         tasks = (last - first) // max(step, 1) + 1
     else:
         raise UsageError(
-            f"--shard auto: PBS says that this is task {task} ({name}), but not of how many",
-            "Give the task numbers as qsub was given them: --shard auto/1-10, or auto/0-9.",
+            f"`shard=auto`: PBS says that this is task {task} ({name}), but not of how many tasks",
+            "Give the task numbers as in qsub -J or -t: `shard=auto/1-10`, or `shard=auto/0-9`.",
         )
     if step < 1 or task < first or (task - first) % step or (last - first) // max(step, 1) + 1 != tasks:
         raise UsageError(
-            f"--shard auto: task {task} of {tasks} tasks from {first} to {last}, step {step}, has no place to count",
-            "Submit one range of tasks, or say what the whole range is: --shard auto/1-10.",
+            f"`shard=auto`: task {task} does not fit {tasks} tasks from {first} to {last}, step {step}",
+            "Submit one range of tasks, or name the whole range: `shard=auto/1-10`.",
         )
     return (task - first) // step + 1, tasks
 
@@ -173,5 +171,5 @@ def _whole_array(environment: Mapping[str, str]) -> tuple[int, int]:
 def _number(name: str, environment: Mapping[str, str], missing: int | None = None) -> int:
     value = environment.get(name, "" if missing is None else str(missing))
     if not re.fullmatch(r"\d{1,9}", value):
-        raise UsageError(f"--shard auto: {name} is {value!r}, no number", "Say which part this is: --shard 2/10.")
+        raise UsageError(f"`shard=auto`: {name} must be a number, got {value!r}", "Name the part: `shard=2/10`.")
     return int(value)

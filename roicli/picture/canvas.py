@@ -33,7 +33,7 @@ def text_width(words: str, size: float) -> float:
 
 
 def fitted(words: str, width: float, size: float) -> str:
-    """Return a line that is no wider than `width`: of a longer one, the middle is left out."""
+    """Return a line of at most `width`; a longer one loses its middle."""
     if text_width(words, size) <= width:
         return words
     kept = len(words) - 1

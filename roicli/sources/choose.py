@@ -77,7 +77,7 @@ def sibling_ids(names: Iterable[str], count: int, look: Callable[[str], StoredMa
     count : int
         How many maps it holds.
     look : callable
-        Gives the array of a name, or None for what is no array. Strings have a dtype of kind "S" or "U".
+        Gives the array of a name, or None if it is not an array. Strings have a dtype of kind "S" or "U".
 
     Returns
     -------

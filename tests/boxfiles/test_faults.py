@@ -226,7 +226,7 @@ def test_lists_of_a_coco_dataset_that_are_none(read, name):
         ("sep=;\n", "b.csv, line 2: no header"),
         ("sep=,\nx1;y1;x2;y2\n", "b.csv, line 2: no columns of a box among x1;y1;x2;y2"),
         ("sep=;\nx1;y1;x2;y2\n1;2;x;4", "b.csv, line 3: x2 'x' is not a number"),
-        ("1,2,3,4\n", "b.csv, line 1: the first line looks like a box (1, 2, 3, 4), so there is no header"),
+        ("1,2,3,4\n", "b.csv, line 1: the first line looks like a box (1, 2, 3, 4), expected a header"),
         ("x1,y1,x2\n", "b.csv, line 1: no columns of a box among x1, y1, x2"),
         ("x1,X1,y1,x2,y2\n", "b.csv, line 1: columns 'x1' and 'X1' are the same"),
         (HEADER + "a,1,2,3,4\nb,1,2,3\n", "b.csv, line 3: 4 cells under a header of 5"),

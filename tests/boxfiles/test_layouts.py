@@ -103,9 +103,8 @@ def test_two_layouts_that_would_do_are_both_named(added, tmp_path):
 
 def test_a_layout_that_is_not_there(tmp_path):
     (tmp_path / "b.csv").write_text("x1,y1,x2,y2\n")
-    with pytest.raises(UsageError, match="there is no layout 'cocoa' of box files") as caught:
+    with pytest.raises(UsageError, match=r"boxes_as must be one of json-list, .* coco, .*, got 'cocoa'"):
         boxfiles.read_regions(tmp_path / "b.csv", boxes_as="cocoa")
-    assert "coco" in caught.value.hint
 
 
 @pytest.mark.parametrize(
