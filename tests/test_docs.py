@@ -21,7 +21,7 @@ import roicli
 from roicli.boxfiles import registry
 from roicli.cli.help import TOPICS
 from roicli.cli.main import main
-from roicli.outputs import suffixes
+from roicli.outputs import find_format, suffixes
 from roicli.sources import open as sources
 
 ROOT = Path(__file__).parent.parent
@@ -163,6 +163,13 @@ def boxes():
     return table(("`--boxes-as`", "files", "content"), [(f"`{a.name}`", names(a.suffixes), a.holds) for a in layouts])
 
 
+def outputs():
+    by_class = {}
+    for suffix in suffixes():
+        by_class.setdefault(type(find_format(Path(f"out{suffix}"))), []).append(suffix)
+    return table(("file", "holds"), [(names(found), one.holds) for one, found in by_class.items()])
+
+
 def files():
     return table(
         ("", "files"),
@@ -176,8 +183,13 @@ def files():
 
 @pytest.mark.parametrize(
     ("page", "name", "made"),
-    [(GUIDE / "formats.md", "features", features), (GUIDE / "formats.md", "boxes", boxes), (README, "files", files)],
-    ids=["features", "boxes", "files"],
+    [
+        (GUIDE / "formats.md", "features", features),
+        (GUIDE / "formats.md", "boxes", boxes),
+        (GUIDE / "formats.md", "outputs", outputs),
+        (README, "files", files),
+    ],
+    ids=["features", "boxes", "outputs", "files"],
 )
 def test_tables_are_those_of_the_registries(page, name, made):
     [shown] = re.findall(rf"<!-- {name} -->\n(.*?)<!-- /{name} -->", TEXTS[page], re.DOTALL)

@@ -44,12 +44,6 @@ STILL_IMPORT = {
     "execution": {"outputs", "sources"},
     "cli": {"outputs", "resume"},
 }
-STILL_NAME_FLAGS = {
-    "jobs/match.py", "jobs/merge.py", "jobs/partfiles.py", "jobs/shards.py", "resume/session.py",
-}  # fmt: skip
-STILL_SAY_IS_NO = {
-    "boxfiles/registry.py", "jobs/partfiles.py", "jobs/shards.py", "picture/canvas.py", "sources/choose.py",
-}  # fmt: skip
 HEAVY = {"click", "rich", "PIL", "h5py", "msgspec", "concurrent.futures", "multiprocessing"}
 
 
@@ -134,11 +128,11 @@ def modules_that_say(pattern: str) -> set[str]:
 def test_only_the_command_line_names_flags():
     """Below it a hint names the parameter."""
     naming = modules_that_say(r"(^|[^-\w])--[a-z]\w+")
-    assert {name for name in naming if not name.startswith("cli/")} <= STILL_NAME_FLAGS
+    assert {name for name in naming if not name.startswith("cli/")} == set()
 
 
 def test_messages_are_plain():
-    assert modules_that_say(r"(?<!here )\b(is|are) no\b(?! longer| more)") <= STILL_SAY_IS_NO
+    assert modules_that_say(r"(?<!here )\b(is|are) no\b(?! longer| more)") == set()
 
 
 def test_files_stay_small():

@@ -136,7 +136,7 @@ def _paths(job: MergeJob) -> list[Path]:
             paths += map(Path, matches)
     kind = _kind(job.output)
     if job.virtual and kind not in HDF5_SUFFIXES:
-        raise UsageError(f"{job.output}: only HDF5 has virtual datasets", "Leave --virtual out, or merge .h5 files.")
+        raise UsageError(f"{job.output}: only HDF5 has virtual datasets", "Leave out `virtual`, or merge .h5 files.")
     for path in paths:
         if _kind(path) != kind:
             raise UsageError(

@@ -18,8 +18,9 @@ from roicli.outputs import find_format
 from roicli.outputs.base import Stored, read_output
 from roicli.outputs.sidefiles import shard_file
 from roicli.resume.session import is_settled
+from roicli.words import listing
 
-_MADE_BY = "Give the outputs of roicli align --shard I/N, all of one job."
+_MADE_BY = "Give the outputs of roicli align with `shard=I/N`, all of one job."
 _SHOWN = 10
 
 
@@ -45,7 +46,7 @@ def read_parts(paths: Sequence[Path]) -> list[StoredPart]:
     Raises
     ------
     OutputError
-        Files that are no parts, parts of different jobs, parts that are missing or given twice.
+        Files that are not parts, parts of different jobs, parts that are missing or given twice.
     FileError
         A file that cannot be read.
     """
@@ -58,16 +59,16 @@ def read_parts(paths: Sequence[Path]) -> list[StoredPart]:
 
 def _read(path: Path) -> StoredPart:
     if not is_settled(path):
-        raise OutputError(f"{path} is unfinished", "Make this part again, with --resume to go on.")
+        raise OutputError(f"{path} is unfinished", "Finish it: roicli align with `resume`.")
     output = read_output(find_format(path), path)
     said = output.parameters
     found = re.fullmatch(r"(\d{1,7})/(\d{1,7})", str(said.get("shard")))
     total, rows = said.get("shard_total_rows"), output.columns.get("output_rows")
     if not found or not isinstance(total, int) or not isinstance(rows, np.ndarray):
-        what = f"{path} is no part of a job: it does not say which rows of the whole it holds"
+        what = f"{path} is not a part of a job: it does not say which rows of the whole it holds"
         if path.suffix.lower() == ".npy" and not (beside := shard_file(path)).exists():
             raise OutputError(
-                f"{what}, and there is no {beside.name} beside it", f"Restore that file, if it was one. {_MADE_BY}"
+                f"{what}, and {beside.name} is missing beside it", f"Restore that file, if it was one. {_MADE_BY}"
             )
         raise OutputError(what, _MADE_BY)
     shard = Shard(int(found[1]), int(found[2]))
@@ -113,16 +114,9 @@ def _check_complete(parts: Sequence[StoredPart]) -> None:
     if len(given) == count:
         return
     missing = [index for index in range(1, count + 1) if index not in given]
-    shown = ", ".join(map(str, missing[:_SHOWN]))
-    if len(missing) > _SHOWN:
-        shown += f" and {len(missing) - _SHOWN} more"
-    elif len(missing) > 1:
-        shown = f"{', '.join(map(str, missing[:-1]))} and {missing[-1]}"
-    one = len(missing) == 1
     raise OutputError(
-        f"part{'' if one else 's'} {shown} of {count} {'is' if one else 'are'} missing",
-        f"Make {'it' if one else 'them'} with roicli align --shard {missing[0]}/{count}"
-        f"{'' if one else ' and so on'}, or name {'it' if one else 'them'} too.",
+        f"missing parts of {count}: {listing(missing, _SHOWN)}",
+        f"Make each by roicli align with `shard={missing[0]}/{count}`, or name it too.",
     )
 
 

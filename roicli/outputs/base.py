@@ -137,6 +137,8 @@ class OutputFormat(ABC):
     """
 
     suffixes: ClassVar[tuple[str, ...]]
+    holds: ClassVar[str] = ""
+    """What a file holds, in Markdown: the guide's table of outputs has this line."""
     keeps_record: ClassVar[bool] = True
     """Whether a file says how it was made and whose features its rows are."""
 

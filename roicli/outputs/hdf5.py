@@ -53,6 +53,7 @@ class Hdf5(OutputFormat):
     """An HDF5 file."""
 
     suffixes = HDF5_SUFFIXES
+    holds = "the same as datasets; parameters and the version of roicli as attributes"
 
     def layout(self, shape: tuple[int, ...], dtype: np.dtype[Any], record: Record) -> Layout:
         """See `OutputFormat`; the file is made in memory."""

@@ -25,6 +25,7 @@ class Npy(OutputFormat):
     """One array: the features."""
 
     suffixes = (".npy",)
+    holds = "the features alone"
     keeps_record = False
 
     def layout(self, shape: tuple[int, ...], dtype: np.dtype[Any], record: Record) -> Layout:

@@ -49,6 +49,7 @@ class Npz(OutputFormat):
     """An archive of arrays."""
 
     suffixes = (".npz",)
+    holds = "`features`, `image_ids`, `boxes`, `rows`, `box_ids`, `parameters`"
 
     def layout(self, shape: tuple[int, ...], dtype: np.dtype[Any], record: Record) -> Layout:
         """See `OutputFormat`; the checksum is zero until `finish`, and not part of the frame."""

@@ -111,7 +111,7 @@ def is_settled(output: Path) -> bool:
 
 def _to_go_on(output: Path, done: int, total: int) -> str:
     """Say how far an output is, and how to go on: it may replace one that is there."""
-    return f"{_how_far(done, total)}; continue with --resume{' --overwrite' * output.exists()}"
+    return f"{_how_far(done, total)}; continue with `resume`{' and `overwrite`' * output.exists()}"
 
 
 def _how_far(done: int, total: int) -> str:

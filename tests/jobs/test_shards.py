@@ -146,25 +146,25 @@ def test_shard_read(text, environment, expected):
     ("text", "environment", "message"),
     [
         *(
-            (text, {}, "is no part of a job")
+            (text, {}, "must be I/N, auto or auto/FIRST-LAST, got")
             for text in ("", "3", "3/", "/3", "a/b", "1-2/3", "auto/", "2/10/3", "-1/2")
         ),
-        ("0/10", {}, "there is no part 0 of 10"),
-        ("11/10", {}, "there is no part 11 of 10"),
-        ("1/9999999", {}, "there is no part 1 of 9999999"),
-        ("auto", {}, "this is no array task of Slurm, Grid Engine or PBS"),
-        ("auto", {"SGE_TASK_ID": "undefined"}, "this is no array task"),
+        ("0/10", {}, "part 0 of 10 does not exist"),
+        ("11/10", {}, "part 11 of 10 does not exist"),
+        ("1/9999999", {}, "part 1 of 9999999 does not exist"),
+        ("auto", {}, "this is not an array task of Slurm, Grid Engine or PBS"),
+        ("auto", {"SGE_TASK_ID": "undefined"}, "this is not an array task"),
         ("auto", {"PBS_ARRAY_INDEX": "3"}, "PBS says that this is task 3 .* but not of how many"),
-        ("auto/10", {"PBS_ARRAY_INDEX": "0"}, "PBS_ARRAY_INDEX is 0, which is not among 1 to 10"),
-        ("auto/0-9", {"PBS_ARRAY_INDEX": "10"}, "is 10, which is not among 0 to 9"),
-        ("auto", {"SLURM_ARRAY_TASK_ID": "3"}, "SLURM_ARRAY_TASK_MIN is '', no number"),
+        ("auto/10", {"PBS_ARRAY_INDEX": "0"}, "PBS_ARRAY_INDEX is 0, expected 1 to 10"),
+        ("auto/0-9", {"PBS_ARRAY_INDEX": "10"}, "is 10, expected 0 to 9"),
+        ("auto", {"SLURM_ARRAY_TASK_ID": "3"}, "SLURM_ARRAY_TASK_MIN must be a number, got ''"),
         # sbatch --array=0,4,9: the variables do not say what lies between.
         (
             "auto",
             SLURM | {"SLURM_ARRAY_TASK_COUNT": "3", "SLURM_ARRAY_TASK_ID": "4"},
-            "task 4 of 3 tasks from 0 to 9, step 1, has no place to count",
+            "task 4 does not fit 3 tasks from 0 to 9, step 1",
         ),
-        ("auto", SGE | {"SGE_TASK_ID": "4"}, "has no place to count"),
+        ("auto", SGE | {"SGE_TASK_ID": "4"}, "does not fit"),
         ("auto", SGE | {"SGE_TASK_ID": "5", "PBS_ARRAYID": "4"}, "SGE_TASK_ID and PBS_ARRAYID are set and differ"),
     ],
 )
@@ -307,14 +307,13 @@ def merge_refused(folder, output, *parts, code=3, **more):
 def test_parts_missing_or_doubled(parts, tmp_path):
     given = [parts / f"part-{n}.h5" for n in range(1, 11)]
     message = merge_refused(tmp_path, "out.h5", *given[:2], *given[3:6], *given[7:])
-    assert message == "parts 3 and 7 of 10 are missing"
-    assert merge_refused(tmp_path, "out.h5", *given[1:]) == "part 1 of 10 is missing"
-    assert merge_refused(tmp_path, "out.h5", given[0]).startswith("parts 2, 3, 4, 5, 6, 7, 8, 9 and 10 of 10")
+    assert message == "missing parts of 10: 3, 7"
+    assert merge_refused(tmp_path, "out.h5", *given[1:]) == "missing parts of 10: 1"
+    assert merge_refused(tmp_path, "out.h5", given[0]).startswith("missing parts of 10: 2, 3, 4, 5, 6, 7, 8, 9, 10")
     assert merge_refused(tmp_path, "out.h5", *given, given[4]).startswith("part 5 of 10 is given twice: ")
     done = run(tmp_path, "merge", "out.h5", f"{parts}/part-[2-9].h5", expect=3)
     assert done.stderr == (
-        "error: parts 1 and 10 of 10 are missing\n"
-        "hint: Make them with roicli align --shard 1/10 and so on, or name them too.\n"
+        "error: missing parts of 10: 1, 10\nhint: Make each by roicli align with --shard 1/10, or name it too.\n"
     )
 
 
@@ -359,8 +358,8 @@ def test_refused_names(parts, job, tmp_path):
     assert "only HDF5 has virtual" in merge_refused(tmp_path, "out.npz", "part.npz", virtual=True, code=2)
     assert merge_refused(tmp_path, "out.h5", "no*.h5") == "no file matches no*.h5"
     assert merge_refused(tmp_path, "out.h5", "missing.h5") == "missing.h5 does not exist"
-    assert merge_refused(tmp_path, "out.h5", "whole.h5").startswith("whole.h5 is no part of a job")
-    assert merge_refused(tmp_path, "out.npy", "part.npy").startswith("part.npy is no part of a job")
+    assert merge_refused(tmp_path, "out.h5", "whole.h5").startswith("whole.h5 is not a part of a job")
+    assert merge_refused(tmp_path, "out.npy", "part.npy").startswith("part.npy is not a part of a job")
     merge_here(tmp_path / "whole.h5", f"{parts}/part-*.h5", overwrite=True)
     # What lies beside a part goes when a whole takes its name.
     (tmp_path / "part.npy.shard.json").write_text("{}")

@@ -330,7 +330,7 @@ def test_a_file_that_may_not_grow(folder, job):
     error, hint, note = done.stderr.splitlines()
     assert error.endswith("out.npz: cannot write: File too large")
     assert hint.startswith("hint: Raise the limit of the size of files (ulimit -f)")
-    assert note == "note: 16,000 of 16,000 rows are done; continue with --resume --overwrite"
+    assert note == "note: 16,000 of 16,000 rows are done; continue with --resume and --overwrite"
     assert before.read_text() == "before"
     report = json.loads(run(folder, "--overwrite", "--resume", "--json", output="out.npz").stdout)
     assert report["resumed"] == BOXES
@@ -382,7 +382,7 @@ def test_a_disk_that_fills_up_meanwhile(folder, small_disk):
     error, hint, note = errors.splitlines()
     assert error == f"error: {output}: cannot write: No space left on device"
     assert hint.startswith("hint: Free some disk space")
-    assert note.endswith("rows are done; continue with --resume --overwrite")
+    assert note.endswith("rows are done; continue with --resume and --overwrite")
     assert output.read_text() == "before"
     for name in ("much", "more"):
         (small_disk / name).unlink()

@@ -34,7 +34,7 @@ def find(name: str) -> Operator:
     Raises
     ------
     UsageError
-        There is no such operator.
+        The operator is unknown.
 
     Examples
     --------
