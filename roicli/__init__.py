@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from roicli.pooling.bintrace import BinTrace as BinTrace
     from roicli.pooling.engine import roi_align as roi_align
     from roicli.pooling.engine import roi_pool as roi_pool
+    from roicli.pooling.multiscale import multiscale_roi_align as multiscale_roi_align
     from roicli.pooling.trace import trace_bin as trace_bin
 
 __version__ = "0.1.0"
@@ -24,6 +25,7 @@ _HOMES = {
     "RoicliError": "errors",
     "align": "jobs.api",
     "check": "jobs.api",
+    "multiscale_roi_align": "pooling.multiscale",
     "open_features": "jobs.api",
     "read_regions": "jobs.api",
     "roi_align": "pooling.engine",
@@ -37,6 +39,7 @@ __all__ = [
     "__version__",
     "align",
     "check",
+    "multiscale_roi_align",
     "open_features",
     "read_regions",
     "roi_align",
