@@ -20,6 +20,7 @@ from roicli.jobs.report import RunReport
 from roicli.jobs.select import BadBoxes, MissingFeatures
 from roicli.jobs.shards import read_shard
 from roicli.pooling import arguments
+from roicli.pooling.team import usable_cores
 from roicli.regions import BoxFormat, Regions
 from roicli.sources import FeatureSource, open_source
 from roicli.spec import Mode, PoolSpec, Reduce
@@ -317,13 +318,6 @@ def make_spec(
     return arguments.make_spec(
         size, sampling_ratio=sampling_ratio, aligned=aligned, op=op.replace("-", "_"), mode=mode, reduce=reduce
     )
-
-
-def usable_cores() -> int:
-    """Count the cores that this process may use; a container or a batch system may have limited them."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _settings(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -58,7 +58,12 @@ def compute_dtype(features: DTypeLike) -> np.dtype[Any]:
 
 def feature_batch(features: ArrayLike) -> NDArray[Any]:
     """Return features as (N, C, H, W), with rank, dtype and shape checked; a view where that is possible."""
-    maps = np.asarray(features)
+    if isinstance(features, np.ma.MaskedArray):
+        raise FeatureError("features are a masked array, whose mask would be lost", "Fill it: features.filled(0).")
+    try:
+        maps = np.asarray(features)
+    except ValueError as error:
+        raise FeatureError("features are a ragged list: all maps must have one shape", "Pool map by map.") from error
     if maps.ndim == 3:
         maps = maps[None]
     if maps.ndim != 4:
@@ -70,6 +75,18 @@ def feature_batch(features: ArrayLike) -> NDArray[Any]:
     if 0 in maps.shape[1:]:
         raise FeatureError(f"features of shape {maps.shape} have no cells", "Give maps with at least one cell.")
     return maps
+
+
+def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], maps: NDArray[Any]) -> None:
+    """Check that a result of some shape and dtype can be written to `out`, which must not overlap the maps."""
+    if not isinstance(out, np.ndarray):
+        raise UsageError(f"out must be an array, got {type(out).__name__}", f"Give np.empty({shape}, '{dtype}').")
+    if out.shape != shape or not np.can_cast(dtype, out.dtype, "same_kind"):
+        raise UsageError(f"out is {out.dtype} {out.shape}, the result is {dtype} {shape}", "Give an array like it.")
+    if np.may_share_memory(out, maps):
+        raise UsageError(
+            "out overlaps the features, which would change while they are read", "Give an array of its own."
+        )
 
 
 def split_boxes(boxes: Any, images: int, dtype: np.dtype[Any]) -> tuple[IntArray, FloatArray]:
@@ -109,6 +126,8 @@ def split_boxes(boxes: Any, images: int, dtype: np.dtype[Any]) -> tuple[IntArray
 
 
 def _numbers(boxes: ArrayLike, columns: tuple[int, ...]) -> NDArray[Any]:
+    if isinstance(boxes, np.ma.MaskedArray):
+        raise BoxError("boxes are a masked array, whose mask would be lost", "Leave the masked rows out.")
     try:
         table = np.asarray(boxes)
     except ValueError:  # rows of unequal length

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from roicli.pooling.arguments import compute_dtype
 from roicli.pooling.sampling import FloatArray
+from roicli.pooling.team import Team
 
 # Maps are transposed in tiles: whole lines of the map, so many cells, and channels. Long runs of channels, since each
 # costs as much to begin as 25 of them to copy; not longer, since a run touches so many lines of the cache.
@@ -16,7 +17,10 @@ _TILE_CELLS, _TILE_CHANNELS = 2048, 512
 
 
 def channels_last(
-    feature_map: NDArray[Any], window: tuple[slice, slice] | None = None, buffer: FloatArray | None = None
+    feature_map: NDArray[Any],
+    window: tuple[slice, slice] | None = None,
+    buffer: FloatArray | None = None,
+    team: Team | None = None,
 ) -> FloatArray:
     """Lay one map out for the kernels: (C, H, W) of any dtype and strides to contiguous (H, W, C).
 
@@ -32,8 +36,13 @@ def channels_last(
     height, width, channels = view.shape
     rows, columns = window or (slice(0, height), slice(0, width))
     lines = max(1, _TILE_CELLS // max(1, columns.stop - columns.start))
-    for y in range(rows.start, rows.stop, lines):
-        for c in range(0, channels, _TILE_CHANNELS):
-            tile = np.s_[y : min(y + lines, rows.stop), columns, c : c + _TILE_CHANNELS]
-            copy[tile] = view[tile]
+
+    def fill(part: slice) -> None:
+        first, stop = rows.start + part.start, rows.start + part.stop
+        for y in range(first, stop, lines):
+            for c in range(0, channels, _TILE_CHANNELS):
+                tile = np.s_[y : min(y + lines, stop), columns, c : c + _TILE_CHANNELS]
+                copy[tile] = view[tile]
+
+    (team or Team()).share(fill, rows.stop - rows.start)
     return copy

@@ -77,7 +77,7 @@ def pool_maps(
         for begin in range(0, len(boxes), step):
             chunk = slice(begin, begin + step)
             placed = operator.place(boxes[chunk], _some(scale, chunk), size, spec, kernel)
-            for first, stop in _runs(map_index[chunk]):
+            for first, stop in runs(map_index[chunk]):
                 rows = slice(begin + first, begin + stop)
                 if held is None or held[0] != map_index[rows.start]:
                     held = None  # or it would stay in memory beside the next
@@ -92,8 +92,8 @@ def _some(scale: FloatArray, rows: slice) -> FloatArray:
     return scale if len(scale) == 1 else scale[rows]
 
 
-def _runs(map_index: IntArray) -> Iterator[tuple[int, int]]:
-    """Yield first and stop of each run of boxes of one map."""
+def runs(map_index: IntArray) -> Iterator[tuple[int, int]]:
+    """Yield the first and the stop of each run of boxes of one map."""
     return pairwise([*np.flatnonzero(np.diff(map_index, prepend=-1)).tolist(), len(map_index)])
 
 

@@ -7,20 +7,23 @@ RoIAlign (He et al., "Mask R-CNN", 2017, section 3) is linear in the feature map
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from roicli.errors import UsageError
-from roicli.pooling.arguments import compute_dtype, feature_batch, make_spec, split_boxes
+from roicli.pooling.arguments import check_out, compute_dtype, feature_batch, make_spec, split_boxes
 from roicli.pooling.channels_last import channels_last
-from roicli.pooling.contraction import pool_maps
+from roicli.pooling.contraction import pool_maps, runs
+from roicli.pooling.kernels.choose import NUMPY_KERNEL, Kernel, KernelChoice, best_kernel, load_kernel
 from roicli.pooling.operators import find
-from roicli.pooling.placement import place
+from roicli.pooling.placement import Placement, place
 from roicli.pooling.sampling import FloatArray, cells_in_reach
-from roicli.spec import Mode
+from roicli.pooling.team import Team, team
+from roicli.spec import Mode, PoolSpec
+
+# Threads of the NumPy kernel pay for regions of so many values on average; with fewer, one thread is as fast.
+_LARGE_VALUES = 2**17
 
 
 def roi_align(
@@ -33,6 +36,8 @@ def roi_align(
     *,
     mode: Mode = "avg",
     out: FloatArray | None = None,
+    threads: int | None = None,
+    kernel: KernelChoice = "auto",
 ) -> FloatArray:
     """Pool regions of feature maps by RoIAlign, with the meaning and the numbers of ``torchvision.ops.roi_align``.
 
@@ -54,7 +59,13 @@ def roi_align(
     mode : {"avg", "max"}
         A bin is the mean or the maximum of its interpolated samples; samples out of range count as zero.
     out : (K, C, PH, PW) array, optional
-        Where to write; float64 results may be written to narrower floats, as ``casting="same_kind"`` allows.
+        Where to write; float64 results may be written to narrower floats, as ``casting="same_kind"`` allows. It must
+        not overlap `features`.
+    threads : int, optional
+        How many threads to use at most; by default one for each usable core, fewer for a small call. The result does
+        not depend on it.
+    kernel : {"auto", "numpy", "numba"}
+        What averages are computed by; "auto" takes Numba where it is installed. The last bits of the two differ.
 
     Returns
     -------
@@ -91,7 +102,7 @@ def roi_align(
            [1.5, 3.5]])
     """
     settings = {"sampling_ratio": sampling_ratio, "aligned": aligned, "mode": mode}
-    return _pool_batch(features, boxes, output_size, spatial_scale, out, **settings)
+    return _pool_batch(features, boxes, output_size, spatial_scale, out, threads, kernel, **settings)
 
 
 def roi_pool(
@@ -101,6 +112,7 @@ def roi_pool(
     spatial_scale: float = 1.0,
     *,
     out: FloatArray | None = None,
+    threads: int | None = None,
 ) -> FloatArray:
     """Pool regions of feature maps by RoIPool, with the meaning and the numbers of ``torchvision.ops.roi_pool``.
 
@@ -109,7 +121,7 @@ def roi_pool(
 
     Parameters
     ----------
-    features, boxes, output_size, spatial_scale, out
+    features, boxes, output_size, spatial_scale, out, threads
         As in `roi_align`.
 
     Returns
@@ -136,11 +148,7 @@ def roi_pool(
     array([[ 5.,  7.],
            [13., 15.]])
     """
-    return _pool_batch(features, boxes, output_size, spatial_scale, out, op="roi_pool")
-
-
-def _laid_out(maps: NDArray[Any], window: tuple[slice, slice], image: int) -> FloatArray:
-    return channels_last(maps[image], window)
+    return _pool_batch(features, boxes, output_size, spatial_scale, out, threads, op="roi_pool")
 
 
 def _pool_batch(
@@ -149,6 +157,8 @@ def _pool_batch(
     output_size: int | tuple[int, int],
     spatial_scale: float,
     out: FloatArray | None,
+    threads: int | None,
+    kernel: KernelChoice = "auto",
     **settings: Any,
 ) -> FloatArray:
     """Check what a caller gave, and pool map by map."""
@@ -157,16 +167,48 @@ def _pool_batch(
     dtype = compute_dtype(maps.dtype)
     index, corners = split_boxes(boxes, len(maps), dtype)
     placement = place(index, corners, spatial_scale)
-    shape = (len(corners), *spec.row_shape(find(spec.op).channels(maps.shape[1])))
+    operator = find(spec.op)
+    shape = (len(corners), *spec.row_shape(operator.channels(maps.shape[1])))
     if out is None:
         out = np.empty(shape, dtype)
-    elif out.shape != shape or not np.can_cast(dtype, out.dtype, "same_kind"):
-        raise UsageError(f"out is {out.dtype} {out.shape}, the result is {dtype} {shape}", "Give an array like it.")
-    for image in np.unique(index):
-        rows = np.flatnonzero(index == image)
-        block = np.empty((len(rows), *shape[1:]), dtype)
-        here = placement.take(rows)
-        window = cells_in_reach(here.boxes, here.scale, *maps.shape[2:])
-        pool_maps(partial(_laid_out, maps, window), here, maps.shape[2:], spec, block)
-        out[rows] = block
+    else:
+        check_out(out, shape, dtype, maps)
+    chosen = load_kernel(best_kernel(kernel), dtype) if operator.contracts(spec) else NUMPY_KERNEL
+    order = None if (np.diff(index) >= 0).all() else np.argsort(index, kind="stable")
+    if order is not None:
+        placement = placement.take(order)
+    in_place = order is None and out.dtype == dtype and out.flags.c_contiguous
+    pooled = out if in_place else np.empty(shape, dtype)
+    if threads is None and chosen is NUMPY_KERNEL and not _are_large(maps, placement, spec):
+        threads = 1
+    with team(threads, values=pooled.size) as work:
+        _pool_maps(maps, placement, spec, pooled, chosen, work)
+    if not in_place:
+        out[slice(None) if order is None else order] = pooled
     return out
+
+
+def _are_large(maps: NDArray[Any], placement: Placement, spec: PoolSpec) -> bool:
+    """Whether regions are so large that threads do not wait for each other's Python between two products."""
+    left, top, right, bottom = find(spec.op).extents(placement.boxes, placement.scale, spec).T
+    height, width = maps.shape[2:]
+    cells = np.clip(bottom - top, 1, height) * np.clip(right - left, 1, width)
+    return bool(cells.size and cells.mean() * maps.shape[1] >= _LARGE_VALUES)
+
+
+def _pool_maps(
+    maps: NDArray[Any], placement: Placement, spec: PoolSpec, out: FloatArray, kernel: Kernel, work: Team
+) -> None:
+    """Pool regions that lie side by side for each map; a team shares the layout of a map, then its regions."""
+    buffer = None
+    for first, stop in runs(placement.map_index):
+        feature_map, here = maps[placement.map_index[first]], placement.take(slice(first, stop))
+        window = cells_in_reach(here.boxes, here.scale, *maps.shape[2:])
+        laid_out = channels_last(feature_map, window, buffer, work)
+        buffer = laid_out if laid_out.flags.owndata else None
+
+        def pool(part: slice, here: Placement = here, first: int = first, laid_out: FloatArray = laid_out) -> None:
+            rows = slice(first + part.start, first + part.stop)
+            pool_maps(lambda _: laid_out, here.take(part), laid_out.shape[:2], spec, out[rows], kernel)
+
+        work.share(pool, stop - first)

@@ -79,7 +79,7 @@ def place(
     pixels: NDArray[np.float64] = boxes.astype(np.float64, copy=False)
     if normalized_by is not None:
         return Placement(map_index, pixels * normalized_by[:, [1, 0, 1, 0]], np.ones((1, 2)))
-    scale = np.asarray(spatial_scale, np.float64)
+    scale = _as_numbers(spatial_scale)
     return Placement(map_index, pixels, scale if scale.ndim == 2 else np.broadcast_to(scale, (1, 2)))
 
 
@@ -91,10 +91,19 @@ def check_scale(spatial_scale: ArrayLike) -> None:
     UsageError
         One of them is not.
     """
-    scale = np.asarray(spatial_scale, np.float64)
+    scale = _as_numbers(spatial_scale)
     bad = ~((scale >= MIN_SCALE) & (scale <= MAX_SCALE))
     if bad.any():
         raise UsageError(
             f"spatial scale {scale[bad][0]} is not a positive number from {MIN_SCALE:g} to {MAX_SCALE:g}",
             "Give feature cells per image pixel, that is 1 / stride, such as `spatial_scale=1/16`.",
         )
+
+
+def _as_numbers(spatial_scale: ArrayLike) -> NDArray[np.float64]:
+    try:
+        return np.asarray(spatial_scale, np.float64)
+    except (TypeError, ValueError):
+        raise UsageError(
+            f"spatial scale must be a number, or two for y and x, got {spatial_scale!r}", "Give 1 / stride."
+        ) from None

@@ -1,5 +1,6 @@
 """`roicli.roi_align` as a function: what it takes, what it gives, what it refuses."""
 
+import re
 import weakref
 
 import numpy as np
@@ -178,12 +179,41 @@ def test_each_map_is_asked_for_once(monkeypatch):
     out = np.empty((30, 5, 2, 2), np.float32)
     pool_maps(laid_out, place(index, boxes), (9, 6), PoolSpec((2, 2)), out)
     assert [image for image, _ in asked] == [2, 0, 1]
-    np.testing.assert_array_equal(out, roicli.roi_align(features, np.insert(boxes, 0, index, axis=1), 2))
+    np.testing.assert_array_equal(
+        out, roicli.roi_align(features, np.insert(boxes, 0, index, axis=1), 2, kernel="numpy")
+    )
 
 
-def test_an_output_that_shares_the_memory_of_the_features():
-    features = np.random.default_rng(0).standard_normal((1, 1, 6, 6))  # of one channel, which needs no copy
-    box = [[0, 0.5, 1, 5, 4.5]]
-    expected = roicli.roi_align(features, box, 6, mode="max")
-    assert roicli.roi_align(features, box, 6, mode="max", out=features) is features
-    np.testing.assert_array_equal(features, expected)
+def test_the_number_of_threads_changes_no_bit():
+    rng = np.random.default_rng(3)
+    features = rng.standard_normal((3, 64, 40, 50), dtype=np.float32)
+    corners = rng.uniform(0, 30, (2000, 2))
+    rois = np.concatenate([rng.integers(0, 3, (2000, 1)), corners, corners + rng.uniform(1, 20, (2000, 2))], axis=1)
+    alone = roicli.roi_align(features, rois, 7, aligned=True, threads=1)
+    for threads in (2, 5):
+        np.testing.assert_array_equal(roicli.roi_align(features, rois, 7, aligned=True, threads=threads), alone)
+    ordered = np.argsort(rois[:, 0], kind="stable")
+    np.testing.assert_array_equal(roicli.roi_align(features, rois[ordered], 7, aligned=True), alone[ordered])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wrong"),
+    [
+        ({"features": np.ma.masked_less(MAPS, 0)}, "features are a masked array"),
+        ({"boxes": np.ma.masked_less(ROIS, 0)}, "boxes are a masked array"),
+        ({"features": [np.zeros((1, 2, 2)), np.zeros((1, 3, 2))]}, "features are a ragged list"),
+        ({"spatial_scale": None}, "spatial scale nan"),
+        ({"spatial_scale": "a"}, "spatial scale must be a number, or two for y and x, got 'a'"),
+        ({"out": [1]}, "out must be an array, got list"),
+        ({"kernel": "fast"}, "kernel must be 'auto', 'numpy' or 'numba', got 'fast'"),
+    ],
+)
+def test_wrong_arguments_are_errors_of_our_own(arguments, wrong):
+    with pytest.raises(roicli.RoicliError, match=re.escape(wrong)):
+        roicli.roi_align(**{"features": MAPS, "boxes": ROIS, "output_size": 2} | arguments)
+
+
+def test_a_result_is_not_written_over_its_features():
+    features = np.ones((4, 4, 4), np.float32)
+    with pytest.raises(roicli.RoicliError, match="out overlaps the features"):
+        roicli.roi_align(features, np.zeros((1, 4)), 4, out=features[None])

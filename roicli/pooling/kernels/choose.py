@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from enum import StrEnum
 from importlib.util import find_spec
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -13,6 +13,8 @@ from roicli.errors import UsageError
 from roicli.pooling.kernels.separable import pool_separable
 from roicli.pooling.sampling import FloatArray
 from roicli.pooling.weights import AxisWeights
+
+KernelChoice = Literal["auto", "numpy", "numba"]
 
 
 class KernelName(StrEnum):
@@ -43,6 +45,22 @@ NUMPY_KERNEL = Kernel(pool_separable, sparse=2)
 def numba_is_installed() -> bool:
     """Tell without importing it, which takes a third of a second."""
     return find_spec("numba") is not None
+
+
+def best_kernel(choice: KernelChoice) -> KernelName:
+    """Return the kernel that "auto" means, or the one that is asked for.
+
+    Raises
+    ------
+    UsageError
+        There is no such kernel.
+    """
+    if choice == "auto":
+        return KernelName.NUMBA if numba_is_installed() else KernelName.NUMPY
+    try:
+        return KernelName(choice)
+    except ValueError:
+        raise UsageError(f"kernel must be 'auto', 'numpy' or 'numba', got {choice!r}") from None
 
 
 def load_kernel(name: KernelName, dtype: np.dtype[Any]) -> Kernel:
