@@ -116,10 +116,11 @@ class BoxFile:
     @cached_property
     def data(self) -> bytes:
         """The whole content, without a byte order mark; BoxError if there is nothing, or not text."""
-        data = self.rewind().read().removeprefix(BOM)
+        # A NUL is looked for before gigabytes of them are read and decoded, as in a file never filled.
+        data = (self.head if b"\0" in self.head else self.rewind().read()).removeprefix(BOM)
         if re.search(rb"\S", data) is None:
             raise BoxError(f"{self.path}: empty", "Write [] for no boxes at all.")
-        if (nul := data.find(b"\0")) >= 0:  # before a decoder reads gigabytes of them, as in a file never filled
+        if (nul := data.find(b"\0")) >= 0:
             data[: min(nul, 4)].decode()  # UTF-16 begins in bytes that are not UTF-8
             raise BoxError(f"{self.path}, byte {nul}: a NUL byte, so this is not a text in UTF-8", "Save it as UTF-8.")
         return data
