@@ -21,10 +21,10 @@ input_options = stacked(
     option(INPUTS, "--dataset", metavar="PATH", help="Dataset or group that holds the maps, in an HDF5 or .npz file."),
     option(
         *(INPUTS, "--layout"),
-        type=click.Choice(["chw", "hwc"]),
+        type=click.Choice(["chw", "hwc", "cwh", "whc"]),
         default="chw",
         show_default=True,
-        help="How a map is stored: channels first or last.",
+        help="How a map is stored: channels first or last; cwh or whc in MATLAB files, whose axes are reversed.",
     ),
     option(
         *(INPUTS, "--box-format"),

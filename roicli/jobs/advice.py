@@ -17,6 +17,7 @@ from roicli.pooling.extents import shares_inside
 from roicli.pooling.placement import MIN_SCALE, Placement, place
 from roicli.pooling.sampling import in_map
 from roicli.regions import BoxFormat, Regions, find_bad_boxes, to_xyxy
+from roicli.sources.layout import layout_of
 
 # A box counts as on its map with nine tenths of its area: borders of images are often rounded away.
 _ON_MAP = 0.9
@@ -119,7 +120,7 @@ class _Tries:
         self._placement, self._sizes = work.placement.take(rows), work.sizes[rows]
         used = sorted(work.infos)
         self._given = np.array([work.infos[index].shape for index in used])
-        self._other = self._given[:, [2, 0, 1] if job.layout == "chw" else [1, 2, 0]]
+        self._other = np.column_stack(layout_of(job.layout).other_shape((*self._given.T,)))
         self._map = np.searchsorted(used, self._placement.map_index)
 
     def layout(self) -> str:
@@ -172,7 +173,7 @@ class _Tries:
 
     @property
     def _other_name(self) -> str:
-        return "hwc" if self._job.layout == "chw" else "chw"
+        return layout_of(self._job.layout).other.name
 
     def _fits(self, boxes: NDArray[np.float64], spatial_scale: float) -> bool:
         """Tell whether nearly all boxes would lie on their maps, and not be inverted."""

@@ -95,8 +95,8 @@ def align(
         File to write: .npy, .npz, .h5 or .hdf5.
     dataset : str, optional
         Dataset or group that holds the maps, where a file holds several candidates.
-    layout : {"chw", "hwc"}
-        How a map is stored: channels first or last.
+    layout : {"chw", "hwc", "cwh", "whc"}
+        How a map is stored: channels first or last; "cwh" or "whc" in MATLAB files, whose axes are reversed.
     box_format : {"xyxy", "xywh", "cxcywh"}, optional
         What the four numbers of a box mean; by default as the box file says.
     boxes_as : str, optional

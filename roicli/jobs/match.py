@@ -14,8 +14,9 @@ from roicli.errors import BoxError, FeatureError
 from roicli.jobs.imageids import Match, find_images, match_images, some
 from roicli.regions import BoxFormat, Regions
 from roicli.sources import FeatureSource, MapInfo, open_source
+from roicli.sources.layout import layout_of
 
-Layout = Literal["chw", "hwc"]
+Layout = Literal["chw", "hwc", "cwh", "whc"]
 
 
 class Inputs(NamedTuple):
@@ -29,7 +30,7 @@ class Inputs(NamedTuple):
         The boxes.
     map_index : (K,) intp
         The map of each box; -1 for images without features, where they are allowed.
-    layout : {"chw", "hwc"}
+    layout : {"chw", "hwc", "cwh", "whc"}
         How the maps were said to be stored.
     """
 
@@ -68,8 +69,9 @@ class Inputs(NamedTuple):
 
     def _layout_hint(self, infos: dict[int, MapInfo]) -> str:
         """Say what the other layout would make of maps that differ in their channels."""
-        last, other = (2, "hwc") if self.layout == "chw" else (1, "chw")
-        channels = {info.shape[last] for info in infos.values()}
+        layout = layout_of(self.layout)
+        other = layout.other.name
+        channels = {layout.other_shape(info.shape)[0] for info in infos.values()}
         if len(channels) == 1:
             return f"stored the other way they have {channels.pop()}: give `layout={other}`."
         return f"perhaps one of them is stored the other way (`layout={other}`)."

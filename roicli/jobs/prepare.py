@@ -45,7 +45,7 @@ class PoolJob:
         Feature cells per image pixel: 1 / stride. Boxes are multiplied by it.
     dataset : str, optional
         Which dataset holds the maps, where several would do.
-    layout : {"chw", "hwc"}
+    layout : {"chw", "hwc", "cwh", "whc"}
         How the maps are stored.
     box_format : BoxFormat, optional
         Where it is not what the box file says.
