@@ -21,6 +21,8 @@ FOLDER = "/"
 _FORMATS: dict[str, str | type[MapSource]] = {
     ".npy": "roicli.sources.npy:NpySource",
     ".npz": "roicli.sources.npz:NpzSource",
+    ".safetensors": "roicli.sources.safetensors:SafetensorsSource",
+    **dict.fromkeys((".pt", ".pth"), "roicli.sources.torchfile:TorchSource"),
     **dict.fromkeys((*HDF5_SUFFIXES, ".nc", ".nc4", ".mat"), "roicli.sources.hdf5.source:Hdf5Source"),
     FOLDER: "roicli.sources.folder:FolderSource",
 }
