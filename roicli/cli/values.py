@@ -47,8 +47,13 @@ def output_size(text: str) -> tuple[int, int]:
     return int(found[1]), int(found[2] or found[1])
 
 
-def scale(text: str) -> float:
-    """Read a positive number, or a fraction such as `1/16`."""
+def scale(text: str) -> float | tuple[float, float]:
+    """Read a positive number or a fraction such as `1/16`; or two of them, y and x."""
+    y, comma, x = text.partition(",")
+    return (_positive(y), _positive(x)) if comma else _positive(y)
+
+
+def _positive(text: str) -> float:
     numerator, slash, denominator = text.partition("/")
     try:
         number = float(numerator) / (float(denominator) if slash else 1)

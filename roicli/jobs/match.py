@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -11,12 +12,12 @@ from numpy.typing import NDArray
 
 from roicli.boxfiles import read_regions
 from roicli.errors import BoxError, FeatureError
+from roicli.files import Stamp
 from roicli.jobs.imageids import Match, find_images, match_images, some
 from roicli.regions import BoxFormat, Regions
 from roicli.sources import FeatureSource, MapInfo, open_source
-from roicli.sources.layout import layout_of
 
-Layout = Literal["chw", "hwc", "cwh", "whc"]
+Layout = Literal["chw", "hwc"]
 
 
 class Inputs(NamedTuple):
@@ -30,14 +31,17 @@ class Inputs(NamedTuple):
         The boxes.
     map_index : (K,) intp
         The map of each box; -1 for images without features, where they are allowed.
-    layout : {"chw", "hwc", "cwh", "whc"}
+    layout : {"chw", "hwc"}
         How the maps were said to be stored.
+    beside : dict of str to Stamp
+        Other files that are read (sizes of images, what was done to them), and their state before that.
     """
 
     source: FeatureSource
     table: Regions
     map_index: NDArray[np.intp]
     layout: Layout = "chw"
+    beside: Mapping[str, Stamp] = MappingProxyType({})
 
     def maps_used(self) -> list[int]:
         """Name the maps that have boxes, ascending."""
@@ -69,9 +73,8 @@ class Inputs(NamedTuple):
 
     def _layout_hint(self, infos: dict[int, MapInfo]) -> str:
         """Say what the other layout would make of maps that differ in their channels."""
-        layout = layout_of(self.layout)
-        other = layout.other.name
-        channels = {layout.other_shape(info.shape)[0] for info in infos.values()}
+        last, other = (2, "hwc") if self.layout == "chw" else (1, "chw")
+        channels = {info.shape[last] for info in infos.values()}
         if len(channels) == 1:
             return f"stored the other way they have {channels.pop()}: give `layout={other}`."
         return f"perhaps one of them is stored the other way (`layout={other}`)."

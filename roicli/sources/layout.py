@@ -17,7 +17,7 @@ class MapLayout:
     Attributes
     ----------
     name : str
-        One letter an axis: "chw", "hwc"; "cwh", "whc" as MATLAB, whose axes are reversed, writes (H, W, C), (C, H, W).
+        One letter an axis: "chw" or "hwc".
 
     Examples
     --------
@@ -46,15 +46,6 @@ class MapLayout:
         channels, height, width = (shape[axis] for axis in self._order())
         return channels, height, width
 
-    @property
-    def other(self) -> MapLayout:
-        """The layout with the channels at the other end: the usual mistake."""
-        return MapLayout(self.name[1:] + "c" if self.name[0] == "c" else "c" + self.name[:-1])
-
-    def other_shape(self, shape: tuple[Any, ...]) -> tuple[Any, Any, Any]:
-        """Return what (C, H, W), numbers or columns of them, would be if the map were stored the other way."""
-        return self.other.map_shape(tuple(shape["chw".index(axis)] for axis in self.name))
-
     def as_chw(self, array: NDArray[Any]) -> NDArray[Any]:
         """Return a stored map as a view of axes (C, H, W)."""
         return array.transpose(self._order())
@@ -63,7 +54,7 @@ class MapLayout:
         return tuple(map(self.name.index, "chw"))
 
 
-LAYOUTS = {name: MapLayout(name) for name in ("chw", "hwc", "cwh", "whc")}
+LAYOUTS = {name: MapLayout(name) for name in ("chw", "hwc")}
 
 
 def layout_of(layout: str | MapLayout) -> MapLayout:

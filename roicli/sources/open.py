@@ -21,9 +21,7 @@ FOLDER = "/"
 _FORMATS: dict[str, str | type[MapSource]] = {
     ".npy": "roicli.sources.npy:NpySource",
     ".npz": "roicli.sources.npz:NpzSource",
-    ".safetensors": "roicli.sources.safetensors:SafetensorsSource",
-    **dict.fromkeys((".pt", ".pth"), "roicli.sources.torchfile:TorchSource"),
-    **dict.fromkeys((*HDF5_SUFFIXES, ".nc", ".nc4", ".mat"), "roicli.sources.hdf5.source:Hdf5Source"),
+    **dict.fromkeys(HDF5_SUFFIXES, "roicli.sources.hdf5.source:Hdf5Source"),
     FOLDER: "roicli.sources.folder:FolderSource",
 }
 
@@ -77,7 +75,7 @@ def open_source(pattern: str | Path, *, dataset: str | None = None, layout: str 
     dataset : str, optional
         Which dataset of an HDF5 file, or array of an .npz, holds the maps, where several would do: a 4-D dataset, one
         3-D dataset, or a group of 3-D datasets.
-    layout : {"chw", "hwc", "cwh", "whc"} or MapLayout
+    layout : {"chw", "hwc"} or MapLayout
         How a map is stored. Whatever it is, `read` and `info` give (C, H, W).
 
     Returns

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -27,15 +27,6 @@ class MapInfo(NamedTuple):
     shape: tuple[int, int, int]
     dtype: np.dtype[Any]
     where: str
-
-
-class StoredMap(NamedTuple):
-    """One feature map as it is stored: its shape before the layout is applied, and how to get its values."""
-
-    where: str
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    load: Callable[[], NDArray[Any]]
 
 
 class FeatureSource(Protocol):

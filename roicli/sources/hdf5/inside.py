@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import astuple
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,6 @@ from roicli.errors import FeatureError, RoicliError
 from roicli.files import Stamp, printable, reading, wrong_content
 from roicli.sources.base import LONGEST_ID, StoredMap, check_dtype, check_map, too_long, unique
 from roicli.sources.choose import sibling_ids
-from roicli.sources.hdf5.conventions import check_axes, check_filters, is_dimension, packing
 from roicli.sources.hdf5.index import find_chunks, tells_wrong_places
 from roicli.sources.hdf5.storage import check_storage, external_files
 from roicli.sources.hdf5.tree import find_maps, members, name_of, raw
@@ -109,15 +107,11 @@ def _place(path: str, file: Any, name: str, layout: MapLayout) -> tuple[dict[str
             shape: tuple[int, ...] = dataset.shape or ()
             dtype = dataset.dtype
             check_dtype(printable(where), dtype)
-            check_axes(dataset, printable(where), layout)
-            check_filters(dataset, printable(where))
             place: dict[str, Any] = {"shape": shape, "dtype": dtype.str, "start": _start(dataset, file)}
             batch = layout.is_stack(shape) and shape[0] != 1
             others = check_parts(dataset, where, batch=batch) if dataset.is_virtual else external_files(dataset)
             if place["start"] is None and (layout.is_map(shape) or layout.is_stack(shape)):
                 check_storage(dataset, where, batch=batch)
-            if found := packing(dataset, printable(where)):
-                place["packing"] = astuple(found)
             place["stamps"] = {other: Stamp.of(other) for other in sorted(others)}
             return _chunked(dataset, file, place) if dataset.chunks else (place, None)
     except RoicliError as error:
@@ -167,7 +161,7 @@ def _chunked(dataset: Any, file: Any, place: dict[str, Any]) -> tuple[dict[str, 
 def _beside(path: str, stack: Any, name: str) -> StoredMap | None:
     """Describe a dataset of the same group."""
     dataset = stack.parent[raw(name)]
-    if not isinstance(dataset, h5py.Dataset) or is_dimension(dataset):
+    if not isinstance(dataset, h5py.Dataset):
         return None
     dtype = np.dtype("S") if h5py.check_string_dtype(dataset.dtype) else dataset.dtype
     where = f"{path}, dataset {name_of(dataset)}"

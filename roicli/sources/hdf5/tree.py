@@ -11,7 +11,6 @@ from roicli.errors import FeatureError, RoicliError
 from roicli.files import natural_key, printable, reading
 from roicli.sources.base import check_map, is_poolable
 from roicli.sources.choose import LISTED, Choice, are_maps, choose, listing
-from roicli.sources.hdf5.conventions import MATLAB_GROUPS, matlab_class
 from roicli.sources.hdf5.virtual import shape_of
 from roicli.sources.layout import MapLayout
 
@@ -44,11 +43,6 @@ def find_maps(file: Any, where: str, dataset: str | None, layout: MapLayout) -> 
     if item is None:
         _, rows = _survey(file["/"], layout)
         raise FeatureError(f"{where} has no dataset {dataset!r}; it holds:\n{listing(rows)}", "Name another.")
-    if set(MATLAB_GROUPS) & set(dataset.split("/")) or matlab_class(item) == "cell":
-        raise FeatureError(
-            f"{where}: {dataset} is of a MATLAB cell array, whose order the file keeps elsewhere",
-            "Save one numeric array, in MATLAB by cat(4, cells{:}).",
-        )
     if isinstance(item, h5py.Group):
         choices, rows = _survey(item, layout)
         own = [choice for choice in choices if choice.maps and choice.path == name_of(item)]
@@ -87,7 +81,7 @@ def _survey(root: Any, layout: MapLayout) -> tuple[list[Choice], list[str]]:
                     rows.append(f"{error.message} (not looked at)")
                     strangers.add(name)
                     continue
-                row = f"{shape} {dtype}" + (" (a MATLAB cell array)" if matlab_class(item) == "cell" else "")
+                row = f"{shape} {dtype}"
                 rows.append(f"{name_of(item)}  {row}")
                 if layout.is_map(shape) and is_poolable(dtype):
                     example = example or f"{name} {row}"
@@ -95,8 +89,6 @@ def _survey(root: Any, layout: MapLayout) -> tuple[list[Choice], list[str]]:
                 if layout.is_stack(shape) and is_poolable(dtype) and _address(item) not in seen:
                     seen.add(_address(item))
                     stacks[name] = shape, row
-            elif isinstance(item, h5py.Group) and name in MATLAB_GROUPS:
-                rows.append(f"{name_of(item)}  (what MATLAB cell arrays and objects refer to; not read)")
             elif isinstance(item, h5py.Group):
                 pending.append(item)
             strangers.add(name)
