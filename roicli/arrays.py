@@ -137,6 +137,8 @@ def read_header(file: IO[bytes], path: Path, where: str) -> StoredArray:
 @lru_cache
 def _parse(header: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     """Parse a header, which is the same in all files of maps of one shape."""
+    # As written where ml_dtypes is registered with NumPy; without it NumPy writes the same values as "V2".
+    header = header.replace(b"'bfloat16'", b"'|V2'     ")
     text = BytesIO(header)
     version = np.lib.format.read_magic(text)
     if version not in _READ_HEADER:

@@ -33,6 +33,7 @@ _REMEDIES = {
     errno.EAGAIN: "Close it in the program that writes to it.",
 }
 
+_H5CLEAR = "Close the program that writes to it; if that was killed, run: h5clear -s FILE."
 _LONGEST_REASON = 300
 
 _SIGNATURES = {
@@ -41,6 +42,8 @@ _SIGNATURES = {
     b"PK\x05\x06": "an empty zip archive",
     b"\x89HDF\r\n\x1a\n": "an HDF5 file",
     b"version https://git-lfs": "a Git LFS pointer, not the file that it stands for",
+    b"MATLAB 5.0": "a MATLAB file of version 5 to 7.2",
+    b"CDF": "a classic netCDF file",
     b"<": "a web page or XML",
     b"\x80": "a pickle, which roicli never loads",
     b"\x1f\x8b": "gzip data",
@@ -52,6 +55,11 @@ _SIGNATURES = {
     b"\xff\xd8\xff": "a JPEG image",
 }
 
+
+_CONVERSIONS = {
+    "a MATLAB file of version 5 to 7.2": "Save it in MATLAB with save(FILE, NAME, '-v7.3').",
+    "a classic netCDF file": "Convert it: nccopy -k nc4 IN OUT.",
+}
 
 # How much of a file `checksum_samples` reads.
 _SAMPLES, _SAMPLE_BYTES = 5, 4096
@@ -72,6 +80,7 @@ def reading(where: str, hint: str = COPY_AGAIN) -> Iterator[None]:
     except _unreadable() as error:
         reason = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
         reason = reason if len(reason) <= _LONGEST_REASON else f"{reason[:_LONGEST_REASON]}..."  # may quote the file
+        hint = _H5CLEAR if "h5clear" in reason else hint
         number = error.errno if isinstance(error, OSError) else None
         raise FileError(f"{where} cannot be read: {reason.rstrip('.')}", _REMEDIES.get(number or 0, hint)) from error
 
@@ -150,7 +159,8 @@ def wrong_content(path: Path, expected: str) -> FileError:
     if not start:
         return FileError(f"{path} is not {expected}: it is empty", COPY_AGAIN)
     described = f"it is {found}" if found else f"it begins with {start[:8]!r}"
-    return FileError(f"{path} is not {expected}: {described}", "Rename it to its true format, or write it anew.")
+    hint = _CONVERSIONS.get(found, "Rename it to its true format, or write it anew.")
+    return FileError(f"{path} is not {expected}: {described}", hint)
 
 
 class Stamp(NamedTuple):

@@ -4,6 +4,7 @@ tutorial.npy, tutorial.json   the 7 x 7 map and the RoI of a well-known walk thr
                               https://towardsdatascience.com/roialign-explained-d30f6843da3a
 feats.h5                      features of three images, one dataset (8, H, W) each, at stride 16
 boxes.json                    the objects of these images, a COCO dataset
+tokens.npz, tokens.json       a class token, 4 registers and 12 x 12 patches of 14 pixels, and two boxes
 
 The features are made up: no network and no image was used. Ids, sizes and boxes follow COCO val2017,
 https://cocodataset.org, whose annotations are under CC BY 4.0; all else is under roicli's licence.
@@ -52,6 +53,17 @@ def feature_map(size: tuple[int, int], boxes: list[list[float]], rng: np.random.
     return np.maximum(maps, 0).astype(np.float32)
 
 
+def tokens() -> None:
+    """Write the tokens of an image of 168 x 168 pixels, as DINOv2 with registers returns them."""
+    rng = np.random.default_rng(1)
+    y, x = np.mgrid[:12, :12].reshape(2, -1, 1)
+    angle = np.pi * np.arange(CHANNELS) / CHANNELS
+    patches = np.cos((x * np.cos(angle) + y * np.sin(angle)) / 2)
+    prefix = 3 * rng.standard_normal((5, CHANNELS))
+    np.savez(HERE / "tokens.npz", tokens=np.concatenate([prefix, patches]).astype(np.float16))
+    (HERE / "tokens.json").write_text("[[14, 28, 98, 84], [70, 56, 154, 161]]\n")
+
+
 def coco() -> None:
     """Write the maps and the boxes of three images."""
     rng = np.random.default_rng(0)
@@ -69,4 +81,5 @@ def coco() -> None:
 
 if __name__ == "__main__":
     tutorial()
+    tokens()
     coco()

@@ -14,6 +14,7 @@ from roicli.cli.lines import say
 TOPICS = {
     "formats": "Which files roicli reads and writes.",
     "geometry": "How a box becomes bins, samples and numbers.",
+    "tokens": "How sequences of ViT tokens become maps.",
     "conventions": "Which options give torchvision's or detectron2's numbers.",
     "bad-input": "What becomes of bad boxes and damaged files; exit codes.",
     "resume": "How a job continues after Ctrl-C, a crash or a full disk.",

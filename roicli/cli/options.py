@@ -10,7 +10,7 @@ from roicli.boxfiles import layout_names
 from roicli.cli.command import option, stacked
 from roicli.cli.values import FILE as FILE
 from roicli.cli.values import PATTERN as PATTERN
-from roicli.cli.values import OperatorName, memory, output_size, sampling_ratio, scale, whole
+from roicli.cli.values import OperatorName, grid, memory, output_size, prefix, sampling_ratio, scale, whole
 
 if TYPE_CHECKING:
     from roicli.spec import PoolSpec
@@ -21,10 +21,32 @@ input_options = stacked(
     option(INPUTS, "--dataset", metavar="PATH", help="Dataset or group that holds the maps, in an HDF5 or .npz file."),
     option(
         *(INPUTS, "--layout"),
-        type=click.Choice(["chw", "hwc"]),
-        default="chw",
-        show_default=True,
-        help="How a map is stored: channels first or last.",
+        type=click.Choice(["chw", "hwc", "cwh", "whc", "tokens"]),
+        help="How a map is stored: channels first or last; cwh or whc in MATLAB files, whose axes are reversed; or a "
+        "sequence of ViT tokens.  [default: chw]",
+    ),
+    option(
+        *(INPUTS, "--grid"),
+        type=grid,
+        metavar="HxW|auto",
+        help="Tokens: height and width of their grid in patches.  [default: a square, or by --patch]",
+    ),
+    option(
+        *(INPUTS, "--prefix"),
+        type=prefix,
+        metavar="N|auto",
+        help="Tokens: how many precede the patches, class token and registers.  [default: those beside the grid]",
+    ),
+    option(
+        *(INPUTS, "--token-order"),
+        type=click.Choice(["raster", "merge-2x2"]),
+        help="Tokens: patches line by line, or in blocks of 2 x 2 as in Qwen-VL.  [default: raster]",
+    ),
+    option(
+        *(INPUTS, "--patch"),
+        type=whole(1, 4096),
+        metavar="N",
+        help="Tokens: side of a patch in pixels; image sizes then give the grids.",
     ),
     option(
         *(INPUTS, "--box-format"),
@@ -41,7 +63,9 @@ input_options = stacked(
         type=click.Choice(["id", "file-name"]),
         help="What finds the map of an image that has both.  [default: both, which must agree]",
     ),
-    option(*(INPUTS, "--normalized"), is_flag=True, help="Boxes are in 0..1 of the image."),
+    option(
+        *(INPUTS, "--normalized"), is_flag=True, help="Boxes are in 0..1 of the image; --spatial-scale does not apply."
+    ),
 )
 
 pool_options = stacked(
@@ -56,27 +80,10 @@ pool_options = stacked(
     option(
         *(NUMBERS, "--spatial-scale"),
         type=scale,
-        metavar="S|SY,SX",
+        metavar="NUMBER|A/B",
         default="1",
         show_default=True,
-        help="Feature cells per pixel, such as 1/16; y and x if they differ.",
-    ),
-    option(*(NUMBERS, "--stride"), type=scale, metavar="N|NY,NX", help="Pixels per feature cell, instead: 1 / scale."),
-    option(
-        *(NUMBERS, "--preprocess"),
-        metavar="WHAT|FILE",
-        help="What was done to the images, such as shortest-edge:800,1333 (roicli help geometry).  [default: nothing]",
-    ),
-    option(
-        *(NUMBERS, "--image-size"),
-        metavar="FILE|HxW",
-        help="Sizes of the original images.  [default: as the box file says]",
-    ),
-    option(
-        *(NUMBERS, "--size-check/--no-size-check"),
-        default=True,
-        show_default=True,
-        help="Refuse maps whose sizes do not fit the images and the stride.",
+        help="Feature cells per image pixel: 1/16 for a stride of 16.",
     ),
     option(
         *(NUMBERS, "--aligned/--no-aligned"),

@@ -47,13 +47,23 @@ def output_size(text: str) -> tuple[int, int]:
     return int(found[1]), int(found[2] or found[1])
 
 
-def scale(text: str) -> float | tuple[float, float]:
-    """Read a positive number or a fraction such as `1/16`; or two of them, y and x."""
-    y, comma, x = text.partition(",")
-    return (_positive(y), _positive(x)) if comma else _positive(y)
+def grid(text: str) -> tuple[int, int] | None:
+    """Read `37x37`, or `auto`, which is None."""
+    if text.strip().lower() == "auto":
+        return None
+    found = re.fullmatch(r"([1-9]\d{0,5})[xX,]([1-9]\d{0,5})", text.strip())
+    if not found:
+        raise click.BadParameter(f"expected HxW or auto, such as 37x37, got {text!r}.")
+    return int(found[1]), int(found[2])
 
 
-def _positive(text: str) -> float:
+def prefix(text: str) -> int | None:
+    """Read a number of tokens, or `auto`, which is None."""
+    return None if text.strip().lower() == "auto" else whole(0, 10**6)(text)
+
+
+def scale(text: str) -> float:
+    """Read a positive number, or a fraction such as `1/16`."""
     numerator, slash, denominator = text.partition("/")
     try:
         number = float(numerator) / (float(denominator) if slash else 1)

@@ -11,13 +11,14 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from roicli.jobs.mapsizes import guess
 from roicli.jobs.match import Inputs
 from roicli.jobs.prepare import PoolJob, Prepared, prepare
+from roicli.jobs.readings import judge_reading
 from roicli.pooling.extents import shares_inside
-from roicli.pooling.placement import MIN_SCALE, Placement
+from roicli.pooling.placement import MIN_SCALE, Placement, place
 from roicli.pooling.sampling import in_map
 from roicli.regions import BoxFormat, Regions, find_bad_boxes, to_xyxy
+from roicli.sources.layout import layout_of
 
 # A box counts as on its map with nine tenths of its area: borders of images are often rounded away.
 _ON_MAP = 0.9
@@ -41,12 +42,14 @@ def prepare_and_judge(
     if (text := judge_numbers(job, table.take(_few(len(table))))) and (text := judge_numbers(job, table)):
         warn(text)
     work = prepare(job, inputs, note)
-    for text in work.located.warnings:
+    alike, text = judge_reading(inputs.source, inputs.maps_used(), inputs.layout)
+    inputs.source.close()
+    if text:
         warn(text)
     pooled = work.pooled()
     if (text := judge_places(job, work, pooled[_few(len(pooled))])) and (text := judge_places(job, work, pooled)):
         warn(text)
-    return work
+    return work._replace(alike=alike)
 
 
 def _few(number: int) -> NDArray[np.intp]:
@@ -119,11 +122,13 @@ class _Tries:
 
     def __init__(self, job: PoolJob, work: Prepared, rows: NDArray[np.intp]) -> None:
         self._job, self._table = job, work.inputs.table.take(rows)
-        self._located, self._sizes = work.located.take(rows), work.sizes[rows]
-        self._placement = self._located.placement
+        self._placement, self._sizes = work.placement.take(rows), work.sizes[rows]
         used = sorted(work.infos)
         self._given = np.array([work.infos[index].shape for index in used])
-        self._other = self._given[:, [2, 0, 1] if job.layout == "chw" else [1, 2, 0]]
+        self._layout = None if work.inputs.layout == "tokens" else layout_of(work.inputs.layout)
+        # Tokens say nothing of another layout of maps.
+        other = (*self._given.T,) if self._layout is None else self._layout.other_shape((*self._given.T,))
+        self._other = np.column_stack(other)
         self._map = np.searchsorted(used, self._placement.map_index)
 
     def layout(self) -> str:
@@ -138,6 +143,8 @@ class _Tries:
         (channels, height, width), usual = self._given[0].tolist(), int(self._other[0, 0])
         long = _lengths(self._given)
         # Boxes in 0..1 of the image lie on maps of any layout, and say nothing.
+        if self._layout is None:
+            return ""
         odd = (long > _ABSURD).all() or not (self._job.normalized or _are_usual(channels) or (long <= _LONG).any())
         likely = _are_usual(usual) and (self._other[:, 0] == usual).all() and (_lengths(self._other) <= _ORDINARY).all()
         if not odd or not likely or not (self._job.normalized or self._fits_other()):
@@ -149,11 +156,13 @@ class _Tries:
 
     def reading(self) -> str:
         """Try another meaning of the four numbers."""
-        table = self._table
+        table, scale = self._table, self._job.spatial_scale
         for box_format in BoxFormat:
-            if box_format is not table.box_format and self._fits(to_xyxy(table.given, box_format)):
+            if box_format is not table.box_format and self._fits(
+                to_xyxy(table.given, box_format), self._job.spatial_scale
+            ):
                 return f"Read as {box_format} they would fit; give `box_format={box_format}`"
-        if self._fits(table.boxes[:, [1, 0, 3, 2]]):
+        if self._fits(table.boxes[:, [1, 0, 3, 2]], scale):
             return "With x and y exchanged they would fit; write x before y"
         return ""
 
@@ -161,21 +170,12 @@ class _Tries:
         """Try other spatial scales."""
         if self._job.normalized:
             return "If they are in pixels, leave `normalized` out and give `spatial_scale`"
-        given, across = self._located.scale
-        if (
-            given == across
-            and given > 1
-            and 1 / given >= MIN_SCALE
-            and self._fits(self._table.boxes, (1 / given, 1 / given))
-        ):
+        given = self._job.spatial_scale
+        if given > 1 and 1 / given >= MIN_SCALE and self._fits(self._table.boxes, 1 / given):
             return f"Spatial scale {given:g} looks like a stride; give `spatial_scale=1/{given:g}`"
         asked = "Is `spatial_scale` missing?" if given == 1 else "Is `spatial_scale` right?"
-        if (sizes := self._located.sizes) is not None and not np.isnan(sizes).any():
-            if self._located.transform is None and (remedy := guess(sizes, self._located.map_sizes)):
-                return f"{asked} The sizes of images and maps fit {remedy}"
-            return f"{asked} Say what was done to the images by `preprocess`, and give the `stride` of the maps"
         for stride in _STRIDES:
-            if 1 / stride < given and self._fits(self._table.boxes, (1 / stride, 1 / stride)):
+            if 1 / stride < given and self._fits(self._table.boxes, 1 / stride):
                 return f"{asked} A guess is `spatial_scale=1/{stride}`: check the stride of the maps"
         if (self._table.boxes[:, 2:] <= 0).any(axis=1).mean() > 0.5:
             return "They lie on the left or above, where no spatial scale puts them onto a map"
@@ -183,11 +183,14 @@ class _Tries:
 
     @property
     def _other_name(self) -> str:
-        return "hwc" if self._job.layout == "chw" else "chw"
+        assert self._layout is not None
+        return self._layout.other.name
 
-    def _fits(self, boxes: NDArray[np.float64], scale: tuple[float, float] | None = None) -> bool:
+    def _fits(self, boxes: NDArray[np.float64], spatial_scale: float) -> bool:
         """Tell whether nearly all boxes would lie on their maps, and not be inverted."""
-        return _lie_on_maps(self._located.place(boxes, scale), self._sizes)
+        normalized_by = self._sizes if self._job.normalized else None
+        tried = place(self._placement.map_index, boxes, spatial_scale, normalized_by=normalized_by)
+        return _lie_on_maps(tried, self._sizes)
 
     def _fits_other(self) -> bool:
         return _lie_on_maps(self._placement, self._other[self._map, 1:].astype(np.float64))

@@ -13,11 +13,9 @@ from roicli.jobs.align import AlignJob
 from roicli.jobs.align import align as run_align
 from roicli.jobs.check import CheckReport
 from roicli.jobs.check import check as run_check
-from roicli.jobs.geometry import Scale
 from roicli.jobs.imageids import Match
-from roicli.jobs.imagesizes import ImageSize
-from roicli.jobs.match import Layout
 from roicli.jobs.prepare import PoolJob
+from roicli.jobs.readings import Layout, token_layout
 from roicli.jobs.report import RunReport
 from roicli.jobs.select import BadBoxes, MissingFeatures
 from roicli.jobs.shards import read_shard
@@ -25,6 +23,7 @@ from roicli.pooling import arguments
 from roicli.pooling.team import usable_cores
 from roicli.regions import BoxFormat, Regions
 from roicli.sources import FeatureSource, open_source
+from roicli.sources.tokens import TokenOrder
 from roicli.spec import Mode, PoolSpec, Reduce
 
 PathLike = str | os.PathLike[str]
@@ -36,6 +35,7 @@ Kernel = Literal["auto", "numpy", "numba"]
 # Parameters that must be one of a few words, and whole numbers; the command line checks them itself.
 _CHOICES: dict[str, Any] = {
     "layout": Layout,
+    "token_order": TokenOrder,
     "box_format": BoxFormatName,
     "match": Match,
     "mode": Mode,
@@ -45,7 +45,7 @@ _CHOICES: dict[str, Any] = {
     "out_dtype": OutDtype,
     "kernel": Kernel,
 }
-_COUNTS = ("workers", "batch_size", "max_memory")
+_COUNTS = ("patch", "workers", "batch_size", "max_memory")
 _SPEC = ("size", "aligned", "sampling_ratio", "op", "mode", "reduce")
 
 
@@ -55,17 +55,17 @@ def align(
     output: PathLike,
     *,
     dataset: str | None = None,
-    layout: Layout = "chw",
+    layout: Layout | None = None,
+    grid: tuple[int, int] | None = None,
+    prefix: int | None = None,
+    token_order: TokenOrder | None = None,
+    patch: int | None = None,
     box_format: BoxFormatName | None = None,
     boxes_as: str | None = None,
     match: Match | None = None,
     normalized: bool = False,
     size: Size = 7,
-    spatial_scale: Scale = 1.0,
-    stride: Scale | None = None,
-    preprocess: PathLike | None = None,
-    image_size: ImageSize | None = None,
-    size_check: bool = True,
+    spatial_scale: float = 1.0,
     aligned: bool = False,
     sampling_ratio: int = -1,
     op: str = "roi_align",
@@ -101,8 +101,18 @@ def align(
         File to write: .npy, .npz, .h5 or .hdf5.
     dataset : str, optional
         Dataset or group that holds the maps, where a file holds several candidates.
-    layout : {"chw", "hwc"}
-        How a map is stored: channels first or last.
+    layout : {"chw", "hwc", "cwh", "whc", "tokens"}, optional
+        How a map is stored: channels first or last; "cwh" or "whc" in MATLAB files, whose axes are reversed; or a
+        sequence of ViT tokens. By default channels first; an array that may be tokens is refused then.
+    grid : (int, int), optional
+        Height and width of the tokens' grid in patches; by default a square, or what `patch` says.
+    prefix : int, optional
+        Tokens before the first patch: class token, registers; by default what the grid leaves, at most 5.
+    token_order : {"raster", "merge-2x2"}, optional
+        Order of the patches: line by line, or in blocks of 2 x 2 (Qwen-VL). By default line by line, and in blocks
+        with unmerged grids named `grid_thw`.
+    patch : int, optional
+        Side of a patch in pixels: divides the sizes of images to give their grids.
     box_format : {"xyxy", "xywh", "cxcywh"}, optional
         What the four numbers of a box mean; by default as the box file says.
     boxes_as : str, optional
@@ -110,23 +120,11 @@ def align(
     match : {"id", "file-name"}, optional
         What decides about an image whose id and file name are different maps; by default that is an error.
     normalized : bool
-        Boxes are in 0..1 of the image. If the sizes of the images are not known, they are taken of the maps.
+        Boxes are in 0..1 of the image; `spatial_scale` does not apply.
     size : int or (int, int)
         Output size in bins: N x N, or (height, width).
-    spatial_scale : float or (float, float)
-        Feature cells per pixel of the network's input: 1/16 for a stride of 16. Two numbers are y and x.
-    stride : float or (float, float), optional
-        Give it instead of `spatial_scale`, which is 1 / stride.
-    preprocess : str or path, optional
-        What was done to the images before the network saw them: "shortest-edge:800,1333",
-        "shortest-edge-floor:800,1333", "longest-edge:1024", "letterbox:640", "squash:518", "center-crop:224,256",
-        "pad-multiple:14", "center-pad:14", "round-multiple:14", "none"; or a CSV or JSON file with
-        rx, ry, px, py, or input_height, input_width, of each image.
-    image_size : path, str or (int, int), optional
-        Sizes of the original images, where the box file does not say them: a COCO JSON, Visual
-        Genome's image_data.json, a CSV or JSON object by image id; or one height and width for all.
-    size_check : bool
-        Refuse maps whose sizes do not agree with the images and the stride; False warns instead.
+    spatial_scale : float
+        Feature cells per image pixel: 1/16 for a stride of 16.
     aligned : bool
         Shift boxes by half a cell, as detectron2 does.
     sampling_ratio : int
@@ -188,17 +186,17 @@ def check(
     boxes: PathLike,
     *,
     dataset: str | None = None,
-    layout: Layout = "chw",
+    layout: Layout | None = None,
+    grid: tuple[int, int] | None = None,
+    prefix: int | None = None,
+    token_order: TokenOrder | None = None,
+    patch: int | None = None,
     box_format: BoxFormatName | None = None,
     boxes_as: str | None = None,
     match: Match | None = None,
     normalized: bool = False,
     size: Size = 7,
-    spatial_scale: Scale = 1.0,
-    stride: Scale | None = None,
-    preprocess: PathLike | None = None,
-    image_size: ImageSize | None = None,
-    size_check: bool = True,
+    spatial_scale: float = 1.0,
     aligned: bool = False,
     sampling_ratio: int = -1,
     op: str = "roi_align",
@@ -212,8 +210,8 @@ def check(
 
     Parameters
     ----------
-    features, boxes, dataset, layout, box_format, boxes_as, match, normalized, size, spatial_scale, stride, \
-preprocess, image_size, size_check, aligned, sampling_ratio, op, mode, reduce, bad_boxes, missing_features, out_dtype
+    features, boxes, dataset, layout, grid, prefix, token_order, patch, box_format, boxes_as, match, normalized, \
+size, spatial_scale, aligned, sampling_ratio, op, mode, reduce, bad_boxes, missing_features, out_dtype
         As in `align`.
 
     Returns
@@ -240,15 +238,23 @@ preprocess, image_size, size_check, aligned, sampling_ratio, op, mode, reduce, b
     return run_check(check_job(**locals()), lambda note: None, lambda warning: None)
 
 
-def open_features(path: PathLike, *, dataset: str | None = None, layout: Layout = "chw") -> FeatureSource:
+def open_features(
+    path: PathLike,
+    *,
+    dataset: str | None = None,
+    layout: Layout = "chw",
+    grid: tuple[int, int] | None = None,
+    prefix: int | None = None,
+    token_order: TokenOrder | None = None,
+) -> FeatureSource:
     """Open feature maps in files as a sequence.
 
     Parameters
     ----------
     path : path
         As `features` in `align`.
-    dataset, layout
-        As in `align`.
+    dataset, layout, grid, prefix, token_order
+        As in `align`. The layout is taken as it is.
 
     Returns
     -------
@@ -270,7 +276,9 @@ def open_features(path: PathLike, *, dataset: str | None = None, layout: Layout 
     >>> source.ids, source.read(0).shape
     (('000000000139',), (8, 32, 24))
     """
-    return open_source(os.fspath(path), dataset=dataset, layout=layout)
+    _check({"token_order": token_order})
+    tokens = token_layout(layout, grid, prefix, token_order, None)
+    return open_source(os.fspath(path), dataset=dataset, layout=tokens or layout)
 
 
 def read_regions(path: PathLike, *, box_format: BoxFormatName | None = None, boxes_as: str | None = None) -> Regions:

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from roicli.jobs.advice import prepare_and_judge
-from roicli.jobs.geometry import Box, Steps, as_box
 from roicli.jobs.prepare import PoolJob, Prepared
 from roicli.pooling.extents import shares_inside
 from roicli.pooling.operators import find
+
+Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,6 @@ class WorkedBox:
         Height and width of the map, in cells.
     given : tuple of four floats
         xyxy as read, in image pixels, or in 0..1 of the image if the boxes are normalised.
-    steps : Steps
-        Its way from there to the network's input.
     cells : tuple of four floats
         xyxy as pooled: in cells, after the scale and the shift by half a cell.
     inside : float
@@ -42,7 +41,6 @@ class WorkedBox:
     image_id: str
     map_size: tuple[int, int]
     given: Box
-    steps: Steps
     cells: Box
     inside: float
 
@@ -67,6 +65,8 @@ class CheckReport:
         Boxes that leave their maps.
     example : WorkedBox or None
         The first box that would be pooled.
+    alike : float or None
+        Correlation of neighboring cells, measured on one or two maps: near 0 if the layout or the grid is wrong.
     shape, dtype, bytes
         The features that would be written.
     warnings : tuple of str
@@ -87,6 +87,7 @@ class CheckReport:
     partly_outside: int
     wholly_outside: int
     example: WorkedBox | None
+    alike: float | None
     shape: tuple[int, ...]
     dtype: str
     bytes: int
@@ -99,7 +100,7 @@ class CheckReport:
 
 
 def check(job: PoolJob, note: Callable[[str], None], warn: Callable[[str], None]) -> CheckReport:
-    """Do all that `align` does before it pools; no feature is read.
+    """Do all that `align` does before it pools; of features, only some of one or two maps are read.
 
     Parameters
     ----------
@@ -145,6 +146,7 @@ def check(job: PoolJob, note: Callable[[str], None], warn: Callable[[str], None]
         partly_outside=int(((shares < 1) & ~outside).sum()),
         wholly_outside=int(outside.sum()),
         example=_worked(job, work, int(pooled[0])) if len(pooled) else None,
+        alike=None if math.isnan(work.alike) else round(work.alike, 3),
         shape=shape,
         dtype=str(work.dtype),
         bytes=math.prod(shape) * work.dtype.itemsize,
@@ -158,12 +160,13 @@ def _worked(job: PoolJob, work: Prepared, row: int) -> WorkedBox:
     box, size = work.placement.take([row]), work.sizes[[row]]
     _, height, width = work.infos[index].shape
     extents = find(job.spec.op).extents(box.boxes.astype(work.computed), box.scale, job.spec)
+    x1, y1, x2, y2 = table.boxes[row].tolist()
+    left, top, right, bottom = extents[0].tolist()
     return WorkedBox(
         where=table.where(np.array([row])),
         image_id=work.inputs.source.ids[index],
         map_size=(height, width),
-        given=as_box(table.boxes[row]),
-        steps=work.located.steps(row),
-        cells=as_box(extents[0]),
+        given=(x1, y1, x2, y2),
+        cells=(left, top, right, bottom),
         inside=float(shares_inside(box, size)[0]),
     )

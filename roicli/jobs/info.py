@@ -22,6 +22,7 @@ from roicli.outputs.base import REMEDY, Parameters
 from roicli.regions import Regions, find_bad_boxes, from_xyxy
 from roicli.sources import FeatureSource, open_source
 from roicli.sources.inventory import Inventory, take_stock
+from roicli.sources.open import suffixes
 
 _ARRAYS = (".npy", ".npz", *HDF5_SUFFIXES)
 _BOXES = tuple(suffix for suffix in SUFFIXES if suffix != ".npy")
@@ -173,8 +174,8 @@ def _complete(name: str, path: Path) -> FileInfo:
     if suffix in _BOXES:
         boxes = _boxes(path)
         return FileInfo(name, 1, size, {}, boxes=boxes, side=describe_index(path, boxes.count))
-    if suffix not in _ARRAYS:
-        known = ", ".join([*_ARRAYS, *_BOXES])
+    if suffix not in suffixes():
+        known = ", ".join([*suffixes(), *_BOXES])
         raise FileError(f"{printable(name)} is of no kind that is known", f"Name a folder or a file of {known}.")
     arrays = take_stock(path)
     if parameters := _parameters(path):

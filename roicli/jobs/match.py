@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from types import MappingProxyType
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from roicli.boxfiles import read_regions
 from roicli.errors import BoxError, FeatureError
-from roicli.files import Stamp
 from roicli.jobs.imageids import Match, find_images, match_images, some
+from roicli.jobs.readings import Layout, check_readings, settle_grids
 from roicli.regions import BoxFormat, Regions
 from roicli.sources import FeatureSource, MapInfo, open_source
-
-Layout = Literal["chw", "hwc"]
+from roicli.sources.layout import layout_of
+from roicli.sources.tokens import TokenLayout, TokenSource
 
 
 class Inputs(NamedTuple):
@@ -31,17 +30,14 @@ class Inputs(NamedTuple):
         The boxes.
     map_index : (K,) intp
         The map of each box; -1 for images without features, where they are allowed.
-    layout : {"chw", "hwc"}
+    layout : {"chw", "hwc", "cwh", "whc", "tokens"}
         How the maps were said to be stored.
-    beside : dict of str to Stamp
-        Other files that are read (sizes of images, what was done to them), and their state before that.
     """
 
     source: FeatureSource
     table: Regions
     map_index: NDArray[np.intp]
     layout: Layout = "chw"
-    beside: Mapping[str, Stamp] = MappingProxyType({})
 
     def maps_used(self) -> list[int]:
         """Name the maps that have boxes, ascending."""
@@ -73,8 +69,11 @@ class Inputs(NamedTuple):
 
     def _layout_hint(self, infos: dict[int, MapInfo]) -> str:
         """Say what the other layout would make of maps that differ in their channels."""
-        last, other = (2, "hwc") if self.layout == "chw" else (1, "chw")
-        channels = {info.shape[last] for info in infos.values()}
+        if self.layout == "tokens":
+            return "perhaps one of them is of another model."
+        layout = layout_of(self.layout)
+        other = layout.other.name
+        channels = {layout.other_shape(info.shape)[0] for info in infos.values()}
         if len(channels) == 1:
             return f"stored the other way they have {channels.pop()}: give `layout={other}`."
         return f"perhaps one of them is stored the other way (`layout={other}`)."
@@ -90,7 +89,9 @@ def bind(
     note: Callable[[str], None],
     *,
     dataset: str | None = None,
-    layout: Layout = "chw",
+    layout: Layout | None = None,
+    tokens: TokenLayout | None = None,
+    patch: int | None = None,
     box_format: BoxFormat | None = None,
     boxes_as: str | None = None,
     match: Match | None = None,
@@ -107,7 +108,9 @@ def bind(
     note : callable
         Is told what was assumed.
     dataset, layout
-        See `open_source`.
+        See `open_source`. Without a layout, an array that may be tokens is refused.
+    tokens, patch
+        How sequences of tokens are laid out, and the side of their patches in pixels.
     box_format, boxes_as
         See `read_regions`.
     match
@@ -120,7 +123,7 @@ def bind(
     RoicliError
         A file that cannot be read, boxes of images without features.
     """
-    source = open_source(features, dataset=dataset, layout=layout)
+    source = open_source(features, dataset=dataset, layout=tokens or layout or "chw")
     table = read_regions(boxes, box_format, boxes_as)
     for text in table.notes:
         note(text)
@@ -130,7 +133,13 @@ def bind(
             f"{table.source}, {table.where(turned)}: expected upright boxes, got the angle {angles[turned[0]]:g}",
             "Give the upright box around each, or rename the column if its angles are not of the boxes.",
         )
-    return Inputs(source, table, _map_index(source, table, note, match, all_images=all_images), layout)
+    map_index = _map_index(source, table, note, match, all_images=all_images)
+    inputs = Inputs(source, table, map_index, layout or "chw")
+    if isinstance(source, TokenSource):
+        settle_grids(source, table, map_index, patch, note)
+    elif layout is None and len(source):
+        check_readings(source, (inputs.maps_used() or [0])[0], note)
+    return inputs
 
 
 def _map_index(

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-import os
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,20 +16,19 @@ from numpy.typing import NDArray
 
 from roicli import __version__
 from roicli.errors import BoxError
-from roicli.jobs.geometry import Geometry, Located, Scale, geometry_of
 from roicli.jobs.imageids import Match
-from roicli.jobs.imagesizes import ImageSize
-from roicli.jobs.locate import locate
-from roicli.jobs.match import Inputs, Layout, bind
+from roicli.jobs.match import Inputs, bind
+from roicli.jobs.readings import Layout, token_layout
 from roicli.jobs.select import BadBoxes, MissingFeatures, select
 from roicli.outputs.skipped import Skipped
 from roicli.pooling.arguments import compute_dtype
 from roicli.pooling.extents import lie_outside
 from roicli.pooling.kernels.blas import blas_kernel
 from roicli.pooling.operators import find
-from roicli.pooling.placement import Placement
+from roicli.pooling.placement import Placement, check_scale, place
 from roicli.regions import BoxFormat
 from roicli.sources import MapInfo
+from roicli.sources.tokens import TokenOrder
 from roicli.spec import PoolSpec
 
 
@@ -45,12 +44,16 @@ class PoolJob:
         The box file.
     spec : PoolSpec
         What to compute.
-    spatial_scale, stride, preprocess, image_size, size_check
-        See `Geometry`.
+    spatial_scale : float
+        Feature cells per image pixel: 1 / stride. Boxes are multiplied by it.
     dataset : str, optional
         Which dataset holds the maps, where several would do.
-    layout : {"chw", "hwc"}
-        How the maps are stored.
+    layout : {"chw", "hwc", "cwh", "whc", "tokens"}, optional
+        How the maps are stored; by default chw, unless the shape allows tokens too.
+    grid, prefix, token_order
+        Of sequences of tokens; see `TokenLayout`.
+    patch : int, optional
+        Side of a patch in pixels: with the size of an image it gives the grid.
     box_format : BoxFormat, optional
         Where it is not what the box file says.
     boxes_as : str, optional
@@ -58,7 +61,8 @@ class PoolJob:
     match : {"id", "file-name"}, optional
         What decides about an image whose id and file name are different maps.
     normalized : bool
-        Boxes are in 0..1 of the image. If the sizes of images are not known, they are taken of the maps.
+        Boxes are in 0..1 of the image; they are multiplied by the map's width and height, in float64, and the
+        spatial scale does not apply.
     bad_boxes : {"error", "skip", "zero", "keep"}
         What becomes of boxes that are inverted or not finite: end the job; leave them out of the output; write
         zeros; pool inverted ones as torchvision would (those that are not finite end the job all the same).
@@ -73,9 +77,13 @@ class PoolJob:
     features: str
     boxes: Path
     spec: PoolSpec
-    spatial_scale: Scale = 1.0
+    spatial_scale: float = 1.0
     dataset: str | None = None
-    layout: Layout = "chw"
+    layout: Layout | None = None
+    grid: tuple[int, int] | None = None
+    prefix: int | None = None
+    token_order: TokenOrder | None = None
+    patch: int | None = None
     box_format: BoxFormat | None = None
     boxes_as: str | None = None
     match: Match | None = None
@@ -84,56 +92,60 @@ class PoolJob:
     missing_features: MissingFeatures = "error"
     out_dtype: Literal["float16", "float32"] | None = None
     kernel: Literal["auto", "numpy", "numba"] = "auto"
-    stride: Scale | None = None
-    preprocess: str | os.PathLike[str] | None = None
-    image_size: ImageSize | None = None
-    size_check: bool = True
 
     def __post_init__(self) -> None:
-        _ = self.geometry
-
-    @property
-    def geometry(self) -> Geometry:
-        """Where the boxes lie on their maps."""
-        return geometry_of(self)
+        check_scale(self.spatial_scale)
 
     def bind(self, note: Callable[[str], None]) -> Inputs:
         """Open the features and read the boxes; see `bind`."""
-        beside = self.geometry.stamps()
-        inputs = bind(
+        return bind(
             *(self.features, self.boxes, note),
             dataset=self.dataset,
             layout=self.layout,
+            tokens=token_layout(self.layout, self.grid, self.prefix, self.token_order, self.patch),
+            patch=self.patch,
             box_format=self.box_format,
             boxes_as=self.boxes_as,
             match=self.match,
             all_images=self.missing_features == "error",
         )
-        return inputs._replace(beside=beside)
 
     def parameters(self) -> dict[str, str | int | float | bool]:
         """Return what an output says of how it was made."""
         height, width = self.spec.output_size
-        made: dict[str, str | int | float | bool] = {
+        return {
             "roicli_version": __version__,
             "op": self.spec.op,
             "output_height": height,
             "output_width": width,
+            "spatial_scale": 1.0 if self.normalized else self.spatial_scale,
             "sampling_ratio": -1 if self.spec.adaptive else self.spec.sampling_ratio,
             "aligned": self.spec.aligned,
             "mode": self.spec.mode,
             "reduce": self.spec.reduce,
             "features": self.features,
             "dataset": self.dataset or "",
-            "layout": self.layout,
+            "layout": self.layout or "chw",
+            **self._tokens(),
             "boxes_file": str(self.boxes),
             "box_format": self.box_format or "as the file says",
+            "normalized": self.normalized,
             "bad_boxes": self.bad_boxes,
             "missing_features": self.missing_features,
             "kernel": self.kernel,
             "blas_kernel": blas_kernel(),
         }
-        return made | self.geometry.parameters()
+
+    def _tokens(self) -> dict[str, str | int]:
+        """Return what an output says of how tokens were taken."""
+        if self.layout != "tokens":
+            return {}
+        return {
+            "grid": "x".join(map(str, self.grid)) if self.grid else "auto",
+            "prefix": "auto" if self.prefix is None else self.prefix,
+            "token_order": self.token_order or "auto",
+            "patch": self.patch or 0,
+        }
 
 
 class Prepared(NamedTuple):
@@ -153,14 +165,16 @@ class Prepared(NamedTuple):
         The maps.
     sizes : (K, 2) float64
         Height and width of each box's map, in cells.
-    located : Located
-        Where the boxes lie, step by step.
+    placement : Placement
+        Where the boxes lie.
     outside : (K,) bool
         Boxes that lie wholly outside their maps.
     computed, dtype : numpy.dtype
         Of the computation, and of the output.
     row_shape : tuple of int
         Shape of one row of the output.
+    alike : float
+        Correlation of neighboring cells, measured on one or two maps; NaN if it was not.
     """
 
     inputs: Inputs
@@ -170,16 +184,12 @@ class Prepared(NamedTuple):
     zeroed: NDArray[np.intp]
     infos: dict[int, MapInfo]
     sizes: NDArray[np.float64]
-    located: Located
+    placement: Placement
     outside: NDArray[np.bool_]
     computed: np.dtype[Any]
     dtype: np.dtype[Any]
     row_shape: tuple[int, ...]
-
-    @property
-    def placement(self) -> Placement:
-        """Where the boxes lie on their maps."""
-        return self.located.placement
+    alike: float = math.nan
 
     def pooled(self) -> NDArray[np.intp]:
         """Return the rows of the output that are pooled."""
@@ -206,15 +216,16 @@ def prepare(job: PoolJob, inputs: Inputs, note: Callable[[str], None]) -> Prepar
     inputs.source.close()
 
     sizes = map_sizes(infos, inputs.map_index)
-    located = locate(job.geometry, inputs, infos, note)
-    placement = located.placement
+    placement = place(
+        inputs.map_index, inputs.table.boxes, job.spatial_scale, normalized_by=sizes if job.normalized else None
+    )
     computed = np.result_type(*{compute_dtype(info.dtype) for info in infos.values()})
     pooled = np.delete(np.arange(len(placement)), selection.zeroed)
     placed = placement.take(pooled)  # the others may be too large for the dtype
     as_pooled = placed.boxes.astype(computed), placed.scale, job.spec
     rows = pooled[operator.is_too_large(*as_pooled)]
     if len(rows):  # whatever bad_boxes says, since that depends on the scale
-        how = "as boxes in 0..1 of the image" if job.normalized else f"at spatial scale {placement.scale[0, 0]:g}"
+        how = "as boxes in 0..1 of the image" if job.normalized else f"at spatial scale {job.spatial_scale:g}"
         raise BoxError(
             f"{inputs.table.source}, {inputs.table.where(rows)}: too large to sample {how}; the first is "
             f"{inputs.table.given[rows[0]].tolist()}",
@@ -238,7 +249,7 @@ def prepare(job: PoolJob, inputs: Inputs, note: Callable[[str], None]) -> Prepar
         zeroed=selection.zeroed,
         infos=infos,
         sizes=sizes,
-        located=located,
+        placement=placement,
         outside=outside,
         computed=computed,
         dtype=np.dtype(job.out_dtype or computed),

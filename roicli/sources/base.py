@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,8 @@ from roicli.files import Stamp, printable
 from roicli.sources.counted import Counted
 from roicli.sources.layout import MapLayout, layout_of
 from roicli.sources.protocol import MapInfo
+from roicli.sources.protocol import StoredMap as StoredMap
+from roicli.sources.values import BFLOAT16, VOID16, decoded
 from roicli.words import listing
 
 if TYPE_CHECKING:
@@ -28,19 +30,13 @@ if TYPE_CHECKING:
 LONGEST_ID = 4096
 
 
-class StoredMap(NamedTuple):
-    """One feature map as it is stored: its shape before the layout is applied, and how to get its values."""
-
-    where: str
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    load: Callable[[], NDArray[Any]]
-
-
 def is_poolable(dtype: np.dtype[Any]) -> bool:
-    """Tell whether maps of this dtype can be pooled: integers, float16, float32, float64 of either byte order."""
+    """Tell whether maps of this dtype can be pooled: integers, float16, float32, float64 of either byte order.
+
+    NumPy knows bfloat16 only as 2 bytes of no kind ("V2").
+    """
     named = dtype.metadata and "enum" in dtype.metadata  # HDF5's enumerations, to which h5py gives an integer's dtype
-    return not named and (dtype.kind in "iu" or (dtype.kind == "f" and dtype.itemsize <= 8))
+    return not named and (dtype == VOID16 or dtype.kind in "iu" or (dtype.kind == "f" and dtype.itemsize <= 8))
 
 
 def check_dtype(where: str, dtype: np.dtype[Any]) -> None:
@@ -70,7 +66,7 @@ def check_map(where: str, shape: tuple[int, ...], dtype: np.dtype[Any], layout: 
             "Open it by itself, or split it into one array a map.",
         )
     if not layout.is_map(shape):
-        axes = len(layout.name)
+        axes = layout.rank
         raise FeatureError(
             f"{where} has shape {shape}: {len(shape)} axes, where a map has {axes}, ({layout.axes}), "
             f"and a stack of maps {axes + 1}",
@@ -192,6 +188,10 @@ class MapSource(Maps):
     def _find(self, index: int) -> StoredMap:
         """Where map `index` lies."""
 
+    def beside(self, name: str) -> StoredMap | None:
+        """Return the array of this name in the same file, which is not a map; None if there is none."""
+        return None
+
     def _note(self, path: Path | str, stamp: Stamp | None) -> None:
         """Keep the first stamp of a file; raise ChangedInputError if it has another by now."""
         if stamp is not None:
@@ -206,7 +206,7 @@ class MapSource(Maps):
     def _checked(self, index: int) -> StoredMap:
         stored = self._find(range(len(self.ids))[index])
         check_map(stored.where, stored.shape, stored.dtype, self.layout)
-        return stored
+        return decoded(stored, BFLOAT16) if stored.dtype == VOID16 else stored
 
     def info(self, index: int) -> MapInfo:
         """Shape and dtype of map `index`, without reading its values."""

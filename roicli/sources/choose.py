@@ -17,11 +17,17 @@ LISTED = 20
 # Names of arrays of image ids beside a 4-D array, compared without case, the first that fits wins. The sure ones have
 # to fit; the others may be something else.
 _SURE_NAMES = ("image_ids", "image_id", "imageids", "imageid", "img_ids", "img_id")
-_ID_NAMES = (
+ID_NAMES = (
     *(*_SURE_NAMES, "ids", "id"),
     *("image_names", "image_name", "filenames", "filename", "file_names", "file_name"),
     *("images", "names", "name", "keys", "key"),
 )
+
+# Names of arrays beside sequences of tokens, which are not sequences: a grid an image, masks and lengths of padding.
+GRIDS = ("grid_thw", "image_grid_thw", "spatial_shapes", "grid_hw")
+MASKS = ("attention_mask", "pixel_attention_mask", "mask")
+LENGTHS = ("lengths", "seq_lengths", "num_tokens")
+_BESIDE = {*GRIDS, *MASKS, *LENGTHS, "boxes"}
 
 
 class Choice(NamedTuple):
@@ -62,6 +68,11 @@ def choose(where: str, choices: Sequence[Choice], others: Sequence[str], layout:
     )
 
 
+def is_beside(name: str, layout: MapLayout) -> bool:
+    """Tell whether the array of this name lies beside sequences, and is not one, though it has two axes."""
+    return layout.name == "ld" and name in _BESIDE
+
+
 def are_maps(shapes: Sequence[tuple[int, ...]]) -> bool:
     """Tell whether 4-D arrays that lie side by side are one map each, in batches of one, rather than stacks of maps."""
     return len(shapes) > 1 and all(shape[0] == 1 for shape in shapes)
@@ -90,7 +101,7 @@ def sibling_ids(names: Iterable[str], count: int, look: Callable[[str], StoredMa
         If an array that can only be one of image ids does not fit, or an id comes twice.
     """
     by_lower = {name.lower(): name for name in names}
-    for name in (wanted for wanted in _ID_NAMES if wanted in by_lower):
+    for name in (wanted for wanted in ID_NAMES if wanted in by_lower):
         if (array := look(by_lower[name])) is None:
             continue
         if (ids := _ids_of(array, count)) is not None:

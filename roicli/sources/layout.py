@@ -17,7 +17,7 @@ class MapLayout:
     Attributes
     ----------
     name : str
-        One letter an axis: "chw" or "hwc".
+        One letter an axis: "chw", "hwc"; "cwh", "whc" as MATLAB, whose axes are reversed, writes (H, W, C), (C, H, W).
 
     Examples
     --------
@@ -29,38 +29,60 @@ class MapLayout:
     name: str
 
     @property
+    def rank(self) -> int:
+        """How many axes one map has."""
+        return len(self.name)
+
+    @property
     def axes(self) -> str:
         """The axes of one map, for messages."""
         return ", ".join(self.name.upper())
 
     def is_map(self, shape: tuple[int, ...]) -> bool:
         """Tell whether an array of this shape is one map."""
-        return len(shape) == len(self.name)
+        return len(shape) == self.rank
 
     def is_stack(self, shape: tuple[int, ...]) -> bool:
         """Tell whether an array of this shape holds several maps, one after the other."""
-        return len(shape) == len(self.name) + 1
+        return len(shape) == self.rank + 1
 
     def map_shape(self, shape: tuple[int, ...]) -> tuple[int, int, int]:
         """Return (C, H, W) of a stored map."""
+        if self.name == "ld":
+            return shape[1], 1, shape[0]
         channels, height, width = (shape[axis] for axis in self._order())
         return channels, height, width
 
+    @property
+    def other(self) -> MapLayout:
+        """The layout with the channels at the other end: the usual mistake."""
+        return MapLayout(self.name[1:] + "c" if self.name[0] == "c" else "c" + self.name[:-1])
+
+    def other_shape(self, shape: tuple[Any, ...]) -> tuple[Any, Any, Any]:
+        """Return what (C, H, W), numbers or columns of them, would be if the map were stored the other way."""
+        return self.other.map_shape(tuple(shape["chw".index(axis)] for axis in self.name))
+
     def as_chw(self, array: NDArray[Any]) -> NDArray[Any]:
         """Return a stored map as a view of axes (C, H, W)."""
+        if self.name == "ld":
+            return array.T[:, None, :]
         return array.transpose(self._order())
 
     def _order(self) -> tuple[int, ...]:
         return tuple(map(self.name.index, "chw"))
 
 
-LAYOUTS = {name: MapLayout(name) for name in ("chw", "hwc")}
+# Sequences of tokens, (L, D): a `TokenSource` lays them out as maps. Until then they are maps of one row.
+SEQUENCES = MapLayout("ld")
+LAYOUTS = {name: MapLayout(name) for name in ("chw", "hwc", "cwh", "whc")}
 
 
 def layout_of(layout: str | MapLayout) -> MapLayout:
     """Return the layout of a name, or raise UsageError."""
     if isinstance(layout, MapLayout):
         return layout
+    if layout == SEQUENCES.name:
+        return SEQUENCES
     if layout not in LAYOUTS:
-        raise UsageError(f"unknown layout {layout!r}", f"Use one of {', '.join(map(repr, LAYOUTS))}.")
+        raise UsageError(f"unknown layout {layout!r}", f"Use one of {', '.join(map(repr, (*LAYOUTS, 'tokens')))}.")
     return LAYOUTS[layout]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from roicli.errors import FeatureError
 from roicli.files import Stamp, printable
-from roicli.sources.base import Maps
+from roicli.sources.base import Maps, StoredMap
 from roicli.sources.counted import Counted
 from roicli.sources.protocol import FeatureSource, MapInfo
 from roicli.words import count
@@ -77,6 +77,10 @@ class ManySource(Maps):
         """Map `index` as (C, H, W)."""
         part, inner = self._locate(index)
         return part.read(inner)
+
+    def beside(self, name: str) -> StoredMap | None:
+        """Return None: arrays beside the maps of one file say nothing of the others."""
+        return None
 
     def close(self) -> None:
         """Release the handles of all parts."""

@@ -13,14 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roicli.arrays import StoredArray, read_header
-from roicli.errors import FeatureError, FileError
+from roicli.errors import FileError
 from roicli.files import COPY_AGAIN, Stamp, check_ratio, natural_key, reading, wrong_content
-from roicli.sources.base import MapSource, StoredMap, check_map, is_poolable, unique
-from roicli.sources.choose import Choice, are_maps, choose, listing, sibling_ids
-from roicli.sources.counted import Counted
+from roicli.sources.base import unique
 from roicli.sources.handle import OwnHandle
 from roicli.sources.inventory import LOOKED_AT, Inventory, Kind, group
 from roicli.sources.layout import MapLayout
+from roicli.sources.named import NamedArrays
 
 _BLOCK = 1 << 20
 
@@ -76,7 +75,7 @@ class _Archive:
         self._zip.close()
 
 
-class NpzSource(MapSource):
+class NpzSource(NamedArrays[StoredArray]):
     """One .npz file.
 
     Members that are stored (`numpy.savez`) are read as .npy files are; their checksums are not computed. Compressed
@@ -85,13 +84,11 @@ class NpzSource(MapSource):
     """
 
     holds = "an array per image, named by its id; or one array (N, C, H, W)"
-    has_datasets = True
 
     def __init__(self, path: Path, layout: MapLayout, dataset: str | None = None) -> None:
         super().__init__(path, layout)
         with reading(self.name):
             check_archive(path)
-            self._arrays: dict[str, StoredArray] = {}
             self._stored: set[str] = set()
             with zipfile.ZipFile(path) as archive:
                 self._note(path, stamp := _stamp(archive))
@@ -100,18 +97,7 @@ class NpzSource(MapSource):
                 unique((entry.filename for entry in members), self.name)
                 for entry in members:
                     self._add(archive, entry)
-        choice = self._choose(dataset.strip("/") if dataset else dataset)
-        self._stack = choice.path if choice.maps is None else None
-        if choice.maps is None:
-            shape = self._arrays[choice.path].shape
-            ids = sibling_ids(self._arrays, shape[0], self._whole)
-            self.labelled = ids is not None
-            self.ids = Counted(shape[0]) if ids is None else ids
-            if self.ids:
-                check_map(self._where(choice.path), shape[1:], self._arrays[choice.path].dtype, layout)
-        else:
-            self.labelled = True
-            self.ids = choice.maps
+        self._set_up(dataset)
 
     @classmethod
     def take_stock(cls, path: Path) -> Inventory:
@@ -121,9 +107,6 @@ class NpzSource(MapSource):
             entries = [entry for entry in archive.infolist() if entry.filename.endswith(".npy")]
             entries.sort(key=lambda entry: natural_key(entry.filename))
             return group((_describe(archive, entry, path) for entry in entries[:LOOKED_AT]), len(entries[LOOKED_AT:]))
-
-    def _where(self, name: str) -> str:
-        return f"{self.path}, array {name}"
 
     def _add(self, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
         """Note where a member's values begin, once its header and the archive agree on its size."""
@@ -154,38 +137,9 @@ class NpzSource(MapSource):
             self._stored.add(name)
         self._arrays[name] = array
 
-    def _choose(self, dataset: str | None) -> Choice:
-        """Apply `dataset`, where "/" stands for all 3-D arrays."""
-        rows = {name: f"{array.shape} {array.dtype}" for name, array in self._arrays.items()}
-        poolable = [name for name, array in self._arrays.items() if is_poolable(array.dtype)]
-        maps = [name for name in poolable if self.layout.is_map(self._arrays[name].shape)]
-        stacks = [name for name in poolable if self.layout.is_stack(self._arrays[name].shape)]
-        if not maps and are_maps([self._arrays[name].shape for name in stacks]):
-            maps, stacks = stacks, []
-        maps.sort(key=natural_key)
-        choices = [Choice(name, None, rows[name]) for name in stacks]
-        if maps:
-            choices.append(Choice("/", tuple(maps), f"{len(maps)} maps such as {maps[0]} {rows[maps[0]]}"))
-        others = [f"{name}  {row}" for name, row in rows.items()]
-        if dataset is None:
-            return choose(self.name, choices, others, self.layout)
-        if dataset == "":
-            return choose(self.name, [choice for choice in choices if choice.maps], others, self.layout)
-        if dataset not in rows:
-            raise FeatureError(f"{self.path} has no array {dataset!r}; it holds:\n{listing(others)}", "Name another.")
-        array = self._arrays[dataset]
-        if self.layout.is_stack(array.shape):
-            return Choice(dataset, None, rows[dataset])
-        check_map(self._where(dataset), array.shape, array.dtype, self.layout)
-        return Choice("/", (dataset,), rows[dataset])
-
-    def _whole(self, name: str) -> StoredMap:
-        """Describe an array as it is, whether it is a map or the ids of maps."""
-        array = self._arrays[name]
-        return StoredMap(self._where(name), array.shape, array.dtype, lambda: self._values(name, array, None))
-
-    def _values(self, name: str, array: StoredArray, index: int | None) -> NDArray[Any]:
+    def _values(self, name: str, index: int | None) -> NDArray[Any]:
         """Values of an array, or of map `index` of a 4-D one."""
+        array = self._arrays[name]
         if name in self._stored:
             return array.load(index)
         scattered = array.fortran and index is not None  # the whole array has to be read for one map of it
@@ -199,10 +153,3 @@ class NpzSource(MapSource):
     def close(self) -> None:
         """Release the archive."""
         self._archive.close()
-
-    def _find(self, index: int) -> StoredMap:
-        if self._stack is None:
-            return self._without_batch(self._whole(self.ids[index]))
-        name, array = self._stack, self._arrays[self._stack]
-        where = f"{self._where(name)}, map {index}"
-        return StoredMap(where, array.shape[1:], array.dtype, lambda: self._values(name, array, index))

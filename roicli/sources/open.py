@@ -11,8 +11,9 @@ from pathlib import Path
 from roicli.errors import FileError, UsageError
 from roicli.files import CHECK_PATH, HDF5_SUFFIXES, file_size, natural_key, printable, reading
 from roicli.sources.base import MapSource
-from roicli.sources.layout import MapLayout, layout_of
+from roicli.sources.layout import SEQUENCES, MapLayout, layout_of
 from roicli.sources.protocol import FeatureSource
+from roicli.sources.tokens import TokenLayout, TokenSource
 
 # Stands for the suffix of a folder.
 FOLDER = "/"
@@ -21,7 +22,9 @@ FOLDER = "/"
 _FORMATS: dict[str, str | type[MapSource]] = {
     ".npy": "roicli.sources.npy:NpySource",
     ".npz": "roicli.sources.npz:NpzSource",
-    **dict.fromkeys(HDF5_SUFFIXES, "roicli.sources.hdf5.source:Hdf5Source"),
+    ".safetensors": "roicli.sources.safetensors:SafetensorsSource",
+    **dict.fromkeys((".pt", ".pth"), "roicli.sources.torchfile:TorchSource"),
+    **dict.fromkeys((*HDF5_SUFFIXES, ".nc", ".nc4", ".mat"), "roicli.sources.hdf5.source:Hdf5Source"),
     FOLDER: "roicli.sources.folder:FolderSource",
 }
 
@@ -63,7 +66,9 @@ def format_of(path: Path) -> type[MapSource]:
     return found
 
 
-def open_source(pattern: str | Path, *, dataset: str | None = None, layout: str | MapLayout = "chw") -> FeatureSource:
+def open_source(
+    pattern: str | Path, *, dataset: str | None = None, layout: str | MapLayout | TokenLayout = "chw"
+) -> FeatureSource:
     """Open the feature maps in a file, a folder, or all files that match a pattern.
 
     Parameters
@@ -75,7 +80,7 @@ def open_source(pattern: str | Path, *, dataset: str | None = None, layout: str 
     dataset : str, optional
         Which dataset of an HDF5 file, or array of an .npz, holds the maps, where several would do: a 4-D dataset, one
         3-D dataset, or a group of 3-D datasets.
-    layout : {"chw", "hwc"} or MapLayout
+    layout : {"chw", "hwc", "cwh", "whc", "tokens"}, MapLayout or TokenLayout
         How a map is stored. Whatever it is, `read` and `info` give (C, H, W).
 
     Returns
@@ -92,6 +97,9 @@ def open_source(pattern: str | Path, *, dataset: str | None = None, layout: str 
     UsageError
         If `dataset` is given for .npy files, which have none.
     """
+    if layout == "tokens" or isinstance(layout, TokenLayout):
+        tokens = layout if isinstance(layout, TokenLayout) else TokenLayout()
+        return TokenSource(open_source(pattern, dataset=dataset, layout=SEQUENCES), tokens)
     layout = layout_of(layout)
     pattern = os.fspath(pattern)
     if not pattern:  # which Path would take for the current folder

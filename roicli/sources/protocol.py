@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -27,6 +27,15 @@ class MapInfo(NamedTuple):
     shape: tuple[int, int, int]
     dtype: np.dtype[Any]
     where: str
+
+
+class StoredMap(NamedTuple):
+    """One feature map as it is stored: its shape before the layout is applied, and how to get its values."""
+
+    where: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    load: Callable[[], NDArray[Any]]
 
 
 class FeatureSource(Protocol):
@@ -96,6 +105,10 @@ class FeatureSource(Protocol):
 
     def read(self, index: int) -> NDArray[Any]:
         """Map `index` as (C, H, W), native or not, strided or not; a memory map if it is large and stored plainly."""
+        ...
+
+    def beside(self, name: str) -> StoredMap | None:
+        """Return an array of the same file that is not a map, such as `grid_thw`; None if there is none."""
         ...
 
     def close(self) -> None:

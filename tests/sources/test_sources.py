@@ -415,5 +415,5 @@ def test_every_suffix_of_hdf5_is_read(tmp_path: Path):
 
 
 def test_a_layout_that_is_not_known(tmp_path: Path):
-    with pytest.raises(UsageError, match="unknown layout 'whc'"):
-        open_source(tmp_path, layout="whc")
+    with pytest.raises(UsageError, match="unknown layout 'hcw'"):
+        open_source(tmp_path, layout="hcw")

@@ -21,10 +21,11 @@ from roicli.sources.counted import Counted
 from roicli.sources.hdf5.chunks import Chunks
 from roicli.sources.inventory import Inventory, Kind, group
 from roicli.sources.layout import MapLayout
+from roicli.sources.values import Packing, decoded
 
 # What the child does; this process does not load it, nor h5py.
-_SURVEY, _LOCATE, _READ, _STOCK = (
-    f"roicli.sources.hdf5.inside:{name}" for name in ("survey", "locate", "read", "take_stock")
+_SURVEY, _LOCATE, _READ, _STOCK, _BESIDE = (
+    f"roicli.sources.hdf5.inside:{name}" for name in ("survey", "locate", "read", "take_stock", "beside")
 )
 
 # Datasets are looked up some at a time, twice as many each time while they are asked for one after the other.
@@ -41,6 +42,7 @@ class _Place(NamedTuple):
     start: int | None = None
     chunks: Chunks | None = None
     error: tuple[str, str, str] | None = None
+    packing: Packing | None = None
 
 
 @lru_cache
@@ -103,9 +105,19 @@ class Hdf5Source(MapSource):
             self._array(place, place.start).check_inside(self.stamps[str(self.path)].size)
         where, shape = f"{self.path}, dataset {name}", place.shape
         if item is None:
-            return self._without_batch(StoredMap(where, shape, place.dtype, lambda: self._load(where, place, name)))
+            stored = StoredMap(where, shape, place.dtype, lambda: self._load(where, place, name))
+            return self._without_batch(decoded(stored, place.packing))
         where = f"{where}, map {item}"
-        return StoredMap(where, shape[1:], place.dtype, lambda: self._load(where, place, name, item))
+        stored = StoredMap(where, shape[1:], place.dtype, lambda: self._load(where, place, name, item))
+        return decoded(stored, place.packing)
+
+    def beside(self, name: str) -> StoredMap | None:
+        """Return a dataset of this name beside the maps."""
+        found, values = child.ask(_BESIDE, self.path, self._at, name)
+        if not found["found"]:
+            return None
+        array = np.array(found["strings"], np.str_) if values is None else values
+        return StoredMap(found["where"], array.shape, array.dtype, lambda: array)
 
     def _name(self, index: int) -> str:
         assert self._maps is not None
@@ -144,7 +156,10 @@ class Hdf5Source(MapSource):
             codes = None if its["filters"] is None else tuple(its["filters"])
             empty = np.empty((0, 4), np.uint64)
             chunks = Chunks(shape, dtype, tuple(its["size"]), codes, empty if table is None else table)
-        return _Place(shape, dtype, start, chunks)
+        packing = (
+            Packing(said["packing"][0], said["packing"][1], tuple(said["packing"][2])) if "packing" in said else None
+        )
+        return _Place(shape, dtype, start, chunks, packing=packing)
 
     def _load(self, where: str, place: _Place, name: str, item: int | None = None) -> NDArray[Any]:
         """Read a dataset, or one item of it."""

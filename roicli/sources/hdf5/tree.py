@@ -10,7 +10,8 @@ import h5py
 from roicli.errors import FeatureError, RoicliError
 from roicli.files import natural_key, printable, reading
 from roicli.sources.base import check_map, is_poolable
-from roicli.sources.choose import LISTED, Choice, are_maps, choose, listing
+from roicli.sources.choose import LISTED, Choice, are_maps, choose, is_beside, listing
+from roicli.sources.hdf5.conventions import MATLAB_GROUPS, matlab_class
 from roicli.sources.hdf5.virtual import shape_of
 from roicli.sources.layout import MapLayout
 
@@ -28,7 +29,7 @@ def find_maps(file: Any, where: str, dataset: str | None, layout: MapLayout) -> 
     from another file unnoticed.
     """
     if dataset is None:
-        return choose(where, *_survey(file["/"], layout), layout)
+        return _one_a_group(file, layout) or choose(where, *_survey(file["/"], layout), layout)
     if dataset != printable(dataset):  # h5py looks up links by text only
         raise FeatureError(
             f"{where}: the name {printable(dataset)!r} is not UTF-8",
@@ -40,9 +41,16 @@ def find_maps(file: Any, where: str, dataset: str | None, layout: MapLayout) -> 
             f"{where}: {dataset} is a link to {link.path} of {link.filename}", "Name that file and dataset instead."
         )
     item = file.get(dataset)
+    if item is None and (found := _one_a_group(file, layout, dataset)):
+        return found
     if item is None:
         _, rows = _survey(file["/"], layout)
         raise FeatureError(f"{where} has no dataset {dataset!r}; it holds:\n{listing(rows)}", "Name another.")
+    if set(MATLAB_GROUPS) & set(dataset.split("/")) or matlab_class(item) == "cell":
+        raise FeatureError(
+            f"{where}: {dataset} is of a MATLAB cell array, whose order the file keeps elsewhere",
+            "Save one numeric array, in MATLAB by cat(4, cells{:}).",
+        )
     if isinstance(item, h5py.Group):
         choices, rows = _survey(item, layout)
         own = [choice for choice in choices if choice.maps and choice.path == name_of(item)]
@@ -54,6 +62,37 @@ def find_maps(file: Any, where: str, dataset: str | None, layout: MapLayout) -> 
         return Choice(name_of(item), None, "")
     check_map(f"{where}, dataset {name_of(item)}", shape, dtype, layout)
     return Choice(name_of(item.parent), (name_of(item).rpartition("/")[2],), "")
+
+
+def _one_a_group(file: Any, layout: MapLayout, dataset: str | None = None) -> Choice | None:
+    """Choose the map of this name in each group of the file, groups named by image id; any name that all share."""
+    names, links = members(file["/"])
+    if len(names) < 2 or links or (dataset and "/" in dataset):
+        return None
+    for name in names[:_GROUP_SAMPLE]:
+        group = file[raw(name)]
+        if not isinstance(group, h5py.Group):
+            return None
+        inner = members(group)[0]
+        if dataset is None:
+            maps = [inside for inside in inner if _is_map(group[raw(inside)], inside, layout)]
+            if len(maps) != 1:
+                return None
+            dataset = maps[0]
+        if dataset not in inner or not _is_map(group[raw(dataset)], dataset, layout):
+            return None
+    return Choice("/", tuple(f"{name}/{dataset}" for name in names), "")
+
+
+def _is_map(item: Any, name: str, layout: MapLayout) -> bool:
+    """Tell whether something in a group is one map, or a batch of one."""
+    if not isinstance(item, h5py.Dataset) or is_beside(name, layout):
+        return False
+    try:
+        shape, dtype = shape_of(item, name_of(item)), item.dtype
+    except (RoicliError, TypeError):
+        return False
+    return is_poolable(dtype) and (layout.is_map(shape) or (layout.is_stack(shape) and shape[0] == 1))
 
 
 def _survey(root: Any, layout: MapLayout) -> tuple[list[Choice], list[str]]:
@@ -81,14 +120,19 @@ def _survey(root: Any, layout: MapLayout) -> tuple[list[Choice], list[str]]:
                     rows.append(f"{error.message} (not looked at)")
                     strangers.add(name)
                     continue
-                row = f"{shape} {dtype}"
+                row = f"{shape} {dtype}" + (" (a MATLAB cell array)" if matlab_class(item) == "cell" else "")
                 rows.append(f"{name_of(item)}  {row}")
+                if is_beside(name, layout):
+                    strangers.add(name)
+                    continue
                 if layout.is_map(shape) and is_poolable(dtype):
                     example = example or f"{name} {row}"
                     continue
                 if layout.is_stack(shape) and is_poolable(dtype) and _address(item) not in seen:
                     seen.add(_address(item))
                     stacks[name] = shape, row
+            elif isinstance(item, h5py.Group) and name in MATLAB_GROUPS:
+                rows.append(f"{name_of(item)}  (what MATLAB cell arrays and objects refer to; not read)")
             elif isinstance(item, h5py.Group):
                 pending.append(item)
             strangers.add(name)

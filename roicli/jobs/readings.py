@@ -1,0 +1,134 @@
+"""What an array of features is taken for where its shape allows several readings, and what is said of that."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roicli.errors import BoxError, FeatureError, UsageError
+from roicli.jobs.likeness import better_reading, is_better
+from roicli.regions import Regions
+from roicli.sources import FeatureSource
+from roicli.sources.tokens import TokenLayout, TokenOrder, TokenSource
+from roicli.words import count
+
+Layout = Literal["chw", "hwc", "cwh", "whc", "tokens"]
+Note = Callable[[str], None]
+
+# Channels of tokens are so many at least, and a multiple of 32.
+_TOKEN_CHANNELS = 192
+# Maps are seldom that many times longer than wide, and have seldom fewer channels.
+_LONG, _CHANNELS = 20, 64
+
+
+def token_layout(
+    layout: Layout | None, grid: tuple[int, int] | None, prefix: int | None, order: TokenOrder | None, patch: int | None
+) -> TokenLayout | None:
+    """Return how tokens lie in their sequence; None for maps, to which the other settings do not apply."""
+    given = {"grid": grid, "prefix": prefix, "token_order": order, "patch": patch}
+    if layout == "tokens":
+        if grid is not None and patch is not None:
+            raise UsageError("`grid` and `patch` both say the grid of the tokens", "Leave one of them out.")
+        return TokenLayout(grid, prefix, order)
+    for name, value in given.items():
+        if value is not None:
+            raise UsageError(f"`{name}` is for sequences of tokens", "Give `layout=tokens` with it.")
+    return None
+
+
+def settle_grids(
+    source: TokenSource, table: Regions, map_index: NDArray[np.intp], patch: int | None, note: Note
+) -> None:
+    """Find the grids of images whose sizes are known, and tell `note` how sequences are taken if nobody said it."""
+    if patch is not None:
+        source.grids = _grids_of_images(source, table, map_index, patch)
+    used = map_index[map_index >= 0]
+    if not len(source) or (source.layout.grid is not None and source.layout.prefix is not None):
+        return
+    length, taken = source.reading(int(used.min()) if len(used) else 0)
+    why = ""
+    if source.layout.grid is None and patch is None and not source.has_grids:
+        why = ", the only square after 0 to 5 prefix tokens" if source.layout.prefix is None else ", a square"
+    note(f"{length:,} tokens of {source.name} are taken as {taken}{why}")
+
+
+def _grids_of_images(
+    source: TokenSource, table: Regions, map_index: NDArray[np.intp], patch: int
+) -> dict[int, tuple[int, int]]:
+    maps, rows = np.unique(map_index, return_index=True)
+    rows = rows[maps >= 0]
+    if table.image_sizes is None or table.image_index is None:
+        sizes = np.full((len(rows), 2), np.nan)
+    else:
+        sizes = table.image_sizes[table.image_index[rows]]
+    if missing := int((~np.isfinite(sizes).all(axis=1)).sum()):
+        raise BoxError(
+            f"{table.source} has no sizes of {count(missing, 'image')}, which `patch={patch}` divides",
+            "Give `grid`, or boxes with the sizes of their images, as a COCO dataset has.",
+        )
+    if not len(rows):
+        return {}
+    cells = (sizes // patch).astype(int).tolist()
+    return {index: (height, width) for index, (height, width) in zip(map_index[rows].tolist(), cells, strict=True)}
+
+
+def check_readings(source: FeatureSource, index: int, note: Note) -> None:
+    """Refuse an array that may be sequences of tokens, if nobody said that it is a map and its values do not either.
+
+    Raises
+    ------
+    FeatureError
+        The message lists the readings.
+    """
+    info = source.info(index)
+    channels, height, width = info.shape
+    if info.where.rpartition(", map ")[2].isdigit():  # of a stack of four axes
+        return
+    long = max(height, width) > _LONG * min(height, width)
+    if (channels >= _CHANNELS and channels % 32 == 0) or not (long or (width >= _TOKEN_CHANNELS and width % 32 == 0)):
+        return
+    try:
+        tokens = TokenLayout().resolve(height, "")
+    except FeatureError:
+        return
+    taken, other = better_reading(source, index, "chw")
+    if other is None and not long and not math.isnan(taken) and is_better(taken, 0.0):
+        note(
+            f"{info.where}, shape {info.shape}, is taken for maps of axes C, H, W, not for tokens: neighboring cells "
+            f"correlate by {taken:.2f}"
+        )
+        return
+    if other is None and height == width and not tokens.prefix and channels > 1:
+        note(f"{info.where}, shape {info.shape}, is taken for maps of axes C, H, W; for tokens, give `layout=tokens`")
+        return
+    raise FeatureError(
+        f"{info.where} has shape {info.shape}, which is either\n"
+        f"  sequences of {height:,} tokens with {width:,} channels: {tokens} (`layout=tokens`)\n"
+        f"  one map of {count(channels, 'channel')}, {height:,} cells high and {width:,} wide (`layout=chw`)",
+        "Give one of the two.",
+    )
+
+
+def judge_reading(source: FeatureSource, indices: list[int], layout: str) -> tuple[float, str]:
+    """Measure one or two maps: the likeness of neighbors, and a warning if another reading is clearly better."""
+    alike = math.nan
+    found = None
+    for index in indices[:1] + indices[1:][-1:]:
+        measured, other = better_reading(source, index, layout)
+        if math.isnan(alike):
+            alike = measured
+        if other is None:  # of two maps both must look wrong
+            return alike, ""
+        found = found or (index, measured, other)
+    if found is None:
+        return alike, ""
+    index, measured, other = found
+    as_taken = "cannot be compared" if math.isnan(measured) else f"correlate by {measured:.2f}"
+    return alike, (
+        f"{source.info(index).where}: neighboring cells {as_taken} as the array is taken, and correlate by "
+        f"{other.alike:.2f} as {other.words}; give {other.options}"
+    )
