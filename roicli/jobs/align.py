@@ -38,7 +38,7 @@ from roicli.outputs.sidefiles import (
     skipped_file,
     skipped_text,
 )
-from roicli.pooling.kernels.choose import KernelName, load_kernel
+from roicli.pooling.kernels.choose import load_kernel
 from roicli.regions import Names
 from roicli.resume.fingerprint import check_same, check_unchanged, fingerprint, is_same
 from roicli.resume.history import EarlierRun
@@ -239,7 +239,7 @@ def _pool(
 ) -> Progress:
     """Work off the plan, and note what is done."""
     prepared, checkpoints = work.prepared, session.checkpoints
-    kernel = load_kernel(KernelName(work.job.kernel), prepared.computed)
+    kernel = load_kernel(work.job.kernel, prepared.computed)
     maps = (prepared.inputs.source, prepared.infos, prepared.placement)
     pooler = Pooler(*maps, plan.order, work.job.spec, session.target, kernel)
     listener.begin(len(plan.order) - done)

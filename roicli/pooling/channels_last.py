@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from roicli.pooling.arguments import compute_dtype
 from roicli.pooling.sampling import FloatArray
-from roicli.pooling.team import Team
+from roicli.pooling.team import Share, alone
 
 # Maps are transposed in tiles: whole lines of the map, so many cells, and channels. Long runs of channels, since each
 # costs as much to begin as 25 of them to copy; not longer, since a run touches so many lines of the cache.
@@ -20,7 +20,7 @@ def channels_last(
     feature_map: NDArray[Any],
     window: tuple[slice, slice] | None = None,
     buffer: FloatArray | None = None,
-    team: Team | None = None,
+    share: Share = alone,
 ) -> FloatArray:
     """Lay one map out for the kernels: (C, H, W) of any dtype and strides to contiguous (H, W, C).
 
@@ -31,8 +31,9 @@ def channels_last(
     view = feature_map.transpose(1, 2, 0)
     if view.flags.c_contiguous and view.dtype == dtype:
         return view
-    fits = buffer is not None and (buffer.shape, buffer.dtype) == (view.shape, dtype)
-    copy = buffer if buffer is not None and fits else np.empty(view.shape, dtype)
+    copy = buffer
+    if copy is None or (copy.shape, copy.dtype) != (view.shape, dtype):
+        copy = np.empty(view.shape, dtype)
     height, width, channels = view.shape
     rows, columns = window or (slice(0, height), slice(0, width))
     lines = max(1, _TILE_CELLS // max(1, columns.stop - columns.start))
@@ -44,5 +45,5 @@ def channels_last(
                 tile = np.s_[y : min(y + lines, stop), columns, c : c + _TILE_CHANNELS]
                 copy[tile] = view[tile]
 
-    (team or Team()).share(fill, rows.stop - rows.start)
+    share(fill, rows.stop - rows.start)
     return copy

@@ -7,32 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from roicli.pooling.kernels.choose import NUMPY_KERNEL, Kernel
 from roicli.pooling.operators import find
-from roicli.pooling.placement import Placement, place
+from roicli.pooling.placement import Placement
 from roicli.pooling.sampling import FloatArray, IntArray, cells_in_reach
 from roicli.spec import PoolSpec
 
 # Samples and weights are made for as many RoIs at once as keep each of their arrays below so many values.
 _CHUNK_VALUES = 2**19
-
-
-def pool_boxes(
-    feature_map: FloatArray,
-    boxes: NDArray[Any],
-    spec: PoolSpec,
-    out: FloatArray,
-    kernel: Kernel = NUMPY_KERNEL,
-    spatial_scale: float = 1.0,
-) -> int:
-    """Pool K boxes of one map; the other parameters are those of `pool_maps`."""
-    placement = place(np.zeros(len(boxes), np.intp), boxes, spatial_scale)
-    return pool_maps(lambda _: feature_map, placement, feature_map.shape[:2], spec, out, kernel)
 
 
 def pool_maps(
@@ -43,28 +28,23 @@ def pool_maps(
     out: FloatArray,
     kernel: Kernel = NUMPY_KERNEL,
 ) -> int:
-    """Pool K boxes of maps of one size.
+    """Pool K boxes of maps of one size; return how many have a number that is not finite, as cells are that they read.
+
+    A RoI's numbers do not depend on which others are pooled beside it.
 
     Parameters
     ----------
     maps : callable
-        Gives a map by its index as `channels_last` makes it, (H, W, C) float32 or float64; cells that no box has in
-        reach need not be filled. It is asked for each map once, and may give them all in the same memory.
+        Gives a map by its index as `channels_last` makes it; cells that no box has in reach need not be filled. It is
+        asked for each map once, and may give them all in the same memory.
     placement : Placement
-        Where K boxes lie; boxes of one map side by side, finite. They are rounded to the dtype of the maps.
+        Boxes of one map side by side, finite. They are rounded to the dtype of the maps.
     size : (int, int)
         Height and width of all these maps, in cells.
-    spec : PoolSpec
-        What to compute.
+    spec, kernel
+        What to compute, and what contracts averages.
     out : (K, C, PH, PW), or (K, C) where the bins are averaged away
-        Contiguous, of the dtype of the maps. A RoI's numbers do not depend on which others are pooled beside it.
-    kernel : Kernel
-        What contracts averages.
-
-    Returns
-    -------
-    int
-        How many RoIs have a number that is not finite, because they read a NaN or infinite cell.
+        Contiguous, of the dtype of the maps.
     """
     operator = find(spec.op)
     boxes, scale, map_index = placement.boxes.astype(out.dtype), placement.scale, placement.map_index

@@ -15,11 +15,11 @@ from numpy.typing import ArrayLike, NDArray
 from roicli.pooling.arguments import check_out, compute_dtype, feature_batch, make_spec, split_boxes
 from roicli.pooling.channels_last import channels_last
 from roicli.pooling.contraction import pool_maps, runs
-from roicli.pooling.kernels.choose import NUMPY_KERNEL, Kernel, KernelChoice, best_kernel, load_kernel
+from roicli.pooling.kernels.choose import NUMPY_KERNEL, Kernel, KernelChoice, load_kernel
 from roicli.pooling.operators import find
 from roicli.pooling.placement import Placement, place
 from roicli.pooling.sampling import FloatArray, cells_in_reach
-from roicli.pooling.team import Team, team
+from roicli.pooling.team import Share, team
 from roicli.spec import Mode, PoolSpec
 
 # Threads of the NumPy kernel pay for regions of so many values on average; with fewer, one thread is as fast.
@@ -173,7 +173,7 @@ def _pool_batch(
         out = np.empty(shape, dtype)
     else:
         check_out(out, shape, dtype, maps)
-    chosen = load_kernel(best_kernel(kernel), dtype) if operator.contracts(spec) else NUMPY_KERNEL
+    chosen = load_kernel(kernel, dtype) if operator.contracts(spec) else NUMPY_KERNEL
     order = None if (np.diff(index) >= 0).all() else np.argsort(index, kind="stable")
     if order is not None:
         placement = placement.take(order)
@@ -181,8 +181,8 @@ def _pool_batch(
     pooled = out if in_place else np.empty(shape, dtype)
     if threads is None and chosen is NUMPY_KERNEL and not _are_large(maps, placement, spec):
         threads = 1
-    with team(threads, values=pooled.size) as work:
-        _pool_maps(maps, placement, spec, pooled, chosen, work)
+    with team(threads, values=pooled.size) as share:
+        _pool_maps(maps, placement, spec, pooled, chosen, share)
     if not in_place:
         out[slice(None) if order is None else order] = pooled
     return out
@@ -197,18 +197,18 @@ def _are_large(maps: NDArray[Any], placement: Placement, spec: PoolSpec) -> bool
 
 
 def _pool_maps(
-    maps: NDArray[Any], placement: Placement, spec: PoolSpec, out: FloatArray, kernel: Kernel, work: Team
+    maps: NDArray[Any], placement: Placement, spec: PoolSpec, out: FloatArray, kernel: Kernel, share: Share
 ) -> None:
     """Pool regions that lie side by side for each map; a team shares the layout of a map, then its regions."""
     buffer = None
     for first, stop in runs(placement.map_index):
         feature_map, here = maps[placement.map_index[first]], placement.take(slice(first, stop))
         window = cells_in_reach(here.boxes, here.scale, *maps.shape[2:])
-        laid_out = channels_last(feature_map, window, buffer, work)
+        laid_out = channels_last(feature_map, window, buffer, share)
         buffer = laid_out if laid_out.flags.owndata else None
 
         def pool(part: slice, here: Placement = here, first: int = first, laid_out: FloatArray = laid_out) -> None:
             rows = slice(first + part.start, first + part.stop)
             pool_maps(lambda _: laid_out, here.take(part), laid_out.shape[:2], spec, out[rows], kernel)
 
-        work.share(pool, stop - first)
+        share(pool, stop - first)

@@ -23,7 +23,6 @@ coordinate what happens                            cells read (weights)
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,19 +41,11 @@ _FEW_SAMPLES = 2**14
 
 
 class Sides(NamedTuple):
-    """Where K boxes begin and end along one axis.
+    """Where K boxes begin and end along one axis."""
 
-    Attributes
-    ----------
-    low, high : (K,) float32 or float64
-        In image pixels, finite, in the dtype of the computation.
-    scale : (K,) or (1,)
-        Feature cells per pixel; rounded to the dtype of the computation before it is multiplied with.
-    """
-
-    low: FloatArray
+    low: FloatArray  # (K,) in image pixels, finite, in the dtype of the computation
     high: FloatArray
-    scale: FloatArray
+    scale: FloatArray  # (K,) or (1,) feature cells per pixel, not rounded yet
 
     def scaled(self) -> tuple[FloatArray, FloatArray]:
         """Return the ends in feature cells, in the dtype of the computation."""
@@ -68,58 +59,34 @@ def sides(boxes: FloatArray, scale: FloatArray) -> tuple[Sides, Sides]:
     return Sides(y1, y2, scale[:, 0]), Sides(x1, x2, scale[:, 1])
 
 
-@dataclass(frozen=True)
-class Bins:
-    """The bins of K RoIs along one axis, in feature cells.
+class Bins(NamedTuple):
+    """The bins of K RoIs along one axis, in feature cells."""
 
-    Attributes
-    ----------
-    start : (K,)
-        Where the first bin begins, half-pixel shift included.
-    size : (K,)
-        Extent of one bin; negative for an inverted box, whose bins run backwards.
-    count : (K,) intp
-        Sample points of one bin, in range or not; 0 for an empty or inverted box with adaptive sampling.
-    number : int
-        How many bins there are (P).
-    length : int
-        Cells of the feature map along this axis (L).
-    """
-
-    start: FloatArray
-    size: FloatArray
-    count: IntArray
-    number: int
-    length: int
+    start: FloatArray  # (K,) where the first bin begins, half-pixel shift included
+    size: FloatArray  # (K,) extent of one bin; negative for an inverted box, whose bins run backwards
+    samples: IntArray  # (K,) in one bin, in range or not; 0 for an empty or inverted box with adaptive sampling
+    number: int  # how many bins there are (P)
+    length: int  # cells of the feature map along this axis (L)
 
     def take(self, rois: IntArray | slice) -> Bins:
         """Return the bins of some of the RoIs."""
-        return Bins(self.start[rois], self.size[rois], self.count[rois], self.number, self.length)
+        return self._replace(start=self.start[rois], size=self.size[rois], samples=self.samples[rois])
+
+    def end(self) -> FloatArray:
+        """Return where the last bin of each RoI ends, (K,)."""
+        return self.start + self.number * self.size
+
+    def edges(self, roi: int = 0) -> FloatArray:
+        """Return where each bin of one RoI begins and ends, (P, 2)."""
+        edges = self.start[roi] + np.arange(self.number + 1).astype(self.start.dtype) * self.size[roi]
+        return np.stack([edges[:-1], edges[1:]], axis=1)
 
 
 def make_bins(sides: Sides, number: int, length: int, spec: PoolSpec) -> Bins:
-    """Place the bins of K boxes along one axis.
-
-    Parameters
-    ----------
-    sides : Sides
-        The boxes.
-    number : int
-        Bins along this axis.
-    length : int
-        Cells of the feature map along this axis.
-    spec : PoolSpec
-        Gives the shift and the sampling ratio.
-
-    Raises
-    ------
-    BoxError
-        A box so large that its coordinates or its number of samples cannot be held.
-    """
-    start, size, count = _lay_out(sides, number, spec)
-    broken = _cannot_be_held(size, count)
-    if broken.any():
-        first = int(broken.argmax())
+    """Place the bins of K boxes along an axis of `length` cells; raise BoxError if one is too large to sample."""
+    start, size, count, too_large = _lay_out(sides, number, spec)
+    if too_large.any():
+        first = int(too_large.argmax())
         raise BoxError(
             f"a box that spans {sides.low[first]:g} to {sides.high[first]:g} image pixels is too large to sample at "
             f"spatial scale {sides.scale[min(first, len(sides.scale) - 1)]:g}",
@@ -129,13 +96,12 @@ def make_bins(sides: Sides, number: int, length: int, spec: PoolSpec) -> Bins:
 
 
 def too_large(sides: Sides, number: int, spec: PoolSpec) -> NDArray[np.bool_]:
-    """Tell which boxes `make_bins` would refuse along one axis; the parameters are as there."""
-    _, size, count = _lay_out(sides, number, spec)
-    return _cannot_be_held(size, count)
+    """Tell which boxes `make_bins` refuses."""
+    return _lay_out(sides, number, spec)[3]
 
 
-def _lay_out(sides: Sides, number: int, spec: PoolSpec) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return where bins begin, the size of one, and its samples, before that is a whole number that fits."""
+def _lay_out(sides: Sides, number: int, spec: PoolSpec) -> tuple[FloatArray, FloatArray, FloatArray, NDArray[np.bool_]]:
+    """Return where bins begin, the size of one, its samples as a float, and which boxes are too large to hold these."""
     dtype = sides.low.dtype.type
     offset = dtype(0.5 if spec.aligned else 0.0)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -146,34 +112,17 @@ def _lay_out(sides: Sides, number: int, spec: PoolSpec) -> tuple[FloatArray, Flo
             extent = np.maximum(extent, dtype(1))
         size = extent / dtype(number)
         count = np.ceil(size) if spec.adaptive else np.full_like(size, spec.sampling_ratio)
-    return start, size, count
-
-
-def _cannot_be_held(size: FloatArray, count: FloatArray) -> NDArray[np.bool_]:
-    held: NDArray[np.bool_] = np.isfinite(size) & (count < _MAX_COUNT)
-    return ~held
+    return start, size, count, ~(np.isfinite(size) & (count < _MAX_COUNT))
 
 
 class SampleGrid(NamedTuple):
-    """The sample points of K RoIs along one axis that lie in range, in order of RoI, bin and sample.
-
-    Attributes
-    ----------
-    bins : Bins
-        What was sampled.
-    bin_index : (T,) intp
-        Flat bin of each sample: ``roi * bins.number + bin``.
-    low, high : (T,) intp
-        The two cells that each sample reads.
-    fraction : (T,)
-        Weight of `high`; that of `low` is ``1 - fraction``.
-    """
+    """The sample points of K RoIs along one axis that lie in range, in order of RoI, bin and sample."""
 
     bins: Bins
-    bin_index: IntArray
-    low: IntArray
+    bin_index: IntArray  # (T,) flat bin of each sample: roi * bins.number + bin
+    low: IntArray  # (T,) the two cells that each sample reads
     high: IntArray
-    fraction: FloatArray
+    fraction: FloatArray  # (T,) weight of `high`; that of `low` is 1 - fraction
 
     def splits(self) -> IntArray:
         """Return where each flat bin's samples begin in the arrays, (K * P + 1,)."""
@@ -202,7 +151,7 @@ def sample_coordinates(bins: Bins, bin_index: IntArray, sample: IntArray) -> Flo
     roi, bin_of_roi = np.divmod(bin_index, bins.number)
     dtype = bins.start.dtype
     size = bins.size[roi]
-    step = (sample.astype(dtype) + dtype.type(0.5)) * size / bins.count[roi].astype(dtype)
+    step = (sample.astype(dtype) + dtype.type(0.5)) * size / bins.samples[roi].astype(dtype)
     return bins.start[roi] + bin_of_roi.astype(dtype) * size + step
 
 
@@ -234,10 +183,12 @@ def _candidates(bins: Bins) -> tuple[IntArray, IntArray]:
     Estimated in float64 with a margin for the rounding of the computation's dtype; the exact test follows. Where all
     samples are few, it alone is faster.
     """
-    if int(bins.count.sum()) * bins.number <= _FEW_SAMPLES:
-        return np.zeros((len(bins.count), bins.number), np.intp), np.repeat(bins.count[:, None], bins.number, axis=1)
+    if int(bins.samples.sum()) * bins.number <= _FEW_SAMPLES:
+        return np.zeros((len(bins.samples), bins.number), np.intp), np.repeat(
+            bins.samples[:, None], bins.number, axis=1
+        )
     start, size = bins.start.astype(np.float64)[:, None], bins.size.astype(np.float64)[:, None]
-    count = bins.count[:, None]
+    count = bins.samples[:, None]
     base = start + np.arange(bins.number) * size
     reach = np.maximum(np.abs(start), np.abs(start + bins.number * size)) + 1
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -252,25 +203,13 @@ def _candidates(bins: Bins) -> tuple[IntArray, IntArray]:
 
 
 class CellRanges(NamedTuple):
-    """The bins of RoIPool along one axis: ranges of whole cells, which may share a cell with their neighbour.
+    """The bins of RoIPool along one axis: ranges of whole cells, which may share a cell with their neighbour."""
 
-    Attributes
-    ----------
-    start : (K,) intp
-        First cell of each RoI, before it is clipped to the map.
-    extent : (K,) intp
-        Cells of each RoI, at least one.
-    begin, end : (K, P) intp
-        The cells of each bin, on the map or beyond it.
-    first, stop : (K, P) intp
-        Those of them that lie on the map; none if ``stop <= first``.
-    """
-
-    start: IntArray
-    extent: IntArray
-    begin: IntArray
+    start: IntArray  # (K,) first cell of each RoI, on the map or beyond it
+    extent: IntArray  # (K,) cells of each RoI, at least one
+    begin: IntArray  # (K, P) the cells of each bin, on the map or beyond it
     end: IntArray
-    first: IntArray
+    first: IntArray  # (K, P) those that lie on the map; none if stop <= first
     stop: IntArray
 
     def take(self, rois: slice) -> CellRanges:
@@ -312,24 +251,15 @@ def in_map(boxes: FloatArray, scale: FloatArray) -> FloatArray:
 
 
 def cells_in_reach(boxes: FloatArray, scale: FloatArray, height: int, width: int) -> tuple[slice, slice]:
-    """Find a part of a map, (rows, columns), that holds all cells that boxes read, with some to spare.
+    """Find rows and columns of a map that hold all cells that finite boxes read.
 
-    Parameters
-    ----------
-    boxes : (K, 4)
-        xyxy in image pixels, finite.
-    scale : (K, 2) or (1, 2)
-        Feature cells per pixel along y and x.
-    height, width : int
-        Of the map, in cells. The spare cells are for the shift, the smallest RoI and all rounding.
+    Cells to spare are for the shift, the smallest RoI and all rounding.
     """
     if not len(boxes):
         return slice(0, 0), slice(0, 0)
     corners = in_map(boxes, scale).reshape(-1, 2)  # of an inverted box, the smaller corner comes second
     ends = []
-    for low, high, length in zip(
-        corners.min(axis=0).tolist(), corners.max(axis=0).tolist(), (width, height), strict=True
-    ):
+    for low, high, length in zip(corners.min(0).tolist(), corners.max(0).tolist(), (width, height), strict=True):
         spare = 3 + 1e-6 * max(abs(low), abs(high))
         ends.append(slice(*(min(max(edge, 0), length) for edge in (math.floor(low - spare), math.ceil(high + spare)))))
     return ends[1], ends[0]

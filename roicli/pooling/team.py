@@ -6,51 +6,38 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from concurrent.futures import Executor
+from typing import Any
 
 # To start a thread for fewer pooled values takes longer than to pool them.
 _VALUES_A_THREAD = 2**20
 
 
-class Team:
-    """Some threads, or the caller alone.
+# ``share(work, number)`` calls `work` with parts of ``range(number)``, one for each thread.
+Share = Callable[[Callable[[slice], Any], int], None]
 
-    Parameters
-    ----------
-    executor : concurrent.futures.Executor or None
-        None if the caller is alone.
-    size : int
-        How many share the work.
-    """
 
-    def __init__(self, executor: Executor | None = None, size: int = 1) -> None:
-        self._executor, self._size = executor, size
-
-    def share(self, work: Callable[[slice], Any], number: int) -> None:
-        """Call `work` with parts of ``range(number)``, one for each thread."""
-        if self._executor is None:
-            work(slice(0, number))
-            return
-        ends = [number * part // self._size for part in range(self._size + 1)]
-        for _ in self._executor.map(work, map(slice, ends, ends[1:])):
-            pass
+def alone(work: Callable[[slice], Any], number: int) -> None:
+    """Do all of the work in this thread: a `Share` of one."""
+    work(slice(0, number))
 
 
 @contextmanager
-def team(threads: int | None, values: int) -> Iterator[Team]:
+def team(threads: int | None, values: int) -> Iterator[Share]:
     """Start as many threads as pay for pooling so many values; BLAS has one thread meanwhile."""
     size = min(threads or usable_cores(), max(1, values // _VALUES_A_THREAD))
     with _blas().limit(limits=1):
         if size == 1:
-            yield Team()
+            yield alone
             return
         from concurrent.futures import ThreadPoolExecutor
 
         with ThreadPoolExecutor(size) as executor:
-            yield Team(executor, size)
+
+            def share(work: Callable[[slice], Any], number: int) -> None:
+                ends = [number * part // size for part in range(size + 1)]
+                list(executor.map(work, map(slice, ends, ends[1:])))  # raises what the work raised
+
+            yield share
 
 
 def usable_cores() -> int:

@@ -14,22 +14,12 @@ from roicli.pooling.sampling import FloatArray, IntArray, SampleGrid
 
 
 class Cells(NamedTuple):
-    """Which cells of one axis each of K RoIs reads.
+    """Which cells of one axis each of K RoIs reads."""
 
-    Attributes
-    ----------
-    first, stop : (K,) intp
-        The window: the smallest range of cells that holds all that are read; empty if none is.
-    gaps : (K,) bool
-        Whether the window may hold cells that are not read: the samples lie far apart.
-    read : (number of gaps, L) bool
-        For each RoI that may have gaps, which cells it reads, with whatever weight.
-    """
-
-    first: IntArray
+    first: IntArray  # (K,) the window: the smallest range of cells that holds all that are read; empty if none is
     stop: IntArray
-    gaps: NDArray[np.bool_]
-    read: NDArray[np.bool_]
+    gaps: NDArray[np.bool_]  # (K,) whether it may hold cells that are not read: the samples lie far apart
+    read: NDArray[np.bool_]  # (number of gaps, L) which cells each of those RoIs reads, with whatever weight
 
     def number(self) -> IntArray:
         """Return how many cells each RoI reads, (K,)."""
@@ -45,7 +35,7 @@ def cells_read(grid: SampleGrid) -> Cells:
     roi = grid.bin_index // bins.number
     first, stop = _extent(grid.low, grid.high + 1, roi, rois)
     # A sample reads two cells, so samples up to two cells apart leave none out between them; half a cell to be safe.
-    gaps = np.abs(bins.size) > 1.5 * bins.count
+    gaps = np.abs(bins.size) > 1.5 * bins.samples
     read = np.zeros((int(gaps.sum()), bins.length), dtype=np.bool_)
     if len(read):
         sample = gaps[roi]
@@ -56,30 +46,14 @@ def cells_read(grid: SampleGrid) -> Cells:
 
 
 class AxisWeights(NamedTuple):
-    """One small matrix a RoI: the weights with which its bins take the cells of this axis.
+    """One small matrix a RoI: the weights with which its bins take the cells of this axis."""
 
-    Attributes
-    ----------
-    bins : int
-        Rows of every matrix (P, or 1 where the bins are averaged).
-    cell_splits : (K + 1,) intp
-        Where the cells of each RoI begin in `cell`; a matrix has as many columns as its RoI has cells.
-    run : (K,) intp
-        First cell of each RoI whose cells follow one another; -1 where there are gaps, or no cells.
-    cell : (sum of cells,) intp
-        The cells, ascending.
-    weight : (bins * sum of cells,)
-        The matrices, one after the other.
-    first, stop : (K, bins) intp
-        The columns that each bin reads lie in ``first:stop``; all others are zero.
-    """
-
-    bins: int
-    cell_splits: IntArray
-    run: IntArray
-    cell: IntArray
-    weight: FloatArray
-    first: IntArray
+    bins: int  # rows of every matrix (P, or 1 where the bins are averaged)
+    cell_splits: IntArray  # (K + 1,) where the cells of each RoI begin in `cell`: one a column of its matrix
+    run: IntArray  # (K,) first cell of each RoI whose cells follow one another; -1 where there are gaps, or no cells
+    cell: IntArray  # (sum of cells,) the cells, ascending
+    weight: FloatArray  # (bins * sum of cells,) the matrices, one after the other
+    first: IntArray  # (K, bins) the columns that each bin reads lie in first:stop; all others are zero
     stop: IntArray
 
     def part(self, first: int, stop: int) -> AxisWeights:
@@ -102,18 +76,9 @@ class AxisWeights(NamedTuple):
 
 
 def axis_weights(grid: SampleGrid, cells: Cells, whole_window: NDArray[np.bool_], *, mean: bool = False) -> AxisWeights:
-    """Sum the samples' bilinear weights into one matrix a RoI.
+    """Sum the samples' bilinear weights into one matrix a RoI; of one row if `mean` averages the bins too.
 
-    Parameters
-    ----------
-    grid : SampleGrid
-        The samples of K RoIs.
-    cells : Cells
-        Those that `grid` reads.
-    whole_window : (K,) bool
-        True: the matrix has a column for every cell of the RoI's window; False: only for those that are read.
-    mean : bool
-        Average the bins too: one row a RoI.
+    A matrix has a column for every cell of its RoI's window where `whole_window`, else only for those that are read.
     """
     bins, rois = grid.bins, len(cells.first)
     roi, bin_of_roi = np.divmod(grid.bin_index, bins.number)
@@ -122,7 +87,7 @@ def axis_weights(grid: SampleGrid, cells: Cells, whole_window: NDArray[np.bool_]
 
     number = 1 if mean else bins.number
     row = splits[roi] * number + (0 if mean else bin_of_roi * width[roi])
-    share = 1 / (bins.count[roi] * (bins.number if mean else 1))
+    share = 1 / (bins.samples[roi] * (bins.number if mean else 1))
     fraction = grid.fraction.astype(np.float64)
     place = np.concatenate([row + low, row + high])
     value = np.concatenate([(1 - fraction) * share, fraction * share])

@@ -16,7 +16,8 @@ from driving import ROICLI, Silent, run
 import roicli
 from roicli.jobs.align import AlignJob, align
 from roicli.pooling.channels_last import channels_last
-from roicli.pooling.contraction import pool_boxes
+from roicli.pooling.contraction import pool_maps
+from roicli.pooling.placement import place
 from roicli.spec import PoolSpec
 
 
@@ -552,10 +553,10 @@ def test_the_mean_is_that_of_the_bins():
     """The shortcut of one weight row an axis equals the block's own mean."""
     rng = np.random.default_rng(4)
     feature_map = channels_last(rng.standard_normal((5, 12, 9)).astype(np.float32))
-    boxes = np.array([[-3, 1, 8, 20], [1, 1, 2, 2], [4, 4, 4, 4.0]])
+    placement = place(np.zeros(3, np.intp), np.array([[-3, 1, 8, 20], [1, 1, 2, 2], [4, 4, 4, 4.0]]))
     block, mean = np.empty((3, 5, 3, 4), np.float32), np.empty((3, 5), np.float32)
-    pool_boxes(feature_map, boxes, PoolSpec((3, 4)), block)
-    pool_boxes(feature_map, boxes, PoolSpec((3, 4), reduce="mean"), mean)
+    pool_maps(lambda _: feature_map, placement, (12, 9), PoolSpec((3, 4)), block)
+    pool_maps(lambda _: feature_map, placement, (12, 9), PoolSpec((3, 4), reduce="mean"), mean)
     np.testing.assert_allclose(mean, block.mean(axis=(2, 3)), atol=1e-6)
 
 

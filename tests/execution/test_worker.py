@@ -68,7 +68,8 @@ def test_a_map_is_not_written_to_while_another_thread_reads_it():
     pooler.pool((Unit(1, 2),))
     second_is_done.set()
     first.join(10)
-    expected = roicli.roi_align(maps, np.insert(np.array(boxes), 0, [0, 1], axis=1), (3, 2), aligned=True)
+    rois = np.insert(np.array(boxes), 0, [0, 1], axis=1)
+    expected = roicli.roi_align(maps, rois, (3, 2), aligned=True, kernel="numpy")
     np.testing.assert_array_equal(target.rows, expected)
 
 
@@ -84,5 +85,6 @@ def test_a_map_of_a_file_is_not_written_to():
     pooler.pool((Unit(0, 2),))
     np.testing.assert_array_equal(lies_channels_last, before)
     assert source.read_count == 2
-    expected = roicli.roi_align(given, np.insert(np.array(boxes), 0, [0, 1], axis=1), (3, 2), aligned=True)
+    rois = np.insert(np.array(boxes), 0, [0, 1], axis=1)
+    expected = roicli.roi_align(given, rois, (3, 2), aligned=True, kernel="numpy")
     np.testing.assert_array_equal(target.rows, expected)

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from roicli.errors import UsageError
 from roicli.execution.plan import is_large
 from roicli.pooling.channels_last import channels_last
-from roicli.pooling.contraction import pool_boxes
-from roicli.pooling.kernels.choose import NUMPY_KERNEL, KernelName, load_kernel
+from roicli.pooling.contraction import pool_maps
+from roicli.pooling.kernels.choose import NUMPY_KERNEL, load_kernel
+from roicli.pooling.placement import place
 from roicli.pooling.reference import roi_align_reference
 from roicli.spec import PoolSpec
 
@@ -36,8 +37,8 @@ specs = st.builds(
 
 def pooled(kernel, features, rois, spec, scale=1.0):
     out = np.empty((len(rois), *spec.row_shape(features.shape[0])), features.dtype)
-    not_finite = pool_boxes(channels_last(features), rois, spec, out, kernel, scale)
-    return out, not_finite
+    placement = place(np.zeros(len(rois), np.intp), rois, scale)
+    return out, pool_maps(lambda _: channels_last(features), placement, features.shape[1:], spec, out, kernel)
 
 
 @needs_numba
@@ -57,7 +58,7 @@ def test_numba_equals_numpy_and_the_oracle(dtype, channels, size, some_boxes, sp
     if broken is not None:
         features[rng.integers(channels), rng.integers(size[0]), rng.integers(size[1])] = broken
     rois = np.array(some_boxes, dtype)
-    got, not_finite = pooled(load_kernel(KernelName.NUMBA, np.dtype(dtype)), features, rois, spec, scale)
+    got, not_finite = pooled(load_kernel("numba", np.dtype(dtype)), features, rois, spec, scale)
     other, not_finite_there = pooled(NUMPY_KERNEL, features, rois, spec, scale)
     np.testing.assert_allclose(got, other, rtol=0, atol=2e-6)
     assert not_finite == not_finite_there
@@ -68,7 +69,7 @@ def test_numba_equals_numpy_and_the_oracle(dtype, channels, size, some_boxes, sp
 
 @pytest.mark.parametrize("name", ["numpy", pytest.param("numba", marks=needs_numba)])
 def test_golden(name, golden_align):
-    kernel = load_kernel(KernelName(name), golden_align.expected.dtype)
+    kernel = load_kernel(name, golden_align.expected.dtype)
     for roi, expected in zip(golden_align.rois, golden_align.expected, strict=True):
         features = golden_align.features[int(roi[0])].astype(expected.dtype)
         got, _ = pooled(kernel, features, roi[None, 1:], golden_align.spec, golden_align.spatial_scale)
@@ -81,7 +82,7 @@ def test_a_roi_does_not_depend_on_its_neighbours():
     features = rng.standard_normal((70, 40, 50)).astype(np.float32)
     corners = rng.uniform(-20, 60, (300, 2))
     rois = np.concatenate([corners, corners + rng.uniform(0, 60, (300, 2))], axis=1)
-    kernel, spec = load_kernel(KernelName.NUMBA, features.dtype), PoolSpec((7, 5), sampling_ratio=2, aligned=True)
+    kernel, spec = load_kernel("numba", features.dtype), PoolSpec((7, 5), sampling_ratio=2, aligned=True)
     together, _ = pooled(kernel, features, rois, spec)
     for part in (slice(0, 1), slice(17, 40), slice(299, 300)):
         np.testing.assert_array_equal(pooled(kernel, features, rois[part], spec)[0], together[part])
@@ -144,13 +145,13 @@ def test_maxima_have_one_kernel(job):
 
 
 def test_numpy_needs_nothing():
-    assert load_kernel(KernelName.NUMPY, np.dtype(np.float32)) is NUMPY_KERNEL
+    assert load_kernel("numpy", np.dtype(np.float32)) is NUMPY_KERNEL
 
 
 @without_numba
 def test_numba_is_asked_for_in_words():
     with pytest.raises(UsageError, match="numba"):
-        load_kernel(KernelName.NUMBA, np.dtype(np.float32))
+        load_kernel("numba", np.dtype(np.float32))
 
 
 def test_a_compiler_is_loaded_for_large_jobs():

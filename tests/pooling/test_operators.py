@@ -13,10 +13,11 @@ import roicli
 from roicli.cli.main import main
 from roicli.errors import UsageError
 from roicli.pooling import operators
+from roicli.pooling.bintrace import Axis, crossed
 from roicli.pooling.channels_last import channels_last
 from roicli.pooling.contraction import pool_maps
 from roicli.pooling.extents import lie_outside
-from roicli.pooling.operators.base import Axis, Operator, Placed, crossed
+from roicli.pooling.operators.base import Operator, Placed
 from roicli.pooling.operators.roi_align import RoIAlign
 from roicli.pooling.operators.roi_pool import RoIPool
 from roicli.pooling.placement import place
@@ -164,7 +165,7 @@ class Nearest(Operator):
 
     def extents(self, boxes, scale, spec):
         (y, _), (x, _) = self._centres(boxes, scale, (1, 1), spec)
-        return np.stack([x.start, y.start, x.start + x.number * x.size, y.start + y.number * y.size], axis=1)
+        return np.stack([x.start, y.start, x.end(), y.end()], axis=1)
 
     def reads(self, boxes, scale, size, spec):
         axes = self._centres(boxes, scale, size, spec)
@@ -176,15 +177,12 @@ class Nearest(Operator):
         return crossed(*axes, self.extents(box, scale, spec)[0])
 
     def _axis(self, bins, centres, bin):
-        edges = bins.start + np.arange(bins.number + 1, dtype=bins.start.dtype) * bins.size
         at = centres[0, bin : bin + 1]
         cell = np.floor(at + 0.5)
         inside = (cell >= 0) & (cell < bins.length)
         cells = np.tile(np.clip(cell, 0, bins.length - 1).astype(np.intp), 2)[None]
         weights = np.array([[1, 0]], at.dtype)
-        return Axis(
-            np.stack([edges[:-1], edges[1:]], axis=1), centres.T, at, cells, weights, inside, np.zeros(1, np.bool_)
-        )
+        return Axis(bins.edges(), centres.T, at, cells, weights, inside, np.zeros(1, np.bool_))
 
     def combine(self, values, spec):
         return float(values[0]), None

@@ -12,7 +12,7 @@ import roicli
 from roicli.errors import BoxError, FeatureError, UsageError
 from roicli.pooling import contraction
 from roicli.pooling.channels_last import channels_last
-from roicli.pooling.contraction import pool_boxes, pool_maps
+from roicli.pooling.contraction import pool_maps
 from roicli.pooling.placement import place
 from roicli.pooling.sampling import cells_in_reach
 from roicli.spec import PoolSpec
@@ -149,7 +149,8 @@ def test_no_cell_out_of_reach_is_read(corners, scale, aligned, sampling_ratio, o
     expected, got = (np.empty((len(boxes), 2, 2, 3), np.float32) for _ in range(2))
     broken = channels_last(features, window, np.full((30, 40, 2), np.nan, np.float32))
     for feature_map, out in (broken, got), (channels_last(features), expected):
-        assert pool_boxes(feature_map, boxes, spec, out, spatial_scale=scale) == 0
+        placement = place(np.zeros(len(boxes), np.intp), boxes, scale)
+        assert pool_maps(lambda _, laid_out=feature_map: laid_out, placement, (30, 40), spec, out) == 0
     np.testing.assert_array_equal(got, expected)
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import StrEnum
 from importlib.util import find_spec
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -17,25 +16,11 @@ from roicli.pooling.weights import AxisWeights
 KernelChoice = Literal["auto", "numpy", "numba"]
 
 
-class KernelName(StrEnum):
-    """What contracts maps with axis weights."""
-
-    NUMPY = "numpy"
-    NUMBA = "numba"
-
-
 class Kernel(NamedTuple):
-    """A kernel for averages.
+    """A kernel for averages."""
 
-    Attributes
-    ----------
-    contract : callable
-        ``contract(feature_map, rows, columns, out)``, as `pool_separable`.
-    sparse : float
-        In a window of more than so many times the cells that are read, it is faster with weights for those only.
-    """
-
-    contract: Callable[[FloatArray, AxisWeights, AxisWeights, FloatArray], None]
+    contract: Callable[[FloatArray, AxisWeights, AxisWeights, FloatArray], None]  # see `pool_separable`
+    # In a window of more than so many times the cells that are read, it is faster with weights for those only.
     sparse: float
 
 
@@ -47,31 +32,17 @@ def numba_is_installed() -> bool:
     return find_spec("numba") is not None
 
 
-def best_kernel(choice: KernelChoice) -> KernelName:
-    """Return the kernel that "auto" means, or the one that is asked for.
+def load_kernel(choice: KernelChoice, dtype: np.dtype[Any]) -> Kernel:
+    """Load a kernel for maps of `dtype`; "auto" takes Numba where it is installed, which may compile for seconds.
 
     Raises
     ------
     UsageError
-        There is no such kernel.
+        The kernel is unknown, or Numba cannot be loaded.
     """
-    if choice == "auto":
-        return KernelName.NUMBA if numba_is_installed() else KernelName.NUMPY
-    try:
-        return KernelName(choice)
-    except ValueError:
-        raise UsageError(f"kernel must be 'auto', 'numpy' or 'numba', got {choice!r}") from None
-
-
-def load_kernel(name: KernelName, dtype: np.dtype[Any]) -> Kernel:
-    """Load a kernel, ready to be used on maps of `dtype`; Numba compiles it if it never did on this machine.
-
-    Raises
-    ------
-    UsageError
-        Numba is asked for and not installed.
-    """
-    if name is KernelName.NUMPY:
+    if choice not in get_args(KernelChoice):
+        raise UsageError(f"kernel must be 'auto', 'numpy' or 'numba', got {choice!r}")
+    if choice == "numpy" or (choice == "auto" and not numba_is_installed()):
         return NUMPY_KERNEL
     try:
         from roicli.pooling.kernels.compiled import compile_for, pool_compiled

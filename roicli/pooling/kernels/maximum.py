@@ -6,29 +6,16 @@ import numpy as np
 
 from roicli.pooling.sampling import CellRanges, FloatArray
 
+# torchvision begins with the lowest float32 and looks for what is greater, which NaN never is.
+LOWEST = -float(np.finfo(np.float32).max)
+
 
 def pool_maximum(feature_map: FloatArray, rows: CellRanges, columns: CellRanges, out: FloatArray) -> None:
-    """Take the maximum of each bin's cells; a bin without cells is zero.
-
-    Parameters
-    ----------
-    feature_map : (H, W, C)
-        Channels last.
-    rows, columns : CellRanges
-        Bins of K RoIs along y and along x.
-    out : (K, C, PH, PW)
-        Where the blocks go.
-
-    Notes
-    -----
-    A NaN is never greater than what was found so far, so it is passed over, and a bin of nothing else keeps the
-    lowest float32 that torchvision begins with.
-    """
-    lowest = -float(np.finfo(np.float32).max)
+    """Take the maximum of each bin's cells of an (H, W, C) map; a bin without cells is zero, one of NaN is `LOWEST`."""
     for y_ranges, x_ranges, block in zip(_pairs(rows), _pairs(columns), out, strict=True):
         left, right = min(first for first, _ in x_ranges), max(stop for _, stop in x_ranges)
         for bin_y, (top, bottom) in enumerate(y_ranges):
-            line = np.fmax.reduce(feature_map[top:bottom, left:right], axis=0, initial=lowest)
+            line = np.fmax.reduce(feature_map[top:bottom, left:right], axis=0, initial=LOWEST)
             for bin_x, (first, stop) in enumerate(x_ranges):
                 if stop <= first or bottom <= top:
                     block[:, bin_y, bin_x] = 0

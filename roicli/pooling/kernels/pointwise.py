@@ -19,18 +19,9 @@ _BLOCK_VALUES = 2**20
 
 
 def pool_pointwise(feature_map: FloatArray, rows: SampleGrid, columns: SampleGrid, mode: Mode, out: FloatArray) -> None:
-    """Interpolate every sample of each bin and take their maximum or their mean.
+    """Interpolate every sample of each bin of an (H, W, C) map and take their maximum or their mean.
 
-    Parameters
-    ----------
-    feature_map : (H, W, C)
-        Channels last, in the dtype of the computation.
-    rows, columns : SampleGrid
-        Samples of K RoIs along y and along x.
-    mode : {"avg", "max"}
-        Samples out of range count as zero in both; a bin without samples is zero.
-    out : (K, C, PH, PW)
-        Where the blocks go.
+    Samples out of range count as zero in both; a bin without samples is zero.
     """
     y_splits, x_splits = rows.splits().tolist(), columns.splits().tolist()
     bins_y, bins_x = rows.bins.number, columns.bins.number
@@ -38,7 +29,7 @@ def pool_pointwise(feature_map: FloatArray, rows: SampleGrid, columns: SampleGri
     start = -np.inf if mode == "max" else 0
     for roi, block in enumerate(out):
         x_ends = x_splits[roi * bins_x : (roi + 1) * bins_x + 1]
-        count_y, count_x = int(rows.bins.count[roi]), int(columns.bins.count[roi])
+        count_y, count_x = int(rows.bins.samples[roi]), int(columns.bins.samples[roi])
         for bin_y in range(bins_y):
             first, stop = y_splits[roi * bins_y + bin_y : roi * bins_y + bin_y + 2]
             line = np.full((bins_x, feature_map.shape[2]), start, dtype=feature_map.dtype)
@@ -60,10 +51,7 @@ def pool_pointwise(feature_map: FloatArray, rows: SampleGrid, columns: SampleGri
 def _interpolated_rows(
     feature_map: FloatArray, rows: SampleGrid, first: int, stop: int, columns: SampleGrid, x_ends: list[int]
 ) -> Iterator[tuple[FloatArray, int]]:
-    """Yield the map interpolated at the samples `first` to `stop` along y, some at a time.
-
-    Each part is (some samples, w, C), where w spans the cells of all samples along x; its first cell comes with it.
-    """
+    """Yield the map interpolated at samples along y, (some samples, w, C), and the first of the w cells along x."""
     if x_ends[0] == x_ends[-1]:
         return
     left = int(columns.low[x_ends[0] : x_ends[-1]].min())

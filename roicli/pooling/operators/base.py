@@ -1,4 +1,4 @@
-"""What an operator answers: its settings, where it reads, what it computes, and how one bin comes about."""
+"""What an operator answers: its settings, where it reads, what it computes, and what one bin reads."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from roicli.errors import UsageError
+from roicli.pooling.bintrace import Reads
 from roicli.pooling.kernels.choose import Kernel
 from roicli.pooling.sampling import FloatArray, IntArray
 from roicli.spec import Mode, PoolSpec
@@ -22,35 +22,16 @@ class Operator(ABC):
     """One way to pool regions.
 
     Boxes are (K, 4) xyxy in the dtype of the computation; their scale is (K, 2) or (1, 2).
-
-    Attributes
-    ----------
-    name : str
-        By which it is asked for: "roi_align".
-    title : str
-        As people write it: "RoIAlign".
-    noun : str
-        What a bin is made of: "sample".
-    modes : tuple of str
-        The modes that it has, the default first.
-    interpolates : bool
-        Whether what a bin is made of is the weighted sum of four cells. If not, each is one cell, which has weight 1.
     """
 
-    name: str
-    title: str
-    noun: str = "sample"
-    modes: tuple[Mode, ...] = ("avg",)
-    interpolates: bool = True
+    name: str  # by which it is asked for: "roi_align"
+    title: str  # as people write it: "RoIAlign"
+    noun: str = "sample"  # what a bin is made of
+    modes: tuple[Mode, ...] = ("avg",)  # the first one is the default
+    interpolates: bool = True  # whether a sample is the weighted sum of four cells; if not, one cell with weight 1
 
     def check(self, spec: PoolSpec) -> None:
-        """Check that the operator has these settings.
-
-        Raises
-        ------
-        UsageError
-            It has not.
-        """
+        """Raise UsageError for settings that the operator does not have."""
         if spec.mode not in self.modes:
             raise UsageError(f"{self.title} has no mode {spec.mode}", f"Give `mode={self.modes[0]}`, or leave it out.")
 
@@ -147,111 +128,3 @@ def not_finite(blocks: FloatArray) -> IntArray:
     flat = blocks.reshape(len(blocks), -1)
     suspects = np.flatnonzero(~np.isfinite(flat.sum(axis=1)))
     return suspects[~np.isfinite(flat[suspects]).all(axis=1)]
-
-
-class Axis(NamedTuple):
-    """What one bin of one region reads along one axis, n samples.
-
-    Attributes
-    ----------
-    edges : (P, 2)
-        Where each bin of the region begins and ends, in cells.
-    samples : (P, n)
-        Where the samples of all bins lie; (P, 0) if there are none to show.
-    at : (n,)
-        Where the samples of the bin lie, before they are clamped.
-    cells : (n, 2) intp
-        The two cells that each lies between.
-    weights : (n, 2)
-        Their weights.
-    in_range, clamped : (n,) bool
-        Whether a sample counts, and whether it is moved onto the border.
-    """
-
-    edges: FloatArray
-    samples: FloatArray
-    at: FloatArray
-    cells: IntArray
-    weights: FloatArray
-    in_range: NDArray[np.bool_]
-    clamped: NDArray[np.bool_]
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Reads:
-    """What one bin of one region reads of a map.
-
-    All coordinates are in feature cells as samples are: coordinate 0 is the centre of the first cell, and cell i
-    reaches from i - 0.5 to i + 0.5. Pairs and arrays of two are y first; n is the number of samples of the bin, in
-    order of rows, then columns. If an operator reads whole cells, each cell of the bin is a sample at its centre.
-
-    Attributes
-    ----------
-    grid : (int, int)
-        Samples of one bin along y and x, in range or not.
-    roi : tuple of float
-        The region as it is pooled, xyxy.
-    change : str
-        Why that is not just the box times the spatial scale, in words.
-    bin_rows, bin_columns : (PH, 2), (PW, 2)
-        Where each bin of the region begins and ends, on the map or beyond it.
-    sample_rows, sample_columns : (PH, ny), (PW, nx)
-        Where the samples of all bins lie along y and x; no columns if the operator reads whole cells.
-    y, x : (n,)
-        Where each sample lies, before it is clamped.
-    rows, columns : (n, 2) intp
-        The two rows and the two columns that it lies between.
-    weights : (n, 4)
-        Weights of its four neighbours: upper left, upper right, lower left, lower right.
-    in_range, clamped : (n,) bool
-        Whether a sample counts, and whether it was moved onto the border of the map first.
-    """
-
-    grid: tuple[int, int]
-    roi: tuple[float, float, float, float]
-    change: str
-    bin_rows: FloatArray
-    bin_columns: FloatArray
-    sample_rows: FloatArray
-    sample_columns: FloatArray
-    y: FloatArray
-    x: FloatArray
-    rows: IntArray
-    columns: IntArray
-    weights: FloatArray
-    in_range: NDArray[np.bool_]
-    clamped: NDArray[np.bool_]
-
-
-def crossed(y: Axis, x: Axis, roi: FloatArray, change: str = "") -> Reads:
-    """Cross the samples along y with those along x, row by row.
-
-    Parameters
-    ----------
-    y, x : Axis
-        Of an operator that treats them apart.
-    roi : (4,)
-        The region as it is pooled, xyxy in cells.
-    change : str
-        Why that is not just the box times the spatial scale.
-    """
-    grid = len(y.at), len(x.at)
-    iy, ix = (index.ravel() for index in np.indices(grid))
-    in_range = y.in_range[iy] & x.in_range[ix]
-    left, top, right, bottom = roi.tolist()
-    return Reads(
-        grid=grid,
-        roi=(left, top, right, bottom),
-        change=change,
-        bin_rows=y.edges,
-        bin_columns=x.edges,
-        sample_rows=y.samples,
-        sample_columns=x.samples,
-        y=y.at[iy],
-        x=x.at[ix],
-        rows=y.cells[iy],
-        columns=x.cells[ix],
-        weights=(y.weights[iy][:, :, None] * x.weights[ix][:, None, :]).reshape(-1, 4),
-        in_range=in_range,
-        clamped=(y.clamped[iy] | x.clamped[ix]) & in_range,
-    )

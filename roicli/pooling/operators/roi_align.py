@@ -6,9 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roicli.errors import UsageError
+from roicli.pooling.bintrace import Axis, Reads, crossed
 from roicli.pooling.kernels.choose import Kernel
 from roicli.pooling.kernels.pointwise import pool_pointwise
-from roicli.pooling.operators.base import Axis, Operator, Placed, Reads, crossed, not_finite
+from roicli.pooling.operators.base import Operator, Placed, not_finite
 from roicli.pooling.sampling import (
     Bins,
     FloatArray,
@@ -48,14 +49,13 @@ class RoIAlign(Operator):
     def extents(self, boxes: FloatArray, scale: FloatArray, spec: PoolSpec) -> FloatArray:
         """Return the regions after the scale, and the shift or the least extent."""
         rows, columns = _bins(boxes, scale, (1, 1), spec)
-        ends = [columns.start, rows.start, *(bins.start + bins.number * bins.size for bins in (columns, rows))]
-        return np.stack(ends, axis=1)
+        return np.stack([columns.start, rows.start, columns.end(), rows.end()], axis=1)
 
     def reads(self, boxes: FloatArray, scale: FloatArray, size: tuple[int, ...], spec: PoolSpec) -> NDArray[np.bool_]:
         """Tell which regions have a sample in range along both axes."""
         found = np.ones(len(boxes), np.bool_)
         for bins in _bins(boxes, scale, size, spec):
-            grid = sample_grid(Bins(bins.start, bins.size, np.maximum(bins.count, 1), bins.number, bins.length))
+            grid = sample_grid(bins._replace(samples=np.maximum(bins.samples, 1)))
             found &= np.bincount(grid.bin_index // bins.number, minlength=len(boxes)) > 0
         return found
 
@@ -65,20 +65,19 @@ class RoIAlign(Operator):
             return np.zeros(len(boxes), np.bool_)
         rows, columns = _bins(boxes, scale, (1, 1), spec)
         upright = (boxes[:, 2:] >= boxes[:, :2]).all(axis=1)
-        return np.asarray(upright & ((rows.count == 0) | (columns.count == 0)))
+        return np.asarray(upright & ((rows.samples == 0) | (columns.samples == 0)))
 
     def is_too_large(self, boxes: FloatArray, scale: FloatArray, spec: PoolSpec) -> NDArray[np.bool_]:
         """Tell which regions `make_bins` refuses."""
-        rows, columns = sides(boxes, scale)
-        height, width = spec.output_size
-        return too_large(rows, height, spec) | too_large(columns, width, spec)
+        y, x = (too_large(*axis, spec) for axis in zip(sides(boxes, scale), spec.output_size, strict=True))
+        return y | x
 
     def trace(
         self, box: FloatArray, scale: FloatArray, size: tuple[int, ...], spec: PoolSpec, bin: tuple[int, int]
     ) -> Reads:
         """Return the samples of one bin."""
         rows, columns = _bins(box, scale, size, spec)
-        ny, nx = int(rows.count[0]), int(columns.count[0])
+        ny, nx = int(rows.samples[0]), int(columns.samples[0])
         if ny * nx > MAX_SAMPLES:
             raise UsageError(
                 f"bin {bin[0]},{bin[1]} has {ny} x {nx} samples, more than can be traced ({MAX_SAMPLES:,})",
@@ -116,28 +115,19 @@ class RoIAlign(Operator):
         return "adaptive: one a cell, rounded up" if spec.adaptive else "fixed by the sampling ratio"
 
 
-def _bins(boxes: FloatArray, scale: FloatArray, size: tuple[int, ...], spec: PoolSpec) -> tuple[Bins, Bins]:
+def _bins(boxes: FloatArray, scale: FloatArray, size: tuple[int, ...], spec: PoolSpec) -> list[Bins]:
     """Place the bins along y and along x."""
-    rows, columns = sides(boxes, scale)
-    return (
-        make_bins(rows, spec.output_size[0], size[0], spec),
-        make_bins(columns, spec.output_size[1], size[1], spec),
-    )
+    return [make_bins(*axis, spec) for axis in zip(sides(boxes, scale), spec.output_size, size, strict=True)]
 
 
 def _trace_axis(bins: Bins, bin: int) -> Axis:
-    """Return the samples of one bin of one region along one axis.
-
-    A sample out of range is shown at the border cells that are nearest; its weights are not used.
-    """
-    count = int(bins.count[0])
-    number, sample = (index.ravel() for index in np.indices((bins.number, count)))
-    samples = sample_coordinates(bins, number, sample).reshape(bins.number, count)
-    edges = bins.start + np.arange(bins.number + 1).astype(bins.start.dtype) * bins.size
+    """Return the samples of one bin; one out of range is shown at the nearest cells, with weights that nobody uses."""
+    number, sample = np.indices((bins.number, int(bins.samples[0])))
+    samples = sample_coordinates(bins, number, sample)
     at = samples[bin]
     low, high, fraction = neighbours(np.clip(at, -1, bins.length), bins.length)
     return Axis(
-        edges=np.stack([edges[:-1], edges[1:]], axis=1),
+        edges=bins.edges(),
         samples=samples,
         at=at,
         cells=np.stack([low, high], axis=1),

@@ -8,14 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roicli.errors import UsageError
+from roicli.pooling.bintrace import Axis, Reads, crossed
 from roicli.pooling.kernels.choose import Kernel
-from roicli.pooling.kernels.maximum import pool_maximum
-from roicli.pooling.operators.base import Axis, Operator, Placed, Reads, crossed
+from roicli.pooling.kernels.maximum import LOWEST, pool_maximum
+from roicli.pooling.operators.base import Operator, Placed
 from roicli.pooling.sampling import CellRanges, FloatArray, cell_ranges, sides
 from roicli.spec import Mode, PoolSpec
-
-# torchvision begins with the lowest float32 and looks for what is greater, which NaN never is.
-LOWEST = -float(np.finfo(np.float32).max)
 
 
 class RoIPool(Operator):
@@ -41,20 +39,19 @@ class RoIPool(Operator):
         self, boxes: FloatArray, scale: FloatArray, size: tuple[int, ...], spec: PoolSpec, kernel: Kernel
     ) -> Placed:
         """Round boxes and bins to whole cells."""
-        return _Cells(*_ranges(boxes, scale, size, spec), spec)
+        rows, columns = _ranges(boxes, scale, size, spec)
+        return _Cells(rows, columns, spec)
 
     def extents(self, boxes: FloatArray, scale: FloatArray, spec: PoolSpec) -> FloatArray:
         """Return the edges of the cells, which lie half a cell from their centres."""
         rows, columns = _ranges(boxes, scale, (1, 1), spec)
-        start = np.stack([columns.start, rows.start], axis=1)
-        extent = np.stack([columns.extent, rows.extent], axis=1)
-        return (np.concatenate([start, start + extent], axis=1) - 0.5).astype(boxes.dtype)
+        ends = (cells.start + cells.extent for cells in (columns, rows))
+        return (np.stack([columns.start, rows.start, *ends], axis=1) - 0.5).astype(boxes.dtype)
 
     def reads(self, boxes: FloatArray, scale: FloatArray, size: tuple[int, ...], spec: PoolSpec) -> NDArray[np.bool_]:
         """Tell which regions have a cell on the map."""
         rows, columns = _ranges(boxes, scale, size, spec)
-        some_rows, some_columns = rows.stop > rows.first, columns.stop > columns.first
-        return np.asarray(some_rows.any(axis=1) & some_columns.any(axis=1))
+        return np.asarray((rows.stop > rows.first).any(axis=1) & (columns.stop > columns.first).any(axis=1))
 
     def trace(
         self, box: FloatArray, scale: FloatArray, size: tuple[int, ...], spec: PoolSpec, bin: tuple[int, int]
@@ -76,25 +73,20 @@ class RoIPool(Operator):
         return "whole cells on the map"
 
 
-def _ranges(
-    boxes: FloatArray, scale: FloatArray, size: tuple[int, ...], spec: PoolSpec
-) -> tuple[CellRanges, CellRanges]:
+def _ranges(boxes: FloatArray, scale: FloatArray, size: tuple[int, ...], spec: PoolSpec) -> list[CellRanges]:
     """Place the bins along y and along x."""
-    rows, columns = sides(boxes, scale)
-    return cell_ranges(rows, spec.output_size[0], size[0]), cell_ranges(columns, spec.output_size[1], size[1])
+    return [cell_ranges(*axis) for axis in zip(sides(boxes, scale), spec.output_size, size, strict=True)]
 
 
 def _trace_axis(ranges: CellRanges, bin: int, dtype: np.dtype[np.floating]) -> Axis:
     """Return the cells of one bin of one region along one axis."""
     cells = np.arange(ranges.first[0, bin], ranges.stop[0, bin])
-    weights = np.zeros((len(cells), 2), dtype)
-    weights[:, 0] = 1
     return Axis(
         edges=np.stack([ranges.begin[0], ranges.end[0]], axis=1) - dtype.type(0.5),
         samples=np.empty((ranges.first.shape[1], 0), dtype),
         at=cells.astype(dtype),
         cells=np.stack([cells, cells], axis=1),
-        weights=weights,
+        weights=np.tile(np.array([1, 0], dtype), (len(cells), 1)),
         in_range=np.ones(len(cells), np.bool_),
         clamped=np.zeros(len(cells), np.bool_),
     )
@@ -108,9 +100,9 @@ class _Cells(Placed):
         self._rows, self._columns = rows, columns
 
     def pool(self, feature_map: FloatArray, first: int, stop: int, out: FloatArray) -> None:
-        rois = slice(first, stop)
+        rows, columns = (ranges.take(slice(first, stop)) for ranges in (self._rows, self._columns))
         with self.blocks(out) as blocks:
-            pool_maximum(feature_map, self._rows.take(rois), self._columns.take(rois), blocks)
+            pool_maximum(feature_map, rows, columns, blocks)
 
 
 OPERATOR = RoIPool()
