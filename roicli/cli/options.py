@@ -49,6 +49,20 @@ input_options = stacked(
         help="Tokens: side of a patch in pixels; image sizes then give the grids.",
     ),
     option(
+        *(INPUTS, "--map-dtype"),
+        type=click.Choice(
+            ["bfloat16", "float16", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz"]
+        ),
+        metavar="DTYPE",
+        help="What integers in the maps are the bits of: bfloat16, float16, float8_e4m3fn, float8_e5m2.",
+    ),
+    option(
+        *(INPUTS, "--map-index"),
+        type=FILE,
+        metavar="FILE",
+        help="JSON or CSV that says in which file, and where in it, the map of each image lies.",
+    ),
+    option(
         *(INPUTS, "--box-format"),
         type=click.Choice(["xyxy", "xywh", "cxcywh"]),
         help="What the four numbers of a box mean.  [default: as the box file says]",

@@ -14,6 +14,7 @@ from roicli.jobs.align import align as run_align
 from roicli.jobs.check import CheckReport
 from roicli.jobs.check import check as run_check
 from roicli.jobs.imageids import Match
+from roicli.jobs.listener import Silent
 from roicli.jobs.prepare import PoolJob
 from roicli.jobs.readings import Layout, token_layout
 from roicli.jobs.report import RunReport
@@ -23,6 +24,7 @@ from roicli.pooling import arguments
 from roicli.pooling.team import usable_cores
 from roicli.regions import BoxFormat, Regions
 from roicli.sources import FeatureSource, open_source
+from roicli.sources.retyped import MapDtype
 from roicli.sources.tokens import TokenOrder
 from roicli.spec import Mode, PoolSpec, Reduce
 
@@ -36,6 +38,7 @@ Kernel = Literal["auto", "numpy", "numba"]
 _CHOICES: dict[str, Any] = {
     "layout": Layout,
     "token_order": TokenOrder,
+    "map_dtype": MapDtype,
     "box_format": BoxFormatName,
     "match": Match,
     "mode": Mode,
@@ -60,6 +63,8 @@ def align(
     prefix: int | None = None,
     token_order: TokenOrder | None = None,
     patch: int | None = None,
+    map_dtype: MapDtype | None = None,
+    map_index: PathLike | None = None,
     box_format: BoxFormatName | None = None,
     boxes_as: str | None = None,
     match: Match | None = None,
@@ -113,6 +118,10 @@ def align(
         with unmerged grids named `grid_thw`.
     patch : int, optional
         Side of a patch in pixels: divides the sizes of images to give their grids.
+    map_dtype : {"bfloat16", "float16", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz"}, optional
+        What integers in the maps are the bits of.
+    map_index : path, optional
+        A JSON or CSV file that says in which file, and where in it, the map of each image lies.
     box_format : {"xyxy", "xywh", "cxcywh"}, optional
         What the four numbers of a box mean; by default as the box file says.
     boxes_as : str, optional
@@ -178,7 +187,7 @@ def align(
     >>> report.shape, float(np.load(report.output).mean())
     ((2, 8, 7, 7), 1.0)
     """
-    return run_align(align_job(**locals()), _Silent())
+    return run_align(align_job(**locals()), Silent())
 
 
 def check(
@@ -191,6 +200,8 @@ def check(
     prefix: int | None = None,
     token_order: TokenOrder | None = None,
     patch: int | None = None,
+    map_dtype: MapDtype | None = None,
+    map_index: PathLike | None = None,
     box_format: BoxFormatName | None = None,
     boxes_as: str | None = None,
     match: Match | None = None,
@@ -210,8 +221,9 @@ def check(
 
     Parameters
     ----------
-    features, boxes, dataset, layout, grid, prefix, token_order, patch, box_format, boxes_as, match, normalized, \
-size, spatial_scale, aligned, sampling_ratio, op, mode, reduce, bad_boxes, missing_features, out_dtype
+    features, boxes, dataset, layout, map_dtype, map_index, grid, prefix, token_order, patch, box_format, boxes_as, \
+match, normalized, size, spatial_scale, aligned, sampling_ratio, op, mode, reduce, bad_boxes, missing_features, \
+out_dtype
         As in `align`.
 
     Returns
@@ -246,6 +258,8 @@ def open_features(
     grid: tuple[int, int] | None = None,
     prefix: int | None = None,
     token_order: TokenOrder | None = None,
+    map_dtype: MapDtype | None = None,
+    map_index: PathLike | None = None,
 ) -> FeatureSource:
     """Open feature maps in files as a sequence.
 
@@ -253,7 +267,7 @@ def open_features(
     ----------
     path : path
         As `features` in `align`.
-    dataset, layout, grid, prefix, token_order
+    dataset, layout, map_dtype, map_index, grid, prefix, token_order
         As in `align`. The layout is taken as it is.
 
     Returns
@@ -278,7 +292,13 @@ def open_features(
     """
     _check({"token_order": token_order})
     tokens = token_layout(layout, grid, prefix, token_order, None)
-    return open_source(os.fspath(path), dataset=dataset, layout=tokens or layout)
+    return open_source(
+        os.fspath(path),
+        dataset=dataset,
+        layout=tokens or layout,
+        map_dtype=map_dtype,
+        map_index=None if map_index is None else os.fspath(map_index),
+    )
 
 
 def read_regions(path: PathLike, *, box_format: BoxFormatName | None = None, boxes_as: str | None = None) -> Regions:
@@ -354,6 +374,8 @@ def _settings(options: Mapping[str, Any]) -> dict[str, Any]:
     """Replace what decides numbers by one spec, and the name of a box format by the format."""
     _check(options)
     settings = {name: value for name, value in options.items() if name not in _SPEC}
+    if settings["map_index"] is not None:
+        settings["map_index"] = Path(settings["map_index"])
     settings["box_format"] = _box_format(settings["box_format"])
     return settings | {"spec": make_spec(**{name: options[name] for name in _SPEC})}
 
@@ -369,19 +391,3 @@ def _check(options: Mapping[str, Any]) -> None:
 
 def _box_format(name: str | None) -> BoxFormat | None:
     return None if name is None else BoxFormat(name)
-
-
-class _Silent:
-    """A listener for callers who read the report."""
-
-    def note(self, text: str) -> None:
-        """Ignore a note; the report has it."""
-
-    def warn(self, text: str) -> None:
-        """Ignore a warning; the report has it."""
-
-    def begin(self, boxes: int) -> None:
-        """Ignore the number of boxes."""
-
-    def advance(self, boxes: int) -> None:
-        """Ignore progress."""

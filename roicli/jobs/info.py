@@ -178,7 +178,7 @@ def _complete(name: str, path: Path) -> FileInfo:
         known = ", ".join([*suffixes(), *_BOXES])
         raise FileError(f"{printable(name)} is of no kind that is known", f"Name a folder or a file of {known}.")
     arrays = take_stock(path)
-    if parameters := _parameters(path):
+    if parameters := _parameters(path) if suffix in _ARRAYS else {}:
         return FileInfo(name, 1, size, parameters, arrays)
     shape = arrays.kinds[0].kind.shape if suffix == ".npy" else ()
     try:

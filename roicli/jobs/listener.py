@@ -23,3 +23,19 @@ class Listener(Protocol):
     def advance(self, boxes: int) -> None:
         """So many more boxes are done."""
         ...
+
+
+class Silent:
+    """A listener for callers who read the report."""
+
+    def note(self, text: str) -> None:
+        """Ignore a note; the report has it."""
+
+    def warn(self, text: str) -> None:
+        """Ignore a warning; the report has it."""
+
+    def begin(self, boxes: int) -> None:
+        """Ignore the number of boxes."""
+
+    def advance(self, boxes: int) -> None:
+        """Ignore progress."""

@@ -16,6 +16,7 @@ from roicli.jobs.readings import Layout, check_readings, settle_grids
 from roicli.regions import BoxFormat, Regions
 from roicli.sources import FeatureSource, MapInfo, open_source
 from roicli.sources.layout import layout_of
+from roicli.sources.retyped import MapDtype
 from roicli.sources.tokens import TokenLayout, TokenSource
 
 
@@ -92,6 +93,8 @@ def bind(
     layout: Layout | None = None,
     tokens: TokenLayout | None = None,
     patch: int | None = None,
+    map_dtype: MapDtype | None = None,
+    map_index: Path | None = None,
     box_format: BoxFormat | None = None,
     boxes_as: str | None = None,
     match: Match | None = None,
@@ -107,7 +110,7 @@ def bind(
         The box file.
     note : callable
         Is told what was assumed.
-    dataset, layout
+    dataset, layout, map_dtype, map_index
         See `open_source`. Without a layout, an array that may be tokens is refused.
     tokens, patch
         How sequences of tokens are laid out, and the side of their patches in pixels.
@@ -123,7 +126,9 @@ def bind(
     RoicliError
         A file that cannot be read, boxes of images without features.
     """
-    source = open_source(features, dataset=dataset, layout=tokens or layout or "chw")
+    source = open_source(
+        features, dataset=dataset, layout=tokens or layout or "chw", map_dtype=map_dtype, map_index=map_index
+    )
     table = read_regions(boxes, box_format, boxes_as)
     for text in table.notes:
         note(text)
@@ -133,10 +138,10 @@ def bind(
             f"{table.source}, {table.where(turned)}: expected upright boxes, got the angle {angles[turned[0]]:g}",
             "Give the upright box around each, or rename the column if its angles are not of the boxes.",
         )
-    map_index = _map_index(source, table, note, match, all_images=all_images)
-    inputs = Inputs(source, table, map_index, layout or "chw")
+    found = _map_index(source, table, note, match, all_images=all_images)
+    inputs = Inputs(source, table, found, layout or "chw")
     if isinstance(source, TokenSource):
-        settle_grids(source, table, map_index, patch, note)
+        settle_grids(source, table, found, patch, note)
     elif layout is None and len(source):
         check_readings(source, (inputs.maps_used() or [0])[0], note)
     return inputs

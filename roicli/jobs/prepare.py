@@ -28,6 +28,7 @@ from roicli.pooling.operators import find
 from roicli.pooling.placement import Placement, check_scale, place
 from roicli.regions import BoxFormat
 from roicli.sources import MapInfo
+from roicli.sources.retyped import MapDtype
 from roicli.sources.tokens import TokenOrder
 from roicli.spec import PoolSpec
 
@@ -54,6 +55,10 @@ class PoolJob:
         Of sequences of tokens; see `TokenLayout`.
     patch : int, optional
         Side of a patch in pixels: with the size of an image it gives the grid.
+    map_dtype : str, optional
+        What integers in the maps are the bits of.
+    map_index : Path, optional
+        JSON or CSV that says in which file, and where in it, the map of each image lies.
     box_format : BoxFormat, optional
         Where it is not what the box file says.
     boxes_as : str, optional
@@ -84,6 +89,8 @@ class PoolJob:
     prefix: int | None = None
     token_order: TokenOrder | None = None
     patch: int | None = None
+    map_dtype: MapDtype | None = None
+    map_index: Path | None = None
     box_format: BoxFormat | None = None
     boxes_as: str | None = None
     match: Match | None = None
@@ -104,6 +111,8 @@ class PoolJob:
             layout=self.layout,
             tokens=token_layout(self.layout, self.grid, self.prefix, self.token_order, self.patch),
             patch=self.patch,
+            map_dtype=self.map_dtype,
+            map_index=self.map_index,
             box_format=self.box_format,
             boxes_as=self.boxes_as,
             match=self.match,
@@ -127,6 +136,8 @@ class PoolJob:
             "dataset": self.dataset or "",
             "layout": self.layout or "chw",
             **self._tokens(),
+            "map_dtype": self.map_dtype or "as stored",
+            "map_index": str(self.map_index or ""),
             "boxes_file": str(self.boxes),
             "box_format": self.box_format or "as the file says",
             "normalized": self.normalized,

@@ -21,6 +21,7 @@ from roicli.pooling.placement import check_scale, place
 from roicli.pooling.trace import trace_placed
 from roicli.regions import BoxFormat, find_bad_boxes, to_xyxy
 from roicli.sources import FeatureSource, open_source
+from roicli.sources.retyped import MapDtype
 from roicli.sources.tokens import TokenLayout, TokenOrder
 from roicli.spec import PoolSpec
 
@@ -31,7 +32,8 @@ class TraceJob:
 
     Attributes
     ----------
-    features, dataset, layout, grid, prefix, token_order, patch, box_format, boxes_as, match, normalized
+    features, dataset, layout, map_dtype, map_index, grid, prefix, token_order, patch, box_format, boxes_as, match, \
+normalized
         As in `AlignJob`.
     boxes : Path, optional
         The box file; without one, `box` is given.
@@ -66,6 +68,8 @@ class TraceJob:
     prefix: int | None = None
     token_order: TokenOrder | None = None
     patch: int | None = None
+    map_dtype: MapDtype | None = None
+    map_index: Path | None = None
     box_format: BoxFormat | None = None
     boxes_as: str | None = None
     match: Match | None = None
@@ -144,7 +148,13 @@ def trace(job: TraceJob, note: Callable[[str], None]) -> Traced:
     else:
         if job.patch is not None:
             raise UsageError("`patch` needs the sizes of images, which a box alone has not", "Give `grid`.")
-        source = open_source(job.features, dataset=job.dataset, layout=_tokens(job) or job.layout or "chw")
+        source = open_source(
+            job.features,
+            dataset=job.dataset,
+            layout=_tokens(job) or job.layout or "chw",
+            map_dtype=job.map_dtype,
+            map_index=job.map_index,
+        )
         index = _map_of_image(job, source)
         given = to_xyxy(np.array([job.box], dtype=np.float64), job.box_format or BoxFormat.XYXY)[0]
         origin = Origin("the box given")
@@ -182,6 +192,8 @@ def _from_file(
         *(job.features, path, note),
         dataset=job.dataset,
         layout=job.layout,
+        map_dtype=job.map_dtype,
+        map_index=job.map_index,
         tokens=_tokens(job),
         patch=job.patch,
         box_format=job.box_format,

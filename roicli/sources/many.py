@@ -48,6 +48,11 @@ class ManySource(Maps):
         return self._name
 
     @property
+    def parts(self) -> tuple[FeatureSource, ...]:
+        """The sources that it is made of."""
+        return self._parts
+
+    @property
     def stamps(self) -> dict[str, Stamp]:  # type: ignore[override]
         """State of the files that were opened so far."""
         return {path: stamp for part in self._parts for path, stamp in part.stamps.items()}

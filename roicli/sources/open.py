@@ -11,6 +11,7 @@ from pathlib import Path
 from roicli.errors import FileError, UsageError
 from roicli.files import CHECK_PATH, HDF5_SUFFIXES, file_size, natural_key, printable, reading
 from roicli.sources.base import MapSource
+from roicli.sources.foreign import check_scheme, refusal
 from roicli.sources.layout import SEQUENCES, MapLayout, layout_of
 from roicli.sources.protocol import FeatureSource
 from roicli.sources.tokens import TokenLayout, TokenSource
@@ -54,6 +55,8 @@ def format_of(path: Path) -> type[MapSource]:
     if not is_folder:
         file_size(path)  # before any library asks a pipe for its first bytes, and waits
     found = _FORMATS.get(FOLDER if is_folder else path.suffix.lower())
+    if (found is None or is_folder) and (refused := refusal(path)):
+        raise refused
     if found is None:
         raise FileError(
             f"{printable(str(path))} has an extension that is not read as features",
@@ -67,7 +70,12 @@ def format_of(path: Path) -> type[MapSource]:
 
 
 def open_source(
-    pattern: str | Path, *, dataset: str | None = None, layout: str | MapLayout | TokenLayout = "chw"
+    pattern: str | Path,
+    *,
+    dataset: str | None = None,
+    layout: str | MapLayout | TokenLayout = "chw",
+    map_dtype: str | None = None,
+    map_index: str | Path | None = None,
 ) -> FeatureSource:
     """Open the feature maps in a file, a folder, or all files that match a pattern.
 
@@ -82,6 +90,10 @@ def open_source(
         3-D dataset, or a group of 3-D datasets.
     layout : {"chw", "hwc", "cwh", "whc", "tokens"}, MapLayout or TokenLayout
         How a map is stored. Whatever it is, `read` and `info` give (C, H, W).
+    map_dtype : str, optional
+        What integers are the bits of: "bfloat16", "float16", "float8_e4m3fn", "float8_e5m2".
+    map_index : str or Path, optional
+        A JSON or CSV file that says in which file, and where in it, the map of each image lies; see `IndexedSource`.
 
     Returns
     -------
@@ -97,11 +109,22 @@ def open_source(
     UsageError
         If `dataset` is given for .npy files, which have none.
     """
-    if layout == "tokens" or isinstance(layout, TokenLayout):
-        tokens = layout if isinstance(layout, TokenLayout) else TokenLayout()
-        return TokenSource(open_source(pattern, dataset=dataset, layout=SEQUENCES), tokens)
-    layout = layout_of(layout)
     pattern = os.fspath(pattern)
+    check_scheme(pattern)
+    layout = TokenLayout() if layout == "tokens" else layout
+    source = _open(pattern, dataset, SEQUENCES if isinstance(layout, TokenLayout) else layout_of(layout))
+    if map_index is not None:
+        from roicli.sources.mapindex import IndexedSource
+
+        source = IndexedSource(source, Path(map_index))
+    if map_dtype is not None:
+        from roicli.sources.retyped import RetypedSource
+
+        source = RetypedSource(source, map_dtype)
+    return TokenSource(source, layout) if isinstance(layout, TokenLayout) else source
+
+
+def _open(pattern: str, dataset: str | None, layout: MapLayout) -> FeatureSource:
     if not pattern:  # which Path would take for the current folder
         raise FileError("features: the name is empty", "Name a file, a folder of .npy files, or a pattern in quotes.")
     if os.path.lexists(pattern) or not glob.has_magic(pattern):

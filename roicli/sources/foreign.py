@@ -1,0 +1,63 @@
+"""Formats of others that are not read, each with the line that converts it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from roicli.errors import FileError
+from roicli.files import printable
+
+_SAVE = "numpy.save('maps/ID.npy', map)"
+_BY_SUFFIX = {
+    (".pkl", ".pickle", ".joblib"): (
+        "a pickle, which roicli never loads",
+        "Convert it with Python: numpy.savez('maps.npz', **pickle.load(open(FILE, 'rb'))).",
+    ),
+    (".tfrecord", ".tfrecords"): (
+        "a TFRecord file",
+        f"Convert it with TensorFlow: for each record of tf.data.TFRecordDataset(FILE), parse it and {_SAVE}.",
+    ),
+    (".lmdb", ".mdb"): (
+        "an LMDB database, whose values have a form of their own",
+        f"Convert it with Python: for key, value in lmdb.open(FILE).begin().cursor(), decode the value and {_SAVE}.",
+    ),
+    (".tar",): ("a tar archive", "Unpack it: tar -xf FILE; then give the folder or a pattern."),
+    (".gz", ".bz2", ".xz", ".zst"): ("a compressed file", "Unpack it first, for example with gunzip or unzstd."),
+    (".parquet", ".arrow", ".feather"): (
+        "a table of Arrow",
+        f"Convert it with pyarrow: for each row, {_SAVE}.",
+    ),
+    (".onnx", ".ckpt", ".pb"): ("a model, not its features", "Run it, and save what it gives by numpy.save."),
+    (".json", ".csv"): (
+        "text, not features",
+        "Give the files that hold the maps. If this one says where each image's map lies, give it as `map_index`.",
+    ),
+}
+_SCHEMES = {
+    "s3": "aws s3 cp {} .",
+    "gs": "gsutil cp {} .",
+    "hdfs": "hdfs dfs -get {}",
+    "http": "curl -LO {}",
+    "https": "curl -LO {}",
+}
+
+
+def check_scheme(pattern: str) -> None:
+    """Raise FileError for an address of a network, which is not a path."""
+    scheme, slashes, _ = pattern.partition("://")
+    if slashes and scheme.lower() in _SCHEMES:
+        raise FileError(
+            f"{printable(pattern)} is on a network; roicli reads files of this machine",
+            f"Fetch it first: {_SCHEMES[scheme.lower()].format(printable(pattern))}.",
+        )
+
+
+def refusal(path: Path) -> FileError | None:
+    """Make the error for a file of a format of others; None if it is not known."""
+    suffix = path.suffix.lower()
+    if path.is_dir() and any((path / name).exists() for name in ("data.mdb",)):
+        suffix = ".lmdb"
+    for suffixes, (what, hint) in _BY_SUFFIX.items():
+        if suffix in suffixes:
+            return FileError(f"{printable(str(path))} is {what}", hint)
+    return None

@@ -1,0 +1,79 @@
+"""Maps whose integers are the bits of floats that NumPy has no dtype for."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roicli.errors import FeatureError, UsageError
+from roicli.files import Stamp
+from roicli.sources.base import Maps
+from roicli.sources.protocol import FeatureSource, MapInfo, StoredMap
+from roicli.sources.values import ENCODINGS, Encoding
+
+# What integers may be bits of.
+MapDtype = Literal["bfloat16", "float16", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz"]
+MAP_DTYPES = get_args(MapDtype)
+
+
+class RetypedSource(Maps):
+    """The maps of a source whose integers are read as bits.
+
+    Parameters
+    ----------
+    source : FeatureSource
+        Maps of integers as wide as the dtype.
+    dtype : str
+        One of `MAP_DTYPES`.
+    """
+
+    def __init__(self, source: FeatureSource, dtype: str) -> None:
+        if dtype not in MAP_DTYPES:
+            raise UsageError(f"map dtype {dtype!r} is not known", f"Use one of {', '.join(MAP_DTYPES)}.")
+        self._source, self._dtype = source, dtype
+        self._encoding: Encoding | None = ENCODINGS.get(dtype)
+        self.ids, self.labelled = source.ids, source.labelled
+
+    @property
+    def name(self) -> str:
+        """The files, for messages."""
+        return self._source.name
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The files that hold the maps."""
+        return self._source.paths
+
+    @property
+    def stamps(self) -> dict[str, Stamp]:  # type: ignore[override]
+        """State of the files that were opened so far."""
+        return dict(self._source.stamps)
+
+    def info(self, index: int) -> MapInfo:
+        """Shape of map `index`, and the dtype that its bits are read as."""
+        info = self._source.info(index)
+        width = self._encoding.stored.itemsize if self._encoding else 2
+        if info.dtype.kind not in "iu" or info.dtype.itemsize != width:
+            raise FeatureError(
+                f"{info.where} has dtype {info.dtype}: the bits of {self._dtype} are integers of {8 * width} bits",
+                "Leave `map_dtype` out; it is for integers only.",
+            )
+        return info._replace(dtype=self._encoding.widened if self._encoding else np.dtype("f2"))
+
+    def read(self, index: int) -> NDArray[Any]:
+        """Map `index` as (C, H, W)."""
+        self.info(index)
+        bits = self._source.read(index)
+        if self._encoding:
+            return self._encoding.decode(bits)
+        return bits.astype(np.uint16, order="K").view(np.float16)
+
+    def beside(self, name: str) -> StoredMap | None:
+        """Return an array beside the maps; see `FeatureSource`."""
+        return self._source.beside(name)
+
+    def close(self) -> None:
+        """Release the handles of the source."""
+        self._source.close()
