@@ -198,10 +198,10 @@ class Session:
             if error is not None:
                 with held_off():
                     left = self._give_up(trusted=not isinstance(error, ChangedInputError))
-                if left is None and isinstance(error, KeyboardInterrupt):
-                    left = "what was not complete has been removed"
-                if left is not None:
-                    error.add_note(left)
+                    if left is None and isinstance(error, KeyboardInterrupt):
+                        left = "what was not complete has been removed"
+                    if left is not None:
+                        error.add_note(left)
         finally:
             self.target.close()
             self._journal.close()

@@ -186,7 +186,7 @@ def test_the_list_of_boxes_that_are_not_pooled(folder):
     assert found.fates == {"skipped": {"inverted": 2, "not finite": 1}}
     shown = run(folder, "info", "out.h5.skipped.csv").stdout
     assert "3 boxes not pooled into out.h5" in shown
-    assert "skipped   2 inverted, 1 not finite" in shown
+    assert "skipped  2 inverted, 1 not finite" in shown
 
 
 def test_an_index(folder):

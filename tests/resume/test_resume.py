@@ -211,6 +211,19 @@ def test_what_is_counted_is_counted_over_all_runs(folder, monkeypatch):
     assert whole.not_finite * whole.overflowed > 0
 
 
+def test_features_that_were_replaced_with_their_time_are_noticed(folder, monkeypatch):
+    """By cp -p, rsync -t or tar: size and time of modification are the same, the content is not."""
+    job = make_job(folder, ".npy", resume=True)
+    interrupt(monkeypatch, job)
+    status = Path("feats.h5").stat()
+    with h5py.File("feats.h5", "r+") as file:
+        for maps in file.values():
+            maps[...] *= 2
+    os.utime("feats.h5", ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert Path("feats.h5").stat().st_size == status.st_size
+    assert refused(job) == "out.npy was begun by another job: feats.h5 was modified since"
+
+
 def test_a_new_run_does_not_throw_away_rows(folder, inputs, monkeypatch):
     job = make_job(folder, ".npy")
     interrupt(monkeypatch, job)
