@@ -33,14 +33,12 @@ def run(
     on_done: Callable[[Task, Progress], None],
     executor: Executor | None = None,
 ) -> Progress:
-    """Work off all tasks of a plan.
+    """Work off all tasks of a plan; whatever a task raises ends it, and the tasks not begun are given up.
 
     Parameters
     ----------
-    plan : Plan
-        The tasks, and by how many workers of what kind.
-    worker : Pooler
-        Does one task.
+    plan, worker
+        The tasks, by how many workers of what kind, and what does one task.
     on_begin : callable
         Called once, when the workers have started: before, a thread would make it unsafe to fork them.
     on_done : callable
@@ -48,13 +46,6 @@ def run(
     executor : concurrent.futures.Executor, optional
         Takes the tasks instead of workers of our own. The worker and the tasks reach it pickled; its processes must
         see the same files. It is not shut down.
-
-    Raises
-    ------
-    WorkerError
-        A worker process died, or ran out of memory.
-    RoicliError
-        Whatever a task raised; the tasks not begun are given up.
     """
     from threadpoolctl import threadpool_limits
 
@@ -83,7 +74,9 @@ def _begin(plan: Plan, worker: Pooler, executor: Executor | None) -> AbstractCon
     if executor is not None:
         return _submitted(executor, partial(_pool_elsewhere, pickle.dumps(worker), blas_kernel()), plan.tasks)
     if plan.strategy is Strategy.THREADS:
-        return _threads(plan, worker)
+        from concurrent.futures import ThreadPoolExecutor
+
+        return _submitted(ThreadPoolExecutor(plan.workers), worker.pool, plan.tasks, ours=True)
     if plan.strategy is Strategy.PROCESSES or worker.maps_files:
         from roicli.execution.processes import start_context, worker_processes  # a small job does not pay for it
 
@@ -95,19 +88,9 @@ def _begin(plan: Plan, worker: Pooler, executor: Executor | None) -> AbstractCon
 
 
 @contextmanager
-def _threads(plan: Plan, worker: Pooler) -> Iterator[Results]:
-    from concurrent.futures import ThreadPoolExecutor
-
-    threads = ThreadPoolExecutor(plan.workers)
-    try:
-        with _submitted(threads, worker.pool, plan.tasks) as results:
-            yield results
-    finally:
-        threads.shutdown(wait=False)
-
-
-@contextmanager
-def _submitted(executor: Executor, work: Callable[[Task], Progress], tasks: Sequence[Task]) -> Iterator[Results]:
+def _submitted(
+    executor: Executor, work: Callable[[Task], Progress], tasks: Sequence[Task], *, ours: bool = False
+) -> Iterator[Results]:
     """Hand out all tasks; yields their results as they come. On any failure, those not begun are canceled."""
     from concurrent.futures import BrokenExecutor, as_completed, wait
 
@@ -123,6 +106,9 @@ def _submitted(executor: Executor, work: Callable[[Task], Progress], tasks: Sequ
         if isinstance(error, BrokenExecutor):
             raise WorkerError(f"the executor lost a worker: {error}", "Look at its own messages.") from error
         raise
+    finally:
+        if ours:
+            executor.shutdown(wait=False)
 
 
 def _pool_elsewhere(pickled: bytes, kernel: str, task: Task) -> Progress:

@@ -49,47 +49,24 @@ Task = tuple[Unit, ...]
 class Strategy(StrEnum):
     """Who works off the tasks."""
 
-    SERIAL = "serial"
-    THREADS = "threads"
-    PROCESSES = "processes"
+    SERIAL = "serial"  # a small job
+    THREADS = "threads"  # a few large maps, which they share
+    PROCESSES = "processes"  # all other jobs: they do not wait for each other's Python
 
 
 class Costs(NamedTuple):
-    """Bytes that maps and rows cost.
+    """Bytes that maps and rows cost."""
 
-    Attributes
-    ----------
-    maps : mapping of int to int
-        Memory that each map takes while it is pooled, by its index: as stored, and its channels-last copy.
-    row : int
-        Memory that one output row takes until it is written.
-    work : int
-        Size of one row's pooled block before `reduce`: a measure of its time.
-    """
-
-    maps: Mapping[int, int]
-    row: int
-    work: int
+    maps: Mapping[int, int]  # memory that each map takes, by its index: as stored, and its channels-last copy
+    row: int  # memory that one output row takes until it is written
+    work: int  # size of one row's pooled block before `reduce`: a measure of its time
 
 
 class Plan(NamedTuple):
-    """The whole job: maps in file order, boxes ascending within each.
+    """The whole job: maps in file order, boxes ascending within each."""
 
-    Attributes
-    ----------
-    order : (K',) intp
-        Output rows, grouped by map; rows of map index -1 are left out.
-    tasks : tuple of tuple of Unit
-        What a worker gets at once, in the order in which the files are best read.
-    strategy : Strategy
-        Serial for a small job. Threads for a few large maps, which they share. Processes for all others: they do not
-        wait for each other's Python.
-    workers : int
-        How many workers there are.
-    """
-
-    order: NDArray[np.intp]
-    tasks: tuple[Task, ...]
+    order: NDArray[np.intp]  # (K',) output rows, grouped by map; rows of map index -1 are left out
+    tasks: tuple[Task, ...]  # in the order in which the files are best read
     strategy: Strategy
     workers: int
 
@@ -103,27 +80,17 @@ def make_plan(
     max_memory: int | None = None,
     done: Sequence[tuple[int, int]] = (),
 ) -> Plan:
-    """Plan a job.
+    """Plan a job of as many output rows as `map_index` has, -1 for those that are not pooled.
 
     Parameters
     ----------
-    map_index : (K,) intp
-        The map of each output row; -1 for rows that are not pooled.
-    costs : Costs
-        Costs of the maps in `map_index`, and of a row.
-    workers : int
-        The most workers.
-    batch_size : int, optional
-        The most rows that are pooled before they are written.
+    workers, batch_size : int
+        The most workers, and the most rows that are pooled before they are written.
     max_memory : int, optional
-        Bytes that all processes together may take. First batches are reduced to fit, then workers.
+        Bytes that all processes together may take. First batches are reduced to fit, then workers; UsageError if one
+        worker with one row at a time does not.
     done : sequence of (first, stop)
         Positions in the order of the plan that an earlier run has done.
-
-    Raises
-    ------
-    UsageError
-        One worker with one row at a time does not fit into `max_memory`.
     """
     order = np.argsort(map_index, kind="stable")
     order = order[np.searchsorted(map_index[order], 0) :]

@@ -34,23 +34,9 @@ _LOOK = 1.0
 
 @contextmanager
 def worker_processes(worker: Pooler, tasks: Sequence[Task], number: int) -> Iterator[Iterator[tuple[Task, Progress]]]:
-    """Start processes that work off tasks; yields the results as they come.
+    """Start processes, each with a copy of the worker; yields the results of the tasks as they come.
 
-    Parameters
-    ----------
-    worker : Pooler
-        Does one task; each process has a copy.
-    tasks : sequence of Task
-        All tasks.
-    number : int
-        How many processes.
-
-    Raises
-    ------
-    WorkerError
-        A process died before its work was done.
-    RoicliError
-        Whatever a task raised; all processes end without finishing theirs.
+    Where a task raises or a process dies, all processes end without finishing their tasks.
     """
     context = start_context()
     crew: dict[Connection, BaseProcess] = {}
@@ -76,18 +62,6 @@ def start_context() -> BaseContext:
     """Choose how processes start: by fork where it is safe, since it loads nothing again; else afresh."""
     forks = sys.platform == "linux" and threading.active_count() == 1
     return get_context("fork" if forks else "spawn")
-
-
-def settle() -> None:
-    """Make this process a worker: one thread, that ends when its parent says so or is gone."""
-    from threadpoolctl import threadpool_limits
-
-    threadpool_limits(1)
-    leave_to_parent()
-    try:
-        threading.Thread(target=_end_with_parent, daemon=True).start()
-    except RuntimeError:  # the system starts no more threads; a traceback would not tell more
-        os._exit(1)
 
 
 def _results(crew: dict[Connection, BaseProcess], tasks: Sequence[Task]) -> Iterator[tuple[Task, Progress]]:
@@ -128,25 +102,28 @@ def _death(process: BaseProcess) -> WorkerError:
 
 
 def _end(processes: Collection[BaseProcess], patience: float) -> None:
-    """End processes: wait for them, terminate those that are left, kill those that are left then; wait no longer."""
-    _join(processes, patience)
-    for order in (BaseProcess.terminate, BaseProcess.kill):
+    """Wait for processes, terminate those that are left, kill those that are left then; wait no longer."""
+    for order, seconds in (None, patience), (BaseProcess.terminate, _TO_END), (BaseProcess.kill, _TO_END):
         alive = [process for process in processes if process.is_alive()]
         for process in alive:
-            order(process)
-        _join(alive, _TO_END)
-
-
-def _join(processes: Collection[BaseProcess], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    for process in processes:
-        process.join(max(0.0, deadline - time.monotonic()))
+            if order is not None:
+                order(process)
+        deadline = time.monotonic() + seconds
+        for process in alive:
+            process.join(max(0.0, deadline - time.monotonic()))
 
 
 def _serve(worker: Pooler, pipe: Connection) -> None:
-    """Work off tasks in a new process, until all are done."""
+    """Work off tasks in a new process, by one thread, until all are done or the parent is gone."""
+    from threadpoolctl import threadpool_limits
+
     gc.freeze()  # a collection that looked through what is inherited would copy the pages of all of it
-    settle()
+    threadpool_limits(1)
+    leave_to_parent()
+    try:
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+    except RuntimeError:  # the system starts no more threads; a traceback would not tell more
+        os._exit(1)
     with suppress(EOFError, OSError):
         while (task := pipe.recv()) is not None:
             try:

@@ -9,20 +9,11 @@ Range = tuple[int, int]
 
 
 class Progress(NamedTuple):
-    """Some work that is done.
+    """Some work that is done: positions in the order of the plan, which is the same for any workers and batches."""
 
-    Attributes
-    ----------
-    ranges : tuple of (first, stop)
-        Positions in the order of the plan, which is the same for any workers and batches.
-    not_finite, overflowed : int
-        Rows among them with a NaN or an infinity, because their boxes read such cells; rows with a number too large for
-        the dtype of the output, written as an infinity.
-    """
-
-    ranges: tuple[Range, ...] = ()
-    not_finite: int = 0
-    overflowed: int = 0
+    ranges: tuple[Range, ...] = ()  # (first, stop)
+    not_finite: int = 0  # rows among them with a NaN or an infinity, because their boxes read such cells
+    overflowed: int = 0  # rows with a number too large for the dtype of the output, written as an infinity
 
     @property
     def rows(self) -> int:

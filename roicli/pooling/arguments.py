@@ -21,14 +21,7 @@ def make_spec(
     op: str = "roi_align",
     **settings: Any,
 ) -> PoolSpec:
-    """Make a PoolSpec of arguments as torchvision takes them; the mode is by default that of the operator.
-
-    Raises
-    ------
-    UsageError
-        A size that is not one whole number or two, a sampling ratio that is not whole; whatever PoolSpec and the
-        operator refuse.
-    """
+    """Make a PoolSpec of arguments as torchvision takes them; the mode is by default that of the operator."""
     size = np.broadcast_to(output_size, 2) if np.shape(output_size) in ((), (2,)) else np.empty(0)
     if size.dtype.kind not in "iu":
         raise UsageError(f"output_size {output_size!r} is not one whole number or two", "Give 7 or (7, 5).")
@@ -43,13 +36,7 @@ def make_spec(
 
 
 def compute_dtype(features: DTypeLike) -> np.dtype[Any]:
-    """Return the dtype of the computation: float64 for float64 features, float32 for all others.
-
-    Raises
-    ------
-    FeatureError
-        A dtype that is not of real numbers, or wider than float64.
-    """
+    """Return the dtype of the computation: float64 for float64 features, float32 for all other real numbers."""
     dtype = np.dtype(features)
     if dtype.kind not in "iuf" or dtype.itemsize > 8:
         raise FeatureError(f"features of dtype {dtype} cannot be pooled", "Give float16, float32, float64 or integers.")

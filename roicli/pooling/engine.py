@@ -1,4 +1,4 @@
-"""RoIAlign on arrays: arrays in, array out. No files, no threads.
+"""RoIAlign and RoIPool on arrays: arrays in, array out.
 
 RoIAlign (He et al., "Mask R-CNN", 2017, section 3) is linear in the feature map and separable, so average pooling is
 ``pooled[c] = Wy @ F[c] @ Wx.T`` with two small matrices a RoI. The numbers are those of torchvision's compiled kernel.
@@ -117,25 +117,8 @@ def roi_pool(
     """Pool regions of feature maps by RoIPool, with the meaning and the numbers of ``torchvision.ops.roi_pool``.
 
     The predecessor of RoIAlign: corners are rounded to whole cells, bins are rounded outwards, and a bin is the
-    maximum of its cells; a bin without a cell on the map is zero.
-
-    Parameters
-    ----------
-    features, boxes, output_size, spatial_scale, out, threads
-        As in `roi_align`.
-
-    Returns
-    -------
-    (K, C, PH, PW) float32, or float64 for float64 features
-
-    Raises
-    ------
-    FeatureError, BoxError, UsageError
-        As in `roi_align`.
-
-    Notes
-    -----
-    As in torchvision, NaN cells are passed over, and a bin of nothing else is the lowest float32.
+    maximum of its cells; a bin without a cell on the map is zero. As in torchvision, NaN cells are passed over, and a
+    bin of nothing else is the lowest float32. Parameters, result and errors are those of `roi_align`.
 
     References
     ----------

@@ -20,20 +20,10 @@ _AT_ONCE = 4096
 def lie_outside(
     placement: Placement, sizes: NDArray[np.float64], dtype: np.dtype[Any], spec: PoolSpec
 ) -> NDArray[np.bool_]:
-    """Tell which boxes read no cell of their maps, because of where they lie.
+    """Tell which boxes read no cell of their maps, because of where they lie; `sizes` are height and width, (K, 2).
 
     A sample reads cells up to one cell beyond the map's first and last centre. So a box beside its map may be pooled.
-
-    Parameters
-    ----------
-    placement : Placement
-        K boxes, not too large for their operator.
-    sizes : (K, 2) float64
-        Height and width of each box's map, in cells.
-    dtype : numpy.dtype
-        Of the computation.
-    spec : PoolSpec
-        What is computed.
+    `dtype` is that of the computation; boxes must not be too large for their operator.
     """
     operator, boxes = find(spec.op), placement.boxes.astype(dtype)
     # Column by column: reductions along an axis of two are slow.
@@ -59,16 +49,6 @@ def lie_outside(
 
 def shares_inside(placement: Placement, sizes: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the share of each box's area that lies on its map; of a box without extent, whether it lies there.
-
-    Parameters
-    ----------
-    placement, sizes
-        As in `lie_outside`.
-
-    Returns
-    -------
-    (K,) float64
-        From 0 to 1.
 
     Examples
     --------

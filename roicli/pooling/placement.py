@@ -16,26 +16,11 @@ MIN_SCALE, MAX_SCALE = 1e-9, 1e9
 
 @dataclass(frozen=True, eq=False)
 class Placement:
-    """K regions on their maps. It is made once; only `sampling` multiplies boxes by the scale.
+    """K regions on their maps. It is made once; only `sampling` multiplies boxes by the scale."""
 
-    Attributes
-    ----------
-    map_index : (K,) intp
-        The map of each region; -1 for a region without one.
-    boxes : (K, 4) float64
-        xyxy in pixels of the network's input.
-    scale : (K, 2) or (1, 2) float64
-        Feature cells per pixel along y and x. One line holds for all regions.
-
-    Raises
-    ------
-    UsageError
-        A scale that is not a positive number from 1e-9 to 1e9.
-    """
-
-    map_index: NDArray[np.intp]
-    boxes: NDArray[np.float64]
-    scale: NDArray[np.float64]
+    map_index: NDArray[np.intp]  # (K,) the map of each region; -1 for a region without one
+    boxes: NDArray[np.float64]  # (K, 4) xyxy in pixels of the network's input
+    scale: NDArray[np.float64]  # (K, 2) or (1, 2) feature cells per pixel along y and x; one line holds for all regions
 
     def __post_init__(self) -> None:
         if self.scale.shape not in ((1, 2), (len(self.boxes), 2)) or self.boxes.shape != (len(self.map_index), 4):
@@ -58,18 +43,10 @@ def place(
     *,
     normalized_by: NDArray[np.float64] | None = None,
 ) -> Placement:
-    """Place boxes of input pixels, or of 0..1 of the image.
+    """Place (K, 4) xyxy boxes of input pixels; the scale is one number, y and x, or y and x of each box.
 
-    Parameters
-    ----------
-    map_index : (K,) intp
-        The map of each box.
-    boxes : (K, 4)
-        xyxy in pixels; in 0..1 of the image with `normalized_by`.
-    spatial_scale : float, (2,) or (K, 2)
-        Feature cells per pixel; one number, or y and x. It does not apply to normalized boxes.
-    normalized_by : (K, 2) float64, optional
-        Height and width of each box's map. The boxes are multiplied by them in float64.
+    With `normalized_by`, (K, 2) height and width of each box's map, boxes are in 0..1 of the image: they are
+    multiplied by these in float64, and the scale does not apply.
 
     Examples
     --------
@@ -84,13 +61,7 @@ def place(
 
 
 def check_scale(spatial_scale: ArrayLike) -> None:
-    """Check that scales are positive numbers from 1e-9 to 1e9.
-
-    Raises
-    ------
-    UsageError
-        One of them is not.
-    """
+    """Raise UsageError for scales that are not positive numbers from 1e-9 to 1e9."""
     scale = _as_numbers(spatial_scale)
     bad = ~((scale >= MIN_SCALE) & (scale <= MAX_SCALE))
     if bad.any():

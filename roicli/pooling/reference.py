@@ -18,22 +18,9 @@ from roicli.spec import PoolSpec
 def roi_align_reference(
     features: NDArray[Any], rois: NDArray[Any], spec: PoolSpec, spatial_scale: float | NDArray[np.float64] = 1.0
 ) -> NDArray[Any]:
-    """Pool by RoIAlign, one sample at a time.
+    """Pool (N, C, H, W) features by RoIAlign, one sample at a time, in their dtype.
 
-    Parameters
-    ----------
-    features : (N, C, H, W) float32 or float64
-        Feature maps; everything is computed in their dtype.
-    rois : (K, 5)
-        Batch index, then x1, y1, x2, y2 in image pixels.
-    spec : PoolSpec
-        All settings; the mean over bins is taken last.
-    spatial_scale : float or (K, 2)
-        Feature cells per pixel; along y and x of each RoI.
-
-    Returns
-    -------
-    (K, C, PH, PW), or (K, C) where the bins are averaged away
+    `rois` are (K, 5): batch index, then x1, y1, x2, y2 in image pixels. The scale is one number, or (K, 2): y and x.
 
     Examples
     --------
@@ -78,8 +65,6 @@ def roi_pool_reference(
 ) -> NDArray[Any]:
     """Pool by RoIPool, one cell at a time; follows torchvision/csrc/ops/cpu/roi_pool_kernel.cpp.
 
-    Parameters and result are those of `roi_align_reference`; of `spec` only the size is used.
-
     Examples
     --------
     >>> features = np.arange(4, dtype=np.float32).reshape(1, 1, 1, 4)
@@ -123,19 +108,8 @@ def _bilinear(plane: NDArray[Any], y: Any, x: Any) -> Any:
     real = plane.dtype.type
     if y < -1 or y > height or x < -1 or x > width:
         return real(0)
-    y, x = max(y, real(0)), max(x, real(0))
-    y_low, x_low = int(y), int(x)
-    if y_low >= height - 1:
-        y_high = y_low = height - 1
-        y = real(y_low)
-    else:
-        y_high = y_low + 1
-    if x_low >= width - 1:
-        x_high = x_low = width - 1
-        x = real(x_low)
-    else:
-        x_high = x_low + 1
-    ly, lx = y - real(y_low), x - real(x_low)
+    y_low, y_high, ly = _between(max(y, real(0)), height)
+    x_low, x_high, lx = _between(max(x, real(0)), width)
     hy, hx = real(1) - ly, real(1) - lx
     return (
         hy * hx * plane[y_low, x_low]
@@ -143,3 +117,8 @@ def _bilinear(plane: NDArray[Any], y: Any, x: Any) -> Any:
         + ly * hx * plane[y_high, x_low]
         + ly * lx * plane[y_high, x_high]
     )
+
+
+def _between(at: Any, length: int) -> tuple[int, int, Any]:
+    low = int(at)
+    return (low, low + 1, at - type(at)(low)) if low < length - 1 else (length - 1, length - 1, type(at)(0))

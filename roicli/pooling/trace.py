@@ -85,18 +85,8 @@ def trace_bin(
 def trace_placed(
     feature_map: NDArray[Any], placement: Placement, spec: PoolSpec, bin: tuple[int, int], channel: int
 ) -> BinTrace:
-    """Trace one bin of one region that is placed already.
-
-    Parameters
-    ----------
-    feature_map : (C, H, W) array
-        As stored.
-    placement : Placement
-        One region, finite.
-    spec, bin, channel
-        As in `trace_bin`.
-    """
-    at = _whole_numbers(bin, 2, "bin", spec.output_size)
+    """Trace one bin of one region that is placed already, on a (C, H, W) map as stored."""
+    row, column = _whole_numbers(bin, 2, "bin", spec.output_size)
     (plane_index,) = _whole_numbers((channel,), 1, "channel", feature_map.shape[:1])
     size, dtype = feature_map.shape[1:], compute_dtype(feature_map.dtype)
     operator = find(spec.op)
@@ -104,7 +94,7 @@ def trace_placed(
     window = cells_in_reach(placement.boxes, placement.scale, *size)
     pool_maps(lambda _: channels_last(feature_map, window), placement, size, spec, block)
     plane, corners = feature_map[plane_index], placement.boxes.astype(dtype)
-    reads = operator.trace(corners, placement.scale, size, spec, (at[0], at[1]))
+    reads = operator.trace(corners, placement.scale, size, spec, (row, column))
     values = plane[reads.rows[:, [0, 0, 1, 1]], reads.columns[:, [0, 1, 0, 1]]].astype(dtype)
     with np.errstate(invalid="ignore", over="ignore"):
         read = (reads.weights * values).sum(axis=1) if operator.interpolates else values[:, 0]
@@ -117,7 +107,7 @@ def trace_placed(
         box=(x1, y1, x2, y2),
         shape=feature_map.shape,
         channel=plane_index,
-        bin=(at[0], at[1]),
+        bin=(row, column),
         plane=plane.view(),
         values=values,
         interpolated=interpolated,

@@ -1,6 +1,6 @@
 """Axis weights: the samples of RoIs along one axis, summed into one small matrix a RoI, for the kernels to contract.
 
-``pooled[c] = rows.matrix(k) @ F[c][rows.cells(k)][:, columns.cells(k)] @ columns.matrix(k).T``
+``pooled[c] = rows @ F[c][cells of rows][:, cells of columns] @ columns.T``
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class AxisWeights(NamedTuple):
     cell_splits: IntArray  # (K + 1,) where the cells of each RoI begin in `cell`: one a column of its matrix
     run: IntArray  # (K,) first cell of each RoI whose cells follow one another; -1 where there are gaps, or no cells
     cell: IntArray  # (sum of cells,) the cells, ascending
-    weight: FloatArray  # (bins * sum of cells,) the matrices, one after the other
+    weight: FloatArray  # (bins * sum of cells,) the matrices (bins, cells), one after the other
     first: IntArray  # (K, bins) the columns that each bin reads lie in first:stop; all others are zero
     stop: IntArray
 
@@ -64,15 +64,6 @@ class AxisWeights(NamedTuple):
             first=self.first[first:stop],
             stop=self.stop[first:stop],
         )
-
-    def matrix(self, roi: int) -> FloatArray:
-        """Return the weights of one RoI, (bins, cells)."""
-        first, stop = self.cell_splits[roi], self.cell_splits[roi + 1]
-        return self.weight[self.bins * first : self.bins * stop].reshape(self.bins, stop - first)
-
-    def cells(self, roi: int) -> IntArray:
-        """Return the cells that the columns of `matrix` stand for, (cells,)."""
-        return self.cell[self.cell_splits[roi] : self.cell_splits[roi + 1]]
 
 
 def axis_weights(grid: SampleGrid, cells: Cells, whole_window: NDArray[np.bool_], *, mean: bool = False) -> AxisWeights:

@@ -85,7 +85,7 @@ def test_the_footprint_is_the_outer_product_of_the_axis_weights():
         grid = sample_grid(make_bins(Sides(low[None], high[None], np.ones(1)), number, length, spec))
         weights = axis_weights(grid, cells_read(grid), np.array([True]))
         whole = np.zeros(length)
-        whole[weights.cells(0)] = weights.matrix(0)[place]
+        whole[weights.cell] = weights.weight.reshape(number, -1)[place]
         outer.append(whole)
     rows, columns, weights = trace.footprint()
     np.testing.assert_allclose(weights, np.outer(*outer)[np.ix_(rows, columns)], atol=1e-6)

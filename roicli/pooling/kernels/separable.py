@@ -19,17 +19,8 @@ _PADDING = 16
 def pool_separable(feature_map: FloatArray, rows: AxisWeights, columns: AxisWeights, out: FloatArray) -> None:
     """Contract the rows of each RoI's cells and then their columns, or the other way about.
 
-    Parameters
-    ----------
-    feature_map : (H, W, C)
-        Channels last, contiguous, in the dtype of the weights.
-    rows, columns : AxisWeights
-        Weights of K RoIs along y and along x.
-    out : (K, C, PH, PW)
-        Where the blocks go; each block contiguous, PH and PW the rows of the two matrices.
+    The map is (H, W, C), contiguous, in the dtype of the weights; each block of `out` is contiguous.
 
-    Notes
-    -----
     A RoI whose cells are the whole of its window is read in place, as a strided view that BLAS takes as it is; else
     the few cells that it reads are gathered first. A non-finite cell of the window spreads to the whole block
     (0 * NaN is NaN): the caller looks for that.
