@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from roicli.sources.layout import MapLayout
 from roicli.sources.open import open_source, register
-from roicli.sources.protocol import FeatureSource, MapInfo
+from roicli.sources.protocol import FeatureSource, Level, MapInfo
 
-__all__ = ["FeatureSource", "MapInfo", "MapLayout", "open_source", "register"]
+__all__ = ["FeatureSource", "Level", "MapInfo", "MapLayout", "open_source", "register"]

@@ -17,7 +17,7 @@ from roicli.errors import FeatureError
 from roicli.files import Stamp, printable
 from roicli.sources.counted import Counted
 from roicli.sources.layout import MapLayout, layout_of
-from roicli.sources.protocol import MapInfo
+from roicli.sources.protocol import Level, MapInfo
 from roicli.sources.protocol import StoredMap as StoredMap
 from roicli.sources.values import BFLOAT16, VOID16, decoded
 from roicli.words import listing
@@ -101,6 +101,7 @@ class Maps(ABC):
 
     ids: Sequence[str] = ()
     labelled = False
+    levels: tuple[Level, ...] = ()
     stamps: dict[str, Stamp]
 
     @property

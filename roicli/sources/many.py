@@ -100,7 +100,10 @@ def _named_by_file(parts: Sequence[FeatureSource]) -> list[tuple[str]] | None:
     own = [part.ids[0] for part in parts if part.labelled]
     if len(own) == len(parts) and (len(own) == 1 or len(set(own)) > 1):
         return None
-    return [(printable(Path(part.paths[0]).stem),) for part in parts]
+    files = [Path(part.paths[0]) for part in parts]
+    if len(parts) > 1 and len({file.stem for file in files}) == 1:  # 139/p2.npy: the folder is named by the image
+        return [(printable(file.parent.name),) for file in files]
+    return [(printable(file.stem),) for file in files]
 
 
 def _check_alike(parts: Sequence[FeatureSource]) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from roicli.errors import FeatureError
 from roicli.files import natural_key
-from roicli.sources.base import MapSource, StoredMap, check_map, is_poolable
+from roicli.sources.base import MapSource, StoredMap, check_map, is_poolable, unique
 from roicli.sources.choose import Choice, are_maps, choose, is_beside, listing, sibling_ids
 from roicli.sources.counted import Counted
 from roicli.sources.layout import MapLayout
@@ -61,7 +61,9 @@ class NamedArrays(MapSource, Generic[A]):
         choice = self._choose(dataset.strip("/") if dataset else dataset)
         self._names, self._stack = choice.maps, choice.path
         if choice.maps is not None:
-            self.labelled, self.ids = True, choice.maps
+            shared = f"/{dataset.rpartition('*/')[2]}" if dataset and "*/" in dataset else ""
+            names = (name.removesuffix(shared).rpartition("/")[2] if shared else name for name in choice.maps)
+            self.labelled, self.ids = True, unique(names, self.name)
             return
         shape = self._arrays[choice.path].shape
         ids = sibling_ids(self._arrays, shape[0], self._whole)
@@ -81,6 +83,10 @@ class NamedArrays(MapSource, Generic[A]):
             choices = self._choices(self._arrays)
             kept = choices if dataset is None else [choice for choice in choices if choice.maps]
             return choose(self.name, kept, others, self.layout)
+        if "*/" in dataset:
+            above, _, shared = dataset.rpartition("*/")
+            within = [name for name in self._arrays if name.startswith(above) and name.endswith(f"/{shared}")]
+            return choose(self.name, [one for one in self._choices(within) if one.maps], others, self.layout)
         if dataset not in rows:
             raise FeatureError(
                 f"{self.path} has no {self.noun} {dataset!r}; it holds:\n{listing(others)}", "Name another."

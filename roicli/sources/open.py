@@ -129,15 +129,20 @@ def _open(pattern: str, dataset: str | None, layout: MapLayout) -> FeatureSource
         raise FileError("features: the name is empty", "Name a file, a folder of .npy files, or a pattern in quotes.")
     if os.path.lexists(pattern) or not glob.has_magic(pattern):
         return _open_path(Path(pattern), dataset, layout)
-    matches = sorted(_matches(pattern), key=natural_key)
-    if not matches:
+    found = matches(pattern)
+    if not found:
         raise FileError(f"no file matches {pattern}", "Check the folder and the pattern.")
-    parts = [_open_path(Path(match), dataset, layout) for match in matches]
+    parts = [_open_path(Path(match), dataset, layout) for match in found]
     if len(parts) == 1 and (parts[0].labelled or len(parts[0].ids) != 1):
         return parts[0]
     from roicli.sources.many import ManySource
 
     return ManySource(pattern, parts)
+
+
+def matches(pattern: str) -> list[str]:
+    """Return the files that match a pattern, in natural order."""
+    return sorted(_matches(pattern), key=natural_key)
 
 
 def _matches(pattern: str) -> list[str]:

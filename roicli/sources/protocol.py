@@ -38,6 +38,13 @@ class StoredMap(NamedTuple):
     load: Callable[[], NDArray[Any]]
 
 
+class Level(NamedTuple):
+    """One level of a feature pyramid: its name, and the input pixels of each of its cells along either axis."""
+
+    name: str
+    stride: float
+
+
 class FeatureSource(Protocol):
     """Feature maps in files, in a fixed order.
 
@@ -53,6 +60,8 @@ class FeatureSource(Protocol):
     labelled : bool
         True if `ids` come from the files (names of datasets, members, files; a dataset of ids), False if they only
         count the maps of one 4-D array: "0", "1", ...
+    levels : tuple of Level
+        Of a pyramid, whose map ``image * len(levels) + level`` `info` and `read` take; empty for other sources.
     paths : tuple of str
         The files that hold the maps.
     stamps : mapping of str to Stamp
@@ -87,6 +96,11 @@ class FeatureSource(Protocol):
     @property
     def labelled(self) -> bool:
         """Whether `ids` come from the files."""
+        ...
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """The levels of a pyramid; empty for other sources."""
         ...
 
     @property

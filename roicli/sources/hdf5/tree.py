@@ -29,7 +29,14 @@ def find_maps(file: Any, where: str, dataset: str | None, layout: MapLayout) -> 
     from another file unnoticed.
     """
     if dataset is None:
-        return _one_a_group(file, layout) or choose(where, *_survey(file["/"], layout), layout)
+        return _one_a_group(file["/"], layout) or choose(where, *_survey(file["/"], layout), layout)
+    if "*/" in dataset:
+        above, _, name = dataset.rpartition("*/")
+        group = file.get(above) if above.strip("/") else file["/"]
+        found = _one_a_group(group, layout, name, least=1) if isinstance(group, h5py.Group) else None
+        if found is None:
+            raise FeatureError(f"{where} has no dataset {printable(name)!r} in each of its groups", "Name another.")
+        return found
     if dataset != printable(dataset):  # h5py looks up links by text only
         raise FeatureError(
             f"{where}: the name {printable(dataset)!r} is not UTF-8",
@@ -41,7 +48,7 @@ def find_maps(file: Any, where: str, dataset: str | None, layout: MapLayout) -> 
             f"{where}: {dataset} is a link to {link.path} of {link.filename}", "Name that file and dataset instead."
         )
     item = file.get(dataset)
-    if item is None and (found := _one_a_group(file, layout, dataset)):
+    if item is None and (found := _one_a_group(file["/"], layout, dataset)):
         return found
     if item is None:
         _, rows = _survey(file["/"], layout)
@@ -64,13 +71,13 @@ def find_maps(file: Any, where: str, dataset: str | None, layout: MapLayout) -> 
     return Choice(name_of(item.parent), (name_of(item).rpartition("/")[2],), "")
 
 
-def _one_a_group(file: Any, layout: MapLayout, dataset: str | None = None) -> Choice | None:
-    """Choose the map of this name in each group of the file, groups named by image id; any name that all share."""
-    names, links = members(file["/"])
-    if len(names) < 2 or links or (dataset and "/" in dataset):
+def _one_a_group(root: Any, layout: MapLayout, dataset: str | None = None, least: int = 2) -> Choice | None:
+    """Choose the map of this name in each group of a group, groups named by image id; any name that all share."""
+    names, links = members(root)
+    if len(names) < least or links or (dataset and "/" in dataset):
         return None
     for name in names[:_GROUP_SAMPLE]:
-        group = file[raw(name)]
+        group = root[raw(name)]
         if not isinstance(group, h5py.Group):
             return None
         inner = members(group)[0]
@@ -81,7 +88,7 @@ def _one_a_group(file: Any, layout: MapLayout, dataset: str | None = None) -> Ch
             dataset = maps[0]
         if dataset not in inner or not _is_map(group[raw(dataset)], dataset, layout):
             return None
-    return Choice("/", tuple(f"{name}/{dataset}" for name in names), "")
+    return Choice(name_of(root), tuple(f"{name}/{dataset}" for name in names), "")
 
 
 def _is_map(item: Any, name: str, layout: MapLayout) -> bool:
