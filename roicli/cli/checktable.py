@@ -30,7 +30,12 @@ def show_check(report: CheckReport) -> None:
         height, width = box.map_size
         image = plain(box.image_id)
         table.add_row("for example", f"{box.where}, image {image}, map {height} cells high, {width} wide")
-        table.add_row("  in 0..1" if report.normalized else "  in pixels", _extent(*box.given))
+        steps = box.steps
+        table.add_row("  in 0..1" if report.normalized else "  in pixels", _extent(*box.given) + _of(steps.image_size))
+        if report.normalized and steps.pixels is not None:
+            table.add_row("  in pixels", _extent(*steps.pixels))
+        if steps.input_pixels is not None:
+            table.add_row("  in the input", _extent(*steps.input_pixels) + _of(steps.input_size))
         table.add_row("  in cells", f"{_extent(*box.cells)}, 0 is the center of the first cell")
         table.add_row("  on the map", _share(box.inside))
     if report.alike is not None:
@@ -44,6 +49,10 @@ def _share(inside: float) -> str:
     if inside in (0, 1):
         return "all of it" if inside else "none of it"
     return f"{min(max(inside, 0.001), 0.999):.1%} of it"
+
+
+def _of(size: tuple[float, float] | None) -> str:
+    return "" if size is None else f", of {size[0]:g} x {size[1]:g}"
 
 
 def _extent(left: float, top: float, right: float, bottom: float) -> str:

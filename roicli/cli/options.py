@@ -77,9 +77,7 @@ input_options = stacked(
         type=click.Choice(["id", "file-name"]),
         help="What finds the map of an image that has both.  [default: both, which must agree]",
     ),
-    option(
-        *(INPUTS, "--normalized"), is_flag=True, help="Boxes are in 0..1 of the image; --spatial-scale does not apply."
-    ),
+    option(*(INPUTS, "--normalized"), is_flag=True, help="Boxes are in 0..1 of the image."),
 )
 
 pool_options = stacked(
@@ -94,10 +92,27 @@ pool_options = stacked(
     option(
         *(NUMBERS, "--spatial-scale"),
         type=scale,
-        metavar="NUMBER|A/B",
+        metavar="S|SY,SX",
         default="1",
         show_default=True,
-        help="Feature cells per image pixel: 1/16 for a stride of 16.",
+        help="Feature cells per pixel, such as 1/16; y and x if they differ.",
+    ),
+    option(*(NUMBERS, "--stride"), type=scale, metavar="N|NY,NX", help="Pixels per feature cell, instead: 1 / scale."),
+    option(
+        *(NUMBERS, "--preprocess"),
+        metavar="WHAT|FILE",
+        help="What was done to the images, such as shortest-edge:800,1333 (roicli help geometry).  [default: nothing]",
+    ),
+    option(
+        *(NUMBERS, "--image-size"),
+        metavar="FILE|HxW",
+        help="Sizes of the original images.  [default: as the box file says]",
+    ),
+    option(
+        *(NUMBERS, "--size-check/--no-size-check"),
+        default=True,
+        show_default=True,
+        help="Refuse maps whose sizes do not fit the images and the stride.",
     ),
     option(
         *(NUMBERS, "--aligned/--no-aligned"),

@@ -25,6 +25,7 @@ def as_json(traced: Traced) -> str:
         "box_id": traced.origin.box_id,
         "given_box": traced.given_box,
         "unit": traced.unit,
+        **traced.steps._asdict(),
         "traces": [_trace_as_dict(trace) for trace in traced.traces],
     }
     return json.dumps(_plain(document), indent=1, allow_nan=False) + "\n"
@@ -33,7 +34,8 @@ def as_json(traced: Traced) -> str:
 def _trace_as_dict(trace: BinTrace) -> dict[str, Any]:
     rows, columns, weights = trace.footprint()
     return {
-        "spec": asdict(trace.spec) | {"spatial_scale": trace.scale[0]},
+        "spec": asdict(trace.spec)
+        | {"spatial_scale": trace.scale[0] if trace.scale[0] == trace.scale[1] else trace.scale},
         "box": trace.box,
         "shape": trace.shape,
         "channel": trace.channel,

@@ -114,6 +114,8 @@ class _Show:
         table.add_row("map", f"{height} cells high, {breadth} wide, channel {trace.channel} of {channels}")
         table.add_row("bin", f"row {row}, column {column} of {bins_y} x {bins_x}")
         table.add_row(given, _extent(*traced.given_box, room))
+        if traced.steps.input_pixels is not None:
+            table.add_row("in the input", _extent(*traced.steps.input_pixels, room))
         table.add_row("in cells", _extent(*trace.roi, room))
         table.add_row("", trace.change or "box times spatial scale")  # always a line, so that halves stay level
         (top, bottom), (left, right) = trace.bin_rows[row].tolist(), trace.bin_columns[column].tolist()

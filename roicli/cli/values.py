@@ -62,8 +62,13 @@ def prefix(text: str) -> int | None:
     return None if text.strip().lower() == "auto" else whole(0, 10**6)(text)
 
 
-def scale(text: str) -> float:
-    """Read a positive number, or a fraction such as `1/16`."""
+def scale(text: str) -> float | tuple[float, float]:
+    """Read a positive number or a fraction such as `1/16`; or two of them, y and x."""
+    y, comma, x = text.partition(",")
+    return (_positive(y), _positive(x)) if comma else _positive(y)
+
+
+def _positive(text: str) -> float:
     numerator, slash, denominator = text.partition("/")
     try:
         number = float(numerator) / (float(denominator) if slash else 1)

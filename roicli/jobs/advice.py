@@ -11,11 +11,12 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from roicli.jobs.mapsizes import guess
 from roicli.jobs.match import Inputs
 from roicli.jobs.prepare import PoolJob, Prepared, prepare
 from roicli.jobs.readings import judge_reading
 from roicli.pooling.extents import shares_inside
-from roicli.pooling.placement import MIN_SCALE, Placement, place
+from roicli.pooling.placement import MIN_SCALE, Placement
 from roicli.pooling.sampling import in_map
 from roicli.regions import BoxFormat, Regions, find_bad_boxes, to_xyxy
 from roicli.sources.layout import layout_of
@@ -45,6 +46,8 @@ def prepare_and_judge(
     alike, text = judge_reading(inputs.source, inputs.maps_used(), inputs.layout)
     inputs.source.close()
     if text:
+        warn(text)
+    for text in work.located.warnings:
         warn(text)
     pooled = work.pooled()
     if (text := judge_places(job, work, pooled[_few(len(pooled))])) and (text := judge_places(job, work, pooled)):
@@ -122,7 +125,8 @@ class _Tries:
 
     def __init__(self, job: PoolJob, work: Prepared, rows: NDArray[np.intp]) -> None:
         self._job, self._table = job, work.inputs.table.take(rows)
-        self._placement, self._sizes = work.placement.take(rows), work.sizes[rows]
+        self._located, self._sizes = work.located.take(rows), work.sizes[rows]
+        self._placement = self._located.placement
         used = sorted(work.infos)
         self._given = np.array([work.infos[index].shape for index in used])
         self._layout = None if work.inputs.layout == "tokens" else layout_of(work.inputs.layout)
@@ -156,13 +160,11 @@ class _Tries:
 
     def reading(self) -> str:
         """Try another meaning of the four numbers."""
-        table, scale = self._table, self._job.spatial_scale
+        table = self._table
         for box_format in BoxFormat:
-            if box_format is not table.box_format and self._fits(
-                to_xyxy(table.given, box_format), self._job.spatial_scale
-            ):
+            if box_format is not table.box_format and self._fits(to_xyxy(table.given, box_format)):
                 return f"Read as {box_format} they would fit; give `box_format={box_format}`"
-        if self._fits(table.boxes[:, [1, 0, 3, 2]], scale):
+        if self._fits(table.boxes[:, [1, 0, 3, 2]]):
             return "With x and y exchanged they would fit; write x before y"
         return ""
 
@@ -170,12 +172,21 @@ class _Tries:
         """Try other spatial scales."""
         if self._job.normalized:
             return "If they are in pixels, leave `normalized` out and give `spatial_scale`"
-        given = self._job.spatial_scale
-        if given > 1 and 1 / given >= MIN_SCALE and self._fits(self._table.boxes, 1 / given):
+        given, across = self._located.scale
+        if (
+            given == across
+            and given > 1
+            and 1 / given >= MIN_SCALE
+            and self._fits(self._table.boxes, (1 / given, 1 / given))
+        ):
             return f"Spatial scale {given:g} looks like a stride; give `spatial_scale=1/{given:g}`"
         asked = "Is `spatial_scale` missing?" if given == 1 else "Is `spatial_scale` right?"
+        if (sizes := self._located.sizes) is not None and not np.isnan(sizes).any():
+            if self._located.transform is None and (remedy := guess(sizes, self._located.map_sizes)):
+                return f"{asked} The sizes of images and maps fit {remedy}"
+            return f"{asked} Say what was done to the images by `preprocess`, and give the `stride` of the maps"
         for stride in _STRIDES:
-            if 1 / stride < given and self._fits(self._table.boxes, 1 / stride):
+            if 1 / stride < given and self._fits(self._table.boxes, (1 / stride, 1 / stride)):
                 return f"{asked} A guess is `spatial_scale=1/{stride}`: check the stride of the maps"
         if (self._table.boxes[:, 2:] <= 0).any(axis=1).mean() > 0.5:
             return "They lie on the left or above, where no spatial scale puts them onto a map"
@@ -186,11 +197,9 @@ class _Tries:
         assert self._layout is not None
         return self._layout.other.name
 
-    def _fits(self, boxes: NDArray[np.float64], spatial_scale: float) -> bool:
+    def _fits(self, boxes: NDArray[np.float64], scale: tuple[float, float] | None = None) -> bool:
         """Tell whether nearly all boxes would lie on their maps, and not be inverted."""
-        normalized_by = self._sizes if self._job.normalized else None
-        tried = place(self._placement.map_index, boxes, spatial_scale, normalized_by=normalized_by)
-        return _lie_on_maps(tried, self._sizes)
+        return _lie_on_maps(self._located.place(boxes, scale), self._sizes)
 
     def _fits_other(self) -> bool:
         return _lie_on_maps(self._placement, self._other[self._map, 1:].astype(np.float64))

@@ -19,6 +19,7 @@ from roicli.execution.worker import Pooler
 from roicli.files import Stamp
 from roicli.jobs.advice import prepare_and_judge
 from roicli.jobs.costs import choose_kernel, make_costs
+from roicli.jobs.geometry import scale_parameter
 from roicli.jobs.listener import Listener
 from roicli.jobs.match import Inputs
 from roicli.jobs.part import Part, take_part
@@ -172,7 +173,7 @@ def _prepare(job: AlignJob, inputs: Inputs, told: _Told) -> _Work:
     mine, infos = prepared.inputs, prepared.infos
     table, ids = mine.table, mine.source.ids
     boxes = (str(job.boxes), table.stamp or Stamp.of(job.boxes))
-    features = dict(mine.source.stamps)
+    features = {**mine.source.stamps, **mine.beside}
     shape = " x ".join(map(str, (len(prepared.placement), *prepared.row_shape)))
     made = fingerprint(
         {**record.parameters, "dtype": str(prepared.dtype), "shape": shape},
@@ -289,7 +290,7 @@ def _side_files(work: _Work, earlier: EarlierRun | None, told: _Told) -> list[Si
 
 def _spare_inputs(job: AlignJob, inputs: Inputs) -> None:
     """Refuse to write over what is read, which `overwrite` does not mean."""
-    read = [job.boxes, *(Path(path) for path in inputs.source.paths)]
+    read = [job.boxes, *map(Path, inputs.beside), *(Path(path) for path in inputs.source.paths)]
     for path in (job.output, job.index, skipped_file(job.output), shard_file(job.output)):
         if path is not None and path.exists() and any(path.samefile(other) for other in read):
             raise OutputError(f"{path} is an input of this job", "Name another output.")
@@ -297,7 +298,8 @@ def _spare_inputs(job: AlignJob, inputs: Inputs) -> None:
 
 def _record(job: AlignJob, prepared: Prepared, part: Part | None) -> Record:
     inputs, table = prepared.inputs, prepared.inputs.table
-    parameters = job.parameters() | (part.parameters() if part else {})
+    scale = {"spatial_scale": scale_parameter(prepared.located.scale)}  # the stride may follow from sizes
+    parameters = job.parameters() | scale | (part.parameters() if part else {})
     index, names = inputs.map_index, inputs.source.ids
     missing = np.flatnonzero(index < 0)
     if len(missing):  # images without features, whose rows are zeros: they keep the names that the box file has

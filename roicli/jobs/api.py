@@ -13,7 +13,9 @@ from roicli.jobs.align import AlignJob
 from roicli.jobs.align import align as run_align
 from roicli.jobs.check import CheckReport
 from roicli.jobs.check import check as run_check
+from roicli.jobs.geometry import Scale
 from roicli.jobs.imageids import Match
+from roicli.jobs.imagesizes import ImageSize
 from roicli.jobs.listener import Silent
 from roicli.jobs.prepare import PoolJob
 from roicli.jobs.readings import Layout, token_layout
@@ -70,7 +72,11 @@ def align(
     match: Match | None = None,
     normalized: bool = False,
     size: Size = 7,
-    spatial_scale: float = 1.0,
+    spatial_scale: Scale = 1.0,
+    stride: Scale | None = None,
+    preprocess: PathLike | None = None,
+    image_size: ImageSize | None = None,
+    size_check: bool = True,
     aligned: bool = False,
     sampling_ratio: int = -1,
     op: str = "roi_align",
@@ -129,11 +135,23 @@ def align(
     match : {"id", "file-name"}, optional
         What decides about an image whose id and file name are different maps; by default that is an error.
     normalized : bool
-        Boxes are in 0..1 of the image; `spatial_scale` does not apply.
+        Boxes are in 0..1 of the image. If the sizes of the images are not known, they are taken of the maps.
     size : int or (int, int)
         Output size in bins: N x N, or (height, width).
-    spatial_scale : float
-        Feature cells per image pixel: 1/16 for a stride of 16.
+    spatial_scale : float or (float, float)
+        Feature cells per pixel of the network's input: 1/16 for a stride of 16. Two numbers are y and x.
+    stride : float or (float, float), optional
+        Give it instead of `spatial_scale`, which is 1 / stride.
+    preprocess : str or path, optional
+        What was done to the images before the network saw them: "shortest-edge:800,1333",
+        "shortest-edge-floor:800,1333", "longest-edge:1024", "letterbox:640", "squash:518", "center-crop:224,256",
+        "pad-multiple:14", "center-pad:14", "round-multiple:14", "none"; or a CSV or JSON file with
+        rx, ry, px, py, or input_height, input_width, of each image.
+    image_size : path, str or (int, int), optional
+        Sizes of the original images, where the box file does not say them: a COCO JSON, Visual
+        Genome's image_data.json, a CSV or JSON object by image id; or one height and width for all.
+    size_check : bool
+        Refuse maps whose sizes do not agree with the images and the stride; False warns instead.
     aligned : bool
         Shift boxes by half a cell, as detectron2 does.
     sampling_ratio : int
@@ -207,7 +225,11 @@ def check(
     match: Match | None = None,
     normalized: bool = False,
     size: Size = 7,
-    spatial_scale: float = 1.0,
+    spatial_scale: Scale = 1.0,
+    stride: Scale | None = None,
+    preprocess: PathLike | None = None,
+    image_size: ImageSize | None = None,
+    size_check: bool = True,
     aligned: bool = False,
     sampling_ratio: int = -1,
     op: str = "roi_align",
@@ -222,8 +244,8 @@ def check(
     Parameters
     ----------
     features, boxes, dataset, layout, map_dtype, map_index, grid, prefix, token_order, patch, box_format, boxes_as, \
-match, normalized, size, spatial_scale, aligned, sampling_ratio, op, mode, reduce, bad_boxes, missing_features, \
-out_dtype
+match, normalized, size, spatial_scale, stride, preprocess, image_size, size_check, aligned, sampling_ratio, op, mode, \
+reduce, bad_boxes, missing_features, out_dtype
         As in `align`.
 
     Returns

@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 
 from roicli.jobs.advice import prepare_and_judge
+from roicli.jobs.geometry import Box, Steps, as_box
 from roicli.jobs.prepare import PoolJob, Prepared
 from roicli.pooling.extents import shares_inside
 from roicli.pooling.operators import find
-
-Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -31,6 +30,8 @@ class WorkedBox:
         Height and width of the map, in cells.
     given : tuple of four floats
         xyxy as read, in image pixels, or in 0..1 of the image if the boxes are normalised.
+    steps : Steps
+        Its way from there to the network's input.
     cells : tuple of four floats
         xyxy as pooled: in cells, after the scale and the shift by half a cell.
     inside : float
@@ -41,6 +42,7 @@ class WorkedBox:
     image_id: str
     map_size: tuple[int, int]
     given: Box
+    steps: Steps
     cells: Box
     inside: float
 
@@ -160,13 +162,12 @@ def _worked(job: PoolJob, work: Prepared, row: int) -> WorkedBox:
     box, size = work.placement.take([row]), work.sizes[[row]]
     _, height, width = work.infos[index].shape
     extents = find(job.spec.op).extents(box.boxes.astype(work.computed), box.scale, job.spec)
-    x1, y1, x2, y2 = table.boxes[row].tolist()
-    left, top, right, bottom = extents[0].tolist()
     return WorkedBox(
         where=table.where(np.array([row])),
         image_id=work.inputs.source.ids[index],
         map_size=(height, width),
-        given=(x1, y1, x2, y2),
-        cells=(left, top, right, bottom),
+        given=as_box(table.boxes[row]),
+        steps=work.located.steps(row),
+        cells=as_box(extents[0]),
         inside=float(shares_inside(box, size)[0]),
     )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from roicli.boxfiles import read_regions
 from roicli.errors import BoxError, FeatureError
+from roicli.files import Stamp
 from roicli.jobs.imageids import Match, find_images, match_images, some
 from roicli.jobs.readings import Layout, check_readings, settle_grids
 from roicli.regions import BoxFormat, Regions
@@ -33,12 +35,15 @@ class Inputs(NamedTuple):
         The map of each box; -1 for images without features, where they are allowed.
     layout : {"chw", "hwc", "cwh", "whc", "tokens"}
         How the maps were said to be stored.
+    beside : dict of str to Stamp
+        Other files that are read (sizes of images, what was done to them), and their state before that.
     """
 
     source: FeatureSource
     table: Regions
     map_index: NDArray[np.intp]
     layout: Layout = "chw"
+    beside: Mapping[str, Stamp] = MappingProxyType({})
 
     def maps_used(self) -> list[int]:
         """Name the maps that have boxes, ascending."""

@@ -13,7 +13,7 @@ from roicli.jobs.prepare import PoolJob, Prepared
 from roicli.jobs.shards import Shard, parts_of
 
 # Where the inputs lie may differ from part to part: nodes of a cluster have disks of their own.
-NAMES = ("features", "boxes_file")
+NAMES = ("features", "boxes_file", "preprocess", "image_size")
 
 
 class Part(NamedTuple):
@@ -66,7 +66,7 @@ def take_part(job: PoolJob, shard: Shard, inputs: Inputs, whole: Prepared) -> tu
         skipped=whole.skipped.take(listed),
         zeroed=np.flatnonzero(np.isin(rows, whole.zeroed)),
         sizes=whole.sizes[rows],
-        placement=whole.placement.take(rows),
+        located=whole.located.take(rows),
         outside=whole.outside[rows],
     )
     return prepared, Part(shard, rows.astype(np.int64), len(whole.placement), _digest(job, whole))
@@ -79,6 +79,7 @@ def _digest(job: PoolJob, whole: Prepared) -> str:
     used, map_of_box = np.unique(whole.inputs.map_index, return_inverse=True)
     said = {
         "parameters": {name: value for name, value in job.parameters().items() if name not in NAMES},
+        "scale": whole.located.scale,
         "dtype": str(whole.dtype),
         "maps": [
             (ids[index], whole.infos[index].shape, str(whole.infos[index].dtype)) if index >= 0 else "no features"
@@ -86,8 +87,10 @@ def _digest(job: PoolJob, whole: Prepared) -> str:
         ],
     }
     digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
-    for column, kind in ((map_of_box, "<i8"), (table.rows, "<i8"), (table.boxes, "<f8"), (whole.zeroed, "<i8")):
+    for column, kind in ((map_of_box, "<i8"), (table.rows, "<i8"), (whole.zeroed, "<i8")):
         digest.update(column.astype(kind).tobytes())
+    for numbers in (table.boxes, whole.placement.boxes):
+        digest.update(numbers.astype("<f8").tobytes())
     if table.box_ids is not None:
         digest.update(table.box_ids.tobytes())
     return digest.hexdigest()

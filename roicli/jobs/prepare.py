@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,10 @@ from numpy.typing import NDArray
 
 from roicli import __version__
 from roicli.errors import BoxError
+from roicli.jobs.geometry import Geometry, Located, Scale, geometry_of
 from roicli.jobs.imageids import Match
+from roicli.jobs.imagesizes import ImageSize
+from roicli.jobs.locate import locate
 from roicli.jobs.match import Inputs, bind
 from roicli.jobs.readings import Layout, token_layout
 from roicli.jobs.select import BadBoxes, MissingFeatures, select
@@ -25,7 +29,7 @@ from roicli.pooling.arguments import compute_dtype
 from roicli.pooling.extents import lie_outside
 from roicli.pooling.kernels.blas import blas_kernel
 from roicli.pooling.operators import find
-from roicli.pooling.placement import Placement, check_scale, place
+from roicli.pooling.placement import Placement
 from roicli.regions import BoxFormat
 from roicli.sources import MapInfo
 from roicli.sources.retyped import MapDtype
@@ -45,8 +49,8 @@ class PoolJob:
         The box file.
     spec : PoolSpec
         What to compute.
-    spatial_scale : float
-        Feature cells per image pixel: 1 / stride. Boxes are multiplied by it.
+    spatial_scale, stride, preprocess, image_size, size_check
+        See `Geometry`.
     dataset : str, optional
         Which dataset holds the maps, where several would do.
     layout : {"chw", "hwc", "cwh", "whc", "tokens"}, optional
@@ -66,8 +70,7 @@ class PoolJob:
     match : {"id", "file-name"}, optional
         What decides about an image whose id and file name are different maps.
     normalized : bool
-        Boxes are in 0..1 of the image; they are multiplied by the map's width and height, in float64, and the
-        spatial scale does not apply.
+        Boxes are in 0..1 of the image. If the sizes of images are not known, they are taken of the maps.
     bad_boxes : {"error", "skip", "zero", "keep"}
         What becomes of boxes that are inverted or not finite: end the job; leave them out of the output; write
         zeros; pool inverted ones as torchvision would (those that are not finite end the job all the same).
@@ -82,7 +85,7 @@ class PoolJob:
     features: str
     boxes: Path
     spec: PoolSpec
-    spatial_scale: float = 1.0
+    spatial_scale: Scale = 1.0
     dataset: str | None = None
     layout: Layout | None = None
     grid: tuple[int, int] | None = None
@@ -99,13 +102,23 @@ class PoolJob:
     missing_features: MissingFeatures = "error"
     out_dtype: Literal["float16", "float32"] | None = None
     kernel: Literal["auto", "numpy", "numba"] = "auto"
+    stride: Scale | None = None
+    preprocess: str | os.PathLike[str] | None = None
+    image_size: ImageSize | None = None
+    size_check: bool = True
 
     def __post_init__(self) -> None:
-        check_scale(self.spatial_scale)
+        _ = self.geometry
+
+    @property
+    def geometry(self) -> Geometry:
+        """Where the boxes lie on their maps."""
+        return geometry_of(self)
 
     def bind(self, note: Callable[[str], None]) -> Inputs:
         """Open the features and read the boxes; see `bind`."""
-        return bind(
+        beside = self.geometry.stamps()
+        inputs = bind(
             *(self.features, self.boxes, note),
             dataset=self.dataset,
             layout=self.layout,
@@ -118,16 +131,16 @@ class PoolJob:
             match=self.match,
             all_images=self.missing_features == "error",
         )
+        return inputs._replace(beside=beside)
 
     def parameters(self) -> dict[str, str | int | float | bool]:
         """Return what an output says of how it was made."""
         height, width = self.spec.output_size
-        return {
+        made: dict[str, str | int | float | bool] = {
             "roicli_version": __version__,
             "op": self.spec.op,
             "output_height": height,
             "output_width": width,
-            "spatial_scale": 1.0 if self.normalized else self.spatial_scale,
             "sampling_ratio": -1 if self.spec.adaptive else self.spec.sampling_ratio,
             "aligned": self.spec.aligned,
             "mode": self.spec.mode,
@@ -140,12 +153,12 @@ class PoolJob:
             "map_index": str(self.map_index or ""),
             "boxes_file": str(self.boxes),
             "box_format": self.box_format or "as the file says",
-            "normalized": self.normalized,
             "bad_boxes": self.bad_boxes,
             "missing_features": self.missing_features,
             "kernel": self.kernel,
             "blas_kernel": blas_kernel(),
         }
+        return made | self.geometry.parameters()
 
     def _tokens(self) -> dict[str, str | int]:
         """Return what an output says of how tokens were taken."""
@@ -176,8 +189,8 @@ class Prepared(NamedTuple):
         The maps.
     sizes : (K, 2) float64
         Height and width of each box's map, in cells.
-    placement : Placement
-        Where the boxes lie.
+    located : Located
+        Where the boxes lie, step by step.
     outside : (K,) bool
         Boxes that lie wholly outside their maps.
     computed, dtype : numpy.dtype
@@ -195,12 +208,17 @@ class Prepared(NamedTuple):
     zeroed: NDArray[np.intp]
     infos: dict[int, MapInfo]
     sizes: NDArray[np.float64]
-    placement: Placement
+    located: Located
     outside: NDArray[np.bool_]
     computed: np.dtype[Any]
     dtype: np.dtype[Any]
     row_shape: tuple[int, ...]
     alike: float = math.nan
+
+    @property
+    def placement(self) -> Placement:
+        """Where the boxes lie on their maps."""
+        return self.located.placement
 
     def pooled(self) -> NDArray[np.intp]:
         """Return the rows of the output that are pooled."""
@@ -227,16 +245,15 @@ def prepare(job: PoolJob, inputs: Inputs, note: Callable[[str], None]) -> Prepar
     inputs.source.close()
 
     sizes = map_sizes(infos, inputs.map_index)
-    placement = place(
-        inputs.map_index, inputs.table.boxes, job.spatial_scale, normalized_by=sizes if job.normalized else None
-    )
+    located = locate(job.geometry, inputs, infos, note)
+    placement = located.placement
     computed = np.result_type(*{compute_dtype(info.dtype) for info in infos.values()})
     pooled = np.delete(np.arange(len(placement)), selection.zeroed)
     placed = placement.take(pooled)  # the others may be too large for the dtype
     as_pooled = placed.boxes.astype(computed), placed.scale, job.spec
     rows = pooled[operator.is_too_large(*as_pooled)]
     if len(rows):  # whatever bad_boxes says, since that depends on the scale
-        how = "as boxes in 0..1 of the image" if job.normalized else f"at spatial scale {job.spatial_scale:g}"
+        how = "as boxes in 0..1 of the image" if job.normalized else f"at spatial scale {placement.scale[0, 0]:g}"
         raise BoxError(
             f"{inputs.table.source}, {inputs.table.where(rows)}: too large to sample {how}; the first is "
             f"{inputs.table.given[rows[0]].tolist()}",
@@ -260,7 +277,7 @@ def prepare(job: PoolJob, inputs: Inputs, note: Callable[[str], None]) -> Prepar
         zeroed=selection.zeroed,
         infos=infos,
         sizes=sizes,
-        placement=placement,
+        located=located,
         outside=outside,
         computed=computed,
         dtype=np.dtype(job.out_dtype or computed),

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from roicli.errors import BoxError, UsageError
+from roicli.jobs.geometry import Box, Scale, Steps, as_box, geometry_of
 from roicli.jobs.imageids import Match, find_images, match_images
-from roicli.jobs.match import bind
+from roicli.jobs.imagesizes import ImageSize
+from roicli.jobs.locate import locate
+from roicli.jobs.match import Inputs, bind
 from roicli.jobs.readings import Layout, token_layout
 from roicli.pooling.arguments import compute_dtype
 from roicli.pooling.bintrace import BinTrace
 from roicli.pooling.extents import lie_outside
 from roicli.pooling.operators import find
-from roicli.pooling.placement import check_scale, place
 from roicli.pooling.trace import trace_placed
-from roicli.regions import BoxFormat, find_bad_boxes, to_xyxy
+from roicli.regions import BoxFormat, Regions, find_bad_boxes, to_xyxy
 from roicli.sources import FeatureSource, open_source
 from roicli.sources.retyped import MapDtype
 from roicli.sources.tokens import TokenLayout, TokenOrder
@@ -32,15 +34,14 @@ class TraceJob:
 
     Attributes
     ----------
-    features, dataset, layout, map_dtype, map_index, grid, prefix, token_order, patch, box_format, boxes_as, match, \
-normalized
+    features, dataset, layout, map_dtype, map_index, grid, prefix, token_order, patch, box_format, boxes_as, match
         As in `AlignJob`.
+    spatial_scale, stride, preprocess, image_size, normalized, size_check
+        See `Geometry`.
     boxes : Path, optional
         The box file; without one, `box` is given.
     specs : tuple of PoolSpec
         One, or two to compare.
-    spatial_scale : float
-        Feature cells per image pixel.
     roi : int
         Row of the box file, from 0; of the boxes of `image` if that is given.
     image : str, optional
@@ -56,7 +57,7 @@ normalized
     features: str
     boxes: Path | None
     specs: tuple[PoolSpec, ...]
-    spatial_scale: float = 1.0
+    spatial_scale: Scale = 1.0
     roi: int = 0
     image: str | None = None
     box: tuple[float, float, float, float] | None = None
@@ -74,6 +75,10 @@ normalized
     boxes_as: str | None = None
     match: Match | None = None
     normalized: bool = False
+    stride: Scale | None = None
+    preprocess: str | os.PathLike[str] | None = None
+    image_size: ImageSize | None = None
+    size_check: bool = True
 
 
 @dataclass(frozen=True)
@@ -113,14 +118,17 @@ class Traced:
         xyxy as the box file or the user gave it, before `normalized` is applied.
     unit : str
         What the numbers of `given_box` are: "px", or "0 to 1" of the image.
+    steps : Steps
+        Its way from there to the network's input.
     """
 
     traces: tuple[BinTrace, ...]
     features: str
     image_id: str
     origin: Origin
-    given_box: tuple[float, float, float, float]
+    given_box: Box
     unit: str
+    steps: Steps
 
 
 def trace(job: TraceJob, note: Callable[[str], None]) -> Traced:
@@ -138,55 +146,70 @@ def trace(job: TraceJob, note: Callable[[str], None]) -> Traced:
     RoicliError
         A RoI, bin, channel or image that is not there; the message gives the valid range.
     """
-    check_scale(job.spatial_scale)
+    geometry = geometry_of(job)
     if job.boxes is None and job.box is None:
         raise UsageError("a box to trace is missing", "Give a box file, or `box=x1,y1,x2,y2`.")
     if job.boxes is not None and job.box is not None:
         raise UsageError("a box file and `box` are two boxes to trace", "Leave one of them out.")
     if job.boxes is not None:
-        source, index, given, origin = _from_file(job, job.boxes, note)
+        inputs, row, origin = _from_file(job, job.boxes, note)
     else:
-        if job.patch is not None:
-            raise UsageError("`patch` needs the sizes of images, which a box alone has not", "Give `grid`.")
-        source = open_source(
-            job.features,
-            dataset=job.dataset,
-            layout=_tokens(job) or job.layout or "chw",
-            map_dtype=job.map_dtype,
-            map_index=job.map_index,
-        )
-        index = _map_of_image(job, source)
-        given = to_xyxy(np.array([job.box], dtype=np.float64), job.box_format or BoxFormat.XYXY)[0]
-        origin = Origin("the box given")
+        inputs, row, origin = _from_box(job, job.box), 0, Origin("the box given")
+    source, given, index = inputs.source, inputs.table.boxes[row], int(inputs.map_index[row])
     unusable, inverted = find_bad_boxes(given[None])
     if len(unusable):
         raise BoxError(f"{origin.words} is {given.tolist()}: NaN, infinite or beyond 1e9 pixels", "Trace another box.")
     if len(inverted):
         note(f"{origin.words} is inverted (x2 < x1 or y2 < y1); is it `box_format=xywh`?")
+    rows = np.array([row])
+    if not geometry.normalized:  # else the sizes of all images and maps decide, as in align
+        inputs, rows = inputs.take(rows), np.array([0])
+    located = locate(geometry, inputs, inputs.infos(), note).take(rows)
+    for text in located.warnings:
+        note(text)
+    placement = located.placement
     feature_map = source.read(index)
     size = np.array([feature_map.shape[1:]], dtype=np.float64)
-    placement = place(
-        np.zeros(1, np.intp), given[None], job.spatial_scale, normalized_by=size if job.normalized else None
-    )
     dtype = compute_dtype(feature_map.dtype)
     for spec in job.specs:
         if find(spec.op).is_too_large(placement.boxes.astype(dtype), placement.scale, spec)[0]:
             raise BoxError(
-                f"{origin.words} is {given.tolist()}: too large to sample at spatial scale {job.spatial_scale:g}",
+                f"{origin.words} is {given.tolist()}: too large to sample at spatial scale {placement.scale[0, 0]:g}",
                 "Check its coordinates and the spatial scale.",
             )
     if lie_outside(placement, size, dtype, job.specs[0])[0]:
         note(f"{origin.words} lies wholly outside its map: is `spatial_scale` right?")
     traces = tuple(trace_placed(feature_map, placement, spec, job.bin, job.channel) for spec in job.specs)
-    x1, y1, x2, y2 = given.tolist()
     unit = "0 to 1" if job.normalized else "px"
-    return Traced(traces, source.name, source.ids[index], origin, (x1, y1, x2, y2), unit)
+    return Traced(traces, source.name, source.ids[index], origin, as_box(given), unit, located.steps(0))
 
 
-def _from_file(
-    job: TraceJob, path: Path, note: Callable[[str], None]
-) -> tuple[FeatureSource, int, NDArray[np.float64], Origin]:
-    """Find the box in its file: the source, the index of its map, its xyxy, and where it stands."""
+def _from_box(job: TraceJob, box: Sequence[float] | None) -> Inputs:
+    """Make the inputs of a box that is given on the spot."""
+    source = open_source(
+        job.features,
+        dataset=job.dataset,
+        layout=_tokens(job) or job.layout or "chw",
+        map_dtype=job.map_dtype,
+        map_index=job.map_index,
+    )
+    index = _map_of_image(job, source)
+    given = np.array([box], dtype=np.float64)
+    box_format = job.box_format or BoxFormat.XYXY
+    table = Regions(
+        boxes=to_xyxy(given, box_format),
+        given=given,
+        box_format=box_format,
+        rows=np.zeros(1, np.int64),
+        source="the box given",
+        image_index=np.zeros(1, np.int64),
+        image_ids=(source.ids[index],),
+    )
+    return Inputs(source, table, np.array([index]), job.layout or "chw")
+
+
+def _from_file(job: TraceJob, path: Path, note: Callable[[str], None]) -> tuple[Inputs, int, Origin]:
+    """Find the box in its file: all boxes, the row of this one, and where it stands."""
     # Images that are not traced may lack features.
     inputs = bind(
         *(job.features, path, note),
@@ -222,7 +245,7 @@ def _from_file(
     box_id = None if table.box_ids is None else table.box_ids[row].tolist()[0]
     words = f"{table.where(row)}{'' if box_id is None else f' (id {box_id})'} of {table.source}"
     origin = Origin(words, int(table.rows[row[0]]), box_id)
-    return inputs.source, int(inputs.map_index[row[0]]), table.boxes[row[0]], origin
+    return inputs, int(row[0]), origin
 
 
 def _tokens(job: TraceJob) -> TokenLayout | None:

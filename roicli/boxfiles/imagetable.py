@@ -1,0 +1,189 @@
+"""Numbers an image, by its id: sizes of originals, or what was done to each image, from CSV or JSON files."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from msgspec import DecodeError, Raw, Struct, json
+from numpy.typing import NDArray
+
+from roicli.boxfiles.boxfile import BoxFile, opened
+from roicli.boxfiles.builder import Name, name_of
+from roicli.boxfiles.jsontext import is_list, refusal
+from roicli.errors import BoxError
+from roicli.words import listing
+
+SIZE = ("height", "width")
+INPUT_SIZE = ("input_height", "input_width")
+AFFINE = ("rx", "ry", "px", "py")
+# Names of a CSV's columns, as `_plain` leaves them.
+_IDS = ("imageid", "imgid", "image", "img", "id", "filename", "imagename", "file", "imagepath", "path")
+_NAMES = {
+    "height": ("height", "imageheight", "imgheight", "originalheight", "h"),
+    "width": ("width", "imagewidth", "imgwidth", "originalwidth", "w"),
+    **{name: (name.replace("_", ""),) for name in (*INPUT_SIZE, *AFFINE)},
+}
+_HINT = (
+    "Give a COCO JSON with `images`, Visual Genome's image_data.json, a JSON object {image id: {height, width}}, or a "
+    "CSV with the columns image_id, height, width."
+)
+
+
+class Row(Struct, gc=False):
+    """An image, by whichever names it has."""
+
+    image_id: Name | None = None
+    id: Name | None = None
+    file_name: str | None = None
+    height: float | None = None
+    width: float | None = None
+    input_height: float | None = None
+    input_width: float | None = None
+    rx: float | None = None
+    ry: float | None = None
+    px: float | None = None
+    py: float | None = None
+
+
+class ImageTable(NamedTuple):
+    """A table with a line an image.
+
+    Attributes
+    ----------
+    source : str
+        The file.
+    ids : tuple of str
+        Image ids.
+    file_names : tuple of str, or None
+        A second name for each.
+    columns : dict of str to (n,) float64
+        By the names of `SIZE`, `INPUT_SIZE` and `AFFINE`, those that the file has; NaN where a line has none.
+    notes : tuple of str
+        What was assumed.
+    """
+
+    source: str
+    ids: tuple[str, ...]
+    file_names: tuple[str, ...] | None
+    columns: dict[str, NDArray[np.float64]]
+    notes: tuple[str, ...] = ()
+
+    def sizes(self, names: tuple[str, str] = SIZE) -> NDArray[np.float64] | None:
+        """Return heights and widths, (n, 2), or None if the file lacks one of the columns."""
+        if not {*names} <= {*self.columns}:
+            return None
+        return np.stack([self.columns[name] for name in names], axis=1)
+
+
+def read_image_table(path: Path) -> ImageTable:
+    """Read a table of numbers an image.
+
+    Parameters
+    ----------
+    path : Path
+        COCO JSON (its `images`), a JSON list of objects with `image_id`, a JSON object by image id, or a CSV with a
+        header.
+
+    Raises
+    ------
+    FileError, BoxError
+        The file cannot be read, does not name images or has none of the columns; an image is listed twice with
+        different numbers.
+    """
+    with opened(path) as file:
+        notes: list[str] = []
+        rows = _json_rows(file, notes) if file.form == "json" else _csv_rows(file)
+        return _table(str(path), rows, (*file.notes, *notes))
+
+
+def _table(source: str, rows: Iterator[tuple[str, str, dict[str, float]]], notes: tuple[str, ...]) -> ImageTable:
+    known: dict[str, dict[str, float]] = {}
+    names: dict[str, str] = {}
+    for image, file_name, numbers in rows:
+        if known.setdefault(image, numbers) != numbers:
+            raise BoxError(f"{source}: image {image!r} is listed twice, with different numbers", "Leave one out.")
+        names[image] = file_name
+    found = {name for numbers in known.values() for name in numbers}
+    columns = {name: np.array([numbers.get(name, np.nan) for numbers in known.values()]) for name in sorted(found)}
+    for name, values in columns.items():
+        positive = name not in ("px", "py")
+        bad = np.flatnonzero(np.isinf(values) | (np.nan_to_num(values, nan=1) <= 0 if positive else False))
+        if len(bad):
+            image = [*known][bad[0]]
+            raise BoxError(
+                f"{source}, image {image!r}: {name} must be a {'positive ' * positive}number, got {values[bad[0]]:g}",
+                "Correct that line.",
+            )
+    if not columns:
+        raise BoxError(f"{source}: no columns of sizes", _HINT)
+    return ImageTable(source, tuple(known), tuple(names.values()) if any(names.values()) else None, columns, notes)
+
+
+def _json_rows(file: BoxFile, notes: list[str]) -> Iterator[tuple[str, str, dict[str, float]]]:
+    def numbers(row: Row) -> dict[str, float]:
+        return {name: value for name in _NAMES if (value := getattr(row, name)) is not None}
+
+    document = file.document
+    try:
+        listed = document.items if document.is_array else None
+        if (images := document.member("images")) is not None and is_list(images):
+            listed = json.decode(images, type=list[Raw])
+        if listed is not None:
+            for number, raw in enumerate(listed):
+                row = json.decode(raw, type=Row)
+                image = row.image_id if row.image_id is not None else row.id
+                if image is None:
+                    image = row.file_name
+                if image is None:
+                    raise BoxError(f"{file.path}, item {number}: no image_id", _HINT)
+                yield name_of(image), row.file_name or "", numbers(row)
+            return
+        for key, raw in document.members.items():
+            if is_list(raw):
+                height, width = json.decode(raw, type=tuple[float, float])
+                notes[:] = [f"{file.path}: two numbers an image taken as height, width"]
+                yield key.text, "", {"height": height, "width": width}
+            else:
+                yield key.text, "", numbers(json.decode(raw, type=Row))
+    except DecodeError as error:
+        raise BoxError(refusal(error, str(file.path)).message, _HINT) from error
+
+
+def _csv_rows(file: BoxFile) -> Iterator[tuple[str, str, dict[str, float]]]:
+    with file.text() as text:
+        first = text.readline()
+        text.seek(0)
+        reader = csv.reader(text, delimiter=max(",;\t", key=first.count), skipinitialspace=True, strict=True)
+        try:
+            header = [_plain(cell) for cell in next(reader, [])]
+            image = next((header.index(name) for name in _IDS if name in header), None)
+            places = {
+                name: next(header.index(one) for one in spelled if one in header)
+                for name, spelled in _NAMES.items()
+                if {*spelled} & {*header}
+            }
+            if image is None or not places:
+                what = "a column of image ids" if image is None else "columns of sizes"
+                raise BoxError(f"{file.path}, line 1: no {what} among {listing([first.strip()[:200]])}", _HINT)
+            for row in reader:
+                if not any(row):
+                    continue
+                where = f"{file.path}, line {reader.line_num}"
+                if len(row) != len(header):
+                    raise BoxError(f"{where}: {len(row)} cells under a header of {len(header)}", "Correct that line.")
+                try:
+                    numbers = {name: float(row[place]) for name, place in places.items() if row[place].strip()}
+                except ValueError as error:
+                    raise BoxError(f"{where}: {error}", "Write numbers with a decimal point.") from error
+                yield row[image].strip(), "", numbers
+        except csv.Error as error:
+            raise BoxError(f"{file.path}, line {reader.line_num}: {error}", "Look for an open quote.") from error
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())

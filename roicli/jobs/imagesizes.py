@@ -1,0 +1,130 @@
+"""Sizes of the original images: from the box file, or from what `image_size` names."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roicli.errors import UsageError
+from roicli.jobs.imageids import find_images
+from roicli.regions import Regions
+
+if TYPE_CHECKING:
+    from roicli.boxfiles.imagetable import ImageTable
+
+ImageSize = str | os.PathLike[str] | int | tuple[int, int]
+"""A file, or one size for all images: height and width."""
+
+
+def one_size(image_size: ImageSize) -> tuple[float, float] | None:
+    """Return height and width if `image_size` is one size; None if it names a file.
+
+    Examples
+    --------
+    >>> one_size("480x640"), one_size((480, 640)), one_size("sizes.csv")
+    ((480.0, 640.0), (480.0, 640.0), None)
+    """
+    if isinstance(image_size, int):
+        image_size = (image_size, image_size)
+    if isinstance(image_size, tuple):
+        height, width = image_size
+    else:
+        found = re.fullmatch(r"(\d{1,6})(?:x(\d{1,6}))?", os.fspath(image_size).strip())
+        if found is None:
+            return None
+        height, width = int(found[1]), int(found[2] or found[1])
+    if not (height > 0 and width > 0):
+        raise UsageError(
+            f"image size {height} x {width} is not positive", "Give height and width: `image_size=480x640`."
+        )
+    return float(height), float(width)
+
+
+class Images:
+    """The images that have boxes: how files name them.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Their ids in the box file, or those of their maps.
+    aliases : sequence of str, optional
+        Their file names.
+    source : str
+        The box file.
+    """
+
+    def __init__(self, names: Sequence[str], aliases: Sequence[str] | None, source: str) -> None:
+        self.names, self.aliases, self.source = names, aliases, source
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def find(self, table: ImageTable) -> NDArray[np.intp]:
+        """Return the line of a table for each image, -1 where there is none."""
+        found = find_images(self.names, self.aliases, table.ids, boxes=self.source, features=table.source)
+        if table.file_names is not None and (found < 0).any():
+            missing = np.flatnonzero(found < 0)
+            some, others = (
+                [names[index] for index in missing.tolist()] if names else None for names in (self.names, self.aliases)
+            )
+            found[missing] = find_images(some or (), others, table.file_names, boxes=self.source, features=table.source)
+        return found
+
+
+def original_sizes(
+    images: Images, listed: NDArray[np.float64] | None, image_size: ImageSize | None, note: Callable[[str], None]
+) -> NDArray[np.float64]:
+    """Return height and width of each image, (n, 2), NaN where nothing says them.
+
+    Parameters
+    ----------
+    images : Images
+        Which images.
+    listed : (n, 2) float64, optional
+        What the box file says; `image_size` counts for more.
+    image_size : path or size, optional
+        What the user says.
+    note : callable
+        Is told what was assumed.
+    """
+    sizes = np.full((len(images), 2), np.nan) if listed is None else listed.copy()
+    if image_size is None:
+        return sizes
+    if (same := one_size(image_size)) is not None:
+        sizes[:] = same
+        return sizes
+    from roicli.boxfiles.imagetable import read_image_table  # with msgspec and csv, which few jobs need
+
+    table = read_image_table(Path(image_size))  # type: ignore[arg-type]
+    for text in table.notes:
+        note(text)
+    known = table.sizes()
+    if known is None:
+        raise UsageError(f"{table.source}: no height and width", "Give the columns image_id, height, width.")
+    line = images.find(table)
+    sizes[line >= 0] = known[line[line >= 0]]
+    return sizes
+
+
+def sizes_listed(table: Regions, number: NDArray[np.intp]) -> NDArray[np.float64] | None:
+    """Return what a box file says of the sizes of its images `number`; None if its numbers are those of boxes.
+
+    A CSV may have the width and the height of each box beside its corners.
+    """
+    if table.image_sizes is None or not len(number):
+        return None
+    sizes: NDArray[np.float64] = table.image_sizes[number]
+    assert table.image_index is not None
+    first = np.full(len(table.image_sizes), -1)
+    first[table.image_index[::-1]] = np.arange(len(table))[::-1]
+    boxes = table.boxes[first[number]]
+    extent = boxes[:, [3, 2]] - boxes[:, [1, 0]]
+    if not table.layout.startswith("COCO") and (np.abs(extent - sizes) <= 1).all():
+        return None
+    return np.where((sizes > 0).all(axis=1, keepdims=True), sizes, np.nan)
