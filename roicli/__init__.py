@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from roicli.errors import RoicliError as RoicliError
     from roicli.jobs.api import align as align
     from roicli.jobs.api import check as check
-    from roicli.jobs.api import open_features as open_features
-    from roicli.jobs.api import read_regions as read_regions
+    from roicli.jobs.inputs import open_features as open_features
+    from roicli.jobs.inputs import read_regions as read_regions
     from roicli.pooling.bintrace import BinTrace as BinTrace
     from roicli.pooling.engine import roi_align as roi_align
     from roicli.pooling.engine import roi_pool as roi_pool
@@ -26,8 +26,8 @@ _HOMES = {
     "align": "jobs.api",
     "check": "jobs.api",
     "multiscale_roi_align": "pooling.multiscale",
-    "open_features": "jobs.api",
-    "read_regions": "jobs.api",
+    "open_features": "jobs.inputs",
+    "read_regions": "jobs.inputs",
     "roi_align": "pooling.engine",
     "roi_pool": "pooling.engine",
     "trace_bin": "pooling.trace",

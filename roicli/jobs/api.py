@@ -5,10 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
-from roicli import boxfiles
-from roicli.errors import UsageError
 from roicli.jobs.align import AlignJob
 from roicli.jobs.align import align as run_align
 from roicli.jobs.check import CheckReport
@@ -16,41 +14,20 @@ from roicli.jobs.check import check as run_check
 from roicli.jobs.geometry import Scale
 from roicli.jobs.imageids import Match
 from roicli.jobs.imagesizes import ImageSize
+from roicli.jobs.inputs import BoxFormatName, Kernel, OutDtype, PathLike, box_format_of, check_choices
 from roicli.jobs.listener import Silent
 from roicli.jobs.prepare import PoolJob
-from roicli.jobs.readings import Layout, token_layout
+from roicli.jobs.readings import Layout
 from roicli.jobs.report import RunReport
 from roicli.jobs.select import BadBoxes, MissingFeatures
 from roicli.jobs.shards import read_shard
 from roicli.pooling import arguments
 from roicli.pooling.team import usable_cores
-from roicli.regions import BoxFormat, Regions
-from roicli.sources import FeatureSource, open_source
 from roicli.sources.retyped import MapDtype
 from roicli.sources.tokens import TokenOrder
 from roicli.spec import Mode, PoolSpec, Reduce
 
-PathLike = str | os.PathLike[str]
 Size = int | tuple[int, int]
-BoxFormatName = Literal["xyxy", "xywh", "cxcywh"]
-OutDtype = Literal["float16", "float32"]
-Kernel = Literal["auto", "numpy", "numba"]
-
-# Parameters that must be one of a few words, and whole numbers; the command line checks them itself.
-_CHOICES: dict[str, Any] = {
-    "layout": Layout,
-    "token_order": TokenOrder,
-    "map_dtype": MapDtype,
-    "box_format": BoxFormatName,
-    "match": Match,
-    "mode": Mode,
-    "reduce": Reduce,
-    "bad_boxes": BadBoxes,
-    "missing_features": MissingFeatures,
-    "out_dtype": OutDtype,
-    "kernel": Kernel,
-}
-_COUNTS = ("patch", "workers", "batch_size", "max_memory")
 _SPEC = ("size", "aligned", "sampling_ratio", "op", "mode", "reduce")
 
 
@@ -272,92 +249,6 @@ reduce, bad_boxes, missing_features, out_dtype
     return run_check(check_job(**locals()), lambda note: None, lambda warning: None)
 
 
-def open_features(
-    path: PathLike,
-    *,
-    dataset: str | None = None,
-    layout: Layout = "chw",
-    grid: tuple[int, int] | None = None,
-    prefix: int | None = None,
-    token_order: TokenOrder | None = None,
-    map_dtype: MapDtype | None = None,
-    map_index: PathLike | None = None,
-) -> FeatureSource:
-    """Open feature maps in files as a sequence.
-
-    Parameters
-    ----------
-    path : path
-        As `features` in `align`.
-    dataset, layout, map_dtype, map_index, grid, prefix, token_order
-        As in `align`. The layout is taken as it is.
-
-    Returns
-    -------
-    FeatureSource
-        ``len(source)`` maps with their ``source.ids``; ``source.read(0)`` reads one as (C, H, W), whatever the
-        layout of the file, and ``source.info(0)`` gives its shape and dtype.
-
-    Raises
-    ------
-    RoicliError
-        A file that cannot be read, or that holds no feature maps.
-
-    Examples
-    --------
-    >>> import roicli, tempfile
-    >>> path = Path(tempfile.mkdtemp()) / "maps.npz"
-    >>> np.savez(path, **{"000000000139": np.ones((8, 32, 24), np.float32)})
-    >>> source = roicli.open_features(path)
-    >>> source.ids, source.read(0).shape
-    (('000000000139',), (8, 32, 24))
-    """
-    _check({"token_order": token_order})
-    tokens = token_layout(layout, grid, prefix, token_order, None)
-    return open_source(
-        os.fspath(path),
-        dataset=dataset,
-        layout=tokens or layout,
-        map_dtype=map_dtype,
-        map_index=None if map_index is None else os.fspath(map_index),
-    )
-
-
-def read_regions(path: PathLike, *, box_format: BoxFormatName | None = None, boxes_as: str | None = None) -> Regions:
-    """Read the boxes of a file.
-
-    Parameters
-    ----------
-    path : path
-        A JSON, JSON Lines, CSV or .npy file.
-    box_format : {"xyxy", "xywh", "cxcywh"}, optional
-        What the four numbers of a box mean; by default as the file says.
-    boxes_as : str, optional
-        Layout of the file, such as "coco" or "csv"; by default as its content says.
-
-    Returns
-    -------
-    Regions
-        `boxes` as (K, 4) xyxy in the file's order, with the image of each. NaN and inverted boxes are left in.
-
-    Raises
-    ------
-    RoicliError
-        A file that cannot be read, or that holds no boxes.
-
-    Examples
-    --------
-    >>> import roicli, tempfile
-    >>> path = Path(tempfile.mkdtemp()) / "boxes.json"
-    >>> _ = path.write_text('[{"image_id": 139, "bbox": [10, 20, 30, 40]}]')
-    >>> regions = roicli.read_regions(path)
-    >>> regions.boxes.tolist(), regions.image_ids
-    ([[10.0, 20.0, 40.0, 60.0]], ('139',))
-    """
-    _check({"box_format": box_format})
-    return boxfiles.read_regions(Path(path), _box_format(box_format), boxes_as)
-
-
 def align_job(features: PathLike, boxes: PathLike, output: PathLike, **options: Any) -> AlignJob:
     """Turn the parameters of `align` into a job."""
     settings = _settings(options)
@@ -394,22 +285,9 @@ def make_spec(
 
 def _settings(options: Mapping[str, Any]) -> dict[str, Any]:
     """Replace what decides numbers by one spec, and the name of a box format by the format."""
-    _check(options)
+    check_choices(options)
     settings = {name: value for name, value in options.items() if name not in _SPEC}
     if settings["map_index"] is not None:
         settings["map_index"] = Path(settings["map_index"])
-    settings["box_format"] = _box_format(settings["box_format"])
+    settings["box_format"] = box_format_of(settings["box_format"])
     return settings | {"spec": make_spec(**{name: options[name] for name in _SPEC})}
-
-
-def _check(options: Mapping[str, Any]) -> None:
-    """Refuse values that are not among the choices, and counts that are not counts."""
-    for name, value in options.items():
-        if name in _CHOICES and value is not None and value not in (choices := get_args(_CHOICES[name])):
-            raise UsageError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
-        if name in _COUNTS and value is not None and not (isinstance(value, int) and value >= 1):
-            raise UsageError(f"{name} must be a whole number from 1 on, got {value!r}")
-
-
-def _box_format(name: str | None) -> BoxFormat | None:
-    return None if name is None else BoxFormat(name)

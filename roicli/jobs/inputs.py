@@ -1,0 +1,140 @@
+"""The inputs of jobs as Python callers open them, and the checks of what callers give."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from roicli import boxfiles
+from roicli.errors import UsageError
+from roicli.jobs.imageids import Match
+from roicli.jobs.readings import Layout, token_layout
+from roicli.jobs.select import BadBoxes, MissingFeatures
+from roicli.regions import BoxFormat, Regions
+from roicli.sources import FeatureSource, open_source
+from roicli.sources.retyped import MapDtype
+from roicli.sources.tokens import TokenOrder
+from roicli.spec import Mode, Reduce
+
+PathLike = str | os.PathLike[str]
+BoxFormatName = Literal["xyxy", "xywh", "cxcywh"]
+OutDtype = Literal["float16", "float32"]
+Kernel = Literal["auto", "numpy", "numba"]
+
+# Parameters that must be one of a few words, and whole numbers; the command line checks them itself.
+_CHOICES: dict[str, Any] = {
+    "layout": Layout,
+    "token_order": TokenOrder,
+    "map_dtype": MapDtype,
+    "box_format": BoxFormatName,
+    "match": Match,
+    "mode": Mode,
+    "reduce": Reduce,
+    "bad_boxes": BadBoxes,
+    "missing_features": MissingFeatures,
+    "out_dtype": OutDtype,
+    "kernel": Kernel,
+}
+_COUNTS = ("patch", "workers", "batch_size", "max_memory")
+
+
+def open_features(
+    path: PathLike,
+    *,
+    dataset: str | None = None,
+    layout: Layout = "chw",
+    grid: tuple[int, int] | None = None,
+    prefix: int | None = None,
+    token_order: TokenOrder | None = None,
+    map_dtype: MapDtype | None = None,
+    map_index: PathLike | None = None,
+) -> FeatureSource:
+    """Open feature maps in files as a sequence.
+
+    Parameters
+    ----------
+    path : path
+        As `features` in `align`.
+    dataset, layout, map_dtype, map_index, grid, prefix, token_order
+        As in `align`. The layout is taken as it is.
+
+    Returns
+    -------
+    FeatureSource
+        ``len(source)`` maps with their ``source.ids``; ``source.read(0)`` reads one as (C, H, W), whatever the
+        layout of the file, and ``source.info(0)`` gives its shape and dtype.
+
+    Raises
+    ------
+    RoicliError
+        A file that cannot be read, or that holds no feature maps.
+
+    Examples
+    --------
+    >>> import roicli, tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "maps.npz"
+    >>> np.savez(path, **{"000000000139": np.ones((8, 32, 24), np.float32)})
+    >>> source = roicli.open_features(path)
+    >>> source.ids, source.read(0).shape
+    (('000000000139',), (8, 32, 24))
+    """
+    check_choices({"token_order": token_order})
+    tokens = token_layout(layout, grid, prefix, token_order, None)
+    return open_source(
+        os.fspath(path),
+        dataset=dataset,
+        layout=tokens or layout,
+        map_dtype=map_dtype,
+        map_index=None if map_index is None else os.fspath(map_index),
+    )
+
+
+def read_regions(path: PathLike, *, box_format: BoxFormatName | None = None, boxes_as: str | None = None) -> Regions:
+    """Read the boxes of a file.
+
+    Parameters
+    ----------
+    path : path
+        A JSON, JSON Lines, CSV or .npy file.
+    box_format : {"xyxy", "xywh", "cxcywh"}, optional
+        What the four numbers of a box mean; by default as the file says.
+    boxes_as : str, optional
+        Layout of the file, such as "coco" or "csv"; by default as its content says.
+
+    Returns
+    -------
+    Regions
+        `boxes` as (K, 4) xyxy in the file's order, with the image of each. NaN and inverted boxes are left in.
+
+    Raises
+    ------
+    RoicliError
+        A file that cannot be read, or that holds no boxes.
+
+    Examples
+    --------
+    >>> import roicli, tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "boxes.json"
+    >>> _ = path.write_text('[{"image_id": 139, "bbox": [10, 20, 30, 40]}]')
+    >>> regions = roicli.read_regions(path)
+    >>> regions.boxes.tolist(), regions.image_ids
+    ([[10.0, 20.0, 40.0, 60.0]], ('139',))
+    """
+    check_choices({"box_format": box_format})
+    return boxfiles.read_regions(Path(path), box_format_of(box_format), boxes_as)
+
+
+def check_choices(options: Mapping[str, Any]) -> None:
+    """Refuse values that are not among the choices, and counts that are not counts."""
+    for name, value in options.items():
+        if name in _CHOICES and value is not None and value not in (choices := get_args(_CHOICES[name])):
+            raise UsageError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+        if name in _COUNTS and value is not None and not (isinstance(value, int) and value >= 1):
+            raise UsageError(f"{name} must be a whole number from 1 on, got {value!r}")
+
+
+def box_format_of(name: str | None) -> BoxFormat | None:
+    """Return the box format of a name, if there is one."""
+    return None if name is None else BoxFormat(name)
