@@ -10,11 +10,7 @@ from hypothesis import strategies as st
 from roicli.regions import BoxFormat
 
 XYXY, XYWH, CXCYWH = BoxFormat
-
-
 BOX, SAME_AS_XYWH = [1.0, 2.0, 4.0, 6.0], [1.0, 2.0, 3.0, 4.0]
-
-
 NAN = float("nan")
 
 

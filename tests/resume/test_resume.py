@@ -1,84 +1,27 @@
 """An interrupted job goes on with --resume, ends with the same bytes, and never goes on with anything else."""
 
-import csv
-import errno
 import json
 import os
 import re
 import shutil
-import stat
-import subprocess
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 
-import crash
 import h5py
 import numpy as np
 import pytest
-from driving import Silent, Torn, files_in, interrupt, kill_while_publishing, lines_of, write_journal
+from driving import Silent, Torn, interrupt, lines_of, write_journal
+from resume.resuming import BOXES, FORMATS, content, expected, make_job, refused
 
-from roicli import newfiles
 from roicli.errors import FileError, OutputError
 from roicli.execution.worker import Pooler
 from roicli.jobs.align import AlignJob, align
-from roicli.newfiles import NewFile
 from roicli.outputs import rowfile
-from roicli.resume import checkpoints, session
+from roicli.resume import checkpoints
 from roicli.resume.history import find_history
-from roicli.resume.journal import Journal
 from roicli.spec import PoolSpec
-
-BOXES = 1500
-FORMATS = (".npy", ".npz", ".h5")
-
-
-@pytest.fixture(scope="module")
-def inputs(tmp_path_factory):
-    """A folder with the inputs of a job of about ten tasks, and its outputs, undisturbed."""
-    folder = tmp_path_factory.mktemp("inputs")
-    crash.make_inputs(folder, BOXES)
-    (folder / "expected").mkdir()
-    for suffix in FORMATS:
-        align(make_job(folder, suffix), Silent())
-        for name in (f"out{suffix}", "rows.csv"):
-            (folder / name).rename(folder / "expected" / name)
-    return folder
-
-
-@pytest.fixture
-def folder(inputs, tmp_path, monkeypatch):
-    """The inputs in a folder of their own, which is the current one."""
-    for name in ("feats.h5", "boxes.npy"):
-        shutil.copy2(inputs / name, tmp_path)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def make_job(folder, suffix, **settings):
-    os.chdir(folder)
-    spec = PoolSpec((64, 64), reduce="mean")
-    return AlignJob(
-        "feats.h5", Path("boxes.npy"), spec, output=Path(f"out{suffix}"), index=Path("rows.csv"), **settings
-    )
-
-
-def content(folder):
-    return files_in(folder, "feats.h5", "boxes.npy")
-
-
-def expected(inputs, suffix):
-    return {name: (inputs / "expected" / name).read_bytes() for name in (f"out{suffix}", "rows.csv")}
-
-
-def refused(job):
-    """Run a job that is refused and changes nothing; return its message."""
-    before = content(Path.cwd())
-    with pytest.raises(OutputError) as caught:
-        align(job, Silent())
-    assert content(Path.cwd()) == before
-    return caught.value.message
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
@@ -405,158 +348,6 @@ def test_what_was_changed_by_hand_is_refused(folder, inputs, monkeypatch, suffix
     assert content(folder) == expected(inputs, suffix)
 
 
-def test_what_is_no_file_where_files_of_a_job_would_lie(folder):
-    """A folder cannot be removed for it, and who opens a pipe waits forever."""
-    job = make_job(folder, ".npy")
-    for name in (".out.npy.partial", ".out.npy.journal", ".rows.csv.partial"):
-        for make, remove in ((Path.mkdir, Path.rmdir), (os.mkfifo, Path.unlink)):
-            make(folder / name)
-            for refusing in (job, replace(job, resume=True), replace(job, overwrite=True)):
-                with pytest.raises(OutputError, match=f"{re.escape(name)} is not a regular file"):
-                    align(refusing, Silent())
-            remove(folder / name)
-
-
-def test_a_file_of_a_job_is_never_written_through_a_link(folder, inputs):
-    for name in (".rows.csv.partial", ".out.npy.partial"):
-        (folder / name).symlink_to("boxes.npy")
-    align(make_job(folder, ".npy"), Silent())
-    assert content(folder) == expected(inputs, ".npy")
-    assert np.load("boxes.npy").shape == (BOXES, 5)
-
-
-def test_rows_are_flushed_before_they_are_proved(folder, monkeypatch):
-    steps = []
-    flush, add, sync = rowfile.RowFile.flush, Journal.add, Journal.flush
-    monkeypatch.setattr(rowfile.RowFile, "flush", lambda *a: (steps.append("rows"), flush(*a))[1])
-    monkeypatch.setattr(Journal, "add", lambda *a: (steps.append("line"), add(*a))[1])
-    monkeypatch.setattr(Journal, "flush", lambda *a: (steps.append("journal"), sync(*a))[1])
-    monkeypatch.setattr(checkpoints, "_PAUSE", 0.01)
-    interrupt(monkeypatch, make_job(folder, ".npy"), 5)
-    assert len(steps) >= 3
-    assert steps == ["rows", "line", "journal"] * (len(steps) // 3)
-
-
-def test_after_a_failed_flush_nothing_more_is_proved(folder, monkeypatch):
-    """The system reports rows that it lost once, and takes them for written afterwards."""
-    calls = []
-
-    def fails_once(descriptor):
-        calls.append(descriptor)
-        if len(calls) == 1:
-            raise OSError(errno.EIO, "Input/output error")
-
-    monkeypatch.setattr(rowfile, "_fdatasync", fails_once)
-    monkeypatch.setattr(checkpoints, "_PAUSE", 0.001)
-    with pytest.raises(OutputError, match=r"out\.npy: cannot write: Input/output error"):
-        align(make_job(folder, ".npy"), Silent())
-    assert len(calls) == 1
-    assert content(folder) == {}
-
-
-# -- faults while files are completed
-
-
-def full(*_, **__):
-    raise OSError(errno.ENOSPC, "No space left on device")
-
-
-def after(calls, function):
-    """Make a function that works so many times, then finds the disk full."""
-    left = iter(range(calls))
-    return lambda *a, **k: function(*a, **k) if next(left, None) is not None else full()
-
-
-@pytest.mark.parametrize("suffix", FORMATS)
-@pytest.mark.parametrize(
-    ("place", "kept"),
-    [
-        ("create", False), ("first row", False), ("middle", True), ("journal", False), ("later in the journal", True),
-        ("finish", True), ("index", True), ("publish", True),
-    ],
-)  # fmt: skip
-def test_a_full_disk(folder, inputs, monkeypatch, suffix, place, kept):
-    """One error, the output that was there untouched, and what is done kept."""
-    output = folder / f"out{suffix}"
-    output.write_text("before")
-    job = make_job(folder, suffix, overwrite=True)
-    with monkeypatch.context() as patch:
-        patch.setattr(checkpoints, "_PAUSE", 0.01)
-        if place == "create":
-            patch.setattr(Journal, "_append", full_in(Journal._append, 0))
-        elif place in ("first row", "middle"):
-            patch.setattr(rowfile.os, "pwrite", after(0 if place == "first row" else 900, os.pwrite))
-        elif "journal" in place:
-            patch.setattr(Journal, "_append", full_in(Journal._append, 1 if place == "journal" else 2))
-        elif place == "finish":
-            patch.setattr(rowfile.RowFile, "check", newfiles.writing(output)(full))
-        elif place == "index":
-            patch.setattr("roicli.outputs.sidefiles.csv.writer", full)
-        else:
-            patch.setattr(os, "replace", full)
-        with pytest.raises(OutputError, match=r"cannot write: No space left on device") as caught:
-            align(job, Silent())
-    assert output.read_text() == "before"
-    assert bool(getattr(caught.value, "__notes__", [])) == kept
-    left = content(folder).keys() - {output.name}
-    rows = f".out{suffix}.partial"
-    assert left == ({rows, f".out{suffix}.journal"} if kept else set())
-    assert (align(replace(job, resume=True), Silent()).resumed > 0) == kept
-    assert content(folder) == expected(inputs, suffix)
-
-
-def full_in(append, calls):
-    """Journal lines, of which all after so many find the disk full half way."""
-    left = iter(range(calls))
-
-    def torn(self, line):
-        if next(left, None) is not None:
-            append(self, line)
-            return
-        os.write(self._descriptor, b'{"done": [[')
-        with newfiles.writing(self._output):
-            full()
-
-    return torn
-
-
-def test_a_disk_that_cannot_flush_folders(folder, inputs, monkeypatch):
-    flush = os.fsync
-
-    def files_only(descriptor):
-        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "Invalid argument")
-        flush(descriptor)
-
-    monkeypatch.setattr(os, "fsync", files_only)
-    align(make_job(folder, ".npy"), Silent())
-    assert content(folder) == expected(inputs, ".npy")
-
-
-@pytest.mark.parametrize("suffix", FORMATS)
-@pytest.mark.parametrize("step", ["before", "after the index", "after the output"])
-def test_killed_while_publishing(folder, inputs, monkeypatch, suffix, step):
-    """A kill between two moves: the next run makes the rest, and takes the index for its own."""
-    job = make_job(folder, suffix)
-    kill_while_publishing(monkeypatch, job, {"before": 0, "after the index": 1, "after the output": 2}[step])
-    whole = expected(inputs, suffix)
-    assert (f"out{suffix}" in content(folder)) == (step == "after the output")
-    assert ("rows.csv" in content(folder)) == (step != "before")
-    if step == "after the output":
-        assert refused(job).endswith(f"out{suffix} exists")
-        assert refused(replace(job, resume=True, spec=replace(job.spec, aligned=True))).endswith(
-            "aligned was False, is True"
-        )
-    if step != "after the output":  # the next run may be killed as well
-        kill_while_publishing(monkeypatch, replace(job, resume=True), 1)
-    report = align(replace(job, resume=True), Silent())
-    assert (report.boxes, report.resumed) == (BOXES, BOXES)  # all was proved before the first move
-    assert content(folder) == whole
-
-
-# -- one writer
-
-
 def test_a_run_that_was_taken_for_dead_stops_and_touches_nothing(folder, monkeypatch):
     job = make_job(folder, ".npy")
     monkeypatch.setattr(checkpoints, "_PAUSE", 0.02)
@@ -577,95 +368,6 @@ def test_a_run_that_was_taken_for_dead_stops_and_touches_nothing(folder, monkeyp
         align(job, Silent())
     assert (folder / ".out.npy.journal").read_text().startswith("another's")
     assert (folder / ".out.npy.partial").exists()
-
-
-# -- boxes that are not pooled
-
-
-@pytest.fixture
-def partly(tmp_path, monkeypatch):
-    """Two maps; boxes of three images, one of them bad."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "feats").mkdir()
-    for name in "ab":
-        np.save(tmp_path / "feats" / f"{name}.npy", np.ones((2, 8, 8), np.float32))
-    boxes = {"a": [[0, 0, 4, 4], [5, 5, 1, 1]], "gone": [[0, 0, 2, 2], [9, 1, 3, 1.5]], "b": [[1, 1, 3, 3]]}
-    (tmp_path / "boxes.json").write_text(json.dumps(boxes))
-    return tmp_path
-
-
-def listed(path):
-    with path.open(newline="", encoding="utf-8") as file:
-        return [(line["box_file_row"], line["image_id"], line["reason"], line["fate"]) for line in csv.DictReader(file)]
-
-
-def call(*arguments):
-    done = subprocess.run([crash.ROICLI, "align", *arguments], capture_output=True, text=True, check=False)
-    assert "Traceback" not in done.stderr
-    return done
-
-
-@pytest.mark.parametrize("fate", ["skip", "zero"])
-def test_images_without_features(partly, fate):
-    arguments = ("feats", "boxes.json", "-o", "out.npz", "--size", "2", "--bad-boxes", "zero", "--json")
-    assert "1 of 3 images of boxes.json has no features in feats: 'gone'" in call(*arguments).stderr
-    assert not list(partly.glob("*out*"))
-    done = call(*arguments, "--missing-features", fate)
-    report = json.loads(done.stdout)
-    skipped = [2, 3] if fate == "skip" else []
-    assert report["skipped"] == skipped
-    assert report["zeroed"] == ([1] if skipped else [1, 2, 3])
-    assert report["missing_images"] == 1
-    assert "'gone'; 2 boxes " in done.stderr
-    assert done.stderr.splitlines()[-1] == (
-        "not pooled: 2 boxes skipped, 1 written as zeros"
-        if skipped
-        else "not pooled: 0 boxes skipped, 3 written as zeros"
-    )
-    with np.load("out.npz") as archive:
-        assert archive["image_ids"].tolist() == ["a", "a", "b"] if skipped else ["a", "a", "gone", "gone", "b"]
-        assert (archive["features"] != 0).any(axis=(1, 2, 3)).tolist() == (
-            [True, False, True] if skipped else [True, False, False, False, True]
-        )
-    word = f"{fate}ped" if skipped else "zeroed"
-    assert listed(partly / "out.npz.skipped.csv") == [
-        ("1", "a", "inverted", "zeroed"),
-        ("2", "gone", "no features", word),
-        ("3", "gone", "no features", word),
-    ]
-
-
-def test_a_list_of_skipped_boxes_goes_with_its_output(partly):
-    arguments = ("feats", "boxes.json", "-o", "out.npy", "--size", "2", "--missing-features", "skip")
-    path = partly / "out.npy.skipped.csv"
-    path.write_text("old")
-    assert "out.npy.skipped.csv exists" in call(*arguments, "--bad-boxes", "skip").stderr
-    assert path.read_text() == "old"
-    assert call(*arguments, "--bad-boxes", "skip", "--overwrite").returncode == 0
-    assert len(listed(path)) == 3
-    (partly / "boxes.json").write_text('{"a": [[0, 0, 4, 4]]}')
-    (partly / "out.npy").unlink()
-    assert "out.npy.skipped.csv is of an earlier run" in call(*arguments).stderr
-    assert path.exists()
-    assert call(*arguments, "--overwrite").returncode == 0
-    assert not path.exists()
-
-
-def test_all_images_without_features(partly):
-    (partly / "boxes.json").write_text('{"x": [[0, 0, 4, 4]], "y": [[0, 0, 4, 4]]}')
-    for fate, rows in (("skip", 0), ("zero", 2)):
-        done = call("feats", "boxes.json", "-o", "out.npy", "--missing-features", fate, "--overwrite", "--json")
-        assert json.loads(done.stdout)["shape"] == [rows, 2, 7, 7]
-        assert not np.load("out.npy").any()
-
-
-def test_two_images_of_one_map_are_refused_all_the_same(partly):
-    images = [{"id": 1, "file_name": "a.jpg"}, {"id": 2, "file_name": "a.png"}, {"id": 3, "file_name": "gone.png"}]
-    annotations = [{"id": n, "image_id": n, "bbox": [0, 0, 4, 4]} for n in (1, 2, 3)]
-    (partly / "boxes.json").write_text(json.dumps({"images": images, "annotations": annotations}))
-    done = call("feats", "boxes.json", "-o", "out.npy", "--missing-features", "skip")
-    assert done.returncode == 3
-    assert "would all be map 'a'" in done.stderr
 
 
 def test_values_behind_a_virtual_dataset_count_as_input(folder, inputs):
@@ -692,50 +394,3 @@ def take_files(job):
         with pytest.raises(Torn):
             align(job, Silent())
     return seen
-
-
-def test_an_hdf5_output_without_room_from_the_start(folder):
-    command = ["sh", "-c", 'ulimit -f 8; exec "$@"', "sh", sys.executable, "-m", "roicli", "align", "feats.h5"]
-    done = subprocess.run(
-        [*command, "boxes.npy", "-o", "out.h5", "--size", "9"], cwd=folder, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 3, done.stderr
-    assert "out.h5: cannot write: " in done.stderr
-    assert not list(folder.glob(".out*"))
-
-
-def test_an_index_that_leads_to_the_output(folder):
-    (folder / "rows.csv").symlink_to("out.npy")
-    with pytest.raises(OutputError, match=r"rows\.csv and out\.npy are one file"):
-        align(make_job(folder, ".npy"), Silent())
-
-
-def test_another_name_of_an_output_goes_on_with_it(folder, inputs, monkeypatch):
-    """By a link, and from another folder, even where files beside the output were published already."""
-    job = make_job(folder, ".npy")
-    job = replace(job, features=str(folder / "feats.h5"), boxes=folder / "boxes.npy")
-    publish = NewFile.publish
-
-    def torn(self):
-        if self.final.name == "out.npy":
-            raise Torn
-        publish(self)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(NewFile, "publish", torn)
-        patch.setattr(session.Session, "_give_up", lambda *_, **__: None)
-        with pytest.raises(Torn):
-            align(job, Silent())
-    assert "rows.csv" in content(folder)
-    (folder / "elsewhere").mkdir()
-    monkeypatch.chdir(folder / "elsewhere")
-    Path("link.npy").symlink_to("../out.npy")
-    align(replace(job, output=Path("link.npy"), index=Path("../rows.csv"), resume=True), Silent())
-    assert Path("link.npy").is_symlink()
-    shutil.rmtree(folder / "elsewhere")
-    assert content(folder) == expected(inputs, ".npy")
-
-
-@pytest.mark.parametrize("name", ["out.npy.skipped.csv"])
-def test_an_index_by_a_name_of_the_output(folder, name):
-    assert "needs for itself" in refused(replace(make_job(folder, ".npy"), index=Path(name)))

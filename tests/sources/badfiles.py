@@ -11,8 +11,6 @@ import numpy as np
 from roicli.sources import open_source
 
 MAP = np.arange(30, dtype="f4").reshape(2, 3, 5)
-
-
 STACK = np.stack([MAP, MAP + 30])
 
 

@@ -1,0 +1,39 @@
+"""Jobs that tests interrupt, and what they leave."""
+
+import os
+from pathlib import Path
+
+import pytest
+from driving import Silent, files_in
+
+from roicli.errors import OutputError
+from roicli.jobs.align import AlignJob, align
+from roicli.spec import PoolSpec
+
+BOXES = 1500
+FORMATS = (".npy", ".npz", ".h5")
+
+
+def make_job(folder, suffix, **settings):
+    os.chdir(folder)
+    spec = PoolSpec((64, 64), reduce="mean")
+    return AlignJob(
+        "feats.h5", Path("boxes.npy"), spec, output=Path(f"out{suffix}"), index=Path("rows.csv"), **settings
+    )
+
+
+def content(folder):
+    return files_in(folder, "feats.h5", "boxes.npy")
+
+
+def expected(inputs, suffix):
+    return {name: (inputs / "expected" / name).read_bytes() for name in (f"out{suffix}", "rows.csv")}
+
+
+def refused(job):
+    """Run a job that is refused and changes nothing; return its message."""
+    before = content(Path.cwd())
+    with pytest.raises(OutputError) as caught:
+        align(job, Silent())
+    assert content(Path.cwd()) == before
+    return caught.value.message
