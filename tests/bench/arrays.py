@@ -12,10 +12,9 @@ from .workloads import BINS
 
 
 def ours(kernel, features, boxes, workload, threads):
-    """Prepare our function with one of its kernels; how many of the threads pay is its own choice, up to all cores."""
-    return lambda: roi_align(
-        features, boxes, BINS, 1 / workload.stride, workload.sampling_ratio, aligned=True, kernel=kernel
-    )
+    """Prepare our function with one of its kernels; it takes fewer threads where more do not pay."""
+    settings = {"aligned": True, "kernel": kernel, "threads": threads}
+    return lambda: roi_align(features, boxes, BINS, 1 / workload.stride, workload.sampling_ratio, **settings)
 
 
 def torchvision(features, boxes, workload, threads):

@@ -157,3 +157,8 @@ def test_numba_is_asked_for_in_words():
 def test_a_compiler_is_loaded_for_large_jobs():
     assert is_large(2**32)
     assert not is_large(2**32 - 1)
+
+
+def test_a_call_takes_numba_where_it_is_installed():
+    numba = importlib.util.find_spec("numba") is not None
+    assert (load_kernel("auto", np.dtype(np.float32)) is not NUMPY_KERNEL) == numba
