@@ -160,7 +160,7 @@ EMPTY = "the name is empty"
         (["merge", "out.npy", ""], EMPTY),
         (["align", "feats.h5", "boxes.json", "-o", ""], EMPTY),
         (["align", "feats.h5", "boxes.json", "-o", "out.npy", "--index", ""], EMPTY),
-        (["align", "feats.h5", "boxes.json", "-o", "out.npy", "--max-memory", "1KiB"], "error: 1,024 bytes"),
+        (["align", "feats.h5", "boxes.json", "-o", "out.npy", "--max-memory", "1KiB"], "--max-memory is too small"),
     ],
 )  # fmt: skip
 def test_usage_that_cannot_be_meant(many, command, said):
