@@ -21,6 +21,9 @@ from roicli.spec import PoolSpec
 settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=150)
 settings.load_profile("repeatable")
 
+# Commands take NumPy for a small job, Numba or not, and tests compare their bytes with those of functions.
+engine.load_kernel = lambda choice, dtype: load_kernel("numpy" if choice == "auto" else choice, dtype)
+
 GOLDEN = Path(__file__).parent / "golden"
 
 
@@ -29,14 +32,6 @@ def _one_blas_thread():
     """As in every worker: OpenBLAS rounds differently when it shares a product out to threads."""
     with threadpool_limits(1):
         yield
-
-
-@pytest.fixture(autouse=True)
-def _numpy_by_default(monkeypatch):
-    """Commands take NumPy for a small job, Numba or not, and tests compare their bytes with those of functions."""
-    monkeypatch.setattr(
-        engine, "load_kernel", lambda choice, dtype: load_kernel("numpy" if choice == "auto" else choice, dtype)
-    )
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

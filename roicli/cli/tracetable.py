@@ -179,10 +179,10 @@ def _matrix(
     }
     wide = max(map(len, [*texts.values(), *map(str, columns[spans[1]])])) + 1
     number = max((width - max(len(str(row)) for row in rows)) // wide, 1)
-    for first in range(spans[1].start, spans[1].stop, number):
+    shown_columns = range(spans[1].start, spans[1].stop)
+    for shown in np.array_split(shown_columns, -(-len(shown_columns) // number)):  # parts as even as can be
         table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
         table.add_column("", style=_DIM, justify="right", no_wrap=True)
-        shown = range(first, min(first + number, spans[1].stop))
         for column in shown:
             table.add_column(str(columns[column]), header_style=_DIM, justify="right", min_width=wide - 1)
         for row in range(spans[0].start, spans[0].stop):

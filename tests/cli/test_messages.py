@@ -31,8 +31,8 @@ def test_broken_cells_and_overflow_are_told(tmp_path):
     done = run(tmp_path, "align", "maps.npy", "boxes.npy", "-o", "out.npy", "--out-dtype", "float16", "--json")
     report = json.loads(done.stdout)
     assert (report["not_finite"], report["overflowed"]) == (1, 1)
-    assert "1 box reads NaN or infinite cells of maps.npy; so are its features" in done.stderr
-    assert "1 box has values too large for float16" in done.stderr
+    assert "note: 1 row with NaN or infinite values, read from such cells of maps.npy" in done.stderr
+    assert "1 row with values too large for float16" in done.stderr
     assert np.isfinite(np.load(tmp_path / "out.npy")).all(axis=(1, 2, 3)).tolist() == [False, False, True]
 
 
