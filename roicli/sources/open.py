@@ -18,6 +18,9 @@ from roicli.sources.tokens import TokenLayout, TokenSource
 
 # Stands for the suffix of a folder.
 FOLDER = "/"
+# Of a folder or a zip archive; a folder without this suffix has one of these files.
+ZARR = ".zarr"
+_ZARR_METADATA = ("zarr.json", ".zgroup", ".zarray")
 
 # Suffix -> the module and class that read it. A format is loaded where it is met: a job seldom meets two.
 _FORMATS: dict[str, str | type[MapSource]] = {
@@ -26,6 +29,7 @@ _FORMATS: dict[str, str | type[MapSource]] = {
     ".safetensors": "roicli.sources.safetensors:SafetensorsSource",
     **dict.fromkeys((".pt", ".pth"), "roicli.sources.torchfile:TorchSource"),
     **dict.fromkeys((*HDF5_SUFFIXES, ".nc", ".nc4", ".mat"), "roicli.sources.hdf5.source:Hdf5Source"),
+    **dict.fromkeys((ZARR, ".zip"), "roicli.sources.zarrstore:ZarrSource"),
     FOLDER: "roicli.sources.folder:FolderSource",
 }
 
@@ -54,7 +58,10 @@ def format_of(path: Path) -> type[MapSource]:
         is_folder = path.is_dir()
     if not is_folder:
         file_size(path)  # before any library asks a pipe for its first bytes, and waits
-    found = _FORMATS.get(FOLDER if is_folder else path.suffix.lower())
+    suffix = path.suffix.lower()
+    if is_folder and not (suffix == ZARR or any((path / name).is_file() for name in _ZARR_METADATA)):
+        suffix = FOLDER
+    found = _FORMATS.get(ZARR if is_folder and suffix != FOLDER else suffix)
     if (found is None or is_folder) and (refused := refusal(path)):
         raise refused
     if found is None:

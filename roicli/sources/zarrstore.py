@@ -1,0 +1,200 @@
+"""A Zarr store of version 2 or 3, in a folder or a zip archive. It needs the package zarr."""
+
+from __future__ import annotations
+
+import base64
+import math
+import struct
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roicli.errors import FileError
+from roicli.files import Stamp, check_ratio, natural_key, printable, reading
+from roicli.sources.base import StoredMap
+from roicli.sources.handle import OwnHandle
+from roicli.sources.inventory import LOOKED_AT, Inventory, Kind, group
+from roicli.sources.layout import MapLayout
+from roicli.sources.named import NamedArrays
+from roicli.sources.values import Packing, decoded, packing_of
+
+# Files that describe a group or an array, of version 3 and 2.
+_METADATA = ("zarr.json", ".zgroup", ".zarray")
+# Maps that share chunks are read together up to this many bytes, since each alone would unpack all of them again.
+_TOGETHER = 64 * 2**20
+# Descriptions of so many arrays are watched for changes.
+_WATCHED = 1000
+
+
+class _Described(NamedTuple):
+    """An array of the store, by name; its values are asked of the store."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    chunks: tuple[int, ...]
+    packing: Packing | None
+
+
+class ZarrSource(NamedArrays[_Described]):
+    """One Zarr store. Its chunks are not watched for changes, only what describes its arrays."""
+
+    holds = "an array per image, named by its id; or one array (N, C, H, W); a folder or a zip"
+
+    def __init__(self, path: Path, layout: MapLayout, dataset: str | None = None) -> None:
+        super().__init__(path, layout)
+        self._held: tuple[str, int, NDArray[Any]] | None = None
+        self._handle = OwnHandle(partial(_open, path))
+        with reading(self.name):
+            for name, array in _arrays(self._handle.get(), printable(path.stem)).items():
+                self._arrays[name] = _describe(array, self._where(name))
+        self._watched = _metadata(path, list(self._arrays))
+        for file in self._watched:
+            self._note(file, Stamp.of(file))
+        self._set_up(dataset)
+
+    @classmethod
+    def take_stock(cls, path: Path) -> Inventory:
+        """List the arrays."""
+        arrays = _arrays(_open(path), printable(path.stem))
+        names = sorted(arrays, key=natural_key)
+        kinds = (
+            (name, Kind(array.shape, str(array.dtype), f"chunks {array.chunks}"), array.nbytes_stored())
+            for name, array in ((name, arrays[name]) for name in names[:LOOKED_AT])
+        )
+        return group(kinds, len(names[LOOKED_AT:]))
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The files that describe the arrays, or the archive."""
+        return self._watched
+
+    def _whole(self, name: str) -> StoredMap:
+        return decoded(super()._whole(name), self._arrays[name].packing)
+
+    def _find(self, index: int) -> StoredMap:
+        found = super()._find(index)
+        return found if self._names is not None else decoded(found, self._arrays[self._stack].packing)
+
+    def _values(self, name: str, index: int | None) -> NDArray[Any]:
+        """Values of an array, or of map `index` of a 4-D one."""
+        said, where = self._arrays[name], self._where(name)
+        for file in self._watched[:1]:
+            self._note(file, Stamp.of(file))
+        with reading(where):
+            root = self._handle.get()
+            array = root[name] if hasattr(root, "members") else root
+            if index is None:
+                _check(array, where, None)
+                values = array[...]
+                return (
+                    np.array(list(map(str, values.flat))).reshape(values.shape)
+                    if said.dtype.kind == "U"
+                    else np.asarray(values)
+                )
+            length = said.chunks[0] if np.dtype(said.dtype).itemsize * _size(said) <= _TOGETHER else 1
+            first = index // length * length
+            if self._held is None or self._held[:2] != (name, first):
+                self._held = None  # first, to hold one at a time
+                _check(array, f"{where}, map {index}", index)
+                self._held = name, first, np.asarray(array[first : first + length])
+                self._held[2].flags.writeable = False
+            value: NDArray[Any] = self._held[2][index - first]
+            return value
+
+    def close(self) -> None:
+        """Release the store and what is held of maps."""
+        self._held = None
+        self._handle.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_held": None}
+
+
+class _Root:
+    """The group or array at the root of a store."""
+
+    def __init__(self, node: Any, store: Any) -> None:
+        self._node, self._store = node, store
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._node, name)
+
+    def __getitem__(self, key: Any) -> Any:
+        return self._node[key]
+
+    def close(self) -> None:
+        """Close the store."""
+        self._store.close()
+
+
+def _open(path: Path) -> Any:
+    try:
+        import zarr
+        from zarr.storage import LocalStore, ZipStore
+    except ImportError as error:
+        raise FileError(
+            f"{printable(str(path))} is a Zarr store, which the package zarr reads",
+            "Install it: pip install 'roicli[zarr]'.",
+        ) from error
+    with reading(
+        printable(str(path)), "Give a Zarr store: a folder or a zip archive with zarr.json, .zgroup or .zarray."
+    ):
+        store: Any = LocalStore(path, read_only=True) if path.is_dir() else ZipStore(path, mode="r", read_only=True)
+        return _Root(zarr.open(store=store, mode="r"), store)
+
+
+def _arrays(root: Any, alone: str) -> dict[str, Any]:
+    """List the arrays of a store; one without a group is named by its file."""
+    if not hasattr(root._node, "members"):
+        return {alone: root}
+    return {name: node for name, node in root.members(max_depth=None) if not hasattr(node, "members")}
+
+
+def _describe(array: Any, where: str) -> _Described:
+    dtype = np.dtype("U") if array.dtype.kind in "TO" else array.dtype
+    names = [name for name in Packing.ATTRIBUTES if name in array.attrs]
+    attributes = {name: np.asarray(_decoded(array.attrs[name])) for name in names}
+    chunks = tuple(array.shards or array.chunks)
+    return _Described(tuple(array.shape), dtype, chunks, packing_of(attributes, where, dtype))
+
+
+def _decoded(value: Any) -> Any:
+    """Return a fill value as a number: xarray writes floats in base64."""
+    if isinstance(value, str) and len(value) == 12:
+        return struct.unpack("<d", base64.b64decode(value))[0]
+    return value
+
+
+def _size(said: _Described) -> int:
+    """Values of the maps that share chunks."""
+    return said.chunks[0] * math.prod(said.shape[1:])
+
+
+def _check(array: Any, where: str, index: int | None) -> None:
+    """Raise FileError if a map is not in the store: Zarr reads zeros for chunks that are missing."""
+    size = array.shards or array.chunks
+    together = max(math.prod(size), math.prod(array.shape if index is None else array.shape[1:]))
+    check_ratio(where, together * array.dtype.itemsize, array.nbytes, array.nbytes_stored)
+    counts = [range(-(-length // step)) for length, step in zip(array.shape, size, strict=True)]
+    if index is not None:
+        counts[0] = range(index // size[0], index // size[0] + 1)
+    from zarr.core.sync import sync
+
+    keys = (f"{array.path}/{array.metadata.encode_chunk_key(place)}".lstrip("/") for place in product(*counts))
+    if all(counts) and not any(sync(array.store.exists(key)) for key in keys):
+        raise FileError(
+            f"{where} was never written: the store has no chunk of it",
+            "Write it; if the map is all zeros, write it with write_empty_chunks.",
+        )
+
+
+def _metadata(path: Path, names: list[str]) -> tuple[str, ...]:
+    """Files whose change means that the store has changed."""
+    if not path.is_dir():
+        return (str(path),)
+    folders = [path, *(path / name for name in names[:_WATCHED])]
+    return tuple(str(folder / file) for folder in folders for file in _METADATA if (folder / file).is_file())
