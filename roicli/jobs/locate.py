@@ -17,6 +17,7 @@ from roicli.jobs.match import Inputs
 from roicli.jobs.preprocess import ImageTransform
 from roicli.pooling.placement import place
 from roicli.sources import MapInfo
+from roicli.sources.tokens import TokenSource
 from roicli.words import count
 
 _WHERE_SIZES = (
@@ -91,6 +92,44 @@ def locate(geometry: Geometry, inputs: Inputs, infos: dict[int, MapInfo], note: 
     nowhere = place(map_index, table.boxes)
     located = Located(nowhere, table.boxes, image, sizes, map_sizes, unit, transform, scale, tuple(warnings))
     return located._replace(placement=located.place(table.boxes))
+
+
+def settle_grids(geometry: Geometry, inputs: Inputs, patch: int | None, note: Callable[[str], None]) -> None:
+    """Find the grids of sequences of tokens by the sizes of the network's inputs, and tell `note` how they are taken.
+
+    Raises
+    ------
+    RoicliError
+        Sizes that are not known, sequences without a grid.
+    """
+    source, used = inputs.source, inputs.maps_used() or [0]
+    if not isinstance(source, TokenSource) or not len(source):
+        return
+    if patch is not None:
+        source.grids = _grids_of_inputs(geometry, inputs, np.array(inputs.maps_used(), np.intp), patch)
+    if source.layout.grid is not None and source.layout.prefix is not None:
+        return
+    length, taken = source.reading(used[0])
+    why = ""
+    if source.layout.grid is None and patch is None and not source.has_grids:
+        why = ", the only square after 0 to 5 prefix tokens" if source.layout.prefix is None else ", a square"
+    note(f"{length:,} tokens of {source.name} are taken as {taken}{why}")
+
+
+def _grids_of_inputs(
+    geometry: Geometry, inputs: Inputs, used: NDArray[np.intp], patch: int
+) -> dict[int, tuple[int, int]]:
+    if not len(used):
+        return {}
+    images, listed = _images(inputs, used, np.minimum(np.searchsorted(used, inputs.map_index), len(used) - 1))
+    sizes = original_sizes(images, listed, geometry.image_size, lambda note: None)
+    transform = _transform(geometry, images, sizes, np.ones(len(used), np.bool_))
+    input_sizes = sizes if transform is None else transform.input_sizes
+    unknown = np.asarray(np.isnan(input_sizes).any(axis=1))
+    if unknown.any():
+        raise _missing(images, unknown)
+    cells = (input_sizes // patch).astype(int).tolist()
+    return {index: (height, width) for index, (height, width) in zip(used.tolist(), cells, strict=True)}
 
 
 def _images(inputs: Inputs, used: NDArray[np.intp], image: NDArray[np.intp]) -> tuple[Images, Array | None]:

@@ -14,12 +14,12 @@ from roicli.boxfiles import read_regions
 from roicli.errors import BoxError, FeatureError
 from roicli.files import Stamp
 from roicli.jobs.imageids import Match, find_images, match_images, some
-from roicli.jobs.readings import Layout, check_readings, settle_grids
+from roicli.jobs.readings import Layout, check_readings
 from roicli.regions import BoxFormat, Regions
 from roicli.sources import FeatureSource, MapInfo, open_source
 from roicli.sources.layout import layout_of
 from roicli.sources.retyped import MapDtype
-from roicli.sources.tokens import TokenLayout, TokenSource
+from roicli.sources.tokens import TokenLayout
 
 
 class Inputs(NamedTuple):
@@ -97,7 +97,6 @@ def bind(
     dataset: str | None = None,
     layout: Layout | None = None,
     tokens: TokenLayout | None = None,
-    patch: int | None = None,
     map_dtype: MapDtype | None = None,
     map_index: Path | None = None,
     box_format: BoxFormat | None = None,
@@ -117,8 +116,8 @@ def bind(
         Is told what was assumed.
     dataset, layout, map_dtype, map_index
         See `open_source`. Without a layout, an array that may be tokens is refused.
-    tokens, patch
-        How sequences of tokens are laid out, and the side of their patches in pixels.
+    tokens
+        How sequences of tokens are laid out.
     box_format, boxes_as
         See `read_regions`.
     match
@@ -143,13 +142,12 @@ def bind(
             f"{table.source}, {table.where(turned)}: expected upright boxes, got the angle {angles[turned[0]]:g}",
             "Give the upright box around each, or rename the column if its angles are not of the boxes.",
         )
+    if layout is None and len(
+        source
+    ):  # before ids are matched, for which sequences in one array would count as one map
+        check_readings(source, 0, note)
     found = _map_index(source, table, note, match, all_images=all_images)
-    inputs = Inputs(source, table, found, layout or "chw")
-    if isinstance(source, TokenSource):
-        settle_grids(source, table, found, patch, note)
-    elif layout is None and len(source):
-        check_readings(source, (inputs.maps_used() or [0])[0], note)
-    return inputs
+    return Inputs(source, table, found, layout or "chw")
 
 
 def _map_index(

@@ -20,7 +20,7 @@ from roicli.errors import BoxError
 from roicli.jobs.geometry import Geometry, Located, Scale, geometry_of
 from roicli.jobs.imageids import Match
 from roicli.jobs.imagesizes import ImageSize
-from roicli.jobs.locate import locate
+from roicli.jobs.locate import locate, settle_grids
 from roicli.jobs.match import Inputs, bind
 from roicli.jobs.readings import Layout, token_layout
 from roicli.jobs.select import BadBoxes, MissingFeatures, select
@@ -123,7 +123,6 @@ class PoolJob:
             dataset=self.dataset,
             layout=self.layout,
             tokens=token_layout(self.layout, self.grid, self.prefix, self.token_order, self.patch),
-            patch=self.patch,
             map_dtype=self.map_dtype,
             map_index=self.map_index,
             box_format=self.box_format,
@@ -241,6 +240,7 @@ def prepare(job: PoolJob, inputs: Inputs, note: Callable[[str], None]) -> Prepar
     operator.check(job.spec)
     selection = select(inputs, job.spec, job.bad_boxes, job.missing_features, note)
     inputs = selection.inputs
+    settle_grids(job.geometry, inputs, job.patch, note)
     infos = inputs.infos()
     inputs.source.close()
 

@@ -6,14 +6,10 @@ import math
 from collections.abc import Callable
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
-from roicli.errors import BoxError, FeatureError, UsageError
+from roicli.errors import FeatureError, RoicliError, UsageError
 from roicli.jobs.likeness import better_reading, is_better
-from roicli.regions import Regions
 from roicli.sources import FeatureSource
-from roicli.sources.tokens import TokenLayout, TokenOrder, TokenSource
+from roicli.sources.tokens import TokenLayout, TokenOrder
 from roicli.words import count
 
 Layout = Literal["chw", "hwc", "cwh", "whc", "tokens"]
@@ -40,42 +36,6 @@ def token_layout(
     return None
 
 
-def settle_grids(
-    source: TokenSource, table: Regions, map_index: NDArray[np.intp], patch: int | None, note: Note
-) -> None:
-    """Find the grids of images whose sizes are known, and tell `note` how sequences are taken if nobody said it."""
-    if patch is not None:
-        source.grids = _grids_of_images(source, table, map_index, patch)
-    used = map_index[map_index >= 0]
-    if not len(source) or (source.layout.grid is not None and source.layout.prefix is not None):
-        return
-    length, taken = source.reading(int(used.min()) if len(used) else 0)
-    why = ""
-    if source.layout.grid is None and patch is None and not source.has_grids:
-        why = ", the only square after 0 to 5 prefix tokens" if source.layout.prefix is None else ", a square"
-    note(f"{length:,} tokens of {source.name} are taken as {taken}{why}")
-
-
-def _grids_of_images(
-    source: TokenSource, table: Regions, map_index: NDArray[np.intp], patch: int
-) -> dict[int, tuple[int, int]]:
-    maps, rows = np.unique(map_index, return_index=True)
-    rows = rows[maps >= 0]
-    if table.image_sizes is None or table.image_index is None:
-        sizes = np.full((len(rows), 2), np.nan)
-    else:
-        sizes = table.image_sizes[table.image_index[rows]]
-    if missing := int((~np.isfinite(sizes).all(axis=1)).sum()):
-        raise BoxError(
-            f"{table.source} has no sizes of {count(missing, 'image')}, which `patch={patch}` divides",
-            "Give `grid`, or boxes with the sizes of their images, as a COCO dataset has.",
-        )
-    if not len(rows):
-        return {}
-    cells = (sizes // patch).astype(int).tolist()
-    return {index: (height, width) for index, (height, width) in zip(map_index[rows].tolist(), cells, strict=True)}
-
-
 def check_readings(source: FeatureSource, index: int, note: Note) -> None:
     """Refuse an array that may be sequences of tokens, if nobody said that it is a map and its values do not either.
 
@@ -84,7 +44,10 @@ def check_readings(source: FeatureSource, index: int, note: Note) -> None:
     FeatureError
         The message lists the readings.
     """
-    info = source.info(index)
+    try:
+        info = source.info(index)
+    except RoicliError:  # whoever pools the map raises it
+        return
     channels, height, width = info.shape
     if info.where.rpartition(", map ")[2].isdigit():  # of a stack of four axes
         return

@@ -13,9 +13,9 @@ from roicli.errors import BoxError, UsageError
 from roicli.jobs.geometry import Box, Scale, Steps, as_box, geometry_of
 from roicli.jobs.imageids import Match, find_images, match_images
 from roicli.jobs.imagesizes import ImageSize
-from roicli.jobs.locate import locate
+from roicli.jobs.locate import locate, settle_grids
 from roicli.jobs.match import Inputs, bind
-from roicli.jobs.readings import Layout, token_layout
+from roicli.jobs.readings import Layout, check_readings, token_layout
 from roicli.pooling.arguments import compute_dtype
 from roicli.pooling.bintrace import BinTrace
 from roicli.pooling.extents import lie_outside
@@ -154,7 +154,7 @@ def trace(job: TraceJob, note: Callable[[str], None]) -> Traced:
     if job.boxes is not None:
         inputs, row, origin = _from_file(job, job.boxes, note)
     else:
-        inputs, row, origin = _from_box(job, job.box), 0, Origin("the box given")
+        inputs, row, origin = _from_box(job, job.box, note), 0, Origin("the box given")
     source, given, index = inputs.source, inputs.table.boxes[row], int(inputs.map_index[row])
     unusable, inverted = find_bad_boxes(given[None])
     if len(unusable):
@@ -164,6 +164,7 @@ def trace(job: TraceJob, note: Callable[[str], None]) -> Traced:
     rows = np.array([row])
     if not geometry.normalized:  # else the sizes of all images and maps decide, as in align
         inputs, rows = inputs.take(rows), np.array([0])
+    settle_grids(geometry, inputs, job.patch, note)
     located = locate(geometry, inputs, inputs.infos(), note).take(rows)
     for text in located.warnings:
         note(text)
@@ -184,7 +185,7 @@ def trace(job: TraceJob, note: Callable[[str], None]) -> Traced:
     return Traced(traces, source.name, source.ids[index], origin, as_box(given), unit, located.steps(0))
 
 
-def _from_box(job: TraceJob, box: Sequence[float] | None) -> Inputs:
+def _from_box(job: TraceJob, box: Sequence[float] | None, note: Callable[[str], None]) -> Inputs:
     """Make the inputs of a box that is given on the spot."""
     source = open_source(
         job.features,
@@ -194,6 +195,8 @@ def _from_box(job: TraceJob, box: Sequence[float] | None) -> Inputs:
         map_index=job.map_index,
     )
     index = _map_of_image(job, source)
+    if job.layout is None:
+        check_readings(source, index, note)
     given = np.array([box], dtype=np.float64)
     box_format = job.box_format or BoxFormat.XYXY
     table = Regions(
@@ -218,7 +221,6 @@ def _from_file(job: TraceJob, path: Path, note: Callable[[str], None]) -> tuple[
         map_dtype=job.map_dtype,
         map_index=job.map_index,
         tokens=_tokens(job),
-        patch=job.patch,
         box_format=job.box_format,
         boxes_as=job.boxes_as,
         match=job.match,

@@ -70,7 +70,9 @@ def check_map(where: str, shape: tuple[int, ...], dtype: np.dtype[Any], layout: 
         raise FeatureError(
             f"{where} has shape {shape}: {len(shape)} axes, where a map has {axes}, ({layout.axes}), "
             f"and a stack of maps {axes + 1}",
-            "Add or remove axes, for example with array[None] or array[0].",
+            "Give `layout=tokens` if these are tokens (L, D)."
+            if len(shape) == 2 and axes == 3
+            else "Add or remove axes, for example with array[None] or array[0].",
         )
     if 0 in shape:
         raise FeatureError(f"{where} has shape {shape}: a map without cells", "Remove it or write it anew.")

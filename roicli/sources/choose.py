@@ -64,7 +64,8 @@ def choose(where: str, choices: Sequence[Choice], others: Sequence[str], layout:
     found = f"it holds:\n{listing(others)}" if others else "it is empty"
     raise FeatureError(
         f"{where} holds no feature maps: no numeric array of axes (N, {layout.axes}) or ({layout.axes}); {found}",
-        "Write the maps as float16, float32, float64 or integers of that shape.",
+        "Write the maps as float16, float32, float64 or integers of that shape"
+        + (", or give `layout=tokens` if these are tokens (L, D)." if layout.rank == 3 else "."),
     )
 
 

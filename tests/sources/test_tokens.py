@@ -245,3 +245,35 @@ def test_python_door(tmp_path):
     np.testing.assert_array_equal(source.read(0), by_hand(tokens(13, 8), 1, 4, 3))
     with pytest.raises(roicli.errors.UsageError, match="`grid` is for sequences of tokens"):
         roicli.open_features(tmp_path / "feats.npy", grid=(4, 3))
+
+
+@pytest.mark.parametrize(
+    ("preprocess", "grid"), [("squash:42x70", (3, 5)), ("shortest-edge:28,140", (2, 5)), ("none", (4, 10))]
+)
+def test_grids_of_preprocessed_images(tmp_path, preprocess, grid):
+    length = 1 + grid[0] * grid[1]
+    np.save(tmp_path / "7.npy", tokens(length, 8))
+    images = [{"id": 7, "height": 56, "width": 140}]
+    boxes = [{"id": 1, "image_id": 7, "bbox": [5, 6, 20, 21]}]
+    (tmp_path / "boxes.json").write_text(json.dumps({"images": images, "annotations": boxes, "categories": []}))
+    report = roicli.check(
+        *(tmp_path / "7.npy", tmp_path / "boxes.json"),
+        **{"layout": "tokens", "patch": 14, "preprocess": preprocess, "stride": 14},
+    )
+    assert report.example.map_size == grid
+
+
+def test_a_grid_that_needs_sizes(tmp_path):
+    np.save(tmp_path / "feats.npy", tokens(16, 8))
+    (tmp_path / "boxes.json").write_text("[[1, 2, 5, 6]]")
+    files = tmp_path / "feats.npy", tmp_path / "boxes.json"
+    with pytest.raises(roicli.RoicliError, match="the sizes of 1 of 1 image are not known"):
+        roicli.check(*files, layout="tokens", patch=14)
+    assert roicli.check(*files, layout="tokens", patch=14, stride=14, image_size="28x112").example.map_size == (2, 8)
+
+
+def test_tokens_without_a_layout(tmp_path):
+    np.save(tmp_path / "a.npy", tokens(17, 8))
+    with pytest.raises(FeatureError) as caught:
+        open_source(tmp_path / "a.npy")
+    assert caught.value.hint == "Give `layout=tokens` if these are tokens (L, D)."
