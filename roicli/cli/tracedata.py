@@ -25,7 +25,7 @@ def as_json(traced: Traced) -> str:
         "box_id": traced.origin.box_id,
         "given_box": traced.given_box,
         "unit": traced.unit,
-        **traced.steps._asdict(),
+        **asdict(traced.steps),
         "traces": [_trace_as_dict(trace) for trace in traced.traces],
     }
     return json.dumps(_plain(document), indent=1, allow_nan=False) + "\n"

@@ -16,7 +16,7 @@ from roicli.jobs.match import Inputs
 from roicli.jobs.prepare import PoolJob, Prepared, prepare
 from roicli.jobs.readings import judge_reading
 from roicli.pooling.extents import shares_inside
-from roicli.pooling.placement import MIN_SCALE, Placement
+from roicli.pooling.placement import MIN_SCALE, Placement, place
 from roicli.pooling.sampling import in_map
 from roicli.regions import BoxFormat, Regions, find_bad_boxes, to_xyxy
 from roicli.sources.layout import layout_of
@@ -107,7 +107,9 @@ def judge_places(job: PoolJob, work: Prepared, rows: NDArray[np.intp]) -> str:
     tries = _Tries(job, work, rows[_few(len(rows))])
     if leaving > len(rows) / 10:
         most = beyond > len(rows) / 2
-        remedy = tries.layout() or tries.reading() or (tries.scale() if most else "")
+        remedy = (
+            tries.layout() or tries.reading() or tries.input_pixels() or (tries.scale() if most else tries.one_way())
+        )
         if remedy:
             which = f"mostly or wholly: {beyond:,}" if most else f"at least in part: {leaving:,}"
             return f"boxes beyond their maps, {which} of {len(rows):,}. {remedy}"
@@ -167,6 +169,26 @@ class _Tries:
         if self._fits(table.boxes[:, [1, 0, 3, 2]]):
             return "With x and y exchanged they would fit; write x before y"
         return ""
+
+    def input_pixels(self) -> str:
+        """Try boxes in pixels of the network's input, if something was done to the images."""
+        if self._located.transform is None or self._job.normalized:
+            return ""
+        tried = place(self._placement.map_index, self._table.boxes, self._located.scale)
+        if not _lie_on_maps(tried, self._sizes):
+            return ""
+        return (
+            "If they are in pixels of the network's input already, leave `preprocess` out and give `size_check=False`"
+        )
+
+    def one_way(self) -> str:
+        """Find boxes that leave their maps on the right only, or below only."""
+        cells, ends = in_map(self._placement.boxes, self._placement.scale), self._sizes[:, ::-1] * 1.02 + 1
+        leave = (cells[:, 2:] > ends).mean(axis=0)
+        if self._job.normalized or leave.min() > 1 - _NEARLY_ALL or leave.max() < 0.1 or (cells[:, :2] < -1).any():
+            return ""
+        where = "on the right" if leave[0] > leave[1] else "below"
+        return f"They leave {where} only: give two numbers for `spatial_scale`, y and x, or `preprocess`"
 
     def scale(self) -> str:
         """Try other spatial scales."""

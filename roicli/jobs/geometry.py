@@ -129,7 +129,8 @@ def scale_parameter(scale: tuple[float, float]) -> float | str:
     return y if x == y else f"{y!r},{x!r}"
 
 
-class Steps(NamedTuple):
+@dataclass(frozen=True)
+class Steps:
     """One box on its way to the network's input.
 
     Attributes

@@ -17,6 +17,7 @@ from roicli.jobs.match import Inputs
 from roicli.jobs.preprocess import ImageTransform
 from roicli.pooling.placement import place
 from roicli.sources import MapInfo
+from roicli.sources.layout import layout_of
 from roicli.sources.tokens import TokenSource
 from roicli.words import count
 
@@ -84,9 +85,14 @@ def locate(geometry: Geometry, inputs: Inputs, infos: dict[int, MapInfo], note: 
                 "more than the image; give `image_size` and `stride`"
             )
     elif (told or stated) and with_boxes.any():
-        known_sizes = (sizes, transform, map_sizes, with_boxes, scale)
-        text, hint = disagreement(inputs.source.name, images.names, *known_sizes)
+
+        def judge(as_stored: Array) -> tuple[str, str]:
+            return disagreement(inputs.source.name, images.names, sizes, transform, as_stored, with_boxes, scale)
+
+        text, hint = judge(map_sizes)
         if text and geometry.size_check:
+            if inputs.layout != "tokens" and not judge(other_sizes(inputs, infos))[0]:
+                hint = f"If the maps are stored the other way, give `layout={layout_of(inputs.layout).other.name}`."
             raise FeatureError(text, hint)
         warnings += [text] * bool(text)
     nowhere = place(map_index, table.boxes)
@@ -130,6 +136,12 @@ def _grids_of_inputs(
         raise _missing(images, unknown)
     cells = (input_sizes // patch).astype(int).tolist()
     return {index: (height, width) for index, (height, width) in zip(used.tolist(), cells, strict=True)}
+
+
+def other_sizes(inputs: Inputs, infos: dict[int, MapInfo]) -> Array:
+    """Return the sizes that maps would have if they were stored the other way."""
+    shapes = np.array([infos[index].shape for index in sorted(infos)], np.float64)
+    return np.column_stack(layout_of(inputs.layout).other_shape((*shapes.T,))[1:])
 
 
 def _images(inputs: Inputs, used: NDArray[np.intp], image: NDArray[np.intp]) -> tuple[Images, Array | None]:

@@ -104,19 +104,31 @@ def disagreement(
         f"images; image {names[first]!r} is {_by(sizes[first])} pixels{network}: expected {expected} cells at "
         f"stride {stride}, found {_by(map_sizes[first])}"
     )
-    remedy = ""
+    return text, f"{_remedy(sizes, transform, map_sizes, with_boxes, scale)} `size_check=False` pools all the same."
+
+
+def _remedy(
+    sizes: Array,
+    transform: ImageTransform | None,
+    map_sizes: Array,
+    used: NDArray[np.bool_],
+    scale: tuple[float, float],
+) -> str:
+    """Say what would make maps agree with their images."""
+    input_sizes, multiple = (sizes if transform is None else transform.input_sizes)[used], _multiple(transform)
+    map_sizes = map_sizes[used]
+    if len(map_sizes) > 1 and (map_sizes == map_sizes[0]).all():
+        exact = np.floor(cells(input_sizes, scale) + 1e-6)
+        if (map_sizes >= exact).all() and (exact.max(axis=0) + 2 >= map_sizes[0]).all():
+            return "The maps may have been padded to the largest one, right and below: then they are right."
     if transform is None:
-        remedy = guess(sizes[with_boxes], map_sizes[with_boxes], scale) or guess(
-            sizes[with_boxes], map_sizes[with_boxes]
-        )
-    elif (found := infer_stride(input_sizes[with_boxes], map_sizes[with_boxes], _multiple(transform))) is not None:
-        remedy = f"`stride={found}`"
-    hint = (
-        f"{remedy} would fit. "
-        if remedy
-        else "Give the `stride` of the maps, and say what was done to the images by `preprocess`. "
-    )
-    return text, f"{hint}`size_check=False` pools all the same."
+        found = guess(sizes[used], map_sizes, scale) or guess(sizes[used], map_sizes)
+    else:
+        stride = infer_stride(input_sizes, map_sizes, multiple)
+        found = "" if stride is None else f"`stride={stride}`"
+    if found:
+        return f"{found} would fit."
+    return "Give the `stride` of the maps, and say what was done to the images by `preprocess`."
 
 
 def _by(size: Array) -> str:

@@ -211,3 +211,38 @@ def test_the_stride_that_sizes_have_in_common():
     assert infer_stride(sizes, np.array([[27.0, 40], [40, 37]]), 32) == 16
     assert infer_stride(sizes, np.array([[27.0, 40], [40, 40]]), 32) is None
     assert infer_stride(np.array([[518.0, 518]]), np.array([[37.0, 37]]), 1) == 14
+
+
+def test_maps_stored_the_other_way_are_named(folder):
+    np.savez(folder / "hwc.npz", **{"139": np.ones((27, 40, 8), np.float32)})
+    (folder / "one.json").write_text('{"139": [[10, 20, 300, 400]]}')
+    settings = {"stride": 16, "image_size": "426x640"}
+    with pytest.raises(FeatureError) as error:
+        pooled(folder, "hwc.npz", "one.json", **settings)
+    assert error.value.hint == "If the maps are stored the other way, give `layout=hwc`."
+    assert pooled(folder, "hwc.npz", "one.json", layout="hwc", **settings)[1].warnings == ()
+
+
+def test_maps_padded_to_the_largest_are_explained(folder):
+    maps = {key: np.ones((2, 40, 40), np.float32) for key in IMAGES}
+    np.savez(folder / "batch.npz", **maps)
+    with pytest.raises(FeatureError) as error:
+        pooled(folder, "batch.npz", "coco.json", stride=16)
+    assert error.value.hint.startswith("The maps may have been padded to the largest one, right and below")
+
+
+def test_boxes_in_pixels_of_the_input_are_noticed(folder):
+    boxes = {"139": [[600, 300, 1200, 790], [10, 500, 900, 780]], "285": [[300, 500, 790, 860]]}
+    (folder / "input.json").write_text(json.dumps(boxes))
+    settings = {"image_size": folder / "sizes.csv", **SHORTEST}
+    (warning,) = roicli.check(folder / "resized.npz", folder / "input.json", **settings).warnings
+    assert "If they are in pixels of the network's input already, leave `preprocess` out" in warning
+
+
+def test_boxes_that_leave_one_way_need_two_scales(tmp_path):
+    np.save(tmp_path / "map.npy", np.ones((8, 30, 40), np.float32))
+    starts = np.random.default_rng(0).uniform(0, 400, (50, 2))
+    boxes = np.concatenate([starts, starts + 75], axis=1) * [2.2, 1, 2.2, 1]
+    (tmp_path / "boxes.json").write_text(json.dumps(boxes.tolist()))
+    (warning,) = roicli.check(tmp_path / "map.npy", tmp_path / "boxes.json", spatial_scale=1 / 16).warnings
+    assert "They leave on the right only: give two numbers for `spatial_scale`, y and x" in warning
