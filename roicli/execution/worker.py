@@ -24,6 +24,7 @@ from roicli.pooling.arguments import compute_dtype
 from roicli.pooling.channels_last import channels_last
 from roicli.pooling.contraction import pool_maps
 from roicli.pooling.kernels.choose import NUMPY_KERNEL, Kernel
+from roicli.pooling.operators import find
 from roicli.pooling.placement import Placement
 from roicli.pooling.sampling import FloatArray, cells_in_reach
 from roicli.sources import FeatureSource, MapInfo
@@ -76,18 +77,26 @@ class Pooler:
     def pool(self, task: Task) -> Progress:
         """Work off one task."""
         parts: list[tuple[int, int]] = []
-        with self._lock:
-            self._active += 1
+        self.enter()
         try:
             for unit in task:
-                parts += [self._pool_rows(rows) for rows in self._alike(self._order[unit.first : unit.stop])]
+                parts += [self._pool_rows(rows) for rows in self.alike(self._order[unit.first : unit.stop])]
         finally:
-            with self._lock:
-                self._active -= 1
+            self.leave()
         not_finite, overflowed = (sum(counts) for counts in zip(*parts, strict=True))
         return Progress(tuple((unit.first, unit.stop) for unit in task), not_finite, overflowed)
 
-    def _alike(self, rows: NDArray[np.intp]) -> Iterator[NDArray[np.intp]]:
+    def enter(self) -> None:
+        """Note that a thread begins to pool."""
+        with self._lock:
+            self._active += 1
+
+    def leave(self) -> None:
+        """Note that a thread is done."""
+        with self._lock:
+            self._active -= 1
+
+    def alike(self, rows: NDArray[np.intp]) -> Iterator[NDArray[np.intp]]:
         """Cut rows where maps of another size or dtype begin."""
         maps = self._placement.map_index[rows]
         starts = np.flatnonzero(np.diff(maps, prepend=-1)).tolist()
@@ -98,11 +107,19 @@ class Pooler:
 
     def _pool_rows(self, rows: NDArray[np.intp]) -> tuple[int, int]:
         """Pool and write rows whose maps are alike; count those that are not finite, and those that overflow."""
+        block, not_finite = self.pool_alike(rows)
+        return not_finite, self._write(rows, block)
+
+    def pool_alike(self, rows: NDArray[np.intp]) -> tuple[FloatArray, int]:
+        """Pool rows whose maps are alike: a block that this thread overwrites next, and how many are not finite."""
         placement = self._placement.take(rows)
         info = self._infos[int(placement.map_index[0])]
-        block = self._block(len(rows), compute_dtype(info.dtype))
-        size = info.shape[1:]
-        not_finite = pool_maps(self._feature_map, placement, size, self._spec, block, self._kernel)
+        channels = find(self._spec.op).channels(info.shape[0])
+        block = self._block((len(rows), *self._spec.row_shape(channels)), compute_dtype(info.dtype))
+        return block, pool_maps(self._feature_map, placement, info.shape[1:], self._spec, block, self._kernel)
+
+    def _write(self, rows: NDArray[np.intp], block: FloatArray) -> int:
+        """Write rows; count those that overflow."""
         overflowed = 0
         if block.dtype != self._target.dtype:
             with np.errstate(over="ignore"):
@@ -111,14 +128,14 @@ class Pooler:
             overflowed = int(lost.reshape(len(rows), -1).any(axis=1).sum())
             block = narrow
         self._target.write(rows, block)
-        return not_finite, overflowed
+        return overflowed
 
-    def _block(self, rows: int, dtype: np.dtype[Any]) -> FloatArray:
+    def _block(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> FloatArray:
         """Return where this thread's next rows go: where the last ones went, if that is enough, whose pages exist."""
         held: FloatArray | None = getattr(self._own, "block", None)
-        if held is None or held.dtype != dtype or len(held) < rows:
-            held = self._own.block = np.empty((rows, *self._target.row_shape), dtype)
-        return held[:rows]
+        if held is None or held.dtype != dtype or held.shape[1:] != shape[1:] or len(held) < shape[0]:
+            held = self._own.block = np.empty(shape, dtype)
+        return held[: shape[0]]
 
     def _feature_map(self, map_index: int) -> FloatArray:
         """Read a map once, also for threads that pool it together."""

@@ -67,6 +67,8 @@ class Record(NamedTuple):
         Every setting that changes numbers, the names of the inputs and the version of roicli.
     output_rows : (K,) int64, optional
         For a part of a job: the rows of the whole output, ascending.
+    levels : (K,) column, optional
+        The level of a pyramid that each row was pooled from.
     """
 
     image_ids: Names
@@ -75,6 +77,7 @@ class Record(NamedTuple):
     box_ids: Column | None
     parameters: Parameters
     output_rows: NDArray[np.int64] | None = None
+    levels: Column | None = None
 
     def columns(self) -> dict[str, Column]:
         """Return the columns under the names that they have in an output."""
@@ -84,6 +87,7 @@ class Record(NamedTuple):
             "rows": self.rows,
             "box_ids": self.box_ids,
             "output_rows": self.output_rows,
+            "levels": self.levels,
         }
         return {name: column for name, column in columns.items() if column is not None}
 

@@ -76,7 +76,8 @@ def check_index(path: Path, *, overwrite: bool) -> None:
 
 def index_text(record: Record) -> Iterator[str]:
     """Make an index: one line for each row of the output. It can be read back as a box file."""
-    yield from _csv(INDEX_COLUMNS, _index_lines(record))
+    columns = INDEX_COLUMNS if record.levels is None else (*INDEX_COLUMNS, "level")
+    yield from _csv(columns, _index_lines(record))
 
 
 def _index_lines(record: Record) -> Iterator[list[object]]:
@@ -85,8 +86,10 @@ def _index_lines(record: Record) -> Iterator[list[object]]:
         part = slice(first, first + _LINES)
         boxes, places = record.boxes[part].tolist(), record.rows[part].tolist()
         box_ids = [""] * len(places) if record.box_ids is None else record.box_ids[part].tolist()
-        for image, box_id, box, place in zip(record.image_ids[part].tolist(), box_ids, boxes, places, strict=True):
-            yield [next(rows), image, box_id, *box, place]
+        levels = [[]] * len(places) if record.levels is None else [[name] for name in record.levels[part].tolist()]
+        images = record.image_ids[part].tolist()
+        for image, box_id, box, place, level in zip(images, box_ids, boxes, places, levels, strict=True):
+            yield [next(rows), image, box_id, *box, place, *level]
 
 
 def skipped_text(skipped: Skipped) -> Iterator[str]:
