@@ -16,6 +16,7 @@ from roicli.cli.options import (
     dtype_option,
     input_options,
     json_option,
+    level_options,
     overwrite_option,
     pool_options,
     quiet_option,
@@ -29,6 +30,7 @@ from roicli.cli.options import (
 @click.argument("features", type=PATTERN)
 @click.argument("boxes", type=FILE)
 @input_options
+@level_options
 @pool_options
 @reduce_option
 @row_options

@@ -25,10 +25,12 @@ def show_check(report: CheckReport) -> None:
             table.add_row("", f"{count(number, 'box')} {fate}")
     if pooled:
         table.add_row("leave their maps", f"{report.partly_outside:,} partly, {report.wholly_outside:,} wholly")
+    if report.levels:
+        table.add_row("on levels", plain(", ".join(f"{name} {number:,}" for name, number in report.levels.items())))
     if report.example is not None:
         box = report.example
         height, width = box.map_size
-        image = plain(box.image_id)
+        image = plain(f"{box.image_id}, level {box.level}" if box.level else box.image_id)
         table.add_row("for example", f"{box.where}, image {image}, map {height} cells high, {width} wide")
         steps = box.steps
         table.add_row("  in 0..1" if report.normalized else "  in pixels", _extent(*box.given) + _of(steps.image_size))

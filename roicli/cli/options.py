@@ -15,7 +15,7 @@ from roicli.cli.values import OperatorName, grid, memory, output_size, prefix, s
 if TYPE_CHECKING:
     from roicli.spec import PoolSpec
 
-INPUTS, NUMBERS, ROWS, OUTPUT, RUN = "Inputs", "Numbers", "Rows", "Output", "Run"
+INPUTS, LEVELS, NUMBERS, ROWS, OUTPUT, RUN = "Inputs", "Levels", "Numbers", "Rows", "Output", "Run"
 
 input_options = stacked(
     option(INPUTS, "--dataset", metavar="PATH", help="Dataset or group that holds the maps, in an HDF5 or .npz file."),
@@ -78,6 +78,43 @@ input_options = stacked(
         help="What finds the map of an image that has both.  [default: both, which must agree]",
     ),
     option(*(INPUTS, "--normalized"), is_flag=True, help="Boxes are in 0..1 of the image."),
+)
+
+level_options = stacked(
+    option(
+        *(LEVELS, "--levels"),
+        metavar="NAME:STRIDE,...",
+        help="Levels of a feature pyramid, such as p2:4,p3:8,p4:16,p5:32.  [default: if names and sizes say so]",
+    ),
+    option(
+        *(LEVELS, "--level-rule"),
+        type=click.Choice(["torchvision", "detectron2", "mmdet", "matterport"]),
+        default="torchvision",
+        show_default=True,
+        help="What decides from which level a box is pooled.",
+    ),
+    option(
+        *(LEVELS, "--canonical-scale"),
+        type=click.FloatRange(0, min_open=True),
+        default=224.0,
+        show_default="224",
+        metavar="PIXELS",
+        help="Side of a box that is pooled from the canonical level.",
+    ),
+    option(
+        *(LEVELS, "--canonical-level"),
+        type=whole(0, 30),
+        default="4",
+        show_default=True,
+        metavar="N",
+        help="The canonical level; level N has stride 2^N.",
+    ),
+    option(LEVELS, "--level", metavar="NAME", help="Pool all boxes from this level."),
+    option(
+        *(LEVELS, "--levels-combine"),
+        type=click.Choice(["concat", "sum", "mean", "max"]),
+        help="Pool every box from every level, and combine the results.",
+    ),
 )
 
 pool_options = stacked(

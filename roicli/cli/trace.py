@@ -12,7 +12,16 @@ from click.core import ParameterSource
 
 from roicli.cli.command import Command, option
 from roicli.cli.lines import say
-from roicli.cli.options import FILE, NUMBERS, PATTERN, input_options, make_spec, pool_options, quiet_option
+from roicli.cli.options import (
+    FILE,
+    NUMBERS,
+    PATTERN,
+    input_options,
+    level_options,
+    make_spec,
+    pool_options,
+    quiet_option,
+)
 from roicli.cli.plain import plain
 from roicli.cli.values import sampling_ratio, whole
 
@@ -79,6 +88,7 @@ def convention(text: str) -> dict[str, Any]:
     "Give it up to three times.",
 )
 @input_options
+@level_options
 @option(SHOWN, "--point", type=whole(0), metavar="N", help="Sample to explain.  [default: maximum, or first in range]")
 @option(SHOWN, "--limit", type=whole(0, 10_000), default="100", show_default=True, metavar="N", help="List N samples.")
 @option(SHOWN, "--bins", is_flag=True, help="Show the whole pooled block.")

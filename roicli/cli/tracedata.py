@@ -26,6 +26,7 @@ def as_json(traced: Traced) -> str:
         "given_box": traced.given_box,
         "unit": traced.unit,
         **asdict(traced.steps),
+        **({"level": traced.level} if traced.level else {}),
         "traces": [_trace_as_dict(trace) for trace in traced.traces],
     }
     return json.dumps(_plain(document), indent=1, allow_nan=False) + "\n"

@@ -111,6 +111,8 @@ class _Show:
         table.add_column(style=_DIM, no_wrap=True)
         table.add_column(overflow="fold")
         table.add_row("RoI", Text(plain(f"{traced.origin.words}, image {traced.image_id}")))  # not markup
+        if traced.level:
+            table.add_row("level", plain(f"{traced.level}, stride {1 / trace.scale[0]:g}"))
         table.add_row("map", f"{height} cells high, {breadth} wide, channel {trace.channel} of {channels}")
         table.add_row("bin", f"row {row}, column {column} of {bins_y} x {bins_x}")
         table.add_row(given, _extent(*traced.given_box, room))

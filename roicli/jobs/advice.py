@@ -43,7 +43,8 @@ def prepare_and_judge(
     if (text := judge_numbers(job, table.take(_few(len(table))))) and (text := judge_numbers(job, table)):
         warn(text)
     work = prepare(job, inputs, note)
-    alike, text = judge_reading(inputs.source, inputs.maps_used(), inputs.layout)
+    used = [index * max(1, len(inputs.source.levels)) for index in inputs.maps_used()]
+    alike, text = judge_reading(inputs.source, used, inputs.layout)
     inputs.source.close()
     if text:
         warn(text)
@@ -103,6 +104,8 @@ def judge_places(job: PoolJob, work: Prepared, rows: NDArray[np.intp]) -> str:
         return ""
     placement = work.placement.take(rows)
     shares = shares_inside(placement, work.sizes[rows])
+    if work.inputs.source.levels:
+        return _judge_levels(shares)
     beyond, leaving = int((shares < 0.5).sum()), int((shares < _ON_MAP).sum())
     tries = _Tries(job, work, rows[_few(len(rows))])
     if leaving > len(rows) / 10:
@@ -120,6 +123,17 @@ def judge_places(job: PoolJob, work: Prepared, rows: NDArray[np.intp]) -> str:
     if small <= 0.75 * len(rows):
         return ""
     return f"boxes smaller than one cell of their maps: {small:,} of {len(rows):,}. Is `spatial_scale` right?"
+
+
+def _judge_levels(shares: NDArray[np.float64]) -> str:
+    """Judge boxes by where they lie on the levels of a pyramid."""
+    leaving = int((shares < _ON_MAP).sum())
+    if leaving <= len(shares) / 10:
+        return ""
+    return (
+        f"boxes beyond their maps, at least in part: {leaving:,} of {len(shares):,}. Are the boxes in pixels of the "
+        "network's input, and the strides of `levels` right?"
+    )
 
 
 class _Tries:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from roicli.errors import OutputError
+from roicli.execution.combine import LevelsPooler
 from roicli.execution.executors import run
 from roicli.execution.plan import Plan, Task, make_plan
 from roicli.execution.progress import Progress
@@ -171,7 +172,7 @@ def _prepare(job: AlignJob, inputs: Inputs, told: _Told) -> _Work:
         prepared, part = take_part(job, job.shard, inputs, prepared)
     record = _record(job, prepared, part)
     mine, infos = prepared.inputs, prepared.infos
-    table, ids = mine.table, mine.source.ids
+    table, ids, count = mine.table, mine.source.ids, max(1, len(mine.source.levels))
     boxes = (str(job.boxes), table.stamp or Stamp.of(job.boxes))
     features = {**mine.source.stamps, **mine.beside}
     shape = " x ".join(map(str, (len(prepared.placement), *prepared.row_shape)))
@@ -179,7 +180,7 @@ def _prepare(job: AlignJob, inputs: Inputs, told: _Told) -> _Work:
         {**record.parameters, "dtype": str(prepared.dtype), "shape": shape},
         boxes,
         features,
-        (f"{index} {ids[index]} {infos[index].shape} {infos[index].dtype}" for index in sorted(infos)),
+        (f"{index} {ids[index // count]} {infos[index].shape} {infos[index].dtype}" for index in sorted(infos)),
         (table.boxes, table.rows, mine.map_index, table.box_ids),
     )
     return _Work(job, prepared, record, dict([boxes]) | features, made)
@@ -223,7 +224,7 @@ def _open_session(
 
 def _plan(job: AlignJob, prepared: Prepared, before: Progress) -> Plan:
     """Order the rows that are still to be pooled."""
-    map_index = prepared.inputs.map_index.copy()
+    map_index = prepared.placement.map_index.copy()
     map_index[prepared.zeroed] = -1  # an output is made of zeros
     return make_plan(
         map_index,
@@ -241,8 +242,11 @@ def _pool(
     """Work off the plan, and note what is done."""
     prepared, checkpoints = work.prepared, session.checkpoints
     kernel = load_kernel(work.job.kernel, prepared.computed)
-    maps = (prepared.inputs.source, prepared.infos, prepared.placement)
-    pooler = Pooler(*maps, plan.order, work.job.spec, session.target, kernel)
+    source, infos, levels = prepared.inputs.source, prepared.infos, prepared.levels
+    how = plan.order, work.job.spec, session.target, kernel
+    pooler = Pooler(source, infos, prepared.placement, *how)
+    if work.job.levels_combine is not None and levels:
+        pooler = LevelsPooler(levels, work.job.levels_combine, source, infos, *how)
     listener.begin(len(plan.order) - done)
 
     def on_done(_: Task, pooled: Progress) -> None:
@@ -298,8 +302,10 @@ def _spare_inputs(job: AlignJob, inputs: Inputs) -> None:
 
 def _record(job: AlignJob, prepared: Prepared, part: Part | None) -> Record:
     inputs, table = prepared.inputs, prepared.inputs.table
-    scale = {"spatial_scale": scale_parameter(prepared.located.scale)}  # the stride may follow from sizes
-    parameters = job.parameters() | scale | (part.parameters() if part else {})
+    levels = inputs.source.levels
+    # The stride may follow from sizes; those of levels are named with them.
+    scale = {} if levels else {"spatial_scale": scale_parameter(prepared.located.scale)}
+    parameters = job.parameters(levels) | scale | (part.parameters() if part else {})
     index, names = inputs.map_index, inputs.source.ids
     missing = np.flatnonzero(index < 0)
     if len(missing):  # images without features, whose rows are zeros: they keep the names that the box file has
@@ -308,7 +314,9 @@ def _record(job: AlignJob, prepared: Prepared, part: Part | None) -> Record:
         names, index = [*names, *number], index.copy()
         index[missing] = [number[name] for name in others]
     rows = part.rows if part else None
-    return Record(Names(index, names), table.boxes, prepared.kept, table.box_ids, parameters, rows)
+    return Record(
+        Names(index, names), table.boxes, prepared.kept, table.box_ids, parameters, rows, prepared.level_names
+    )
 
 
 def _report(

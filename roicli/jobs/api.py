@@ -17,6 +17,7 @@ from roicli.jobs.imagesizes import ImageSize
 from roicli.jobs.inputs import BoxFormatName, Kernel, OutDtype, PathLike, box_format_of, check_choices
 from roicli.jobs.listener import Silent
 from roicli.jobs.prepare import PoolJob
+from roicli.jobs.pyramid import Combine, LevelRule, Levels
 from roicli.jobs.readings import Layout
 from roicli.jobs.report import RunReport
 from roicli.jobs.select import BadBoxes, MissingFeatures
@@ -48,6 +49,12 @@ def align(
     boxes_as: str | None = None,
     match: Match | None = None,
     normalized: bool = False,
+    levels: Levels | None = None,
+    level_rule: LevelRule = "torchvision",
+    canonical_scale: float = 224.0,
+    canonical_level: int = 4,
+    level: str | None = None,
+    levels_combine: Combine | None = None,
     size: Size = 7,
     spatial_scale: Scale = 1.0,
     stride: Scale | None = None,
@@ -113,6 +120,19 @@ def align(
         What decides about an image whose id and file name are different maps; by default that is an error.
     normalized : bool
         Boxes are in 0..1 of the image. If the sizes of the images are not known, they are taken of the maps.
+    levels : str or mapping, optional
+        Levels of a feature pyramid and their strides: "p2:4,p3:8,p4:16,p5:32" or ``{"p2": 4, "p3": 8}``. By default
+        they are those that names and sizes leave no doubt of.
+    level_rule : {"torchvision", "detectron2", "mmdet", "matterport"}
+        What decides from which level a box is pooled.
+    canonical_scale : float
+        Side of a box, in pixels, that is pooled from the canonical level.
+    canonical_level : int
+        The canonical level; level n has stride ``2 ** n``.
+    level : str, optional
+        Pool all boxes from this level.
+    levels_combine : {"concat", "sum", "mean", "max"}, optional
+        Pool every box from every level, and combine the results.
     size : int or (int, int)
         Output size in bins: N x N, or (height, width).
     spatial_scale : float or (float, float)
@@ -201,6 +221,12 @@ def check(
     boxes_as: str | None = None,
     match: Match | None = None,
     normalized: bool = False,
+    levels: Levels | None = None,
+    level_rule: LevelRule = "torchvision",
+    canonical_scale: float = 224.0,
+    canonical_level: int = 4,
+    level: str | None = None,
+    levels_combine: Combine | None = None,
     size: Size = 7,
     spatial_scale: Scale = 1.0,
     stride: Scale | None = None,
@@ -221,8 +247,9 @@ def check(
     Parameters
     ----------
     features, boxes, dataset, layout, map_dtype, map_index, grid, prefix, token_order, patch, box_format, boxes_as, \
-match, normalized, size, spatial_scale, stride, preprocess, image_size, size_check, aligned, sampling_ratio, op, mode, \
-reduce, bad_boxes, missing_features, out_dtype
+match, normalized, levels, level_rule, canonical_scale, canonical_level, level, levels_combine, size, spatial_scale, \
+stride, preprocess, image_size, size_check, aligned, sampling_ratio, op, mode, reduce, bad_boxes, missing_features, \
+out_dtype
         As in `align`.
 
     Returns

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy as np
 from roicli.jobs.advice import prepare_and_judge
 from roicli.jobs.geometry import Box, Steps, as_box
 from roicli.jobs.prepare import PoolJob, Prepared
+from roicli.jobs.pyramid import tally
 from roicli.pooling.extents import shares_inside
 from roicli.pooling.operators import find
 
@@ -36,6 +37,8 @@ class WorkedBox:
         xyxy as pooled: in cells, after the scale and the shift by half a cell.
     inside : float
         Share of its area on the map.
+    level : str
+        The level of a pyramid that it is pooled from; empty for other features.
     """
 
     where: str
@@ -45,6 +48,7 @@ class WorkedBox:
     steps: Steps
     cells: Box
     inside: float
+    level: str = ""
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,8 @@ class CheckReport:
         What looks like a mistake.
     notes : tuple of str
         What was assumed.
+    levels : dict of str to int
+        Boxes that would be pooled from each level of a pyramid; empty for other features.
     """
 
     features: str
@@ -95,6 +101,7 @@ class CheckReport:
     bytes: int
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
+    levels: dict[str, int] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, as JSON can hold them."""
@@ -154,20 +161,23 @@ def check(job: PoolJob, note: Callable[[str], None], warn: Callable[[str], None]
         bytes=math.prod(shape) * work.dtype.itemsize,
         warnings=tuple(warnings),
         notes=tuple(notes),
+        levels={} if (names := work.level_names) is None else tally(names[pooled]),
     )
 
 
 def _worked(job: PoolJob, work: Prepared, row: int) -> WorkedBox:
-    table, index = work.inputs.table, int(work.inputs.map_index[row])
+    table, levels = work.inputs.table, work.inputs.source.levels
+    index = int(work.placement.map_index[row])
     box, size = work.placement.take([row]), work.sizes[[row]]
     _, height, width = work.infos[index].shape
     extents = find(job.spec.op).extents(box.boxes.astype(work.computed), box.scale, job.spec)
     return WorkedBox(
         where=table.where(np.array([row])),
-        image_id=work.inputs.source.ids[index],
+        image_id=work.inputs.source.ids[index // max(1, len(levels))],
         map_size=(height, width),
         given=as_box(table.boxes[row]),
         steps=work.located.steps(row),
         cells=as_box(extents[0]),
         inside=float(shares_inside(box, size)[0]),
+        level=levels[index % len(levels)].name if levels else "",
     )

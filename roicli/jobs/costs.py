@@ -14,6 +14,7 @@ from roicli.jobs.prepare import PoolJob, Prepared
 from roicli.pooling.arguments import compute_dtype
 from roicli.pooling.kernels.choose import numba_is_installed
 from roicli.pooling.operators import find
+from roicli.sources import MapInfo
 
 
 def make_costs(job: PoolJob, work: Prepared, map_index: NDArray[np.intp]) -> Costs:
@@ -22,11 +23,18 @@ def make_costs(job: PoolJob, work: Prepared, map_index: NDArray[np.intp]) -> Cos
     maps = {}
     for index, info in work.infos.items():
         if index in used:
-            cells = math.prod(info.shape)
-            maps[index] = cells * (info.dtype.itemsize + compute_dtype(info.dtype).itemsize)
+            maps[index] = _bytes(info)
+    if count := len(work.levels):  # one after the other is held
+        maps = {image: max(_bytes(work.infos[image + level]) for level in range(count)) for image in used}
     values = math.prod(work.row_shape)
     row = values * (work.computed.itemsize + (work.dtype.itemsize if work.dtype != work.computed else 0))
+    row += values * work.computed.itemsize * count  # a block of each level
     return Costs(maps, row, _block_bytes(job, work))
+
+
+def _bytes(info: MapInfo) -> int:
+    """Return the memory of a map while it is pooled."""
+    return math.prod(info.shape) * (info.dtype.itemsize + compute_dtype(info.dtype).itemsize)
 
 
 def _block_bytes(job: PoolJob, work: Prepared) -> int:

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 from roicli import boxfiles
 from roicli.errors import UsageError
 from roicli.jobs.imageids import Match
+from roicli.jobs.pyramid import Combine, LevelRule
 from roicli.jobs.readings import Layout, token_layout
 from roicli.jobs.select import BadBoxes, MissingFeatures
 from roicli.regions import BoxFormat, Regions
@@ -30,6 +31,8 @@ _CHOICES: dict[str, Any] = {
     "map_dtype": MapDtype,
     "box_format": BoxFormatName,
     "match": Match,
+    "level_rule": LevelRule,
+    "levels_combine": Combine,
     "mode": Mode,
     "reduce": Reduce,
     "bad_boxes": BadBoxes,

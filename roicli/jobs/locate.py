@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +17,8 @@ from roicli.jobs.imagesizes import Images, original_sizes, sizes_listed
 from roicli.jobs.mapsizes import disagreement, infer_stride
 from roicli.jobs.match import Inputs
 from roicli.jobs.preprocess import ImageTransform
-from roicli.pooling.placement import place
+from roicli.jobs.pyramid import Pyramid, place_on_levels
+from roicli.pooling.placement import Placement, place
 from roicli.sources import MapInfo
 from roicli.sources.layout import layout_of
 from roicli.sources.tokens import TokenSource
@@ -142,6 +145,46 @@ def other_sizes(inputs: Inputs, infos: dict[int, MapInfo]) -> Array:
     """Return the sizes that maps would have if they were stored the other way."""
     shapes = np.array([infos[index].shape for index in sorted(infos)], np.float64)
     return np.column_stack(layout_of(inputs.layout).other_shape((*shapes.T,))[1:])
+
+
+def locate_on_levels(
+    geometry: Geometry,
+    pyramid: Pyramid,
+    inputs: Inputs,
+    infos: dict[int, MapInfo],
+    dtype: np.dtype[Any],
+    note: Callable[[str], None],
+) -> tuple[Located, tuple[Placement, ...]]:
+    """Find where the regions of some inputs lie, also on the levels of a pyramid.
+
+    Returns
+    -------
+    Located
+        On the level of each region; on the first one, if all levels are combined.
+    tuple of Placement
+        On each level, if all are combined.
+
+    Raises
+    ------
+    RoicliError
+        See `locate`; a scale beside the strides of levels.
+    """
+    levels = inputs.source.levels
+    if not levels:
+        return locate(geometry, inputs, infos, note), ()
+    if geometry.is_stated:
+        raise UsageError(
+            "`spatial_scale` and `stride` are for features of one level",
+            "Leave them out: the strides of `levels` say it.",
+        )
+    finest = {index // len(levels): info for index, info in infos.items() if index % len(levels) == 0}
+    located = locate(replace(geometry, stride=levels[0].stride), inputs, finest, note)
+    if located.unit is located.map_sizes:  # boxes in 0..1 of the maps; the finest map stands for the input
+        stride = levels[0].stride
+        located = located._replace(unit=located.map_sizes * stride, scale=(1 / stride, 1 / stride))
+        located = located._replace(placement=located.place(located.given))
+    placements = place_on_levels(located.placement, levels, pyramid, dtype)
+    return located._replace(placement=placements[0]), placements
 
 
 def _images(inputs: Inputs, used: NDArray[np.intp], image: NDArray[np.intp]) -> tuple[Images, Array | None]:

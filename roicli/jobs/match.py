@@ -14,9 +14,10 @@ from roicli.boxfiles import read_regions
 from roicli.errors import BoxError, FeatureError
 from roicli.files import Stamp
 from roicli.jobs.imageids import Match, find_images, match_images, some
+from roicli.jobs.pyramid import Pyramid, check_levels, open_maps
 from roicli.jobs.readings import Layout, check_readings
 from roicli.regions import BoxFormat, Regions
-from roicli.sources import FeatureSource, MapInfo, open_source
+from roicli.sources import FeatureSource, MapInfo
 from roicli.sources.layout import layout_of
 from roicli.sources.retyped import MapDtype
 from roicli.sources.tokens import TokenLayout
@@ -32,11 +33,13 @@ class Inputs(NamedTuple):
     table : Regions
         The boxes.
     map_index : (K,) intp
-        The map of each box; -1 for images without features, where they are allowed.
+        The map of each box, or its image in a pyramid; -1 for images without features, where they are allowed.
     layout : {"chw", "hwc", "cwh", "whc", "tokens"}
         How the maps were said to be stored.
     beside : dict of str to Stamp
         Other files that are read (sizes of images, what was done to them), and their state before that.
+    apart : bool
+        Whether the levels of a pyramid may differ in their channels.
     """
 
     source: FeatureSource
@@ -44,9 +47,10 @@ class Inputs(NamedTuple):
     map_index: NDArray[np.intp]
     layout: Layout = "chw"
     beside: Mapping[str, Stamp] = MappingProxyType({})
+    apart: bool = False
 
     def maps_used(self) -> list[int]:
-        """Name the maps that have boxes, ascending."""
+        """Name the maps (images of a pyramid) that have boxes, ascending."""
         # np.unique would load numpy.ma, a thirtieth of a short job.
         ordered = np.sort(self.map_index)
         used: list[int] = ordered[(ordered >= 0) & (np.diff(ordered, prepend=-1) > 0)].tolist()
@@ -60,12 +64,15 @@ class Inputs(NamedTuple):
         FeatureError
             A map that cannot be pooled, or one with another number of channels than the others.
         """
-        used = self.maps_used() or list(range(len(self.source.ids)))[:1]
+        images = self.maps_used() or list(range(len(self.source.ids)))[:1]
+        count = max(1, len(self.source.levels))
+        used = [image * count + level for image in images for level in range(count)]
         infos = {index: self.source.info(index) for index in used}
         if not infos:
             raise FeatureError(f"{self.source.name} holds no feature maps", "Name the file that holds them.")
-        first = infos[used[0]]
-        for info in infos.values():
+        check_levels(self.source, images if count > 1 else ())
+        for index, info in infos.items():
+            first = infos[used[index % count if self.apart else 0]]
             if info.shape[0] != first.shape[0]:
                 raise FeatureError(
                     f"{info.where} has {info.shape[0]} channels, {first.where} has {first.shape[0]}",
@@ -103,6 +110,7 @@ def bind(
     boxes_as: str | None = None,
     match: Match | None = None,
     all_images: bool = True,
+    pyramid: Pyramid | None = None,
 ) -> Inputs:
     """Open the features, read the boxes, and find the map of each box.
 
@@ -124,14 +132,23 @@ def bind(
         See `find_images`.
     all_images
         Whether every image of the box file must have features.
+    pyramid
+        What is said of levels.
 
     Raises
     ------
     RoicliError
         A file that cannot be read, boxes of images without features.
     """
-    source = open_source(
-        features, dataset=dataset, layout=tokens or layout or "chw", map_dtype=map_dtype, map_index=map_index
+    pyramid = pyramid or Pyramid()
+    source = open_maps(
+        features,
+        pyramid,
+        note,
+        dataset=dataset,
+        layout=tokens or layout or "chw",
+        map_dtype=map_dtype,
+        map_index=map_index,
     )
     table = read_regions(boxes, box_format, boxes_as)
     for text in table.notes:
@@ -147,7 +164,7 @@ def bind(
     ):  # before ids are matched, for which sequences in one array would count as one map
         check_readings(source, 0, note)
     found = _map_index(source, table, note, match, all_images=all_images)
-    return Inputs(source, table, found, layout or "chw")
+    return Inputs(source, table, found, layout or "chw", apart=pyramid.levels_combine == "concat")
 
 
 def _map_index(

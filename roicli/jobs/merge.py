@@ -166,7 +166,7 @@ def _whole_record(parts: Sequence[StoredPart]) -> Record:
     assert isinstance(image_ids, Names)
     assert isinstance(boxes, np.ndarray)
     assert isinstance(rows, np.ndarray)
-    return Record(image_ids, boxes, rows, columns.get("box_ids"), parameters)
+    return Record(image_ids, boxes, rows, columns.get("box_ids"), parameters, levels=columns.get("levels"))
 
 
 def _join(columns: Sequence[Column]) -> Column:

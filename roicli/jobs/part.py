@@ -68,6 +68,7 @@ def take_part(job: PoolJob, shard: Shard, inputs: Inputs, whole: Prepared) -> tu
         sizes=whole.sizes[rows],
         located=whole.located.take(rows),
         outside=whole.outside[rows],
+        levels=tuple(level.take(rows) for level in whole.levels),
     )
     return prepared, Part(shard, rows.astype(np.int64), len(whole.placement), _digest(job, whole))
 
@@ -75,14 +76,16 @@ def take_part(job: PoolJob, shard: Shard, inputs: Inputs, whole: Prepared) -> tu
 def _digest(job: PoolJob, whole: Prepared) -> str:
     import hashlib  # whose library a job in one piece need not load
 
-    table, ids = whole.inputs.table, whole.inputs.source.ids
-    used, map_of_box = np.unique(whole.inputs.map_index, return_inverse=True)
+    table, ids, levels = whole.inputs.table, whole.inputs.source.ids, whole.inputs.source.levels
+    used, map_of_box = np.unique(whole.placement.map_index, return_inverse=True)
     said = {
-        "parameters": {name: value for name, value in job.parameters().items() if name not in NAMES},
+        "parameters": {name: value for name, value in job.parameters(levels).items() if name not in NAMES},
         "scale": whole.located.scale,
         "dtype": str(whole.dtype),
         "maps": [
-            (ids[index], whole.infos[index].shape, str(whole.infos[index].dtype)) if index >= 0 else "no features"
+            (ids[index // max(1, len(levels))], whole.infos[index].shape, str(whole.infos[index].dtype))
+            if index >= 0
+            else "no features"
             for index in used.tolist()
         ],
     }

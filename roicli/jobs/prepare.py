@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -20,8 +20,18 @@ from roicli.errors import BoxError
 from roicli.jobs.geometry import Geometry, Located, Scale, geometry_of
 from roicli.jobs.imageids import Match
 from roicli.jobs.imagesizes import ImageSize
-from roicli.jobs.locate import locate, settle_grids
+from roicli.jobs.locate import locate_on_levels, settle_grids
 from roicli.jobs.match import Inputs, bind
+from roicli.jobs.pyramid import (
+    Combine,
+    LevelRule,
+    Levels,
+    Pyramid,
+    channels_of,
+    levels_of,
+    pyramid_of,
+    tally,
+)
 from roicli.jobs.readings import Layout, token_layout
 from roicli.jobs.select import BadBoxes, MissingFeatures, select
 from roicli.outputs.skipped import Skipped
@@ -30,8 +40,8 @@ from roicli.pooling.extents import lie_outside
 from roicli.pooling.kernels.blas import blas_kernel
 from roicli.pooling.operators import find
 from roicli.pooling.placement import Placement
-from roicli.regions import BoxFormat
-from roicli.sources import MapInfo
+from roicli.regions import BoxFormat, Names
+from roicli.sources import Level, MapInfo
 from roicli.sources.retyped import MapDtype
 from roicli.sources.tokens import TokenOrder
 from roicli.spec import PoolSpec
@@ -78,6 +88,8 @@ class PoolJob:
         What becomes of boxes of images without feature maps: end the job, leave them out, write zeros.
     out_dtype : {"float16", "float32"}, optional
         By default that of the computation: float64 for float64 features, else float32.
+    levels, level_rule, canonical_scale, canonical_level, level, levels_combine
+        See `Pyramid`.
     kernel : {"auto", "numpy", "numba"}
         What contracts averages; auto takes Numba where it is installed and the job is large.
     """
@@ -106,14 +118,25 @@ class PoolJob:
     preprocess: str | os.PathLike[str] | None = None
     image_size: ImageSize | None = None
     size_check: bool = True
+    levels: Levels | None = None
+    level_rule: LevelRule = "torchvision"
+    canonical_scale: float = 224.0
+    canonical_level: int = 4
+    level: str | None = None
+    levels_combine: Combine | None = None
 
     def __post_init__(self) -> None:
-        _ = self.geometry
+        _ = self.geometry, self.pyramid
 
     @property
     def geometry(self) -> Geometry:
         """Where the boxes lie on their maps."""
         return geometry_of(self)
+
+    @property
+    def pyramid(self) -> Pyramid:
+        """What is said of levels."""
+        return pyramid_of(self)
 
     def bind(self, note: Callable[[str], None]) -> Inputs:
         """Open the features and read the boxes; see `bind`."""
@@ -129,11 +152,12 @@ class PoolJob:
             boxes_as=self.boxes_as,
             match=self.match,
             all_images=self.missing_features == "error",
+            pyramid=self.pyramid,
         )
         return inputs._replace(beside=beside)
 
-    def parameters(self) -> dict[str, str | int | float | bool]:
-        """Return what an output says of how it was made."""
+    def parameters(self, levels: Sequence[Level] = ()) -> dict[str, str | int | float | bool]:
+        """Return what an output says of how it was made, from maps of so many levels."""
         height, width = self.spec.output_size
         made: dict[str, str | int | float | bool] = {
             "roicli_version": __version__,
@@ -157,7 +181,10 @@ class PoolJob:
             "kernel": self.kernel,
             "blas_kernel": blas_kernel(),
         }
-        return made | self.geometry.parameters()
+        made |= self.geometry.parameters() | self.pyramid.parameters(levels)
+        if levels:
+            del made["spatial_scale"]  # each level has its own
+        return made
 
     def _tokens(self) -> dict[str, str | int]:
         """Return what an output says of how tokens were taken."""
@@ -189,7 +216,9 @@ class Prepared(NamedTuple):
     sizes : (K, 2) float64
         Height and width of each box's map, in cells.
     located : Located
-        Where the boxes lie, step by step.
+        Where the boxes lie, step by step; on the first level, if all are combined.
+    levels : tuple of Placement
+        Where they lie on each level, if all are combined; else empty.
     outside : (K,) bool
         Boxes that lie wholly outside their maps.
     computed, dtype : numpy.dtype
@@ -213,6 +242,13 @@ class Prepared(NamedTuple):
     dtype: np.dtype[Any]
     row_shape: tuple[int, ...]
     alike: float = math.nan
+    levels: tuple[Placement, ...] = ()
+
+    @property
+    def level_names(self) -> Names | None:
+        """The level of each box, if it is pooled from one of several."""
+        levels = self.inputs.source.levels
+        return levels_of(self.placement, levels) if levels and not self.levels else None
 
     @property
     def placement(self) -> Placement:
@@ -244,10 +280,10 @@ def prepare(job: PoolJob, inputs: Inputs, note: Callable[[str], None]) -> Prepar
     infos = inputs.infos()
     inputs.source.close()
 
-    sizes = map_sizes(infos, inputs.map_index)
-    located = locate(job.geometry, inputs, infos, note)
-    placement = located.placement
     computed = np.result_type(*{compute_dtype(info.dtype) for info in infos.values()})
+    located, placements = locate_on_levels(job.geometry, job.pyramid, inputs, infos, computed, note)
+    placement, levels = located.placement, inputs.source.levels
+    sizes = map_sizes(infos, placement.map_index)
     pooled = np.delete(np.arange(len(placement)), selection.zeroed)
     placed = placement.take(pooled)  # the others may be too large for the dtype
     as_pooled = placed.boxes.astype(computed), placed.scale, job.spec
@@ -269,7 +305,7 @@ def prepare(job: PoolJob, inputs: Inputs, note: Callable[[str], None]) -> Prepar
             f"boxes without width or height: {number:,} of {len(placement):,}; their features are zero, "
             "`sampling_ratio=2` would sample them"
         )
-    return Prepared(
+    prepared = Prepared(
         inputs=inputs,
         kept=selection.kept,
         listed=selection.listed,
@@ -281,8 +317,12 @@ def prepare(job: PoolJob, inputs: Inputs, note: Callable[[str], None]) -> Prepar
         outside=outside,
         computed=computed,
         dtype=np.dtype(job.out_dtype or computed),
-        row_shape=job.spec.row_shape(operator.channels(next(iter(infos.values())).shape[0])),
+        row_shape=job.spec.row_shape(operator.channels(channels_of(infos, max(1, len(levels)), job.pyramid))),
+        levels=placements if job.levels_combine else (),
     )
+    if (names := prepared.level_names) is not None and len(levels) > 1:
+        note(f"boxes on levels: {', '.join(f'{name} {number:,}' for name, number in tally(names).items())}")
+    return prepared
 
 
 def map_sizes(infos: dict[int, MapInfo], map_index: NDArray[np.intp]) -> NDArray[np.float64]:

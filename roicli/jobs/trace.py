@@ -13,8 +13,9 @@ from roicli.errors import BoxError, UsageError
 from roicli.jobs.geometry import Box, Scale, Steps, as_box, geometry_of
 from roicli.jobs.imageids import Match, find_images, match_images
 from roicli.jobs.imagesizes import ImageSize
-from roicli.jobs.locate import locate, settle_grids
+from roicli.jobs.locate import locate_on_levels, settle_grids
 from roicli.jobs.match import Inputs, bind
+from roicli.jobs.pyramid import Combine, LevelRule, Levels, levels_of, open_maps, pyramid_of
 from roicli.jobs.readings import Layout, check_readings, token_layout
 from roicli.pooling.arguments import compute_dtype
 from roicli.pooling.bintrace import BinTrace
@@ -22,7 +23,7 @@ from roicli.pooling.extents import lie_outside
 from roicli.pooling.operators import find
 from roicli.pooling.trace import trace_placed
 from roicli.regions import BoxFormat, Regions, find_bad_boxes, to_xyxy
-from roicli.sources import FeatureSource, open_source
+from roicli.sources import FeatureSource
 from roicli.sources.retyped import MapDtype
 from roicli.sources.tokens import TokenLayout, TokenOrder
 from roicli.spec import PoolSpec
@@ -34,7 +35,8 @@ class TraceJob:
 
     Attributes
     ----------
-    features, dataset, layout, map_dtype, map_index, grid, prefix, token_order, patch, box_format, boxes_as, match
+    features, dataset, layout, map_dtype, map_index, grid, prefix, token_order, patch, box_format, boxes_as, match, \
+levels, level_rule, canonical_scale, canonical_level, level, levels_combine
         As in `AlignJob`.
     spatial_scale, stride, preprocess, image_size, normalized, size_check
         See `Geometry`.
@@ -79,6 +81,12 @@ class TraceJob:
     preprocess: str | os.PathLike[str] | None = None
     image_size: ImageSize | None = None
     size_check: bool = True
+    levels: Levels | None = None
+    level_rule: LevelRule = "torchvision"
+    canonical_scale: float = 224.0
+    canonical_level: int = 4
+    level: str | None = None
+    levels_combine: Combine | None = None
 
 
 @dataclass(frozen=True)
@@ -120,6 +128,8 @@ class Traced:
         What the numbers of `given_box` are: "px", or "0 to 1" of the image.
     steps : Steps
         Its way from there to the network's input.
+    level : str
+        The level of a pyramid that the box is pooled from; empty for other features.
     """
 
     traces: tuple[BinTrace, ...]
@@ -129,6 +139,7 @@ class Traced:
     given_box: Box
     unit: str
     steps: Steps
+    level: str = ""
 
 
 def trace(job: TraceJob, note: Callable[[str], None]) -> Traced:
@@ -147,6 +158,8 @@ def trace(job: TraceJob, note: Callable[[str], None]) -> Traced:
         A RoI, bin, channel or image that is not there; the message gives the valid range.
     """
     geometry = geometry_of(job)
+    if job.levels_combine is not None:
+        raise UsageError("a number that is combined of levels has several maps", "Trace one of them by `level`.")
     if job.boxes is None and job.box is None:
         raise UsageError("a box to trace is missing", "Give a box file, or `box=x1,y1,x2,y2`.")
     if job.boxes is not None and job.box is not None:
@@ -155,7 +168,7 @@ def trace(job: TraceJob, note: Callable[[str], None]) -> Traced:
         inputs, row, origin = _from_file(job, job.boxes, note)
     else:
         inputs, row, origin = _from_box(job, job.box, note), 0, Origin("the box given")
-    source, given, index = inputs.source, inputs.table.boxes[row], int(inputs.map_index[row])
+    source, given, image = inputs.source, inputs.table.boxes[row], int(inputs.map_index[row])
     unusable, inverted = find_bad_boxes(given[None])
     if len(unusable):
         raise BoxError(f"{origin.words} is {given.tolist()}: NaN, infinite or beyond 1e9 pixels", "Trace another box.")
@@ -165,11 +178,16 @@ def trace(job: TraceJob, note: Callable[[str], None]) -> Traced:
     if not geometry.normalized:  # else the sizes of all images and maps decide, as in align
         inputs, rows = inputs.take(rows), np.array([0])
     settle_grids(geometry, inputs, job.patch, note)
-    located = locate(geometry, inputs, inputs.infos(), note).take(rows)
+    infos = inputs.infos()
+    dtype = compute_dtype(infos[min(infos)].dtype)
+    located = locate_on_levels(geometry, pyramid_of(job), inputs, infos, dtype, note)[0].take(rows)
     for text in located.warnings:
         note(text)
     placement = located.placement
-    feature_map = source.read(index)
+    level = levels_of(placement, source.levels).tolist()[0] if source.levels else ""
+    if placement.map_index[0] < 0:
+        raise BoxError(f"{origin.words} is {given.tolist()}: a negative area has no level", "Trace another box.")
+    feature_map = source.read(int(placement.map_index[0]))
     size = np.array([feature_map.shape[1:]], dtype=np.float64)
     dtype = compute_dtype(feature_map.dtype)
     for spec in job.specs:
@@ -182,13 +200,15 @@ def trace(job: TraceJob, note: Callable[[str], None]) -> Traced:
         note(f"{origin.words} lies wholly outside its map: is `spatial_scale` right?")
     traces = tuple(trace_placed(feature_map, placement, spec, job.bin, job.channel) for spec in job.specs)
     unit = "0 to 1" if job.normalized else "px"
-    return Traced(traces, source.name, source.ids[index], origin, as_box(given), unit, located.steps(0))
+    return Traced(traces, source.name, source.ids[image], origin, as_box(given), unit, located.steps(0), level)
 
 
 def _from_box(job: TraceJob, box: Sequence[float] | None, note: Callable[[str], None]) -> Inputs:
     """Make the inputs of a box that is given on the spot."""
-    source = open_source(
+    source = open_maps(
         job.features,
+        pyramid_of(job),
+        note,
         dataset=job.dataset,
         layout=_tokens(job) or job.layout or "chw",
         map_dtype=job.map_dtype,
@@ -225,6 +245,7 @@ def _from_file(job: TraceJob, path: Path, note: Callable[[str], None]) -> tuple[
         boxes_as=job.boxes_as,
         match=job.match,
         all_images=False,
+        pyramid=pyramid_of(job),
     )
     table = inputs.table
     rows = np.arange(len(table))

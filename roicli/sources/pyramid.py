@@ -6,7 +6,7 @@ import glob
 import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ from roicli.files import Stamp, printable
 from roicli.sources.base import Maps
 from roicli.sources.counted import Counted
 from roicli.sources.inventory import take_stock
-from roicli.sources.layout import MapLayout
 from roicli.sources.open import format_of, matches, open_source
 from roicli.sources.protocol import FeatureSource, Level, MapInfo, StoredMap
 from roicli.words import listing
@@ -101,9 +100,7 @@ class PyramidSource(Maps):
             part.close()
 
 
-def open_pyramid(
-    pattern: str, levels: Sequence[Level], *, dataset: str | None = None, layout: str | MapLayout = "chw"
-) -> PyramidSource:
+def open_pyramid(pattern: str, levels: Sequence[Level], *, dataset: str | None = None, **how: Any) -> PyramidSource:
     """Open the levels of a pyramid, wherever they lie.
 
     Parameters
@@ -115,8 +112,8 @@ def open_pyramid(
         Name and stride of each.
     dataset : str, optional
         The group that holds all this, in a file of datasets.
-    layout
-        See `open_source`.
+    **how
+        Layout and the like: see `open_source`.
 
     Raises
     ------
@@ -133,10 +130,10 @@ def open_pyramid(
             raise UsageError(
                 f"the stride of level {level.name} must be positive, got {level.stride:g}", "Give `levels`."
             )
-    return PyramidSource(levels, [_open_level(os.fspath(pattern), name, names, dataset, layout) for name in names])
+    return PyramidSource(levels, [_open_level(os.fspath(pattern), name, names, dataset, how) for name in names])
 
 
-def find_levels(pattern: str, *, dataset: str | None = None, layout: str | MapLayout = "chw") -> PyramidSource | None:
+def find_levels(pattern: str, *, dataset: str | None = None, **how: Any) -> PyramidSource | None:
     """Open a pyramid whose levels say so: by names such as p2, c4 or res5, and by sizes that fit their strides.
 
     Returns
@@ -146,7 +143,7 @@ def find_levels(pattern: str, *, dataset: str | None = None, layout: str | MapLa
     """
     try:
         levels = _named_levels(_outline(os.fspath(pattern), dataset))
-        source = open_pyramid(pattern, levels, dataset=dataset, layout=layout) if len(levels) > 1 else None
+        source = open_pyramid(pattern, levels, dataset=dataset, **how) if len(levels) > 1 else None
     except (FeatureError, FileError):
         return None
     if source is None or not len(source):
@@ -217,21 +214,21 @@ def _ids_of(levels: Sequence[Level], parts: Sequence[FeatureSource]) -> tuple[Se
 
 
 def _open_level(
-    pattern: str, name: str, names: Sequence[str], dataset: str | None, layout: str | MapLayout
+    pattern: str, name: str, names: Sequence[str], dataset: str | None, how: Mapping[str, Any]
 ) -> FeatureSource:
     """Open the maps of one level; see `open_pyramid`."""
     if PLACEHOLDER in pattern:
-        return open_source(pattern.replace(PLACEHOLDER, name), dataset=dataset, layout=layout)
+        return open_source(pattern.replace(PLACEHOLDER, name), dataset=dataset, **how)
     if Path(pattern).is_dir():
         inside = sorted(path for path in Path(pattern).iterdir() if name in (path.name, path.stem))
         if inside:
-            return open_source(inside[0], layout=layout)
-        return open_source(f"{glob.escape(pattern)}/*/{glob.escape(name)}.*", layout=layout)
+            return open_source(inside[0], **how)
+        return open_source(f"{glob.escape(pattern)}/*/{glob.escape(name)}.*", **how)
     if not os.path.lexists(pattern) and glob.has_magic(pattern):
         found = matches(pattern)
         own = [path for path in found if _is_of(path, name)]
         if len(own) == 1 and all(any(_is_of(path, other) for other in names) for path in found):
-            return open_source(own[0], dataset=dataset, layout=layout)
+            return open_source(own[0], dataset=dataset, **how)
         if any(path.endswith(".npy") for path in found):
             raise FileError(
                 f"{printable(pattern)}: expected one file of level {name}, got {len(own)} of {len(found)} files",
@@ -239,10 +236,10 @@ def _open_level(
             )
     prefix = f"{dataset.strip('/')}/" if dataset and dataset.strip("/") else ""
     try:
-        return open_source(pattern, dataset=f"{prefix}{name}", layout=layout)
+        return open_source(pattern, dataset=f"{prefix}{name}", **how)
     except FeatureError:
         try:
-            return open_source(pattern, dataset=f"{prefix}*/{name}", layout=layout)
+            return open_source(pattern, dataset=f"{prefix}*/{name}", **how)
         except FeatureError:
             pass
         raise

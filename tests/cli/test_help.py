@@ -19,7 +19,8 @@ def said(*arguments, code=0, **settings):
 def test_options_stand_in_groups():
     shown = said("align", "--help", terminal_width=80)
     headings = [line for line in shown.splitlines() if line.endswith(":") and not line.startswith(" ")]
-    assert [line for line in headings if line != "Options:"] == ["Inputs:", "Numbers:", "Rows:", "Output:", "Run:"]
+    groups = ["Inputs:", "Levels:", "Numbers:", "Rows:", "Output:", "Run:"]
+    assert [line for line in headings if line != "Options:"] == groups
     assert shown.index("Numbers:") < shown.index("  --aligned") < shown.index("Rows:") < shown.index("--bad-boxes")
     assert "Exit codes: 0 done, 2 wrong usage, 3 bad data" in shown
     assert max(map(len, shown.splitlines())) <= 80
