@@ -135,7 +135,7 @@ def _fit(costs: Costs, strategy: Strategy, workers: int, batch: int, max_memory:
     largest = max(costs.maps.values(), default=0)
     for number in range(workers, 0, -1):
         # Threads share a map, and hold the next one while the last of them leave the one before.
-        maps = min(2, len(costs.maps)) if strategy is Strategy.THREADS else number
+        maps = min(2, len(costs.maps)) if strategy is Strategy.THREADS and number > 1 else number
         processes = 1 + number if strategy is Strategy.PROCESSES and number > 1 else 1
         left = max_memory - processes * base - maps * largest
         if left >= number * costs.row:

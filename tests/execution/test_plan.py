@@ -83,6 +83,19 @@ def test_tasks_move_some_bytes_each():
     assert {sum(unit.stop - unit.first for unit in task) for task in plan.tasks} == {4}
 
 
+def test_threads_hold_two_maps_and_one_worker_one():
+    two = np.repeat(np.arange(2), 100)
+    price = costs(range(2), 200 * MIB, row=MIB)
+    plan = make_plan(two, price, workers=4, max_memory=499 * MIB)  # 90 MiB of process, 400 of maps, 4 x 2 rows
+    assert (plan.strategy, plan.workers) == (Strategy.THREADS, 4)
+    assert max(unit.stop - unit.first for task in plan.tasks for unit in task) == 2
+    assert make_plan(two, price, workers=4, max_memory=494 * MIB).workers == 3
+    alone = make_plan(two, price, workers=4, max_memory=292 * MIB)
+    assert (alone.strategy, alone.workers) == (Strategy.SERIAL, 1)
+    with pytest.raises(UsageError, match="needs 291 MiB, got 291 MiB"):
+        make_plan(two, price, workers=4, max_memory=291 * MIB)
+
+
 def test_less_memory_means_smaller_batches_then_fewer_workers():
     many = np.repeat(np.arange(8), 100)
     price = costs(range(8), 50 * MIB, row=MIB)

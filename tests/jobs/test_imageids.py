@@ -93,6 +93,9 @@ def test_ambiguity_is_an_error(image_ids, map_ids, all_images):
         (["1"], ["val/2.png"], ["train/1", "val/2"], [1]),
         (["1"], ["000000.png"], ["0", "1"], [1]),  # an exact id counts for more than what is tolerated of a name
         (["1"], ["val/1.png"], ["train/1", "val/1"], [1]),  # the name says which of two
+        # ids that mean the same map by tolerance are told apart by their file names
+        (["1", "01"], ["train/1.png", "val/1.png"], ["val/001", "train/001"], [1, 0]),
+        (["1", "01"], ["x/a.png", "x/b.png"], ["001", "b", "a"], [2, 1]),
         (["1"], ["0.png"], Counted(2), "'1' .* '0'"),
     ],
 )

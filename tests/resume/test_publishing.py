@@ -150,6 +150,30 @@ def test_a_disk_that_cannot_flush_folders(folder, inputs, monkeypatch):
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
+def test_a_folder_that_fails_to_be_flushed_at_last(folder, inputs, monkeypatch, suffix):
+    """The output has its name by then: it stays, and the message says what is not sure."""
+    job, flush = make_job(folder, suffix), os.fsync
+
+    def fail(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode) and job.output.exists():
+            raise OSError(errno.EIO, "Input/output error")
+        flush(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
+        with pytest.raises(OutputError) as caught:
+            align(job, Silent())
+    assert caught.value.message == (
+        f"out{suffix} is complete, but the folder {folder.resolve()} could not be flushed: Input/output error"
+    )
+    assert caught.value.hint == "Give the same command with `resume`."
+    assert caught.value.__notes__ == ["the output is complete"]
+    assert align(replace(job, resume=True), Silent()).resumed == BOXES
+    assert content(folder) == expected(inputs, suffix)
+    assert not list(folder.glob(".*.partial"))
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
 @pytest.mark.parametrize("step", ["before", "after the index", "after the output"])
 def test_killed_while_publishing(folder, inputs, monkeypatch, suffix, step):
     """A kill between two moves: the next run makes the rest, and takes the index for its own."""
