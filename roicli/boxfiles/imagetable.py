@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -97,11 +97,11 @@ def read_image_table(path: Path) -> ImageTable:
     """
     with opened(path) as file:
         notes: list[str] = []
-        rows = _json_rows(file, notes) if file.form == "json" else _csv_rows(file)
+        rows = list(_json_rows(file, notes) if file.form == "json" else _csv_rows(file))
         return _table(str(path), rows, (*file.notes, *notes))
 
 
-def _table(source: str, rows: Iterator[tuple[str, str, dict[str, float]]], notes: tuple[str, ...]) -> ImageTable:
+def _table(source: str, rows: Iterable[tuple[str, str, dict[str, float]]], notes: tuple[str, ...]) -> ImageTable:
     known: dict[str, dict[str, float]] = {}
     names: dict[str, str] = {}
     for image, file_name, numbers in rows:
@@ -168,7 +168,7 @@ def _csv_rows(file: BoxFile) -> Iterator[tuple[str, str, dict[str, float]]]:
                 if {*spelled} & {*header}
             }
             if image is None or not places:
-                what = "a column of image ids" if image is None else "columns of sizes"
+                what = "column of image ids" if image is None else "columns of sizes"
                 raise BoxError(f"{file.path}, line 1: no {what} among {listing([first.strip()[:200]])}", _HINT)
             for row in reader:
                 if not any(row):

@@ -120,11 +120,15 @@ def sizes_listed(table: Regions, number: NDArray[np.intp]) -> NDArray[np.float64
     if table.image_sizes is None or not len(number):
         return None
     sizes: NDArray[np.float64] = table.image_sizes[number]
+    if not table.layout.startswith("COCO") and _are_of_boxes(table, number, sizes):
+        return None
+    return np.where((sizes > 0).all(axis=1, keepdims=True), sizes, np.nan)
+
+
+def _are_of_boxes(table: Regions, number: NDArray[np.intp], sizes: NDArray[np.float64]) -> bool:
+    assert table.image_sizes is not None
     assert table.image_index is not None
     first = np.full(len(table.image_sizes), -1)
     first[table.image_index[::-1]] = np.arange(len(table))[::-1]
     boxes = table.boxes[first[number]]
-    extent = boxes[:, [3, 2]] - boxes[:, [1, 0]]
-    if not table.layout.startswith("COCO") and (np.abs(extent - sizes) <= 1).all():
-        return None
-    return np.where((sizes > 0).all(axis=1, keepdims=True), sizes, np.nan)
+    return bool((np.abs(boxes[:, [3, 2]] - boxes[:, [1, 0]] - sizes) <= 1).all())

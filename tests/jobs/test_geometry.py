@@ -246,3 +246,18 @@ def test_boxes_that_leave_one_way_need_two_scales(tmp_path):
     (tmp_path / "boxes.json").write_text(json.dumps(boxes.tolist()))
     (warning,) = roicli.check(tmp_path / "map.npy", tmp_path / "boxes.json", spatial_scale=1 / 16).warnings
     assert "They leave on the right only: give two numbers for `spatial_scale`, y and x" in warning
+
+
+def test_shards_of_resized_images_make_the_whole(folder):
+    expected, _ = pooled(folder, "resized.npz", "results.json", image_size=folder / "sizes.csv", **SHORTEST)
+    arguments = ["--size", "2", "--aligned", "--stride", "16", "--preprocess", "shortest-edge:800,1333"]
+    (folder / "copy.csv").write_text((folder / "sizes.csv").read_text())  # another node may name it otherwise
+    for shard, sizes in (("1/2", "sizes.csv"), ("2/2", "copy.csv")):
+        output = f"part{shard[0]}.npz"
+        run(folder, "align", "resized.npz", "results.json", "-o", output, "--shard", shard, *arguments,
+            "--image-size", sizes)  # fmt: skip
+    run(folder, "merge", "whole.npz", "part1.npz", "part2.npz")
+    np.testing.assert_array_equal(np.load(folder / "whole.npz")["features"], expected)
+    run(folder, "align", "resized.npz", "results.json", "-o", "part2.npz", "--shard", "2/2", "--size", "2", "--aligned",
+        "--stride", "16", "--no-size-check", "--image-size", "sizes.csv", "--overwrite")  # fmt: skip
+    assert "different jobs" in run(folder, "merge", "other.npz", "part1.npz", "part2.npz", expect=3).stderr
