@@ -6,6 +6,7 @@ if that would put nearly all boxes onto their maps.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -25,6 +26,9 @@ from roicli.sources.layout import layout_of
 _ON_MAP = 0.9
 # A remedy must suit so many of the boxes.
 _NEARLY_ALL = 0.99
+# Bytes of a map whose neighboring cells are measured; for `align`, few or a tenth of all, since it may be compressed:
+# to unpack 55 MB of gzip takes 0.7 s.
+_MEASURED, _CHEAP = 2**28, 2**24
 # So many boxes are judged first, and remedies are tried on so many: a few milliseconds for any file.
 _TRIED = 2000
 # By so much may boxes in 0..1 of the image leave it, since corners are made of rounded centres and widths.
@@ -36,15 +40,23 @@ _ORDINARY, _LONG, _ABSURD = 2.0, 3.0, 20.0
 
 
 def prepare_and_judge(
-    job: PoolJob, inputs: Inputs, note: Callable[[str], None], warn: Callable[[str], None]
+    job: PoolJob,
+    inputs: Inputs,
+    note: Callable[[str], None],
+    warn: Callable[[str], None],
+    *,
+    thorough: bool = False,
 ) -> Prepared:
     """Prepare a job, and tell `warn` what looks like a mistake, before the job may refuse it; see `prepare`."""
     table = inputs.table
     if (text := judge_numbers(job, table.take(_few(len(table))))) and (text := judge_numbers(job, table)):
         warn(text)
     work = prepare(job, inputs, note)
-    used = [index * max(1, len(inputs.source.levels)) for index in inputs.maps_used()]
-    alike, text = judge_reading(inputs.source, used, inputs.layout)
+    sizes = {index: math.prod(info.shape) * info.dtype.itemsize for index, info in work.infos.items()}
+    most = _MEASURED if thorough else max(_CHEAP, sum(sizes.values()) // 10)
+    alike, text = judge_reading(
+        inputs.source, [index for index in sorted(sizes) if sizes[index] <= most], inputs.layout
+    )
     inputs.source.close()
     if text:
         warn(text)

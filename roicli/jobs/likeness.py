@@ -14,8 +14,8 @@ from roicli.sources import FeatureSource
 from roicli.sources.layout import LAYOUTS, layout_of
 from roicli.sources.tokens import TokenLayout, TokenSource, grids_of
 
-# Channels and cells a side that are measured: a millisecond a reading. Bytes of a map that is read for it.
-_CHANNELS, _SIDE, _BYTES = 8, 256, 2**28
+# Channels and cells a side that are measured: a millisecond a reading.
+_CHANNELS, _SIDE = 8, 256
 # Another reading is better if its neighbors are that much more alike, and the unlikeness at most half.
 _BETTER, _ALIKE = 0.1, 0.2
 _MOST_GRIDS = 40
@@ -58,9 +58,6 @@ def likeness(feature_map: NDArray[np.generic]) -> float:
 def better_reading(source: FeatureSource, index: int, layout: str) -> tuple[float, Reading | None]:
     """Measure a map under the reading taken and under others: the likeness, and a reading that is clearly better."""
     try:
-        info = source.info(index)
-        if math.prod(info.shape) * info.dtype.itemsize > _BYTES:
-            return math.nan, None
         with np.errstate(over="ignore", invalid="ignore"):
             if isinstance(source, TokenSource):
                 taken = likeness(source.read(index))

@@ -84,9 +84,10 @@ def judge_reading(source: FeatureSource, indices: list[int], layout: str) -> tup
         measured, other = better_reading(source, index, layout)
         if math.isnan(alike):
             alike = measured
-        if other is None:  # of two maps both must look wrong
+        if other is None and not math.isnan(measured):  # of two maps both must look wrong
             return alike, ""
-        found = found or (index, measured, other)
+        if other is not None:
+            found = found or (index, measured, other)
     if found is None:
         return alike, ""
     index, measured, other = found
