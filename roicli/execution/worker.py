@@ -159,7 +159,7 @@ class Pooler:
             )
         first, stop = self._spans[map_index]
         here = self._placement.take(self._order[first:stop])
-        window = cells_in_reach(here.boxes, here.scale, *info.shape[1:])
+        window = cells_in_reach(here, *info.shape[1:])
         return channels_last(feature_map, window, buffer)
 
     @cached_property

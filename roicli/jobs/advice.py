@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -269,7 +270,7 @@ def _lengths(shapes: NDArray[np.intp]) -> NDArray[np.float64]:
     return ratios
 
 
-def _in_unit(boxes: NDArray[np.float64]) -> bool:
+def _in_unit(boxes: NDArray[np.floating[Any]]) -> bool:
     """Tell whether all boxes lie within 0 and 1, but for rounding, and any has an extent."""
     if not len(boxes):
         return False

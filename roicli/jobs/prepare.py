@@ -285,9 +285,8 @@ def prepare(job: PoolJob, inputs: Inputs, note: Callable[[str], None]) -> Prepar
     placement, levels = located.placement, inputs.source.levels
     sizes = map_sizes(infos, placement.map_index)
     pooled = np.delete(np.arange(len(placement)), selection.zeroed)
-    placed = placement.take(pooled)  # the others may be too large for the dtype
-    as_pooled = placed.boxes.astype(computed), placed.scale, job.spec
-    rows = pooled[operator.is_too_large(*as_pooled)]
+    placed = placement.take(pooled).rounded(computed)  # the others may be too large for the dtype
+    rows = pooled[operator.is_too_large(placed, job.spec)]
     if len(rows):  # whatever bad_boxes says, since that depends on the scale
         how = "as boxes in 0..1 of the image" if job.normalized else f"at spatial scale {placement.scale[0, 0]:g}"
         raise BoxError(
@@ -296,10 +295,10 @@ def prepare(job: PoolJob, inputs: Inputs, note: Callable[[str], None]) -> Prepar
             f"Check their coordinates, and {'`normalized`' if job.normalized else '`spatial_scale`'}.",
         )
     outside = np.zeros(len(placement), np.bool_)
-    outside[pooled] = lie_outside(placed, sizes[pooled], computed, job.spec) & (placed.map_index >= 0)
+    outside[pooled] = lie_outside(placed, sizes[pooled], job.spec) & (placed.map_index >= 0)
     if number := int(outside.sum()):
         note(f"boxes wholly outside their maps: {number:,} of {len(placement):,}; their features are zero")
-    unsampled = operator.is_empty(*as_pooled) & (placed.map_index >= 0) & ~outside[pooled]
+    unsampled = operator.is_empty(placed, job.spec) & (placed.map_index >= 0) & ~outside[pooled]
     if number := int(unsampled.sum()):
         note(
             f"boxes without width or height: {number:,} of {len(placement):,}; their features are zero, "

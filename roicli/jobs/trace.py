@@ -189,14 +189,14 @@ def trace(job: TraceJob, note: Callable[[str], None]) -> Traced:
         raise BoxError(f"{origin.words} is {given.tolist()}: a negative area has no level", "Trace another box.")
     feature_map = source.read(int(placement.map_index[0]))
     size = np.array([feature_map.shape[1:]], dtype=np.float64)
-    dtype = compute_dtype(feature_map.dtype)
+    region = placement.rounded(compute_dtype(feature_map.dtype))
     for spec in job.specs:
-        if find(spec.op).is_too_large(placement.boxes.astype(dtype), placement.scale, spec)[0]:
+        if find(spec.op).is_too_large(region, spec)[0]:
             raise BoxError(
                 f"{origin.words} is {given.tolist()}: too large to sample at spatial scale {placement.scale[0, 0]:g}",
                 "Check its coordinates and the spatial scale.",
             )
-    if lie_outside(placement, size, dtype, job.specs[0])[0]:
+    if lie_outside(region, size, job.specs[0])[0]:
         note(f"{origin.words} lies wholly outside its map: is `spatial_scale` right?")
     traces = tuple(trace_placed(feature_map, placement, spec, job.bin, job.channel) for spec in job.specs)
     unit = "0 to 1" if job.normalized else "px"

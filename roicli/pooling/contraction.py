@@ -47,29 +47,25 @@ def pool_maps(
         Contiguous, of the dtype of the maps.
     """
     operator = find(spec.op)
-    boxes, scale, map_index = placement.boxes.astype(out.dtype), placement.scale, placement.map_index
+    regions, map_index = placement.rounded(out.dtype), placement.map_index
     out = out.reshape(*out.shape[:2], *spec.pooled_size)
     per_roi = max(bins * max(length, spec.sampling_ratio) for bins, length in zip(spec.output_size, size, strict=True))
     step = max(1, _CHUNK_VALUES // per_roi)
     not_finite = 0
     held: tuple[int, FloatArray] | None = None
     with np.errstate(invalid="ignore", over="ignore"):
-        for begin in range(0, len(boxes), step):
+        for begin in range(0, len(regions), step):
             chunk = slice(begin, begin + step)
-            placed = operator.place(boxes[chunk], _some(scale, chunk), size, spec, kernel)
+            placed = operator.place(regions.take(chunk), size, spec, kernel)
             for first, stop in runs(map_index[chunk]):
                 rows = slice(begin + first, begin + stop)
                 if held is None or held[0] != map_index[rows.start]:
                     held = None  # or it would stay in memory beside the next
                     held = int(map_index[rows.start]), maps(int(map_index[rows.start]))
                 placed.pool(held[1], first, stop, out[rows])
-                if not _is_harmless(held[1], boxes[rows], _some(scale, rows), out[rows].size):
+                if not _is_harmless(held[1], regions, rows, out[rows].size):
                     not_finite += placed.repair(held[1], first, stop, out[rows])
     return not_finite
-
-
-def _some(scale: FloatArray, rows: slice) -> FloatArray:
-    return scale if len(scale) == 1 else scale[rows]
 
 
 def runs(map_index: IntArray) -> Iterator[tuple[int, int]]:
@@ -77,12 +73,11 @@ def runs(map_index: IntArray) -> Iterator[tuple[int, int]]:
     return pairwise([*np.flatnonzero(np.diff(map_index, prepend=-1)).tolist(), len(map_index)])
 
 
-def _is_harmless(feature_map: FloatArray, boxes: FloatArray, scale: FloatArray, written: int) -> bool:
+def _is_harmless(feature_map: FloatArray, regions: Placement, rows: slice, written: int) -> bool:
     """Tell whether all cells in reach are finite, if that is faster to see than in what was written."""
     if written <= feature_map.size:
         return False
-    height, width, _ = feature_map.shape
-    reach = feature_map[cells_in_reach(boxes, scale, height, width)]
+    reach = feature_map[cells_in_reach(regions.take(rows), *feature_map.shape[:2])]
     # Neither infinite nor NaN, and too small for any sum of them to overflow.
     bound = np.finfo(feature_map.dtype).max / 4
     return bool(reach.size and reach.min() > -bound and reach.max() < bound)

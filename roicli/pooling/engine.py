@@ -173,7 +173,7 @@ def _pool_batch(
 
 def _are_large(maps: NDArray[Any], placement: Placement, spec: PoolSpec) -> bool:
     """Whether regions are so large that threads do not wait for each other's Python between two products."""
-    left, top, right, bottom = find(spec.op).extents(placement.boxes, placement.scale, spec).T
+    left, top, right, bottom = find(spec.op).extents(placement, spec).T
     height, width = maps.shape[2:]
     cells = np.clip(bottom - top, 1, height) * np.clip(right - left, 1, width)
     return bool(cells.size and cells.mean() * maps.shape[1] >= _LARGE_VALUES)
@@ -186,7 +186,7 @@ def _pool_maps(
     buffer = None
     for first, stop in runs(placement.map_index):
         feature_map, here = maps[placement.map_index[first]], placement.take(slice(first, stop))
-        window = cells_in_reach(here.boxes, here.scale, *maps.shape[2:])
+        window = cells_in_reach(here, *maps.shape[2:])
         laid_out = channels_last(feature_map, window, buffer, share)
         buffer = laid_out if laid_out.flags.owndata else None
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,18 +15,16 @@ _MARGIN = 1e-6
 _AT_ONCE = 4096
 
 
-def lie_outside(
-    placement: Placement, sizes: NDArray[np.float64], dtype: np.dtype[Any], spec: PoolSpec
-) -> NDArray[np.bool_]:
+def lie_outside(regions: Placement, sizes: NDArray[np.float64], spec: PoolSpec) -> NDArray[np.bool_]:
     """Tell which boxes read no cell of their maps, because of where they lie; `sizes` are height and width, (K, 2).
 
     A sample reads cells up to one cell beyond the map's first and last centre. So a box beside its map may be pooled.
-    `dtype` is that of the computation; boxes must not be too large for their operator.
+    Boxes are in the dtype of the computation, and not too large for their operator.
     """
-    operator, boxes = find(spec.op), placement.boxes.astype(dtype)
+    operator = find(spec.op)
     # Column by column: reductions along an axis of two are slow.
-    extents = np.ascontiguousarray(operator.extents(boxes, placement.scale, spec).T, np.float64)
-    outside, in_doubt = np.zeros((2, len(placement)), np.bool_)
+    extents = np.ascontiguousarray(operator.extents(regions, spec).T, np.float64)
+    outside, in_doubt = np.zeros((2, len(regions)), np.bool_)
     for low, high, length in zip(extents[:2], extents[2:], sizes.T[::-1], strict=True):
         if (high < low).any():
             low, high = np.minimum(low, high), np.maximum(low, high)
@@ -42,8 +38,7 @@ def lie_outside(
         same = unsure[(sizes[unsure] == size).all(axis=1)]
         for begin in range(0, len(same), _AT_ONCE):
             rows = same[begin : begin + _AT_ONCE]
-            some = placement.take(rows)
-            outside[rows] = ~operator.reads(boxes[rows], some.scale, tuple(map(int, size)), spec)
+            outside[rows] = ~operator.reads(regions.take(rows), tuple(map(int, size)), spec)
     return outside
 
 

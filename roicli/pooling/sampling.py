@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roicli.errors import BoxError
+from roicli.pooling.placement import Placement
 from roicli.spec import PoolSpec
 
 FloatArray = NDArray[np.floating[Any]]
@@ -53,10 +54,11 @@ class Sides(NamedTuple):
         return self.low * scale, self.high * scale
 
 
-def sides(boxes: FloatArray, scale: FloatArray) -> tuple[Sides, Sides]:
-    """Split (K, 4) boxes and their scale into the sides along y and along x."""
-    x1, y1, x2, y2 = boxes.T
-    return Sides(y1, y2, scale[:, 0]), Sides(x1, x2, scale[:, 1])
+def sides(regions: Placement) -> tuple[Sides, Sides]:
+    """Split boxes and their scale into the sides along y and along x."""
+    x1, y1, x2, y2 = regions.boxes.T
+    scale_y, scale_x = regions.scale.T
+    return Sides(y1, y2, scale_y), Sides(x1, x2, scale_x)
 
 
 class Bins(NamedTuple):
@@ -250,14 +252,14 @@ def in_map(boxes: FloatArray, scale: FloatArray) -> FloatArray:
     return boxes * scale[:, [1, 0, 1, 0]]
 
 
-def cells_in_reach(boxes: FloatArray, scale: FloatArray, height: int, width: int) -> tuple[slice, slice]:
+def cells_in_reach(regions: Placement, height: int, width: int) -> tuple[slice, slice]:
     """Find rows and columns of a map that hold all cells that finite boxes read.
 
     Cells to spare are for the shift, the smallest RoI and all rounding.
     """
-    if not len(boxes):
+    if not len(regions):
         return slice(0, 0), slice(0, 0)
-    corners = in_map(boxes, scale).reshape(-1, 2)  # of an inverted box, the smaller corner comes second
+    corners = in_map(regions.boxes, regions.scale).reshape(-1, 2)  # of an inverted box, the smaller corner comes second
     ends = []
     for low, high, length in zip(corners.min(0).tolist(), corners.max(0).tolist(), (width, height), strict=True):
         spare = 3 + 1e-6 * max(abs(low), abs(high))

@@ -91,16 +91,16 @@ def trace_placed(
     size, dtype = feature_map.shape[1:], compute_dtype(feature_map.dtype)
     operator = find(spec.op)
     block = np.empty((1, operator.channels(len(feature_map)), *spec.output_size), dtype)
-    window = cells_in_reach(placement.boxes, placement.scale, *size)
+    window = cells_in_reach(placement, *size)
     pool_maps(lambda _: channels_last(feature_map, window), placement, size, spec, block)
-    plane, corners = feature_map[plane_index], placement.boxes.astype(dtype)
-    reads = operator.trace(corners, placement.scale, size, spec, (row, column))
+    plane, region = feature_map[plane_index], placement.rounded(dtype)
+    reads = operator.trace(region, size, spec, (row, column))
     values = plane[reads.rows[:, [0, 0, 1, 1]], reads.columns[:, [0, 1, 0, 1]]].astype(dtype)
     with np.errstate(invalid="ignore", over="ignore"):
         read = (reads.weights * values).sum(axis=1) if operator.interpolates else values[:, 0]
         interpolated = np.where(reads.in_range, read, 0).astype(dtype)
         result, best = operator.combine(interpolated, spec)
-    x1, y1, x2, y2 = corners[0].tolist()
+    x1, y1, x2, y2 = region.boxes[0].tolist()
     trace = BinTrace(
         spec=spec,
         scale=(float(placement.scale[0, 0]), float(placement.scale[0, 1])),

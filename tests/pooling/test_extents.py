@@ -58,7 +58,7 @@ def test_what_jobs_say_is_what_the_engine_reads(tmp_path, op, settings, scale):
     assert f"boxes wholly outside their maps: {report.wholly_outside} of 400; their features are zero" in report.notes
     assert list(report.notes) == [note for note in listener.notes if note in report.notes]
     placement, sizes = place(np.zeros(400, np.intp), boxes, scale), np.tile([8.0, 5.0], (400, 1))
-    outside = lie_outside(placement, sizes, np.dtype(np.float32), spec)
+    outside = lie_outside(placement.rounded(np.float32), sizes, spec)
     assert outside.sum() == report.wholly_outside
     # A box of at least a cell that lies on its map with all of its area reads it in every bin.
     whole = (shares_inside(placement, sizes) == 1) & ((boxes[:, 2:] - boxes[:, :2]) * scale >= 1).all(axis=1)

@@ -116,8 +116,8 @@ class OperatorConformance:
         fives = np.full((1, 8, 5), 5, np.float32)
         zero = (pooled(fives, placement, spec) == 0).all(axis=(1, 2, 3))
         sizes = np.tile([8.0, 5.0], (len(placement), 1))
-        outside = lie_outside(placement, sizes, np.dtype(np.float32), spec)
-        empty = self.operator.is_empty(placement.boxes.astype(np.float32), placement.scale, spec)
+        outside = lie_outside(placement.rounded(np.float32), sizes, spec)
+        empty = self.operator.is_empty(placement.rounded(np.float32), spec)
         assert (outside | empty).tolist() == zero.tolist()
 
     def test_settings_that_it_has_not(self):
@@ -154,27 +154,27 @@ class Nearest(Operator):
 
     name, title, noun, interpolates = "nearest", "Nearest", "cell", False
 
-    def _centres(self, boxes, scale, size, spec):
-        for ends, number, length in zip(sides(boxes, scale), spec.output_size, size, strict=True):
+    def _centres(self, regions, size, spec):
+        for ends, number, length in zip(sides(regions), spec.output_size, size, strict=True):
             bins = make_bins(ends, number, length, replace(spec, sampling_ratio=1))
-            bin_index = np.arange(len(boxes) * number)
+            bin_index = np.arange(len(regions) * number)
             yield bins, sample_coordinates(bins, bin_index, np.zeros_like(bin_index)).reshape(-1, number)
 
-    def place(self, boxes, scale, size, spec, kernel):
-        return _Cells(*(np.floor(at + 0.5) for _, at in self._centres(boxes, scale, size, spec)), spec)
+    def place(self, regions, size, spec, kernel):
+        return _Cells(*(np.floor(at + 0.5) for _, at in self._centres(regions, size, spec)), spec)
 
-    def extents(self, boxes, scale, spec):
-        (y, _), (x, _) = self._centres(boxes, scale, (1, 1), spec)
+    def extents(self, regions, spec):
+        (y, _), (x, _) = self._centres(regions, (1, 1), spec)
         return np.stack([x.start, y.start, x.end(), y.end()], axis=1)
 
-    def reads(self, boxes, scale, size, spec):
-        axes = self._centres(boxes, scale, size, spec)
+    def reads(self, regions, size, spec):
+        axes = self._centres(regions, size, spec)
         (y, x) = ((np.floor(at + 0.5) >= 0) & (np.floor(at + 0.5) < bins.length) for bins, at in axes)
         return y.any(axis=1) & x.any(axis=1)
 
-    def trace(self, box, scale, size, spec, bin):
-        axes = [self._axis(*axis, at) for axis, at in zip(self._centres(box, scale, size, spec), bin, strict=True)]
-        return crossed(*axes, self.extents(box, scale, spec)[0])
+    def trace(self, region, size, spec, bin):
+        axes = [self._axis(*axis, at) for axis, at in zip(self._centres(region, size, spec), bin, strict=True)]
+        return crossed(*axes, self.extents(region, spec)[0])
 
     def _axis(self, bins, centres, bin):
         at = centres[0, bin : bin + 1]

@@ -145,18 +145,18 @@ def test_no_cell_out_of_reach_is_read(corners, scale, aligned, sampling_ratio, o
     boxes = np.array(corners, np.float32).reshape(-1, 4)
     settings = {"aligned": aligned, "sampling_ratio": sampling_ratio} if op == "roi_align" else {"mode": "max"}
     spec = PoolSpec((2, 3), op=op, **settings)
-    window = cells_in_reach(boxes, np.full((1, 2), scale), 30, 40)
+    placement = place(np.zeros(len(boxes), np.intp), boxes, scale)
+    window = cells_in_reach(placement, 30, 40)
     expected, got = (np.empty((len(boxes), 2, 2, 3), np.float32) for _ in range(2))
     broken = channels_last(features, window, np.full((30, 40, 2), np.nan, np.float32))
     for feature_map, out in (broken, got), (channels_last(features), expected):
-        placement = place(np.zeros(len(boxes), np.intp), boxes, scale)
         assert pool_maps(lambda _, laid_out=feature_map: laid_out, placement, (30, 40), spec, out) == 0
     np.testing.assert_array_equal(got, expected)
 
 
 def test_only_what_is_in_reach_is_copied():
     features = np.ones((3, 200, 300), np.float16)
-    window = cells_in_reach(np.array([[40, 80, 60, 120]]), np.full((1, 2), 0.5), 200, 300)
+    window = cells_in_reach(place(np.zeros(1, np.intp), np.array([[40, 80, 60, 120]]), 0.5), 200, 300)
     assert window == (slice(36, 64), slice(16, 34))
     copied = channels_last(features, window, np.zeros((200, 300, 3), np.float32))
     assert copied.sum() == 3 * 28 * 18

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from roicli.errors import UsageError
 from roicli.pooling.bintrace import Reads
 from roicli.pooling.kernels.choose import Kernel
+from roicli.pooling.placement import Placement
 from roicli.pooling.sampling import FloatArray, IntArray
 from roicli.spec import Mode, PoolSpec
 
@@ -21,7 +22,7 @@ from roicli.spec import Mode, PoolSpec
 class Operator(ABC):
     """One way to pool regions.
 
-    Boxes are (K, 4) xyxy in the dtype of the computation; their scale is (K, 2) or (1, 2).
+    Boxes are in the dtype of the computation.
     """
 
     name: str  # by which it is asked for: "roi_align"
@@ -48,13 +49,11 @@ class Operator(ABC):
         return False
 
     @abstractmethod
-    def place(
-        self, boxes: FloatArray, scale: FloatArray, size: tuple[int, ...], spec: PoolSpec, kernel: Kernel
-    ) -> Placed:
+    def place(self, regions: Placement, size: tuple[int, ...], spec: PoolSpec, kernel: Kernel) -> Placed:
         """Place regions on maps of one size, height and width."""
 
     @abstractmethod
-    def extents(self, boxes: FloatArray, scale: FloatArray, spec: PoolSpec) -> FloatArray:
+    def extents(self, regions: Placement, spec: PoolSpec) -> FloatArray:
         """Return the regions as they are pooled: (K, 4) xyxy in cells, 0 at the centre of the first one.
 
         A region beyond -1 or beyond the size of its map reads nothing of it; one that lies on its map with half of its
@@ -62,22 +61,20 @@ class Operator(ABC):
         """
 
     @abstractmethod
-    def reads(self, boxes: FloatArray, scale: FloatArray, size: tuple[int, ...], spec: PoolSpec) -> NDArray[np.bool_]:
+    def reads(self, regions: Placement, size: tuple[int, ...], spec: PoolSpec) -> NDArray[np.bool_]:
         """Tell which regions read a cell of maps of one size; one without samples counts as if it had one a bin."""
 
-    def is_empty(self, boxes: FloatArray, scale: FloatArray, spec: PoolSpec) -> NDArray[np.bool_]:
+    def is_empty(self, regions: Placement, spec: PoolSpec) -> NDArray[np.bool_]:
         """Tell which regions have no samples since they have no width or no height."""
-        return np.zeros(len(boxes), np.bool_)
+        return np.zeros(len(regions), np.bool_)
 
-    def is_too_large(self, boxes: FloatArray, scale: FloatArray, spec: PoolSpec) -> NDArray[np.bool_]:
+    def is_too_large(self, regions: Placement, spec: PoolSpec) -> NDArray[np.bool_]:
         """Tell which regions are so large that their samples cannot be counted."""
-        return np.zeros(len(boxes), np.bool_)
+        return np.zeros(len(regions), np.bool_)
 
     @abstractmethod
-    def trace(
-        self, box: FloatArray, scale: FloatArray, size: tuple[int, ...], spec: PoolSpec, bin: tuple[int, int]
-    ) -> Reads:
-        """Return what one bin of one region, a (1, 4) box, reads of a map of some height and width."""
+    def trace(self, region: Placement, size: tuple[int, ...], spec: PoolSpec, bin: tuple[int, int]) -> Reads:
+        """Return what one bin of one region, reads of a map of some height and width."""
 
     @abstractmethod
     def combine(self, values: FloatArray, spec: PoolSpec) -> tuple[float, int | None]:

@@ -10,6 +10,7 @@ from roicli.pooling.bintrace import Axis, Reads, crossed
 from roicli.pooling.kernels.choose import Kernel
 from roicli.pooling.kernels.pointwise import pool_pointwise
 from roicli.pooling.operators.base import Operator, Placed, not_finite
+from roicli.pooling.placement import Placement
 from roicli.pooling.sampling import (
     Bins,
     FloatArray,
@@ -39,44 +40,40 @@ class RoIAlign(Operator):
         """Tell whether a kernel computes it: means are contractions, maxima are not."""
         return spec.mode == "avg"
 
-    def place(
-        self, boxes: FloatArray, scale: FloatArray, size: tuple[int, ...], spec: PoolSpec, kernel: Kernel
-    ) -> Placed:
+    def place(self, regions: Placement, size: tuple[int, ...], spec: PoolSpec, kernel: Kernel) -> Placed:
         """Sample every bin; for means, sum the samples' weights along each axis."""
-        rows, columns = _bins(boxes, scale, size, spec)
+        rows, columns = _bins(regions, size, spec)
         return _Samples(rows, columns, spec) if spec.mode == "max" else _Averages(rows, columns, spec, kernel)
 
-    def extents(self, boxes: FloatArray, scale: FloatArray, spec: PoolSpec) -> FloatArray:
+    def extents(self, regions: Placement, spec: PoolSpec) -> FloatArray:
         """Return the regions after the scale, and the shift or the least extent."""
-        rows, columns = _bins(boxes, scale, (1, 1), spec)
+        rows, columns = _bins(regions, (1, 1), spec)
         return np.stack([columns.start, rows.start, columns.end(), rows.end()], axis=1)
 
-    def reads(self, boxes: FloatArray, scale: FloatArray, size: tuple[int, ...], spec: PoolSpec) -> NDArray[np.bool_]:
+    def reads(self, regions: Placement, size: tuple[int, ...], spec: PoolSpec) -> NDArray[np.bool_]:
         """Tell which regions have a sample in range along both axes."""
-        found = np.ones(len(boxes), np.bool_)
-        for bins in _bins(boxes, scale, size, spec):
+        found = np.ones(len(regions), np.bool_)
+        for bins in _bins(regions, size, spec):
             grid = sample_grid(bins._replace(samples=np.maximum(bins.samples, 1)))
-            found &= np.bincount(grid.bin_index // bins.number, minlength=len(boxes)) > 0
+            found &= np.bincount(grid.bin_index // bins.number, minlength=len(regions)) > 0
         return found
 
-    def is_empty(self, boxes: FloatArray, scale: FloatArray, spec: PoolSpec) -> NDArray[np.bool_]:
+    def is_empty(self, regions: Placement, spec: PoolSpec) -> NDArray[np.bool_]:
         """Tell which regions adaptive sampling gives no sample; inverted ones are not among them."""
         if not (spec.adaptive and spec.aligned):
-            return np.zeros(len(boxes), np.bool_)
-        rows, columns = _bins(boxes, scale, (1, 1), spec)
-        upright = (boxes[:, 2:] >= boxes[:, :2]).all(axis=1)
+            return np.zeros(len(regions), np.bool_)
+        rows, columns = _bins(regions, (1, 1), spec)
+        upright = (regions.boxes[:, 2:] >= regions.boxes[:, :2]).all(axis=1)
         return np.asarray(upright & ((rows.samples == 0) | (columns.samples == 0)))
 
-    def is_too_large(self, boxes: FloatArray, scale: FloatArray, spec: PoolSpec) -> NDArray[np.bool_]:
+    def is_too_large(self, regions: Placement, spec: PoolSpec) -> NDArray[np.bool_]:
         """Tell which regions `make_bins` refuses."""
-        y, x = (too_large(*axis, spec) for axis in zip(sides(boxes, scale), spec.output_size, strict=True))
+        y, x = (too_large(*axis, spec) for axis in zip(sides(regions), spec.output_size, strict=True))
         return y | x
 
-    def trace(
-        self, box: FloatArray, scale: FloatArray, size: tuple[int, ...], spec: PoolSpec, bin: tuple[int, int]
-    ) -> Reads:
+    def trace(self, region: Placement, size: tuple[int, ...], spec: PoolSpec, bin: tuple[int, int]) -> Reads:
         """Return the samples of one bin."""
-        rows, columns = _bins(box, scale, size, spec)
+        rows, columns = _bins(region, size, spec)
         ny, nx = int(rows.samples[0]), int(columns.samples[0])
         if ny * nx > MAX_SAMPLES:
             raise UsageError(
@@ -86,10 +83,10 @@ class RoIAlign(Operator):
                 else "Give a smaller `sampling_ratio`.",
             )
         change = "shifted by half a cell" if spec.aligned else ""
-        if not spec.aligned and any(high - low < 1 for low, high in (side.scaled() for side in sides(box, scale))):
+        if not spec.aligned and any(high - low < 1 for low, high in (side.scaled() for side in sides(region))):
             change = "at least one cell, since not aligned"
         y, x = _trace_axis(rows, bin[0]), _trace_axis(columns, bin[1])
-        return crossed(y, x, self.extents(box, scale, spec)[0], change)
+        return crossed(y, x, self.extents(region, spec)[0], change)
 
     def combine(self, values: FloatArray, spec: PoolSpec) -> tuple[float, int | None]:
         """Return the mean in float64, or the maximum."""
@@ -115,9 +112,9 @@ class RoIAlign(Operator):
         return "adaptive: one a cell, rounded up" if spec.adaptive else "fixed by the sampling ratio"
 
 
-def _bins(boxes: FloatArray, scale: FloatArray, size: tuple[int, ...], spec: PoolSpec) -> list[Bins]:
+def _bins(regions: Placement, size: tuple[int, ...], spec: PoolSpec) -> list[Bins]:
     """Place the bins along y and along x."""
-    return [make_bins(*axis, spec) for axis in zip(sides(boxes, scale), spec.output_size, size, strict=True)]
+    return [make_bins(*axis, spec) for axis in zip(sides(regions), spec.output_size, size, strict=True)]
 
 
 def _trace_axis(bins: Bins, bin: int) -> Axis:

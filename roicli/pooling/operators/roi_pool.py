@@ -12,6 +12,7 @@ from roicli.pooling.bintrace import Axis, Reads, crossed
 from roicli.pooling.kernels.choose import Kernel
 from roicli.pooling.kernels.maximum import LOWEST, pool_maximum
 from roicli.pooling.operators.base import Operator, Placed
+from roicli.pooling.placement import Placement
 from roicli.pooling.sampling import CellRanges, FloatArray, cell_ranges, sides
 from roicli.spec import Mode, PoolSpec
 
@@ -35,31 +36,27 @@ class RoIPool(Operator):
         """Return other settings without a shift and without a sampling ratio."""
         return replace(super().adopt(spec), aligned=False, sampling_ratio=-1)
 
-    def place(
-        self, boxes: FloatArray, scale: FloatArray, size: tuple[int, ...], spec: PoolSpec, kernel: Kernel
-    ) -> Placed:
+    def place(self, regions: Placement, size: tuple[int, ...], spec: PoolSpec, kernel: Kernel) -> Placed:
         """Round boxes and bins to whole cells."""
-        rows, columns = _ranges(boxes, scale, size, spec)
+        rows, columns = _ranges(regions, size, spec)
         return _Cells(rows, columns, spec)
 
-    def extents(self, boxes: FloatArray, scale: FloatArray, spec: PoolSpec) -> FloatArray:
+    def extents(self, regions: Placement, spec: PoolSpec) -> FloatArray:
         """Return the edges of the cells, which lie half a cell from their centres."""
-        rows, columns = _ranges(boxes, scale, (1, 1), spec)
+        rows, columns = _ranges(regions, (1, 1), spec)
         ends = (cells.start + cells.extent for cells in (columns, rows))
-        return (np.stack([columns.start, rows.start, *ends], axis=1) - 0.5).astype(boxes.dtype)
+        return (np.stack([columns.start, rows.start, *ends], axis=1) - 0.5).astype(regions.boxes.dtype)
 
-    def reads(self, boxes: FloatArray, scale: FloatArray, size: tuple[int, ...], spec: PoolSpec) -> NDArray[np.bool_]:
+    def reads(self, regions: Placement, size: tuple[int, ...], spec: PoolSpec) -> NDArray[np.bool_]:
         """Tell which regions have a cell on the map."""
-        rows, columns = _ranges(boxes, scale, size, spec)
+        rows, columns = _ranges(regions, size, spec)
         return np.asarray((rows.stop > rows.first).any(axis=1) & (columns.stop > columns.first).any(axis=1))
 
-    def trace(
-        self, box: FloatArray, scale: FloatArray, size: tuple[int, ...], spec: PoolSpec, bin: tuple[int, int]
-    ) -> Reads:
+    def trace(self, region: Placement, size: tuple[int, ...], spec: PoolSpec, bin: tuple[int, int]) -> Reads:
         """Return the cells of one bin, each as a sample at its centre."""
-        rows, columns = _ranges(box, scale, size, spec)
-        y, x = _trace_axis(rows, bin[0], box.dtype), _trace_axis(columns, bin[1], box.dtype)
-        return crossed(y, x, self.extents(box, scale, spec)[0], "rounded to whole cells, both ends included")
+        rows, columns = _ranges(region, size, spec)
+        y, x = _trace_axis(rows, bin[0], region.boxes.dtype), _trace_axis(columns, bin[1], region.boxes.dtype)
+        return crossed(y, x, self.extents(region, spec)[0], "rounded to whole cells, both ends included")
 
     def combine(self, values: FloatArray, spec: PoolSpec) -> tuple[float, int | None]:
         """Return the maximum, which passes over NaN; zero without cells."""
@@ -73,9 +70,9 @@ class RoIPool(Operator):
         return "whole cells on the map"
 
 
-def _ranges(boxes: FloatArray, scale: FloatArray, size: tuple[int, ...], spec: PoolSpec) -> list[CellRanges]:
+def _ranges(regions: Placement, size: tuple[int, ...], spec: PoolSpec) -> list[CellRanges]:
     """Place the bins along y and along x."""
-    return [cell_ranges(*axis) for axis in zip(sides(boxes, scale), spec.output_size, size, strict=True)]
+    return [cell_ranges(*axis) for axis in zip(sides(regions), spec.output_size, size, strict=True)]
 
 
 def _trace_axis(ranges: CellRanges, bin: int, dtype: np.dtype[np.floating]) -> Axis:
