@@ -88,6 +88,8 @@ def _maps(maps: MapsInfo | None) -> Iterator[tuple[str, str]]:
         return
     looked_at = f", {maps.looked_at:,} of them looked at" if maps.looked_at < maps.count else ""
     yield "feature maps", f"{maps.count:,}{looked_at}"
+    if maps.levels:
+        yield "  levels", maps.levels
     more = ", ..." if maps.count > len(maps.ids) else ""
     named = "image ids" if maps.labelled else "numbered"
     if not maps.ids:

@@ -144,8 +144,8 @@ def _judge_levels(shares: NDArray[np.float64]) -> str:
     if leaving <= len(shares) / 10:
         return ""
     return (
-        f"boxes beyond their maps, at least in part: {leaving:,} of {len(shares):,}. Are the boxes in pixels of the "
-        "network's input, and the strides of `levels` right?"
+        f"boxes beyond their maps, at least in part: {leaving:,} of {len(shares):,}. Are the strides of `levels` "
+        "right, and were the images resized? `preprocess` says how"
     )
 
 

@@ -15,12 +15,13 @@ import numpy as np
 from roicli.boxfiles import SUFFIXES, read_regions
 from roicli.errors import FileError, RoicliError
 from roicli.files import HDF5_SUFFIXES, file_size, printable, reading
+from roicli.jobs.pyramid import Pyramid, in_words, open_maps
 from roicli.jobs.sidefiles import SideInfo, describe_index, describe_part, describe_skipped, part_of
 from roicli.jobs.unfinished import Unfinished, look_beside, output_of
 from roicli.outputs import find_format
 from roicli.outputs.base import REMEDY, Parameters
 from roicli.regions import Regions, find_bad_boxes, from_xyxy
-from roicli.sources import FeatureSource, open_source
+from roicli.sources import FeatureSource
 from roicli.sources.inventory import Inventory, take_stock
 from roicli.sources.open import suffixes
 
@@ -51,6 +52,8 @@ class MapsInfo:
         Numbers of channels that occur.
     faults : tuple of str
         What is wrong with maps that cannot be pooled, the first few.
+    levels : str
+        Levels of a pyramid and their strides, "p2:4,p3:8"; empty for other features.
     """
 
     count: int
@@ -60,6 +63,7 @@ class MapsInfo:
     kinds: tuple[tuple[tuple[int, ...], str, int], ...]
     channels: tuple[int, ...]
     faults: tuple[str, ...]
+    levels: str = ""
 
 
 @dataclass(frozen=True)
@@ -164,7 +168,7 @@ def info(name: str) -> FileInfo:
 
 def _complete(name: str, path: Path) -> FileInfo:
     if path.is_dir() or (not os.path.lexists(name) and glob.has_magic(name)):
-        source = open_source(name)
+        source = _open(name)
         return FileInfo(source.name, len(source.paths), _bytes(source.paths), {}, maps=_maps(source))
     suffix, size = path.suffix.lower(), file_size(path)
     if (output := part_of(path)) is not None:
@@ -184,7 +188,7 @@ def _complete(name: str, path: Path) -> FileInfo:
     try:
         if len(shape) == 2 and shape[1] in (4, 5):
             return FileInfo(name, 1, size, {}, arrays, boxes=_boxes(path))
-        return FileInfo(name, 1, size, {}, arrays, maps=_maps(open_source(path)))
+        return FileInfo(name, 1, size, {}, arrays, maps=_maps(_open(name)))
     except RoicliError as error:  # what cannot be pooled is described all the same
         return FileInfo(name, 1, size, {}, arrays, not_maps=error.message)
 
@@ -199,8 +203,12 @@ def _bytes(paths: Sequence[str]) -> int:
     return sum(file_size(Path(path)) for path in paths)
 
 
+def _open(name: str) -> FeatureSource:
+    return open_maps(name, Pyramid(), lambda note: None)
+
+
 def _maps(source: FeatureSource) -> MapsInfo:
-    count = len(source.ids)
+    count = len(source.ids) * max(1, len(source.levels))
     kinds: Counter[tuple[tuple[int, ...], str]] = Counter()
     faults: list[str] = []
     chosen = np.unique(np.linspace(0, count - 1, min(count, _LOOKED_AT)).astype(int)).tolist()
@@ -220,6 +228,7 @@ def _maps(source: FeatureSource) -> MapsInfo:
         kinds=tuple((shape, dtype, number) for (shape, dtype), number in kinds.most_common()),
         channels=tuple(sorted({shape[0] for shape, _ in kinds})),
         faults=tuple(faults[:_IDS]),
+        levels=in_words(source.levels),
     )
 
 

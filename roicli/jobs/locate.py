@@ -178,7 +178,11 @@ def locate_on_levels(
             "Leave them out: the strides of `levels` say it.",
         )
     finest = {index // len(levels): info for index, info in infos.items() if index % len(levels) == 0}
-    located = locate(replace(geometry, stride=levels[0].stride), inputs, finest, note)
+    try:
+        located = locate(replace(geometry, stride=levels[0].stride), inputs, finest, note)
+    except FeatureError as error:  # whose hint is of a stride
+        hint = "Check the strides of `levels`, and what `preprocess` says. `size_check=False` pools all the same."
+        raise FeatureError(f"level {levels[0].name}: {error.message}", hint) from None
     if located.unit is located.map_sizes:  # boxes in 0..1 of the maps; the finest map stands for the input
         stride = levels[0].stride
         located = located._replace(unit=located.map_sizes * stride, scale=(1 / stride, 1 / stride))

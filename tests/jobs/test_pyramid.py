@@ -9,6 +9,8 @@ import pytest
 
 import roicli
 from roicli.errors import FeatureError, UsageError
+from roicli.jobs.info import info
+from roicli.jobs.merge import MergeJob, merge
 from roicli.jobs.pyramid import Pyramid
 from roicli.jobs.trace import TraceJob, trace
 from roicli.regions import BoxFormat
@@ -131,6 +133,31 @@ def test_workers_and_shards_give_the_same_bytes(case, options):
     for rows, features in parts:
         joined[rows] = features
     np.testing.assert_array_equal(joined, whole)
+
+
+def test_merged_parts_keep_the_levels(case):
+    case.align("whole.h5")
+    parts = [case.folder / f"part{part}.h5" for part in (1, 2)]
+    for part, path in enumerate(parts, 1):
+        case.align(path.name, shard=f"{part}/2")
+    merge(MergeJob(case.folder / "merged.h5", [*map(str, parts)]), lambda rows: None)
+    assert (case.folder / "merged.h5").read_bytes() == (case.folder / "whole.h5").read_bytes()
+
+
+def test_sizes_of_images_must_fit_the_finest_level(case):
+    sizes = case.folder / "sizes.csv"
+    sizes.write_text("image_id,height,width\n7,384,512\n8,384,448\n")
+    plain = case.align(image_size=sizes)[0]
+    sizes.write_text("image_id,height,width\n7,768,1024\n8,768,896\n")
+    with pytest.raises(FeatureError, match=r"level p2: .* do not have the size of their images") as caught:
+        case.align("other.npy", image_size=sizes)
+    assert "strides of `levels`" in caught.value.hint
+    assert case.align("same.npy", image_size=sizes, size_check=False)[0].tolist() == plain.tolist()
+
+
+def test_info_names_the_levels(case):
+    maps = info(str(case.features)).maps
+    assert (maps.levels, maps.count, maps.ids) == (LEVELS, 8, ("7", "8"))
 
 
 def test_backbone_levels_of_unlike_channels_can_be_joined(tmp_path):
