@@ -244,6 +244,12 @@ class TokenSource(Maps):
             return None if spans is None else [_Piece(n, *span, self.layout) for n, span in enumerate(spans)]
         grids, self.has_grids = _grids(beside), True
         prefix = self.layout.prefix or 0
+        if _are_levels(grids) and sum(math.prod(grid) for grid in grids) == length:
+            raise FeatureError(
+                f"{beside.where} has {count(len(grids), 'grid')}, each half as large as the last: levels of one image, "
+                "flattened into one sequence",
+                "Cut the sequence into one array a level, and pool these with `levels`; see roicli help pyramids.",
+            )
         if sequences == 1 and spans is None:
             return self._unpack(beside, grids, length)
         if len(grids) != sequences:
@@ -345,6 +351,14 @@ class TokenSource(Maps):
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_held": None}
+
+
+def _are_levels(grids: Sequence[Grid]) -> bool:
+    """Tell whether grids are those of a pyramid: each has half the sides of the last, rounded either way."""
+    sides = zip(
+        [side for grid in grids[:-1] for side in grid], [side for grid in grids[1:] for side in grid], strict=True
+    )
+    return len(grids) > 2 and all(first // 2 <= second <= (first + 1) // 2 for first, second in sides)
 
 
 def _grids(beside: StoredMap) -> list[Grid]:

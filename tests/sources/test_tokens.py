@@ -194,6 +194,15 @@ def test_arrays_beside_that_do_not_fit(write, beside, message):
         open_source(write(features=tokens(3, 32, 8), image_ids=IDS, **beside), layout="tokens")
 
 
+@pytest.mark.parametrize("sequences", [1, 2])
+def test_levels_in_one_sequence(write, sequences):
+    """Deformable DETR's spatial_shapes are those of levels, not of images."""
+    levels = np.array([[20, 27], [10, 14], [5, 7]])
+    path = write(features=tokens(sequences, levels.prod(axis=1).sum(), 8), spatial_shapes=levels)
+    with pytest.raises(FeatureError, match="levels of one image, flattened into one sequence"):
+        open_source(path, layout="tokens")
+
+
 def test_packed_grids_that_do_not_fit(write):
     with pytest.raises(FeatureError, match=r"has 61 tokens, the grids of .* take 60, or 15 after a merge of 2 x 2"):
         open_source(write(tokens=tokens(61, 8), spatial_shapes=GRIDS), layout="tokens")
