@@ -19,7 +19,7 @@ from roicli.jobs.readings import Layout, check_readings
 from roicli.regions import BoxFormat, Regions
 from roicli.sources import FeatureSource, MapInfo
 from roicli.sources.layout import layout_of
-from roicli.sources.retyped import MapDtype
+from roicli.sources.retyped import MapDtype, are_bits
 from roicli.sources.tokens import TokenLayout
 
 
@@ -164,7 +164,23 @@ def bind(
     ):  # before ids are matched, for which sequences in one array would count as one map
         check_readings(source, 0, note)
     found = _map_index(source, table, note, match, all_images=all_images)
-    return Inputs(source, table, found, layout or "chw", apart=pyramid.levels_combine == "concat")
+    inputs = Inputs(source, table, found, layout or "chw", apart=pyramid.levels_combine == "concat")
+    if used := inputs.maps_used():
+        _check_bits(source, used[0], note)
+    return inputs
+
+
+def _check_bits(source: FeatureSource, index: int, note: Callable[[str], None]) -> None:
+    """Refuse integers that are the bits of bfloat16, and say that others are pooled as integers."""
+    info = source.info(index)
+    if info.dtype.kind not in "iu" or info.dtype.itemsize != 2:
+        return
+    if are_bits(source.read(index)):
+        raise FeatureError(
+            f"{info.where} is {info.dtype}, but its values are those of the bits of bfloat16",
+            "Give `map_dtype=bfloat16`; if they are integers after all, convert them by .astype('float32').",
+        )
+    note(f"{info.where} is {info.dtype}, pooled as integers; if they are bits, give `map_dtype=bfloat16` or float16")
 
 
 def _map_index(

@@ -107,6 +107,11 @@ def sibling_ids(names: Iterable[str], count: int, look: Callable[[str], StoredMa
             continue
         if (ids := _ids_of(array, count)) is not None:
             return unique(ids, array.where)
+        if array.dtype.hasobject and array.shape == (count,):
+            raise FeatureError(
+                f"{array.where} holds Python objects, which only pickle could load; roicli never loads pickle",
+                "Save the ids as text, for example with numpy.array(ids, dtype=str).",
+            )
         if name in _SURE_NAMES:
             kind = "strings" if array.dtype.kind in "SU" else f"dtype {array.dtype}"
             raise FeatureError(

@@ -41,6 +41,11 @@ def _describe(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> t
     return entry.filename.removesuffix(".npy"), Kind(array.shape, str(array.dtype), storage), entry.compress_size
 
 
+def _is_array(member: str) -> bool:
+    """Whether a member is an array, and not what macOS puts beside it."""
+    return member.endswith(".npy") and not member.rpartition("/")[2].startswith("._")
+
+
 def _stamp(archive: zipfile.ZipFile) -> Stamp:
     assert archive.fp is not None, "it is open"
     return Stamp.of(archive.fp.fileno())
@@ -93,7 +98,7 @@ class NpzSource(NamedArrays[StoredArray]):
             with zipfile.ZipFile(path) as archive:
                 self._note(path, stamp := _stamp(archive))
                 self._archive = OwnHandle(partial(_Archive, path, stamp))
-                members = [entry for entry in archive.infolist() if entry.filename.endswith(".npy")]
+                members = [entry for entry in archive.infolist() if _is_array(entry.filename)]
                 unique((entry.filename for entry in members), self.name)
                 for entry in members:
                     self._add(archive, entry)
@@ -104,7 +109,7 @@ class NpzSource(NamedArrays[StoredArray]):
         """List the members."""
         check_archive(path)
         with zipfile.ZipFile(path) as archive:
-            entries = [entry for entry in archive.infolist() if entry.filename.endswith(".npy")]
+            entries = [entry for entry in archive.infolist() if _is_array(entry.filename)]
             entries.sort(key=lambda entry: natural_key(entry.filename))
             return group((_describe(archive, entry, path) for entry in entries[:LOOKED_AT]), len(entries[LOOKED_AT:]))
 

@@ -23,6 +23,7 @@ from roicli.sources.values import ENCODINGS
 
 # Dicts and lists in each other.
 _DEEPEST = 6
+_SAVE_AGAIN = "Copy or download the file again, or save tensor.numpy() by numpy.save."
 _DTYPES = {
     "Double": "f8",
     "Float": "f4",
@@ -104,6 +105,8 @@ def _is_list(value: Any) -> bool:
 def _no_archive(path: Path, where: str) -> FileError:
     with path.open("rb") as file:
         start = file.read(2)
+    if start == b"PK":
+        return FileError(f"{where} is truncated: its table of contents is missing", _SAVE_AGAIN)
     if start[:1] != b"\x80":
         return wrong_content(path, "a file of torch.save")
     name = printable(path.name)

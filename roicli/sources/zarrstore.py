@@ -85,8 +85,7 @@ class ZarrSource(NamedArrays[_Described]):
         for file in self._watched[:1]:
             self._note(file, Stamp.of(file))
         with reading(where):
-            root = self._handle.get()
-            array = root[name] if hasattr(root, "members") else root
+            array = self._handle.get().array(name)
             if index is None:
                 _check(array, where, None)
                 values = array[...]
@@ -119,12 +118,18 @@ class _Root:
 
     def __init__(self, node: Any, store: Any) -> None:
         self._node, self._store = node, store
+        self._last: tuple[str, Any] = ("", None)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._node, name)
 
-    def __getitem__(self, key: Any) -> Any:
-        return self._node[key]
+    def array(self, name: str) -> Any:
+        """Return an array; the last one is kept, since to open it takes as long as to read a map."""
+        if not hasattr(self._node, "members"):
+            return self._node
+        if self._last[0] != name:
+            self._last = name, self._node[name]
+        return self._last[1]
 
     def close(self) -> None:
         """Close the store."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from sources.conformance import SourceTests, some_maps, stack
 
+from roicli import child
 from roicli.errors import FeatureError, FileError
 from roicli.sources import open_source
 from roicli.sources.values import ENCODINGS, Packing
@@ -173,3 +175,34 @@ def test_a_filter_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.M
     said = inside.survey(str(tmp_path / "b.h5"), None, "chw").value
     assert "is compressed with lzf (filter 32000)" in said["place"]["error"][1]
     assert "hdf5plugin" in said["place"]["error"][2]
+
+
+def test_another_process_reads_plugin_filters(tmp_path: Path):
+    """Whoever opened the file has loaded the plug-ins, its workers have not."""
+    hdf5plugin = pytest.importorskip("hdf5plugin")
+    maps = stack(some_maps())
+    source = open_source(packed(tmp_path / "a.h5", maps, {}, chunks=(1, 2, 3, 5), **hdf5plugin.Zstd()))
+    source.info(0)
+    child.stop()
+    np.testing.assert_array_equal([*source], maps)
+
+
+def test_two_arrays_in_one_npy(tmp_path: Path):
+    with (tmp_path / "a.npy").open("wb") as file:
+        for array in some_maps():
+            np.save(file, array)
+    with pytest.raises(FileError, match="holds several arrays"):
+        open_source(tmp_path / "a.npy")
+
+
+def test_what_macos_puts_into_archives_is_no_array(tmp_path: Path):
+    np.savez(tmp_path / "a.npz", x=some_maps()[0])
+    with zipfile.ZipFile(tmp_path / "a.npz", "a") as archive:
+        archive.writestr("__MACOSX/._x.npy", b"\0\5\x16\7")
+    assert open_source(tmp_path / "a.npz").ids == ("x",)
+
+
+def test_ids_that_are_pickled_are_named(tmp_path: Path):
+    np.savez(tmp_path / "a.npz", x=stack(some_maps()), filenames=np.array(["a", "b", "c"], dtype=object))
+    with pytest.raises(FeatureError, match="array filenames holds Python objects"):
+        open_source(tmp_path / "a.npz")

@@ -11,12 +11,13 @@ import pytest
 from click.testing import CliRunner
 from sources.conformance import SourceTests, some_maps, stack
 
+import roicli
 from roicli import roi_align
 from roicli.cli.main import main
 from roicli.cli.options import input_options
 from roicli.errors import FeatureError, FileError, RoicliError, UsageError
 from roicli.sources import FeatureSource, open_source
-from roicli.sources.retyped import MAP_DTYPES
+from roicli.sources.retyped import MAP_DTYPES, are_bits
 
 
 def gqa(folder: Path, maps: list[np.ndarray], ids: tuple[str, ...]) -> str:
@@ -136,6 +137,29 @@ def test_integers_as_bits(tmp_path: Path, dtype: str, layout: str):
     np.testing.assert_array_equal([*source], exact)
     halves = open_source(tmp_path / "a.npy", map_dtype="float16", layout=layout)
     np.testing.assert_array_equal([*halves], bits.view(np.float16))
+
+
+def test_bits_of_bfloat16_are_known(tmp_path: Path):
+    generator = np.random.default_rng(0)
+    values = generator.normal(size=(3, 8, 20, 20)).astype(np.float32)
+    bits = (values.view(np.uint32) >> 16).astype(np.uint16)
+    assert are_bits(bits)
+    assert are_bits(bits.view(np.int16))
+    assert not are_bits(values)
+    assert not are_bits(np.zeros(9, np.uint16))
+    assert not are_bits(values.astype(np.float16).view(np.uint16))
+    assert not are_bits(generator.integers(0, 2**16, 1000).astype(np.uint16))
+    assert not are_bits((values * 4000).astype(np.int16))
+    assert not are_bits((values * 10000).clip(0).astype(np.uint16))
+    np.save(tmp_path / "a.npy", bits)
+    boxes = tmp_path / "boxes.json"
+    boxes.write_text("[[0, 1, 1, 9, 9]]")
+    with pytest.raises(FeatureError, match="the bits of bfloat16") as error:
+        roicli.check(tmp_path / "a.npy", boxes)
+    assert "`map_dtype=bfloat16`" in error.value.hint
+    assert roicli.check(tmp_path / "a.npy", boxes, map_dtype="bfloat16").shape[0] == 1
+    np.save(tmp_path / "b.npy", (values * 1000).astype(np.int16))
+    assert any("pooled as integers" in note for note in roicli.check(tmp_path / "b.npy", boxes).notes)
 
 
 def test_only_integers_of_the_width_are_bits(tmp_path: Path):

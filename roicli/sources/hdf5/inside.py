@@ -70,6 +70,7 @@ def read(path: str, name: str, first: int | None, stop: int | None) -> Answer:
     """Read a dataset, or items of its leading axis, by HDF5: {stamp}, and the values beside."""
     with reading(f"{printable(path)}, dataset {printable(name)}"), h5py.File(path, "r") as file:
         dataset = _open(file, name)
+        check_filters(dataset, f"{printable(path)}, dataset {printable(name)}")  # plug-ins are loaded by process
         values = dataset[()] if first is None else dataset[first:stop]
         return Answer({"stamp": _stamp(file)}, np.asarray(values))
 
