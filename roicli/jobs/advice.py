@@ -34,6 +34,8 @@ _MEASURED, _CHEAP = 2**28, 2**24
 _TRIED = 2000
 # By so much may boxes in 0..1 of the image leave it, since corners are made of rounded centres and widths.
 _ROUNDED = 0.01
+# So many boxes reach beyond this share of their maps, if those are of the same images.
+_MANY, _FAR = 50, 0.75
 # Images are rarely reduced further by a network.
 _STRIDES = (2, 4, 8, 16, 32, 64, 128)
 # Ratios of the sides of maps: of most, of few, of nearly none.
@@ -134,7 +136,7 @@ def judge_places(job: PoolJob, work: Prepared, rows: NDArray[np.intp]) -> str:
     cells = in_map(placement.boxes, placement.scale)
     small = int((np.abs(cells[:, 2:] - cells[:, :2]) < 1).all(axis=1).sum())
     if small <= 0.75 * len(rows):
-        return ""
+        return tries.far_from_borders()
     return f"boxes smaller than one cell of their maps: {small:,} of {len(rows):,}. Is `spatial_scale` right?"
 
 
@@ -216,6 +218,19 @@ class _Tries:
             return ""
         where = "on the right" if leave[0] > leave[1] else "below"
         return f"They leave {where} only: give two numbers for `spatial_scale`, y and x, or `preprocess`"
+
+    def far_from_borders(self) -> str:
+        """Find many boxes that all keep to the upper left of their maps, as if the images had been enlarged."""
+        if len(self._sizes) < _MANY or self._located.transform is not None or not np.isnan(self._located.sizes).any():
+            return ""
+        ends = in_map(self._placement.boxes, self._placement.scale)[:, 2:]
+        x, y = (ends / self._sizes[:, ::-1]).max(axis=0).tolist()
+        if max(x, y) > _FAR:
+            return ""
+        return (
+            f"all boxes lie within the left {x:.0%} and the upper {y:.0%} of their maps. If the images were resized, "
+            "give `preprocess` and `image_size`; else check the `stride` of the maps"
+        )
 
     def scale(self) -> str:
         """Try other spatial scales."""

@@ -261,3 +261,15 @@ def test_shards_of_resized_images_make_the_whole(folder):
     run(folder, "align", "resized.npz", "results.json", "-o", "part2.npz", "--shard", "2/2", "--size", "2", "--aligned",
         "--stride", "16", "--no-size-check", "--image-size", "sizes.csv", "--overwrite")  # fmt: skip
     assert "different jobs" in run(folder, "merge", "other.npz", "part1.npz", "part2.npz", expect=3).stderr
+
+
+def test_boxes_of_smaller_images_are_noticed_without_sizes(tmp_path):
+    np.savez(tmp_path / "maps.npz", a=np.ones((2, 50, 76), np.float32))  # of 426 x 640 pixels, resized
+    rng = np.random.default_rng(0)
+    starts = rng.uniform(0, [600, 380], (60, 2))
+    boxes = np.concatenate([starts, starts + 40], axis=1).round(2).tolist()
+    (tmp_path / "boxes.json").write_text(json.dumps({"a": boxes}))
+    paths = tmp_path / "maps.npz", tmp_path / "boxes.json"
+    (warning,) = roicli.check(*paths, stride=16).warnings
+    assert "of their maps. If the images were resized, give `preprocess` and `image_size`" in warning
+    assert roicli.check(*paths, image_size="426x640", **SHORTEST).warnings == ()
