@@ -63,7 +63,9 @@ def check_map(where: str, shape: tuple[int, ...], dtype: np.dtype[Any], layout: 
     if layout.is_stack(shape):
         raise FeatureError(
             f"{where} has shape {shape}: a stack of maps, where one map ({layout.axes}) is expected",
-            "Open it by itself, or split it into one array a map.",
+            "Give `layout=hwc` if these are maps (H, W, C)."
+            if layout.rank == 2
+            else "Open it by itself, or split it into one array a map.",
         )
     if not layout.is_map(shape):
         axes = layout.rank

@@ -286,3 +286,10 @@ def test_tokens_without_a_layout(tmp_path):
     with pytest.raises(FeatureError) as caught:
         open_source(tmp_path / "a.npy")
     assert caught.value.hint == "Give `layout=tokens` if these are tokens (L, D)."
+
+
+def test_maps_taken_for_tokens(tmp_path):
+    np.save(tmp_path / "7.npy", tokens(37, 37, 8))
+    with pytest.raises(FeatureError, match="a stack of maps") as caught:
+        open_source(tmp_path, layout="tokens").info(0)
+    assert caught.value.hint == "Give `layout=hwc` if these are maps (H, W, C)."
