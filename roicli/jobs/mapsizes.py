@@ -66,7 +66,7 @@ def guess(sizes: Array, map_sizes: Array, scale: tuple[float, float] | None = No
     if not len(sizes):
         return ""
     if scale is None and (stride := infer_stride(sizes, map_sizes, 32)) is not None:
-        return f"`stride={stride}`"
+        return f"`spatial_scale=1/{stride}`"
     scales = [scale] if scale is not None else [(1 / stride, 1 / stride) for stride in STRIDES]
     for text in _USUAL:
         entry, numbers = known.parse(text) or (None, ())

@@ -118,7 +118,7 @@ def test_one_cell_more_or_less_is_right(folder, change):
 
 def test_check_says_what_sizes_of_images_say(folder):
     for name, remedy in (
-        ("plain.npz", "The sizes of images and maps fit `stride=16`"),
+        ("plain.npz", "The sizes of images and maps fit `spatial_scale=1/16`"),
         ("resized.npz", "The sizes of images and maps fit `preprocess=shortest-edge:800,1333` with `stride=16`"),
     ):
         (warning,) = roicli.check(folder / name, folder / "coco.json", aligned=True).warnings
