@@ -145,8 +145,6 @@ class Regions:
         The ids of all images that a COCO dataset lists, with boxes or without, in its order.
     columns : mapping of str to (K,) column
         What else the file says of each region: "box_id", "score", "label", "angle".
-    absent : (K,) bool, or None
-        Regions that have no box in the file (null, an empty list, empty cells); their numbers are NaN.
     layout : str
         The layout that was recognized, in words: "COCO dataset".
     notes : tuple of str
@@ -167,13 +165,12 @@ class Regions:
     image_sizes: NDArray[np.float64] | None = None
     listed: tuple[str, ...] | None = None
     columns: Mapping[str, Column] = field(default_factory=dict)
-    absent: NDArray[np.bool_] | None = None
     layout: str = ""
     notes: tuple[str, ...] = ()
     stamp: Stamp | None = None
 
     def __post_init__(self) -> None:
-        columns = {"rows": self.rows, "image_index": self.image_index, "absent": self.absent, **self.columns}
+        columns = {"rows": self.rows, "image_index": self.image_index, **self.columns}
         for name, column in columns.items():
             if column is not None and len(column) != len(self.boxes):
                 raise ValueError(f"{name} has {len(column)} values for {len(self.boxes)} boxes")
@@ -188,6 +185,12 @@ class Regions:
         """The file's own id of each region, such as a COCO annotation id."""
         return self.columns.get("box_id")
 
+    @property
+    def absent(self) -> NDArray[np.bool_]:
+        """Which regions have no box in the file: null, an empty list, empty cells, four times NaN."""
+        absent: NDArray[np.bool_] = np.logical_and.reduce(np.isnan(self.given), axis=1)
+        return absent
+
     def take(self, index: NDArray[np.intp]) -> Regions:
         """Return the regions at `index`, in that order; the image ids stay as they are."""
         boxes = self.boxes[index]
@@ -198,7 +201,6 @@ class Regions:
             rows=self.rows[index],
             image_index=None if self.image_index is None else self.image_index[index],
             columns={name: column[index] for name, column in self.columns.items()},
-            absent=None if self.absent is None else self.absent[index],
         )
 
     def where(self, index: NDArray[np.intp], limit: int = 5) -> str:

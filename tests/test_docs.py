@@ -159,7 +159,7 @@ def features():
 
 
 def boxes():
-    layouts = map(registry._load, registry.layout_names())
+    layouts = map(registry.load, registry.layout_names())
     return table(("`--boxes-as`", "files", "content"), [(f"`{a.name}`", names(a.suffixes), a.holds) for a in layouts])
 
 

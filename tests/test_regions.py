@@ -18,7 +18,6 @@ def test_a_selection_keeps_every_column():
         image_index=np.array([1, 0, 1]),
         image_ids=("a", "b"),
         columns={"score": np.array([0.5, 0.25, 1]), "label": Names(np.array([0, 1, 0]), ("cat", "dog"))},
-        absent=np.array([False, False, True]),
     )
     some = whole.take(np.array([2, 0]))
     assert some.given.tolist() == [[9, 9, 1, 1], [1, 2, 3, 4]]
@@ -27,7 +26,7 @@ def test_a_selection_keeps_every_column():
         "score": [1, 0.5],
         "label": ["cat", "cat"],
     }
-    assert (some.rows.tolist(), some.image_index.tolist(), some.absent.tolist()) == ([5, 2], [1, 1], [True, False])
+    assert (some.rows.tolist(), some.image_index.tolist(), some.absent.tolist()) == ([5, 2], [1, 1], [False, False])
     assert some.image_ids == ("a", "b")
     assert whole.where(np.array([2])) == "line 5"
     assert whole.where(np.array([0, 1, 2]), limit=2) == "lines 2, 3 and 1 more"

@@ -4,6 +4,6 @@ One file a layout family; each ends in a `Layout`, which recognizes its files by
 one file and its line in `registry`.
 """
 
-from roicli.boxfiles.registry import SUFFIXES, layout_names, read_regions, register
+from roicli.boxfiles.registry import SUFFIXES, Layout, layout_names, read_regions, register
 
-__all__ = ["SUFFIXES", "layout_names", "read_regions", "register"]
+__all__ = ["SUFFIXES", "Layout", "layout_names", "read_regions", "register"]

@@ -2,40 +2,28 @@
 
 from __future__ import annotations
 
-import re
 import stat
 from codecs import getincrementaldecoder
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cached_property, partial
-from io import TextIOWrapper
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, TextIO
+from typing import IO, TYPE_CHECKING, Literal
 
-from roicli.boxfiles.layout import Form
 from roicli.errors import BoxError, ChangedInputError, FileError, RoicliError
 from roicli.files import Stamp, signature
 
 if TYPE_CHECKING:
-    from roicli.boxfiles.jsontext import Document
+    from msgspec import Raw
+
+Form = Literal["json", "text", "npy", "other"]
+"""What the first bytes of a file say it is."""
 
 _HEAD = 1 << 16
 # Far beyond any box with its outlines; a line is read up to here, since a file without line ends would fill the memory.
 LONGEST_LINE = 1 << 24
 LINE_SUFFIXES = (".jsonl", ".ndjson")
 BOM = b"\xef\xbb\xbf"
-
-# How to make a box file of what is not one, by the beginning of its description.
-_REMEDIES = {
-    "gzip": "Unpack it first: `gunzip`.",
-    "a Git LFS pointer": "Fetch the file itself: git lfs pull.",
-    "a web page": "Download the file again: the server sent a page, perhaps to log in.",
-    "a zip archive": "Unpack it; of an .npz save one (K, 4) array with numpy.save.",
-    "an HDF5 file": "Save its boxes as an array: numpy.save('boxes.npy', file['boxes'][()]).",
-    "a Parquet": "Convert it: pandas.read_parquet(...).to_csv('boxes.csv', index=False).",
-    "a pickle": "Save the boxes as JSON, as CSV, or with numpy.save as a (K, 4) array.",
-    "UTF-16": "Save the file as UTF-8.",
-}
 
 
 class BoxFile:
@@ -56,8 +44,6 @@ class BoxFile:
         Its first 64 KiB.
     notes : list of str
         What was assumed while the file was decoded.
-    has_tokens : bool
-        Whether numbers stand for NaN and Infinity in what was parsed; see `jsontext.without_tokens`.
     """
 
     def __init__(self, path: Path, stream: IO[bytes]) -> None:
@@ -66,71 +52,56 @@ class BoxFile:
         self.stamp = Stamp.of(stream.fileno())
         self.head = stream.read(_HEAD)
         self.notes: list[str] = []
-        self.has_tokens = False
-
-    @property
-    def signature(self) -> str:
-        """What the file is, if its first bytes say so and it is not text or an array."""
-        return "" if self.head.startswith(b"\x93NUMPY") else signature(self.head)
-
-    @property
-    def remedy(self) -> str:
-        """What to do with a file of this signature."""
-        return next((remedy for kind, remedy in _REMEDIES.items() if self.signature.startswith(kind)), "")
 
     @property
     def form(self) -> Form:
         """What the first bytes say the file is."""
         if self.head.startswith(b"\x93NUMPY"):
             return "npy"
-        if self.signature:
+        if signature(self.head):
             return "other"
-        return "json" if self.head.removeprefix(BOM).lstrip()[:1] in (b"[", b"{") else "text"
+        return "json" if self._first in (b"[", b"{") else "text"
 
-    def rewind(self, position: int = 0) -> IO[bytes]:
-        """Return the stream, to be read from `position` on."""
-        self.stream.seek(position)
+    @property
+    def _first(self) -> bytes:
+        return self.head.removeprefix(BOM).lstrip()[:1]
+
+    def rewind(self) -> IO[bytes]:
+        """Return the stream, to be read from its beginning."""
+        self.stream.seek(0)
         return self.stream
 
-    @contextmanager
-    def text(self) -> Iterator[TextIO]:
-        """Give the file from its beginning as text in UTF-8; line ends are left as they are."""
-        text = TextIOWrapper(self.rewind(), encoding="utf-8-sig", newline="")
-        try:
-            yield text
-        finally:
-            text.detach()  # or it would close the stream
+    def _parts(self) -> Iterator[bytes]:
+        """Yield lines, and in pieces those longer than `LONGEST_LINE`."""
+        return iter(partial(self.rewind().readline, LONGEST_LINE), b"")
 
     def lines(self) -> Iterator[tuple[int, bytes]]:
         """Yield every line that is not blank, with its number from 1; BoxError if one has no end."""
-        for number, line in enumerate(iter(partial(self.rewind().readline, LONGEST_LINE), b""), 1):
-            self.check_line(line, number)
-            if not (line := line.removeprefix(BOM) if number == 1 else line).isspace():
-                yield number, line
-
-    def check_line(self, line: str | bytes, number: int) -> None:
-        """Raise BoxError if a line has been cut by `LONGEST_LINE`."""
-        if len(line) == LONGEST_LINE:
-            raise BoxError(f"{self.path}, line {number}: longer than 16,777,216 characters", "Write one box a line.")
+        for number, line in enumerate(self._parts(), 1):
+            if len(line) == LONGEST_LINE:
+                raise BoxError(
+                    f"{self.path}, line {number}: longer than 16,777,216 characters", "Write one box a line."
+                )
+            if not line.isspace():
+                yield number, line.removeprefix(BOM)
 
     @cached_property
     def data(self) -> bytes:
-        """The whole content, without a byte order mark; BoxError if there is nothing, or not text."""
+        """The whole content, without a byte order mark; an error if there is nothing, or not text."""
         # A NUL is looked for before gigabytes of them are read and decoded, as in a file never filled.
         data = (self.head if b"\0" in self.head else self.rewind().read()).removeprefix(BOM)
-        if re.search(rb"\S", data) is None:
+        if b"\0" in data:
+            raise self.not_text()
+        if not data or data.isspace():
             raise BoxError(f"{self.path}: empty", "Write [] for no boxes at all.")
-        if (nul := data.find(b"\0")) >= 0:
-            data[: min(nul, 4)].decode()  # UTF-16 begins in bytes that are not UTF-8
-            raise BoxError(f"{self.path}, byte {nul}: a NUL byte, so this is not a text in UTF-8", "Save it as UTF-8.")
         return data
 
     @cached_property
-    def document(self) -> Document:
+    def document(self) -> list[Raw] | dict[str, Raw]:
         """The content as one JSON document, parsed to its first level; BoxError if it is malformed."""
-        from roicli.boxfiles.jsontext import Document
+        from roicli.boxfiles.jsontext import parse_document
 
-        return Document(self)
+        return parse_document(self)
 
     @cached_property
     def is_lines(self) -> bool:
@@ -139,7 +110,7 @@ class BoxFile:
 
         if self.path.suffix.lower() in LINE_SUFFIXES:
             return True
-        if b"\n" not in self.head and self.head.removeprefix(BOM).lstrip()[:1] == b"[":
+        if b"\n" not in self.head and self._first == b"[":
             return False  # a list too long to be one box
         lines = self.lines()
         with suppress(BoxError, StopIteration):  # a line without an end is a document
@@ -147,16 +118,19 @@ class BoxFile:
             return is_value(first[1])
         return False
 
-    def first_undecodable(self) -> str:
-        """Name the first line that is not UTF-8; decoders count bytes from wherever their last buffer began."""
-        utf8, number = getincrementaldecoder("utf-8")(), 1
-        for part in iter(partial(self.rewind().readline, LONGEST_LINE), b""):
-            try:
-                utf8.decode(part)
-            except UnicodeDecodeError:
-                return f", line {number}"
-            number += part.endswith(b"\n")
-        return ""
+    def not_text(self) -> FileError:
+        """Make the error for a file that is not UTF-8 text, with its first faulty line.
+
+        The decoders' own errors count bytes from wherever their last buffer began.
+        """
+        utf8, number, fault = getincrementaldecoder("utf-8")(), 1, "not UTF-8 text"
+        with suppress(UnicodeDecodeError):
+            for part in self._parts():
+                if "\0" in utf8.decode(part):
+                    fault = "a NUL byte, so this is not UTF-8 text"
+                    break
+                number += part.endswith(b"\n")
+        return FileError(f"{self.path}, line {number}: {fault}", "Save the file as UTF-8.")
 
 
 @contextmanager
@@ -174,9 +148,7 @@ def opened(path: Path) -> Iterator[BoxFile]:
             try:
                 yield file
             except UnicodeDecodeError as error:
-                raise FileError(
-                    f"{path}{file.first_undecodable()}: not UTF-8 text", "Save the file as UTF-8."
-                ) from error
+                raise file.not_text() from error
             if not file.stamp == Stamp.of(stream.fileno()) == Stamp.of(path):
                 raise ChangedInputError(
                     f"{path}: changed while it was read", "Run it again once nothing writes to the file."

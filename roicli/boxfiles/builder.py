@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,22 +15,20 @@ from numpy.typing import NDArray
 from roicli.errors import BoxError
 from roicli.regions import BoxFormat, Column, Names, Regions, to_xyxy
 
+_T = TypeVar("_T")
+
 Name = int | float | str
 """An image id or a box id, as files write it."""
 
 FOUR_NUMBERS = "Give each box four numbers, or five with the batch index first."
 
-# What JSON readers put for NaN and Infinity: no box file has these numbers.
-NAN, INFINITE, NEGATIVE_INFINITE = -1.6180339887498948e308, 1.4142135623730951e308, -1.4142135623730951e308
-
-# The image of an absent box that does not name one.
-NO_IMAGE = float("-inf")
-
-# Readers hand over so many boxes at once: enough for arrays to be quick, too few to need memory.
-BLOCK = 4096
+# What JSON readers put for Infinity: no box file has this number.
+INFINITE = 1.4142135623730951e308
 
 # Columns of numbers, NaN where a region has none. Others are integers if all values are, else text.
 _NUMERIC = {"score", "angle", "area"}
+# Enough boxes at once for arrays to be quick, too few to need memory.
+_BLOCK = 4096
 # No map has a longer name, and a file of one endless id would fill the memory.
 _LONGEST_ID = 4096
 # No file holds as many maps as this, and int64 holds every batch index below it.
@@ -43,78 +42,74 @@ def assumed_xyxy(source: Path) -> str:
 
 def name_of(value: Name) -> str:
     """Return an id as text; 139, 139.0 and "139" are the same image."""
-    if isinstance(value, float):
-        return "nan" if value == NAN else str(int(value)) if value.is_integer() else str(value)
-    return str(value)
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value)
 
 
-def restore_tokens(numbers: NDArray[np.float64]) -> None:
-    """Put NaN and infinities, in place, where JSON readers have put numbers for them."""
-    for stand_in, number in ((NAN, np.nan), (INFINITE, np.inf), (NEGATIVE_INFINITE, -np.inf)):
-        numbers[numbers == stand_in] = number
+def blocks(items: Iterable[_T]) -> Iterator[list[_T]]:
+    """Yield items so many at once as a builder likes."""
+    iterator = iter(items)
+    return iter(lambda: list(islice(iterator, _BLOCK)), [])
+
+
+def restore_infinities(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Put infinities, in place, where JSON readers have put numbers for them."""
+    with np.errstate(over="ignore"):
+        numbers[np.abs(numbers) == INFINITE] *= 2
+    return numbers
 
 
 class _UnusableIdError(ValueError):
-    """An id that no file may have."""
+    """An id that no file may have; its arguments are the fault and the id."""
 
 
-class _Numbering(dict[Name, int]):
+class _Numbering(dict[Name | None, int]):
     """Numbers names in order of first appearance, and refuses those that are not usable."""
 
     def __init__(self) -> None:
         super().__init__()
         self.names: dict[str, int] = {}
-        self[NO_IMAGE] = -1
 
     def __missing__(self, value: Name) -> int:
         name = name_of(value)
         if "\0" in name:
-            raise _UnusableIdError("an id with a NUL character")
+            raise _UnusableIdError("an id with a NUL character", value)
         if len(name) > _LONGEST_ID or len(name.encode("utf-8", "surrogatepass")) > _LONGEST_ID:
-            raise _UnusableIdError(f"an id longer than {_LONGEST_ID:,} bytes, {name[:20]!r}...")
+            raise _UnusableIdError(f"an id longer than {_LONGEST_ID:,} bytes, {name[:20]!r}...", value)
         self[value] = number = self.names.setdefault(name, len(self.names))
         return number
 
+    def numbers(self, values: Iterable[Name | None]) -> Iterator[int]:
+        """Yield the number of each name."""
+        return map(self.__getitem__, values)
+
 
 class _Values:
-    """A column in the making: integers as long as all values are, then text."""
+    """A column in the making: numbers, or integers as long as all values are, then names."""
 
-    def __init__(self, missing: int, numeric: bool) -> None:
-        self._numbers = array("d", [np.nan] * missing) if numeric else array("q")
-        self._numeric = numeric
-        self._text: array[int] | None = None
-        self._names = _Numbering()
-        if missing and not numeric:
-            self._to_text(missing)
+    def __init__(self, name: str, missing: int) -> None:
+        self._numeric = name in _NUMERIC
+        self._numbers: array[Any] = array("d" if self._numeric else "q")
+        self._names: _Numbering | None = None
+        self.extend([None] * missing)
 
     def extend(self, values: Sequence[Name | None]) -> None:
         if self._numeric:
-            try:
-                self._numbers.extend(array("d", values))  # type: ignore[arg-type]
-            except TypeError:
-                self._numbers.extend([np.nan if value is None else value for value in values])  # type: ignore[misc]
+            self._numbers.frombytes(np.array(values, np.float64).tobytes())
             return
-        if self._text is None:
+        if self._names is None:
             try:
-                self._numbers.extend(array("q", values))  # type: ignore[arg-type]
+                self._numbers.extend(array("q", values))
                 return
             except (TypeError, OverflowError):
-                self._to_text(0)
-        assert self._text is not None
-        self._text.extend(self._names["" if value is None else value] for value in values)
-
-    def _to_text(self, missing: int) -> None:
-        before = [""] * missing if missing else list(map(str, self._numbers))
-        self._text = array("q", [self._names[value] for value in before])
+                self._names = _Numbering()
+                self._numbers = array("q", self._names.numbers(map(str, self._numbers)))
+        self._numbers.extend(self._names.numbers("" if value is None else value for value in values))
 
     def column(self) -> Column:
         if self._numeric:
-            numbers = np.frombuffer(self._numbers)
-            restore_tokens(numbers)
-            return numbers
-        if self._text is None:
-            return np.frombuffer(self._numbers, np.int64)
-        return Names(np.frombuffer(self._text, np.int64), tuple(self._names.names))
+            return restore_infinities(np.frombuffer(self._numbers))
+        numbers = np.frombuffer(self._numbers, np.int64)
+        return numbers if self._names is None else Names(numbers, tuple(self._names.names))
 
 
 class Builder:
@@ -131,19 +126,14 @@ class Builder:
         self.row_word = row_word
         self._rows = array("q")
         self._numbers = array("d")
-        self._absent: list[int] = []
         self._images = _Numbering()
+        self._images[None] = -1  # of an absent box
         self._image_index = array("q")
         self._columns: dict[str, _Values] = {}
         self._width, self.named = 4, False
 
     def __len__(self) -> int:
         return len(self._rows)
-
-    @property
-    def all_absent(self) -> bool:
-        """Whether there are boxes and all of them are absent."""
-        return 0 < len(self) == len(self._absent)
 
     def where(self, row: int) -> str:
         """Return where a box stands, for a message."""
@@ -153,8 +143,7 @@ class Builder:
         self,
         rows: Sequence[int],
         numbers: NDArray[np.float64],
-        images: Sequence[Name] | None = None,
-        absent: Iterable[int] = (),
+        images: Sequence[Name | None] | None = None,
         **columns: Sequence[Name | None],
     ) -> None:
         """Add a block of boxes.
@@ -166,48 +155,38 @@ class Builder:
         numbers : (n, 4) or (n, 5) float64
             As they stand in the file; the first of five is the batch index.
         images : sequence, optional
-            The image id of each.
-        absent : iterable of int
-            Which of the block have no box, from 0.
+            The image id of each, None if an absent box is of no image.
         **columns
             Values of each, None where there is none.
         """
-        if len(self) and (numbers.shape[1], images is not None) != (self._width, self.named):
-            self.refuse_mixture(rows[0], (numbers.shape[1], images is not None))
-        self._width, self.named = numbers.shape[1], images is not None
-        self._absent.extend(len(self) + index for index in absent)
+        before, now = (self._width, self.named), (numbers.shape[1], images is not None)
+        if len(self) and now != before:
+            raise BoxError(
+                f"{self.where(rows[0])}: {_in_words(*now)} after {_in_words(*before)}",
+                "Write all boxes of a file the same way.",
+            )
+        self._width, self.named = now
         for name, values in columns.items():
             if name not in self._columns and values.count(None) < len(values):
-                self._columns[name] = _Values(len(self), name in _NUMERIC)
+                self._columns[name] = _Values(name, len(self))
             if name in self._columns:
-                self._number(rows, values, self._columns[name].extend)
+                self._take(rows, values, self._columns[name].extend)
         if images is not None:
-            self._number(rows, images, lambda ids: self._image_index.extend(map(self._images.__getitem__, ids)))
+            self._take(rows, images, lambda ids: self._image_index.extend(self._images.numbers(ids)))
         self._rows.extend(rows)
         self._numbers.frombytes(np.ascontiguousarray(numbers).tobytes())
 
-    def _number(self, rows: Sequence[int], values: Sequence[Any], extend: Any) -> None:
-        """Extend by a block of names; a name that no file may have is reported by its row."""
+    def _take(
+        self, rows: Sequence[int], values: Sequence[Name | None], extend: Callable[[Sequence[Name | None]], None]
+    ) -> None:
+        """Extend by a block of names; one that no file may have is reported by its row."""
         try:
             extend(values)
         except _UnusableIdError as error:
-            fresh = _Numbering()
-            for row, value in zip(rows, values, strict=True):
-                try:
-                    fresh["" if value is None else value]
-                except _UnusableIdError:
-                    raise BoxError(f"{self.where(row)}: {error}", "Give it a short name in plain text.") from None
-            raise
+            fault, value = error.args
+            where = self.where(rows[values.index(value)])
+            raise BoxError(f"{where}: {fault}", "Give it a short name in plain text.") from None
 
-    def refuse_mixture(self, row: int, layout: tuple[int, bool]) -> None:
-        """Raise BoxError for a box of another layout, (numbers, named), than those before it."""
-        raise BoxError(
-            f"{self.where(row)}: {_in_words(layout)} after {_in_words((self._width, self.named))}",
-            "Write all boxes of a file the same way.",
-        )
-
-    # NaN and infinite boxes are listed by row later on; until then they are ordinary numbers.
-    @np.errstate(over="ignore", invalid="ignore")
     def build(
         self,
         box_format: BoxFormat,
@@ -227,21 +206,19 @@ class Builder:
             More of `Regions`, by its names.
         """
         ids = tuple(self._images.names)
-        absent = np.zeros(len(self), np.bool_) if self._absent else None
-        if absent is not None:
-            absent[self._absent] = True
+        if self.named:
+            known |= {"image_index": np.frombuffer(self._image_index, np.int64), "image_ids": ids}
+            if aliases:
+                known["aliases"] = tuple(aliases.get(image, image) for image in ids)
+            if ids and sizes:
+                known["image_sizes"] = np.array([sizes.get(image, (None, None)) for image in ids], np.float64)
         return regions_of(
             np.frombuffer(self._numbers).reshape(-1, self._width),
             box_format,
             rows=np.frombuffer(self._rows, np.int64),
             source=str(self.source),
             row_word=self.row_word,
-            image_index=np.frombuffer(self._image_index, np.int64) if self.named else None,
-            image_ids=ids if self.named else None,
-            aliases=tuple(aliases.get(image, image) for image in ids) if self.named and aliases else None,
-            image_sizes=_sizes(ids, sizes) if ids and sizes else None,
             columns={name: values.column() for name, values in self._columns.items()},
-            absent=absent,
             **known,
         )
 
@@ -259,6 +236,7 @@ def regions_of(numbers: NDArray[np.float64], box_format: BoxFormat, **known: Any
         Everything else that is known of them, under the names of `Regions`.
     """
     given = numbers[:, -4:]
+    # NaN and infinite boxes are listed by row later on; until then they are ordinary numbers.
     with np.errstate(over="ignore", invalid="ignore"):
         regions = Regions(boxes=to_xyxy(given, box_format), given=given, box_format=box_format, **known)
     if numbers.shape[1] == 4:
@@ -288,10 +266,5 @@ def _score_is_last(numbers: NDArray[np.float64]) -> bool:
     return bool(len(numbers) and boxes.all() and ((last >= 0) & (last <= 1)).all() and (last % 1 != 0).any())
 
 
-def _sizes(ids: Iterable[str], sizes: Mapping[str, tuple[float | None, ...]]) -> NDArray[np.float64]:
-    return np.array([sizes.get(image, (None, None)) for image in ids], np.float64)
-
-
-def _in_words(layout: tuple[int, bool]) -> str:
-    width, named = layout
+def _in_words(width: int, named: bool) -> str:
     return "a box of a named image" if named else f"a box of {width} numbers"

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from itertools import count, repeat
-
 from msgspec import Raw, Struct
 from msgspec.json import Decoder
 
 from roicli.boxfiles.boxfile import BoxFile
 from roicli.boxfiles.builder import Name, name_of
 from roicli.boxfiles.jsonitems import RESULT, ItemReader
-from roicli.boxfiles.jsontext import NO_BOX_HINT, check_members, fields, is_list, may_repeat, unrecognized
-from roicli.boxfiles.layout import Layout
+from roicli.boxfiles.jsontext import NO_BOX_HINT, fields, opens, unrecognized
+from roicli.boxfiles.registry import Layout
 from roicli.errors import BoxError
 from roicli.regions import BoxFormat, Regions
 
@@ -27,37 +25,33 @@ class Image(Struct, gc=False):
 
 _RAWS = Decoder(list[Raw])
 _IMAGES = Decoder(list[Image])
+_KINDS = {"{": "object", '"': "str", "n": "null"}
 
 
 def _recognizes(file: BoxFile) -> bool:
-    if file.is_lines or file.document.is_array:
+    if file.is_lines or isinstance(members := file.document, list):
         return False
-    document = file.document
-    return not document.lacks("annotations") or (
-        not document.lacks("images") and document.lacks("detection_categories")
-    )
+    return "annotations" in members or ("images" in members and "detection_categories" not in members)
 
 
 def _read(file: BoxFile, box_format: BoxFormat | None) -> Regions:
-    document = file.document
-    if document.is_array:
+    members = file.document
+    if isinstance(members, list):
         raise unrecognized(file)
-    check_members(document.members, str(file.path))
-    raws = {name: document.member(name) for name in ("annotations", "images")}
-    for name, raw in raws.items():
-        if raw is not None and not is_list(raw):
-            kind = {ord("{"): "object", ord('"'): "str", ord("n"): "null"}.get(bytes(raw)[0], "number")
+    for name in ("annotations", "images"):
+        if name in members and not opens(members[name], b"["):
+            kind = _KINDS.get(chr(bytes(members[name])[0]), "number")
             raise BoxError(
                 f"{file.path} {name}: expected array, got {kind}",
                 f"In a COCO dataset, {name} is a list of objects.",
             )
-    if raws["annotations"] is None:
+    if "annotations" not in members:
         raise BoxError(f"{file.path}: a COCO dataset without annotations", NO_BOX_HINT)
-    annotations = fields(_RAWS, raws["annotations"], f"{file.path} annotations")
-    images = [] if raws["images"] is None else fields(_IMAGES, raws["images"], f"{file.path} images")
-    doubtful = may_repeat(document.data, len(annotations))
+    annotations = fields(_RAWS, members["annotations"], f"{file.path} annotations")
+    images = fields(_IMAGES, members["images"], f"{file.path} images") if "images" in members else []
     reader = ItemReader(file, "annotation", box_format)
-    reader.read(zip(count(), annotations, repeat(doubtful)), RESULT)
+    reader.check(file.data, annotations)
+    reader.read(enumerate(annotations), RESULT)
     aliases: dict[str, str] = {}
     sizes: dict[str, tuple[float | None, ...]] = {}
     for image in images:
@@ -67,8 +61,7 @@ def _read(file: BoxFile, box_format: BoxFormat | None) -> Regions:
                 f"{file.path}: image {name!r} is both {other!r} and {file_name!r}", "Give each image an id of its own."
             )
         sizes[name] = image.height, image.width
-    listed = tuple(dict.fromkeys(name_of(image.id) for image in images)) if images else None
-    return reader.regions(BoxFormat.XYWH, "COCO dataset", aliases=aliases, sizes=sizes, listed=listed)
+    return reader.regions("COCO dataset", BoxFormat.XYWH, aliases=aliases, sizes=sizes, listed=tuple(sizes) or None)
 
 
 LAYOUT = Layout(

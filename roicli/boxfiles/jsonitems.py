@@ -1,25 +1,32 @@
-"""JSON values that are one box each: four or five numbers, or an object with an image_id and a bbox (COCO)."""
+"""JSON values that are one box each, in a list or one a line: four or five numbers, or a COCO result."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, islice
-from typing import Annotated, Any, TypeVar
+from operator import attrgetter
+from typing import Annotated, Any
 
 import numpy as np
 from msgspec import UNSET, DecodeError, Meta, Raw, Struct, UnsetType
 from msgspec.json import Decoder
-from numpy.typing import NDArray
 
-from roicli.boxfiles.boxfile import BoxFile
-from roicli.boxfiles.builder import BLOCK, NO_IMAGE, Builder, Name, assumed_xyxy, restore_tokens
-from roicli.boxfiles.jsontext import MEMBERS, NO_BOX_HINT, check_members, refusal
+from roicli.boxfiles.boxfile import LINE_SUFFIXES, BoxFile
+from roicli.boxfiles.builder import Builder, Name, assumed_xyxy, blocks, restore_infinities
+from roicli.boxfiles.jsontext import (
+    NO_BOX_HINT,
+    RAW,
+    check_members,
+    has_key,
+    may_repeat,
+    opens,
+    parse,
+    refusal,
+    unrecognized,
+)
+from roicli.boxfiles.registry import Layout
 from roicli.errors import BoxError
 from roicli.regions import BoxFormat, Regions
-
-_T = TypeVar("_T")
-
-FourOrFive = Annotated[list[float | None], Meta(min_length=4, max_length=5)]
 
 
 class Result(Struct, gc=False):
@@ -38,32 +45,18 @@ class Result(Struct, gc=False):
 
 
 RESULT: Decoder[Any] = Decoder(Result)
-RESULT_OR_NUMBERS: Decoder[Any] = Decoder(Result | FourOrFive)
+_RESULT_OR_NUMBERS: Decoder[Any] = Decoder(Result | Annotated[list[float | None], Meta(min_length=4, max_length=5)])
 
 # detectron2's BoxMode; it has others, for rotated and relative boxes.
-_MODES: dict[int | str, BoxFormat] = {
+_MODES: dict[int | str | None, BoxFormat | None] = {
+    None: None,
     **dict.fromkeys((0, "XYXY_ABS", "BoxMode.XYXY_ABS"), BoxFormat.XYXY),
     **dict.fromkeys((1, "XYWH_ABS", "BoxMode.XYWH_ABS"), BoxFormat.XYWH),
 }
 
 
-def numbers_of(file: BoxFile, lists: Sequence[Sequence[float | None]], width: int) -> NDArray[np.float64]:
-    """Return lists of `width` numbers as an array; null is NaN."""
-    numbers = np.array(lists, dtype=np.float64).reshape(-1, width)
-    if file.has_tokens:
-        restore_tokens(numbers)
-    return numbers
-
-
-def blocks(items: Iterable[_T]) -> Iterator[list[_T]]:
-    """Yield items so many at once as the builder likes."""
-    iterator = iter(items)
-    while block := list(islice(iterator, BLOCK)):
-        yield block
-
-
 class ItemReader:
-    """Boxes that are one JSON value each, and what their fields say together.
+    """Boxes of a JSON file, and what their fields say together.
 
     Parameters
     ----------
@@ -82,112 +75,162 @@ class ItemReader:
         self._any_bbox = False
         self.builder = Builder(file.path, row_word)
 
-    def read(self, items: Iterable[tuple[int, Raw, bool]], decoder: Decoder[Any]) -> None:
-        """Read values with their rows, and whether a key may come twice in them."""
+    def check(self, text: bytes, items: Sequence[Raw]) -> None:
+        """Raise BoxError if a key comes twice in one of the items of a text."""
+        if may_repeat(text, len(items)):
+            for row, raw in enumerate(items):
+                check_members(raw, self.builder.where(row))
+
+    def read(self, items: Iterable[tuple[int, Raw]], decoder: Decoder[Any] = _RESULT_OR_NUMBERS) -> None:
+        """Read values with their rows."""
         for block in blocks(items):
-            rows: list[int] = []
             values: list[Any] = []
             try:
-                for row, raw, doubtful in block:
-                    value = decoder.decode(raw)
-                    if doubtful and isinstance(value, Result):
-                        check_members(MEMBERS.decode(raw), self.builder.where(row))
-                    rows.append(row)
-                    values.append(value)
+                for _, raw in block:
+                    values.append(decoder.decode(raw))
             except DecodeError as error:
-                raise refusal(error, self.builder.where(row)) from error
-            if {*map(type, values)} == {Result}:
-                self._add_results(rows, values)
-                continue
-            for (width, named), group in groupby(zip(rows, values, strict=True), lambda pair: _layout_of(pair[1])):
-                some_rows, alike = zip(*group, strict=True)
-                if named:
-                    self._add_results(some_rows, alike)
-                else:
-                    self._add(some_rows, numbers_of(self._file, alike, width), alike)
+                raise refusal(error, self.builder.where(block[len(values)][0])) from error
+            rows = iter([row for row, _ in block])
+            for kind, group in groupby(values, type):
+                for _, alike in groupby(group, len) if kind is list else [(0, group)]:
+                    some = [*alike]
+                    add = self.add if kind is list else self._add_results
+                    add([*islice(rows, len(some))], some)
 
-    def _add(
-        self, rows: Sequence[int], numbers: NDArray[np.float64], boxes: Sequence[Sequence[float | None]], **more: Any
-    ) -> None:
-        """Add boxes; those of which every number is null are absent."""
-        unknown = np.flatnonzero(np.isnan(numbers).all(axis=1)).tolist()
-        absent = [index for index in unknown if boxes[index].count(None) == len(boxes[index])]
-        self.builder.extend(rows, numbers, absent=absent, **more)
+    def add(self, rows: Sequence[int], boxes: Sequence[Sequence[float | None]], **more: Any) -> None:
+        """Add boxes of as many numbers each; null is NaN."""
+        numbers = np.array(boxes, np.float64)
+        if self._file.notes:  # only a file that had such a token may have what stands for it
+            restore_infinities(numbers)
+        self.builder.extend(rows, numbers, **more)
 
     def _add_results(self, rows: Sequence[int], results: Sequence[Result]) -> None:
-        boxes: list[Any] = [result.bbox for result in results]
+        columns = [list(map(attrgetter(name), results)) for name in Result.__struct_fields__]
+        images, boxes, ids, scores, categories, areas, modes, *angles = columns
         self._any_bbox = self._any_bbox or any(box is not UNSET for box in boxes)
-        images: list[Any] = [result.image_id for result in results]
-        if None in boxes or None in images or UNSET in boxes or {*map(len, boxes)} != {4}:
-            for index, box in enumerate(boxes):
-                if not box or box is UNSET:  # [], null, no bbox at all
-                    boxes[index] = [None] * 4
-                    images[index] = NO_IMAGE if images[index] is None else images[index]
-                elif len(box) != 4:
-                    raise BoxError(
-                        f"{self.builder.where(rows[index])} bbox: expected array of length 4, got {len(box)}",
-                        "Give each bbox four numbers, or null for none.",
-                    )
-                elif images[index] is None:
-                    raise BoxError(
-                        f"{self.builder.where(rows[index])} image_id: expected int | float | str, got null",
-                        "Name the image of every box.",
-                    )
-        modes = [result.bbox_mode for result in results]
-        if self._mode is not None or modes.count(None) < len(modes):
+        if not all(boxes) or None in images or {*map(len, boxes)} != {4}:
+            boxes = list(map(self._checked, boxes, images, rows))
+        if self._mode or modes.count(None) < len(modes):
             for index, mode in enumerate(modes):
-                self._see_mode(self.builder.where(rows[index]), mode, len(self.builder) + index == 0)
-        self._add(
+                self._see_mode(self.builder.where(rows[index]), mode, first=len(self.builder) + index == 0)
+        self.add(
             rows,
-            numbers_of(self._file, boxes, 4),
             boxes,
             images=images,
-            box_id=[result.id for result in results],
-            score=[result.score for result in results],
-            category=[result.category_id for result in results],
-            area=[result.area for result in results],
-            angle=_angles(results),
+            box_id=ids,
+            score=scores,
+            category=categories,
+            area=areas,
+            angle=_angles(angles),
         )
 
-    def _see_mode(self, where: str, mode: int | str | None, first: bool) -> None:
+    def _checked(self, box: list[float | None] | UnsetType | None, image: Name | None, row: int) -> list[float | None]:
+        """Return a box, four times null if it is absent."""
+        if not box:  # [], null, no bbox at all
+            return [None] * 4
+        if len(box) != 4:
+            raise BoxError(
+                f"{self.builder.where(row)} bbox: expected array of length 4, got {len(box)}",
+                "Give each bbox four numbers, or null for none.",
+            )
+        if image is None:
+            raise BoxError(
+                f"{self.builder.where(row)} image_id: expected int | float | str, got null",
+                "Name the image of every box.",
+            )
+        return box
+
+    def _see_mode(self, where: str, mode: int | str | None, *, first: bool) -> None:
         """Take in a bbox_mode, which must be one for the whole file."""
-        if mode is not None and mode not in _MODES:
+        if mode not in _MODES:
             raise BoxError(
                 f"{where} bbox_mode: expected 0 (XYXY_ABS) or 1 (XYWH_ABS) of detectron2, got {mode!r}",
                 "Convert the boxes with detectron2's BoxMode.convert.",
             )
-        said = None if mode is None else _MODES[mode]
-        if said != self._mode and not first:
+        if _MODES[mode] != self._mode and not first:
             raise BoxError(
-                f"{where} bbox_mode: expected {self._mode or 'none'} as in the boxes before it, got {said or 'none'}",
+                f"{where} bbox_mode: expected {self._mode or 'none'} as in the boxes before it, "
+                f"got {_MODES[mode] or 'none'}",
                 "Write all boxes of a file in one mode.",
             )
-        self._mode = said
+        self._mode = _MODES[mode]
 
-    def regions(self, default: BoxFormat, title: str, **known: Any) -> Regions:
-        """Return all regions of a layout `title` whose specification says that a bbox is `default`."""
-        builder, notes = self.builder, []
-        if builder.all_absent and builder.named and not self._any_bbox:
-            raise BoxError(f"{builder.source}: no {builder.row_word} has a bbox", NO_BOX_HINT)
-        said = (self._mode or default) if builder.named else None
+    def regions(self, title: str, specified: BoxFormat | None, **known: Any) -> Regions:
+        """Return all regions of a layout `title`, whose specification may say what a bbox is."""
+        builder, source, note = self.builder, self.builder.source, ""
+        if len(builder) and specified and not self._any_bbox:
+            raise BoxError(f"{source}: no {builder.row_word} has a bbox", NO_BOX_HINT)
+        said = self._mode or specified
         if len(builder) and self._asked is None:
             why = "as its bbox_mode says" if self._mode else "the COCO specification"
-            notes = [
-                f"{builder.source}: {title}, bbox read as {said} ({why})" if said else assumed_xyxy(builder.source)
-            ]
+            note = f"{source}: {title}, bbox read as {said} ({why})" if said else assumed_xyxy(source)
         elif self._mode not in (None, self._asked):
-            notes = [f"{builder.source}: bbox read as {self._asked}, against its bbox_mode {self._mode} (`box_format`)"]
-        return builder.build(self._asked or said or BoxFormat.XYXY, layout=title, notes=tuple(notes), **known)
+            note = f"{source}: bbox read as {self._asked}, against its bbox_mode {self._mode} (`box_format`)"
+        notes = (note,) if note else ()
+        return builder.build(self._asked or said or BoxFormat.XYXY, layout=title, notes=notes, **known)
 
 
-def _angles(results: Sequence[Result]) -> list[float | None]:
+def _angles(names: Sequence[Sequence[Any]]) -> list[float | None]:
     """Return the angle of each box, under whichever name; None where there is none, or not a number."""
-    for name in ("angle", "theta", "rotation"):
-        angles = [getattr(result, name) for result in results]
+    for angles in names:
         if angles.count(None) < len(angles):
             return [float(angle) if isinstance(angle, int | float) else None for angle in angles]
-    return [None] * len(results)
+    return [*names[0]]
 
 
-def _layout_of(value: Result | list[float | None]) -> tuple[int, bool]:
-    return (4, True) if isinstance(value, Result) else (len(value), False)
+# A result may lack its bbox; among so many at the beginning of a list one has it.
+_LOOKED_AT = 100
+
+
+def _is_list(file: BoxFile) -> bool:
+    if file.is_lines or not isinstance(items := file.document, list):
+        return False
+    return not items or opens(items[0], b"[") or any(has_key(item, "bbox") for item in items[:_LOOKED_AT])
+
+
+def _read_list(file: BoxFile, box_format: BoxFormat | None) -> Regions:
+    items = file.document
+    if not isinstance(items, list) or (items and opens(items[0], b"{") and not _is_list(file)):
+        raise unrecognized(file)
+    reader = ItemReader(file, "box", box_format)
+    reader.check(file.data, items)
+    reader.read(enumerate(items))
+    named = reader.builder.named
+    return reader.regions("COCO results" if named else "JSON list", BoxFormat.XYWH if named else None)
+
+
+def _read_lines(file: BoxFile, box_format: BoxFormat | None) -> Regions:
+    """Read line by line: the file may be larger than the memory."""
+    reader = ItemReader(file, "line", box_format)
+
+    def items() -> Iterator[tuple[int, Raw]]:
+        for number, line in file.lines():
+            raw = parse(RAW, line, file, number)
+            if may_repeat(line, 1):
+                check_members(raw, reader.builder.where(number))
+            yield number, raw
+
+    reader.read(items())
+    named = reader.builder.named
+    return reader.regions("COCO results" if named else "JSON Lines", BoxFormat.XYWH if named else None)
+
+
+LIST = Layout(
+    "json-list",
+    "a JSON list of boxes or COCO results",
+    "json",
+    _is_list,
+    _read_list,
+    (".json",),
+    holds="`[[x1, y1, x2, y2], ...]` for a single map; `[[batch index, x1, y1, x2, y2], ...]`; "
+    "or objects with `image_id` and `bbox` (COCO results, xywh)",
+)
+LINES = Layout(
+    "json-lines",
+    "JSON Lines, a box a line",
+    "json",
+    lambda file: file.is_lines,
+    _read_lines,
+    LINE_SUFFIXES,
+    holds="one box per line, as in a list: numbers, or an object with `image_id` and `bbox` (xywh)",
+)

@@ -68,7 +68,7 @@ def select(
     """
     table = inputs.table
     reasons = np.full(len(table), "", dtype="U11")
-    absent = np.zeros(len(table), np.bool_) if table.absent is None else table.absent
+    absent = table.absent
     missing = np.flatnonzero((inputs.map_index < 0) & ~absent)
     reasons[missing] = NO_FEATURES
     images = _missing_images(inputs, missing)
@@ -128,7 +128,7 @@ def _bad_rows(
     missing = np.flatnonzero(absent)
     numbered = table.image_ids is None and table.image_index is not None
     for rows, fault, remedy in (
-        (missing, "absent (empty, null or missing)", "Give `bad_boxes=skip` or `bad_boxes=zero`."),
+        (missing, "absent (empty, null, NaN or missing)", "Give `bad_boxes=skip` or `bad_boxes=zero`."),
         (unusable, "NaN, infinite or beyond 1e9 pixels", "Give `bad_boxes=skip` or `bad_boxes=zero`."),
         (
             inverted,

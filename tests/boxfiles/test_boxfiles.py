@@ -228,16 +228,18 @@ def test_signalling_nan_is_a_nan(read):
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "line"),
+    ("name", "content", "fault"),
     [
-        ("b.json", b'[\n{"image_id": "\xe9", "bbox": [1, 2, 3, 4]}]', 2),
-        ("b.json", "[[1, 2, 3, 4]]".encode("utf-16"), 1),
-        ("b.jsonl", b'{"image_id": "\xe9", "bbox": [1, 2, 3, 4]}', 1),
-        ("b.csv", HEADER.encode() + b"a,1,2,3,4\n\xe9,1,2,3,4\n", 3),
-        ("b.csv", HEADER.encode("utf-16"), 1),
+        ("b.json", b'[\n{"image_id": "\xe9", "bbox": [1, 2, 3, 4]}]', "line 2: "),
+        ("b.json", "[[1, 2, 3, 4]]".encode("utf-16"), "line 1: "),
+        ("b.jsonl", b'{"image_id": "\xe9", "bbox": [1, 2, 3, 4]}', "line 1: "),
+        ("b.csv", HEADER.encode() + b"a,1,2,3,4\n\xe9,1,2,3,4\n", "line 3: "),
+        ("b.csv", HEADER + "a,1,2,3,4\na\0,1,2,3,4\n", "line 3: a NUL byte, so this is "),
+        ("b.json", "[\n\0]", "line 2: a NUL byte, so this is "),
+        ("b.csv", HEADER.encode("utf-16"), "line 1: "),
     ],
 )
-def test_other_encodings(read, name, content, line):
+def test_other_encodings(read, name, content, fault):
     with pytest.raises(FileError) as caught:
         read(name, content)
-    assert str(caught.value) == f"{name}, line {line}: not UTF-8 text\nSave the file as UTF-8."
+    assert str(caught.value) == f"{name}, {fault}not UTF-8 text\nSave the file as UTF-8."

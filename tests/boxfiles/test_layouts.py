@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from roicli import boxfiles
 from roicli.boxfiles import registry
 from roicli.boxfiles.builder import Builder
-from roicli.boxfiles.layout import Layout
+from roicli.boxfiles.registry import Layout
 from roicli.cli.main import main
 from roicli.errors import BoxError, FileError, UsageError
 from roicli.regions import BoxFormat
@@ -60,7 +60,7 @@ class TestArray(LayoutConformance):
 
 @pytest.fixture
 def added(monkeypatch):
-    monkeypatch.setattr(registry, "_ADDED", {})
+    monkeypatch.setattr(registry, "_LAYOUTS", {**registry._LAYOUTS})
     return boxfiles.register
 
 

@@ -37,7 +37,7 @@ def files(tmp_path, monkeypatch):
 )
 def test_absent_boxes_end_the_job_or_are_left_out_or_zeros(files, name, document):
     with pytest.raises(
-        BoxError, match=r"b\.\w+, (boxes 1, 3, 4|lines 3, 5, 6): absent \(empty, null or missing\), 3 of 5 boxes"
+        BoxError, match=r"b\.\w+, (boxes 1, 3, 4|lines 3, 5, 6): absent \(empty, null, NaN or missing\), 3 of 5 boxes"
     ):
         files(document, name, missing_features="skip")
     with pytest.raises(BoxError, match="absent"):
