@@ -7,8 +7,9 @@ from codecs import getincrementaldecoder
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cached_property, partial
+from io import TextIOWrapper
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Literal
+from typing import IO, TYPE_CHECKING, Literal, TextIO
 
 from roicli.errors import BoxError, ChangedInputError, FileError, RoicliError
 from roicli.files import Stamp, signature
@@ -70,6 +71,15 @@ class BoxFile:
         """Return the stream, to be read from its beginning."""
         self.stream.seek(0)
         return self.stream
+
+    @contextmanager
+    def text(self) -> Iterator[TextIO]:
+        """Give the file from its beginning as text in UTF-8; line ends are left as they are."""
+        text = TextIOWrapper(self.rewind(), encoding="utf-8-sig", newline="")
+        try:
+            yield text
+        finally:
+            text.detach()  # or it would close the stream
 
     def _parts(self) -> Iterator[bytes]:
         """Yield lines, and in pieces those longer than `LONGEST_LINE`."""

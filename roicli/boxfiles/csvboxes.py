@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterator, Sequence
-from io import StringIO, TextIOWrapper
+from io import StringIO
 from itertools import chain, islice
 from typing import Any, NamedTuple, TextIO
 
@@ -106,24 +106,22 @@ def _plain(name: str) -> str:
 
 
 def _read(file: BoxFile, box_format: BoxFormat | None) -> Regions:
-    text = TextIOWrapper(file.rewind(), encoding="utf-8-sig", newline="")
     line = 1  # on which a row begins: a quoted cell may go over several
-    try:
-        reader, header, line = _open(_lines(file, text))
-        table = _Table(file, header, box_format, line)
-        line = reader.line_num + 1
-        while True:
-            starts, rows = [line], []
-            for row in islice(reader, _ROWS):
-                rows.append(row)
-                starts.append(line := reader.line_num + 1)
-            if not rows:
-                break
-            table.add(starts[:-1], rows)
-    except csv.Error as error:
-        raise BoxError(f"{file.path}, line {line}: {error}", "Look for a quote without its pair.") from error
-    finally:
-        text.detach()  # or it would close the stream
+    with file.text() as text:
+        try:
+            reader, header, line = _open(_lines(file, text))
+            table = _Table(file, header, box_format, line)
+            line = reader.line_num + 1
+            while True:
+                starts, rows = [line], []
+                for row in islice(reader, _ROWS):
+                    rows.append(row)
+                    starts.append(line := reader.line_num + 1)
+                if not rows:
+                    break
+                table.add(starts[:-1], rows)
+        except csv.Error as error:
+            raise BoxError(f"{file.path}, line {line}: {error}", "Look for a quote without its pair.") from error
     return table.regions(box_format)
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from roicli.boxfiles.boxfile import BoxFile, opened
 from roicli.boxfiles.builder import Name, name_of
-from roicli.boxfiles.jsontext import is_list, refusal
+from roicli.boxfiles.jsontext import opens, refusal
 from roicli.errors import BoxError
 from roicli.words import listing
 
@@ -130,9 +130,11 @@ def _json_rows(file: BoxFile, notes: list[str]) -> Iterator[tuple[str, str, dict
 
     document = file.document
     try:
-        listed = document.items if document.is_array else None
-        if (images := document.member("images")) is not None and is_list(images):
-            listed = json.decode(images, type=list[Raw])
+        if isinstance(document, list):
+            listed: list[Raw] | None = document
+        else:
+            images = document.get("images")
+            listed = None if images is None or not opens(images, b"[") else json.decode(images, type=list[Raw])
         if listed is not None:
             for number, raw in enumerate(listed):
                 row = json.decode(raw, type=Row)
@@ -143,13 +145,14 @@ def _json_rows(file: BoxFile, notes: list[str]) -> Iterator[tuple[str, str, dict
                     raise BoxError(f"{file.path}, item {number}: no image_id", _HINT)
                 yield name_of(image), row.file_name or "", numbers(row)
             return
-        for key, raw in document.members.items():
-            if is_list(raw):
+        assert isinstance(document, dict)
+        for key, raw in document.items():
+            if opens(raw, b"["):
                 height, width = json.decode(raw, type=tuple[float, float])
                 notes[:] = [f"{file.path}: two numbers an image taken as height, width"]
-                yield key.text, "", {"height": height, "width": width}
+                yield key, "", {"height": height, "width": width}
             else:
-                yield key.text, "", numbers(json.decode(raw, type=Row))
+                yield key, "", numbers(json.decode(raw, type=Row))
     except DecodeError as error:
         raise BoxError(refusal(error, str(file.path)).message, _HINT) from error
 
