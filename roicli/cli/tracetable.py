@@ -116,6 +116,8 @@ class _Show:
         table.add_row("map", f"{height} cells high, {breadth} wide, channel {trace.channel} of {channels}")
         table.add_row("bin", f"row {row}, column {column} of {bins_y} x {bins_x}")
         table.add_row(given, _extent(*traced.given_box, room))
+        if traced.unit != "px" and traced.steps.pixels is not None:
+            table.add_row("in pixels", _extent(*traced.steps.pixels, room))
         if traced.steps.input_pixels is not None:
             table.add_row("in the input", _extent(*traced.steps.input_pixels, room))
         table.add_row("in cells", _extent(*trace.roi, room))

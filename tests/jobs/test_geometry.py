@@ -141,6 +141,11 @@ def test_check_and_trace_show_every_step(folder):
     given = run(folder, "trace", "resized.npz", "--image", "139", "--box", "10,20,310,220", "--image-size", "426x640",
                 *arguments, "--json")  # fmt: skip
     assert json.loads(given.stdout)["traces"] == traced["traces"]
+    unit = run(folder, "trace", "resized.npz", "--image", "139", "--box", "0.25,0.5,0.5,1", "--image-size", "426x640",
+               "--normalized", *arguments).stdout  # fmt: skip
+    lines = [" ".join(line.split()) for line in unit.splitlines()]
+    assert "in pixels x 160 to 320, y 213 to 426 (160 wide, 213 high)" in lines
+    assert "in the input x 300.5 to 601, y 400 to 800 (300.5 wide, 400 high)" in lines
 
 
 def test_boxes_in_0_to_1_are_of_the_image(folder):
