@@ -145,7 +145,7 @@ def check(job: PoolJob, note: Callable[[str], None], warn: Callable[[str], None]
     return CheckReport(
         features=inputs.source.name,
         boxes_file=inputs.table.source,
-        maps=len(inputs.source.ids),
+        maps=len(inputs.source),
         images=work.images(),
         boxes=len(work.placement),
         skipped=len(work.skipped.of("skipped")),

@@ -31,7 +31,7 @@ _FINEST_P, _COARSEST_P = 2, 5
 
 
 class PyramidSource(Maps):
-    """The maps of several levels: map ``image * len(levels) + level``. `ids` and `len` are those of the images.
+    """The maps of several levels: map ``image * len(levels) + level``. `ids` are those of the images.
 
     Parameters
     ----------
@@ -51,6 +51,9 @@ class PyramidSource(Maps):
             if self.labelled and len(first.ids) > 1 and tuple(part.ids) != tuple(first.ids):
                 place = {name: index for index, name in enumerate(part.ids)}
                 self._order[number] = np.array([place[name] for name in first.ids], np.intp)
+
+    def __len__(self) -> int:
+        return len(self.ids) * len(self.levels)
 
     @property
     def name(self) -> str:

@@ -78,13 +78,14 @@ WAYS = [group_an_image, group_a_level, file_a_level, npz_an_image, paths_in_npz,
 def test_each_way_to_lay_out_levels(way, named, tmp_path, maps):
     pattern = str(tmp_path / way(tmp_path, maps))
     source = open_pyramid(pattern, LEVELS) if named else find_levels(pattern)
-    assert (source.levels, [*source.ids], source.labelled, len(source)) == (LEVELS, [*IDS], True, 2)
+    assert (source.levels, [*source.ids], source.labelled, len(source)) == (LEVELS, [*IDS], True, 6)
     source = pickle.loads(pickle.dumps(source))
     for image, name in enumerate(IDS):
         for number, level in enumerate(LEVELS):
             index = image * len(LEVELS) + number
             np.testing.assert_array_equal(source.read(index), maps[name, level.name])
             assert source.info(index).shape == maps[name, level.name].shape
+    assert [values.shape for values in source] == [maps[name, level.name].shape for name in IDS for level in LEVELS]
     assert set(source.stamps) <= set(source.paths)
     source.close()
 
