@@ -206,3 +206,13 @@ def test_ids_that_are_pickled_are_named(tmp_path: Path):
     np.savez(tmp_path / "a.npz", x=stack(some_maps()), filenames=np.array(["a", "b", "c"], dtype=object))
     with pytest.raises(FeatureError, match="array filenames holds Python objects"):
         open_source(tmp_path / "a.npz")
+
+
+def test_a_map_that_was_never_written_beside_others(tmp_path: Path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        feats = file.create_dataset("features", (3, 2, 3, 5), "f4", chunks=(1, 2, 3, 5), compression="gzip")
+        feats[:2] = 1
+    source = open_source(tmp_path / "a.h5")
+    assert source.read(1).max() == 1
+    with pytest.raises(FileError, match="map 2 cannot be read: it was never written"):
+        source.read(2)

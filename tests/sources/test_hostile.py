@@ -201,7 +201,7 @@ FEATURES: dict[str, tuple[str, Make, str]] = {
     "chunk without end": ("f.h5", one_chunk(STACK.shape, lambda: deflated(400), compression="gzip"), "does not hold"),
     "chunk too short": ("f.h5", one_chunk(STACK.shape, lambda: zlib.compress(b"1"), compression="gzip"), "not hold"),
     "plain chunk too short": ("f.h5", one_chunk(STACK.shape, lambda: b"1234"), "does not hold 240 bytes"),
-    "filter not installed": ("f.h5", hdf5(unknown_filter), "cannot be read"),
+    "filter not installed": ("f.h5", hdf5(unknown_filter), "which HDF5 does not have by itself"),
     "enumeration": ("f.h5", dataset(MAP.shape, h5py.enum_dtype({"A": 0, "B": 1}, "i4")), "no feature maps"),
     "references": ("f.h5", dataset(MAP.shape, h5py.ref_dtype), "no feature maps"),
     "sequences": ("f.h5", dataset(MAP.shape, h5py.vlen_dtype("f4")), "no feature maps"),

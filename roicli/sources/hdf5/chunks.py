@@ -84,6 +84,8 @@ class Chunks:
         number = first // self.size[0] * beside
         low, high = np.searchsorted(self.table[:, 0], np.array([number, number + len(axes[0]) * beside], np.uint64))
         chunks = self.table[low:high]
+        if len(self.table) and not len(chunks) and beside:
+            raise ValueError("it was never written, though other maps were; HDF5 would give its fill value")
         if len(chunks) != len(axes[0]) * beside:  # some were never written
             return None
         out = np.empty([high - low for low, high in wanted], self.dtype)
