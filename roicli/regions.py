@@ -232,6 +232,8 @@ def find_bad_boxes(boxes: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArra
     >>> unusable.tolist(), inverted.tolist()
     ([0], [2])
     """
-    usable = (np.abs(boxes) <= 1e9).all(axis=1)
+    usable = np.ones(len(boxes), np.bool_)
+    for column in boxes.T:  # a copy of all would take another 32 bytes a box
+        usable &= np.abs(column) <= 1e9
     inverted = (boxes[:, 2] < boxes[:, 0]) | (boxes[:, 3] < boxes[:, 1])
     return np.flatnonzero(~usable), np.flatnonzero(usable & inverted)

@@ -93,22 +93,22 @@ def make_plan(
         Positions in the order of the plan that an earlier run has done.
     """
     order = np.argsort(map_index, kind="stable")
-    order = order[np.searchsorted(map_index[order], 0) :]
+    order = order[np.count_nonzero(map_index < 0) :]
     left = np.ones(len(order), dtype=bool)
     for first, stop in done:
         left[first:stop] = False
-    positions = np.flatnonzero(left)
+    rows = int(left.sum())
     base = _BASE_BYTES + len(map_index) * _BOX_BYTES
-    batch = batch_size or max(1, _BATCH_BYTES // max(costs.row, 1))
-    strategy = _strategy(len(positions), costs, workers)
+    batch = batch_size or max(1, _BATCH_BYTES // (costs.row + _BOX_BYTES))
+    strategy = _strategy(rows, costs, workers)
     workers = 1 if strategy is Strategy.SERIAL else workers
     if max_memory is not None:
         workers, batch = _fit(costs, strategy, workers, batch, max_memory, base)
         strategy = strategy if workers > 1 else Strategy.SERIAL
     shared = workers > 1 and _are_few(costs.maps, workers)
     if shared:
-        batch = min(batch, max(1, -(-len(positions) // (_TASKS_A_WORKER * workers))))
-    tasks = _tasks(positions, map_index[order], costs, batch, shared=shared)
+        batch = min(batch, max(1, -(-rows // (_TASKS_A_WORKER * workers))))
+    tasks = _tasks(left, map_index[order], costs, batch, shared=shared)
     return Plan(order, tasks, strategy, min(workers, max(len(tasks), 1)))
 
 
@@ -148,20 +148,20 @@ def _fit(costs: Costs, strategy: Strategy, workers: int, batch: int, max_memory:
 
 
 def _tasks(
-    positions: NDArray[np.intp], map_index: NDArray[np.intp], costs: Costs, batch: int, *, shared: bool
+    left: NDArray[np.bool_], map_index: NDArray[np.intp], costs: Costs, batch: int, *, shared: bool
 ) -> tuple[Task, ...]:
-    """Cut positions, grouped by map, into units of at most `batch` rows, and join units to tasks.
+    """Cut what is left of the order, grouped by map, into units of at most `batch` rows, and join units to tasks.
 
     A map whose rows all fit into the unit before joins it. If workers share each map, each unit is a task.
     """
-    # A run of positions ends where its map ends, and where an earlier run has done the next ones.
-    breaks = (np.diff(positions, prepend=-2) != 1) | (np.diff(map_index[positions], prepend=-1) != 0)
-    edges = [*np.flatnonzero(breaks).tolist(), len(positions)]
+    # A run ends where its map ends, and where an earlier job has done the next rows.
+    edges = np.flatnonzero((left[1:] != left[:-1]) | (map_index[1:] != map_index[:-1])) + 1
     tasks: list[Task] = []
     task: list[Unit] = []
     moved = 0
-    for begin, end in pairwise(edges):
-        start, end = int(positions[begin]), int(positions[end - 1]) + 1
+    for start, end in pairwise([0, *edges.tolist(), len(left)]):
+        if not left[start:end].any():
+            continue
         moved += costs.maps[int(map_index[start])] + _MAP_BYTES
         joins = task and task[-1].stop == start and end - task[-1].first <= batch
         firsts = [task.pop().first] if joins else range(start, end, batch)

@@ -30,6 +30,9 @@ from roicli.pooling.sampling import FloatArray, cells_in_reach
 from roicli.sources import FeatureSource, MapInfo
 from roicli.spec import PoolSpec
 
+# Boxes whose reach is found at once: a map may have millions.
+_AT_ONCE = 2**16
+
 
 class Pooler:
     """Pools units: reads their maps, pools their boxes, writes their rows. Picklable; may be shared by threads.
@@ -158,15 +161,16 @@ class Pooler:
                 "Run it again once nothing writes to its inputs.",
             )
         first, stop = self._spans[map_index]
-        here = self._placement.take(self._order[first:stop])
-        window = cells_in_reach(here, *info.shape[1:])
-        return channels_last(feature_map, window, buffer)
+        parts = (self._placement.take(self._order[n : min(n + _AT_ONCE, stop)]) for n in range(first, stop, _AT_ONCE))
+        reaches = zip(*(cells_in_reach(part, *info.shape[1:]) for part in parts), strict=True)
+        y, x = (slice(min(one.start for one in axis), max(one.stop for one in axis)) for axis in reaches)
+        return channels_last(feature_map, (y, x), buffer)
 
     @cached_property
     def _spans(self) -> dict[int, tuple[int, int]]:
         """Return first and stop of the boxes of each map in the order."""
         maps = self._placement.map_index[self._order]
-        starts = np.flatnonzero(np.diff(maps, prepend=-1)).tolist()
+        starts = [0, *(np.flatnonzero(maps[1:] != maps[:-1]) + 1).tolist()][: len(maps)]
         return dict(zip(maps[starts].tolist(), pairwise([*starts, len(maps)]), strict=True))
 
     def __getstate__(self) -> dict[str, Any]:

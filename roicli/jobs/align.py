@@ -224,8 +224,10 @@ def _open_session(
 
 def _plan(job: AlignJob, prepared: Prepared, before: Progress) -> Plan:
     """Order the rows that are still to be pooled."""
-    map_index = prepared.placement.map_index.copy()
-    map_index[prepared.zeroed] = -1  # an output is made of zeros
+    map_index = prepared.placement.map_index
+    if len(prepared.zeroed):  # an output is made of zeros
+        map_index = map_index.copy()
+        map_index[prepared.zeroed] = -1
     return make_plan(
         map_index,
         make_costs(job, prepared, map_index),

@@ -19,7 +19,7 @@ from roicli.sources import MapInfo
 
 def make_costs(job: PoolJob, work: Prepared, map_index: NDArray[np.intp]) -> Costs:
     """Reckon the bytes that maps and rows take while they are pooled."""
-    used = set(map_index[map_index >= 0].tolist())
+    used = set(np.flatnonzero(np.bincount(map_index[map_index >= 0])).tolist())
     maps = {}
     for index, info in work.infos.items():
         if index in used:

@@ -52,8 +52,7 @@ class Inputs(NamedTuple):
     def maps_used(self) -> list[int]:
         """Name the maps (images of a pyramid) that have boxes, ascending."""
         # np.unique would load numpy.ma, a thirtieth of a short job.
-        ordered = np.sort(self.map_index)
-        used: list[int] = ordered[(ordered >= 0) & (np.diff(ordered, prepend=-1) > 0)].tolist()
+        used: list[int] = np.flatnonzero(np.bincount(self.map_index[self.map_index >= 0])).tolist()
         return used
 
     def infos(self) -> dict[int, MapInfo]:

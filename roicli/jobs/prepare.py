@@ -46,6 +46,9 @@ from roicli.sources.retyped import MapDtype
 from roicli.sources.tokens import TokenOrder
 from roicli.spec import PoolSpec
 
+# Boxes that are judged at once: what is computed of them takes 200 bytes a box.
+_AT_ONCE = 2**16
+
 
 @dataclass(frozen=True)
 class PoolJob:
@@ -284,24 +287,29 @@ def prepare(job: PoolJob, inputs: Inputs, note: Callable[[str], None]) -> Prepar
     located, placements = locate_on_levels(job.geometry, job.pyramid, inputs, infos, computed, note)
     placement, levels = located.placement, inputs.source.levels
     sizes = map_sizes(infos, placement.map_index)
-    pooled = np.delete(np.arange(len(placement)), selection.zeroed)
-    placed = placement.take(pooled).rounded(computed)  # the others may be too large for the dtype
-    rows = pooled[operator.is_too_large(placed, job.spec)]
-    if len(rows):  # whatever bad_boxes says, since that depends on the scale
+    pooled, outside = np.ones(len(placement), np.bool_), np.zeros(len(placement), np.bool_)
+    pooled[selection.zeroed] = False  # they may be too large for the dtype
+    too_large, unsampled = [np.zeros(0, np.intp)], 0
+    for first in range(0, len(placement), _AT_ONCE):
+        rows = first + np.flatnonzero(pooled[first : first + _AT_ONCE])
+        placed = placement.take(rows).rounded(computed)
+        too_large.append(rows[operator.is_too_large(placed, job.spec)])
+        if not len(too_large[-1]):
+            on_map = placed.map_index >= 0
+            outside[rows] = on_map & lie_outside(placed, sizes[rows], job.spec)
+            unsampled += int((on_map & operator.is_empty(placed, job.spec) & ~outside[rows]).sum())
+    if len(rows := np.concatenate(too_large)):  # whatever bad_boxes says, since that depends on the scale
         how = "as boxes in 0..1 of the image" if job.normalized else f"at spatial scale {placement.scale[0, 0]:g}"
         raise BoxError(
             f"{inputs.table.source}, {inputs.table.where(rows)}: too large to sample {how}; the first is "
             f"{inputs.table.given[rows[0]].tolist()}",
             f"Check their coordinates, and {'`normalized`' if job.normalized else '`spatial_scale`'}.",
         )
-    outside = np.zeros(len(placement), np.bool_)
-    outside[pooled] = lie_outside(placed, sizes[pooled], job.spec) & (placed.map_index >= 0)
     if number := int(outside.sum()):
         note(f"boxes wholly outside their maps: {number:,} of {len(placement):,}; their features are zero")
-    unsampled = operator.is_empty(placed, job.spec) & (placed.map_index >= 0) & ~outside[pooled]
-    if number := int(unsampled.sum()):
+    if unsampled:
         note(
-            f"boxes without width or height: {number:,} of {len(placement):,}; their features are zero, "
+            f"boxes without width or height: {unsampled:,} of {len(placement):,}; their features are zero, "
             "`sampling_ratio=2` would sample them"
         )
     prepared = Prepared(
@@ -328,4 +336,6 @@ def map_sizes(infos: dict[int, MapInfo], map_index: NDArray[np.intp]) -> NDArray
     """Return height and width of each box's map, (K, 2); of any map where it has none."""
     used = np.array(sorted(infos))
     sizes = np.array([infos[index].shape[1:] for index in used.tolist()], dtype=np.float64)
+    if (sizes == sizes[0]).all():
+        return np.broadcast_to(sizes[0], (len(map_index), 2))  # takes no memory
     return sizes[np.searchsorted(used, map_index)]

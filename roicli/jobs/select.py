@@ -67,10 +67,10 @@ def select(
         Bad boxes where they are not allowed, two images that would be the same map.
     """
     table = inputs.table
-    reasons = np.full(len(table), "", dtype="U11")
     absent = table.absent
-    missing = np.flatnonzero((inputs.map_index < 0) & ~absent)
-    reasons[missing] = NO_FEATURES
+    unmatched = (inputs.map_index < 0) & ~absent
+    missing = np.flatnonzero(unmatched)
+    reasons, reason = ["", NO_FEATURES], unmatched.astype(np.int8)  # text would take 44 bytes a box
     images = _missing_images(inputs, missing)
     if images:
         fate = {"skip": "left out of the output", "zero": "zeros in the output"}[missing_features]
@@ -79,20 +79,22 @@ def select(
             f"{inputs.source.name}: {some(images)}; {count(len(missing), 'box')} {fate}"
         )
     for fault, rows in _bad_rows(inputs, absent, spec, bad_boxes, note).items():
-        reasons[rows] = fault
-    fates = np.where((inputs.map_index < 0) & ~absent, missing_features, bad_boxes)
-    skip, zero = (reasons != "") & (fates == "skip"), (reasons != "") & (fates == "zero")
-    listed = np.flatnonzero(skip | zero)
+        reason[rows] = len(reasons)
+        reasons.append(fault)
+    skip, zero = (
+        (reason > 0) & np.where(unmatched, missing_features == fate, bad_boxes == fate) for fate in ("skip", "zero")
+    )
+    listed, kept = np.flatnonzero(skip | zero), np.flatnonzero(~skip)
     return Selection(
-        inputs.take(np.flatnonzero(~skip)) if skip.any() else inputs,
-        np.flatnonzero(~skip),
+        inputs.take(kept) if skip.any() else inputs,
+        kept,
         np.flatnonzero(zero[~skip]),
         listed,
         Skipped(
             listed,
             [image_name(inputs, row) for row in listed.tolist()],
             table.boxes[listed],
-            reasons[listed].tolist(),
+            [reasons[number] for number in reason[listed].tolist()],
             ["skipped" if skip[row] else "zeroed" for row in listed.tolist()],
         ),
     )
