@@ -11,7 +11,6 @@ from roicli.cli.console import Console
 from roicli.cli.flags import as_flags
 from roicli.cli.plain import plain
 from roicli.jobs.info import BoxesInfo, FileInfo, MapsInfo
-from roicli.jobs.sidefiles import SideInfo
 from roicli.sources.inventory import Inventory
 from roicli.words import count, size
 
@@ -30,7 +29,9 @@ def show_info(info: FileInfo) -> None:
     there = size(info.bytes) if info.files else "not there yet"
     files = f", {count(info.files, 'file')}" if info.files > 1 else ""
     table.add_row("file", plain(f"{info.name}{files}, {there}"))
-    for name, value in (*_unfinished(info), *_side(info.side), *_parameters(info.parameters, "written by")):
+    if info.output:
+        table.add_row("belongs to", plain(info.output))
+    for name, value in (*_unfinished(info), *_parameters(info.parameters, "written by")):
         table.add_row(plain(name), plain(value))
     for name, value in (*_maps(info.maps), *_boxes(info.boxes)):
         table.add_row(name, plain(value))
@@ -65,22 +66,6 @@ def _unfinished(info: FileInfo) -> Iterator[tuple[str, str]]:
         yield "  what to do", as_flags(found.remedy)
     yield "  beside it", ", ".join(found.files)
     yield from _parameters(found.job, "its job")
-
-
-def _side(side: SideInfo | None) -> Iterator[tuple[str, str]]:
-    if side is None:
-        return
-    if side.kind == "index":
-        yield "index of", f"an output with {count(side.rows, 'row')}, a line each"
-        return
-    output = side.output if side.output_exists else f"{side.output}, which is not there"
-    if side.kind == "part":
-        yield "record of", f"{count(side.rows, 'row')} in {output}"
-        return
-    yield "list of", f"{count(side.rows, 'box')} not pooled into {output}"
-    for fate, words in (("skipped", "skipped"), ("zeroed", "zeros")):
-        if reasons := side.fates.get(fate):
-            yield f"  {words}", ", ".join(f"{number:,} {reason}" for reason, number in reasons.items())
 
 
 def _maps(maps: MapsInfo | None) -> Iterator[tuple[str, str]]:

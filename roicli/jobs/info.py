@@ -16,8 +16,7 @@ from roicli.boxfiles import SUFFIXES, read_regions
 from roicli.errors import FileError, RoicliError
 from roicli.files import HDF5_SUFFIXES, file_size, printable, reading
 from roicli.jobs.pyramid import Pyramid, in_words, open_maps
-from roicli.jobs.sidefiles import SideInfo, describe_index, describe_part, describe_skipped, part_of
-from roicli.jobs.unfinished import Unfinished, look_beside, output_of
+from roicli.jobs.unfinished import SIDE_ENDINGS, Unfinished, look_beside, output_of
 from roicli.outputs import find_format
 from roicli.outputs.base import REMEDY, Parameters
 from roicli.regions import Regions, find_bad_boxes, from_xyxy
@@ -34,109 +33,47 @@ _IDS = 5
 
 @dataclass(frozen=True)
 class MapsInfo:
-    """Feature maps, as `align` would read them.
-
-    Attributes
-    ----------
-    count : int
-        How many.
-    ids : tuple of str
-        Image ids of the first few.
-    labelled : bool
-        Whether the file says them; else maps are counted.
-    looked_at : int
-        How many of them the rest tells of.
-    kinds : tuple of (shape, dtype, count)
-        Shapes are (C, H, W); the most frequent first.
-    channels : tuple of int
-        Numbers of channels that occur.
-    faults : tuple of str
-        What is wrong with maps that cannot be pooled, the first few.
-    levels : str
-        Levels of a pyramid and their strides, "p2:4,p3:8"; empty for other features.
-    """
+    """Feature maps, as `align` would read them."""
 
     count: int
-    ids: tuple[str, ...]
-    labelled: bool
-    looked_at: int
-    kinds: tuple[tuple[tuple[int, ...], str, int], ...]
-    channels: tuple[int, ...]
-    faults: tuple[str, ...]
-    levels: str = ""
+    ids: tuple[str, ...]  # image ids of the first few
+    labelled: bool  # whether the file says them; else maps are counted
+    looked_at: int  # how many of them the rest tells of
+    kinds: tuple[tuple[tuple[int, ...], str, int], ...]  # (C, H, W), dtype, count; the most frequent first
+    channels: tuple[int, ...]  # numbers of channels that occur
+    faults: tuple[str, ...]  # of the first few maps that cannot be pooled
+    levels: str = ""  # names and strides, if there are several
 
 
 @dataclass(frozen=True)
 class BoxesInfo:
-    """Boxes of a file.
-
-    Attributes
-    ----------
-    count, images : int
-        Boxes, and images that have any.
-    per_image : (int, float, int)
-        Fewest, median and most boxes of an image.
-    images_by : str
-        What says which image a box belongs to: "image id", "batch index", or "nothing".
-    box_format : str
-        What the four numbers were taken as.
-    assumed : tuple of str
-        Why, where the file does not say.
-    extent : (float, float, float, float) or None
-        Least x1 and y1, greatest x2 and y2; None if no box is finite.
-    unusable : int
-        Boxes that are NaN, infinite or beyond 1e9.
-    inverted : dict of str to int
-        How many boxes would end before they begin, by what the four numbers are taken as.
-    """
+    """Boxes of a file."""
 
     count: int
-    images: int
-    per_image: tuple[int, float, int]
-    images_by: str
+    images: int  # images that have any
+    per_image: tuple[int, float, int]  # fewest, median and most of an image
+    images_by: str  # "image id", "batch index", or "nothing"
     box_format: str
-    assumed: tuple[str, ...]
-    extent: tuple[float, float, float, float] | None
-    unusable: int
-    inverted: dict[str, int]
+    assumed: tuple[str, ...]  # why, where the file does not say
+    extent: tuple[float, float, float, float] | None  # least x1 and y1, greatest x2 and y2 of the finite ones
+    unusable: int  # NaN, infinite or beyond 1e9
+    inverted: dict[str, int]  # how many end before they begin, by format
 
 
 @dataclass(frozen=True)
 class FileInfo:
-    """What a file, a folder or a pattern is.
+    """What a file, a folder or a pattern is."""
 
-    Attributes
-    ----------
-    name : str
-        As it was given.
-    files, bytes : int
-        How many files, and what they take.
-    parameters : dict
-        How an output was made; empty for other files.
-    arrays : Inventory or None
-        Of a single file of arrays.
-    maps : MapsInfo or None
-        If it holds what `align` can pool.
-    not_maps : str
-        Why it does not.
-    boxes : BoxesInfo or None
-        If it is a box file.
-    side : SideInfo or None
-        If it belongs to an output.
-    unfinished : Unfinished or None
-        If it is an output that is not complete, or what a run has laid beside one.
-    """
-
-    name: str
+    name: str  # as it was given
     files: int
     bytes: int
-    parameters: Parameters
-    arrays: Inventory | None = None
-    maps: MapsInfo | None = None
-    not_maps: str = ""
-    boxes: BoxesInfo | None = None
-    side: SideInfo | None = None
-    unfinished: Unfinished | None = None
+    parameters: Parameters  # how an output was made; empty for other files
+    arrays: Inventory | None = None  # of a single file of arrays
+    maps: MapsInfo | None = None  # if it holds what `align` can pool
+    not_maps: str = ""  # why it does not
+    boxes: BoxesInfo | None = None  # if it is a box file
+    output: str = ""  # to which it belongs: the record of a part, or the list of boxes that are not pooled
+    unfinished: Unfinished | None = None  # if an output, or a file beside one, is not complete
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, as JSON can hold them."""
@@ -171,13 +108,11 @@ def _complete(name: str, path: Path) -> FileInfo:
         source = _open(name)
         return FileInfo(source.name, len(source.paths), _bytes(source.paths), {}, maps=_maps(source))
     suffix, size = path.suffix.lower(), file_size(path)
-    if (output := part_of(path)) is not None:
-        return FileInfo(name, 1, size, _parameters(output), side=describe_part(output))
-    if (skipped := describe_skipped(path)) is not None:
-        return FileInfo(name, 1, size, {}, side=skipped)
+    output = next((name.removesuffix(ending) for ending in SIDE_ENDINGS if path.name.endswith(ending)), "")
+    if output.lower().endswith(".npy") and suffix == ".json":
+        return FileInfo(name, 1, size, _parameters(Path(output)), output=output)
     if suffix in _BOXES:
-        boxes = _boxes(path)
-        return FileInfo(name, 1, size, {}, boxes=boxes, side=describe_index(path, boxes.count))
+        return FileInfo(name, 1, size, {}, boxes=_boxes(path), output=output)
     if suffix not in suffixes():
         known = ", ".join([*suffixes(), *_BOXES])
         raise FileError(f"{printable(name)} is of no kind that is known", f"Name a folder or a file of {known}.")

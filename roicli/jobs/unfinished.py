@@ -16,7 +16,7 @@ from roicli.resume.history import EarlierRun, find_history
 from roicli.resume.lock import read_lock
 
 _HIDDEN = re.compile(r"\.(.+)\.(?:journal|partial|lock)", re.DOTALL)
-_SIDE_ENDINGS = tuple(name(Path("x")).name[1:] for name in (shard_file, skipped_file))
+SIDE_ENDINGS = tuple(name(Path("x")).name[1:] for name in (shard_file, skipped_file))
 
 
 @dataclass(frozen=True)
@@ -30,38 +30,18 @@ class Writer:
 
 @dataclass(frozen=True)
 class Unfinished:
-    """An output that is not complete, or that a run is still writing.
-
-    Attributes
-    ----------
-    output : str
-        Its name.
-    exists : bool
-        Whether there is a file of that name.
-    rows_done, rows : int or None
-        How many of how many rows are on the disk for sure; None if nothing is known of them.
-    job : dict
-        The settings of the job.
-    writer : Writer or None
-        Who holds its lock.
-    files : tuple of str
-        Hidden files beside it.
-    waiting : bool
-        Whether rows or files wait to be published.
-    state, remedy : str
-        How far it is, and what to do, for people.
-    """
+    """An output that is not complete, or that a run is still writing."""
 
     output: str
-    exists: bool
-    rows_done: int | None
+    exists: bool  # whether there is a file of that name
+    rows_done: int | None  # on the disk for sure; None if nothing is known
     rows: int | None
-    job: Parameters
-    writer: Writer | None
-    files: tuple[str, ...]
-    waiting: bool
-    state: str
-    remedy: str
+    job: Parameters  # its settings
+    writer: Writer | None  # who holds its lock
+    files: tuple[str, ...]  # hidden ones beside it
+    waiting: bool  # whether rows or files wait to be published
+    state: str  # how far it is, for people
+    remedy: str  # what to do
 
     @property
     def matters(self) -> bool:
@@ -74,7 +54,7 @@ def output_of(path: Path) -> Path | None:
     if not (found := _HIDDEN.fullmatch(path.name)):
         return None
     name = found[1]
-    for ending in _SIDE_ENDINGS:
+    for ending in SIDE_ENDINGS:
         name = name.removesuffix(ending)
     return path.with_name(name) if Path(name).suffix.lower() in (*suffixes(), ".csv") else None
 

@@ -69,13 +69,6 @@ def read_part(output: Path) -> dict[str, Any] | None:
         return part
 
 
-def count_part_rows(output: Path) -> int:
-    """Count the rows that a part has by what lies beside it, whether the output exists or not."""
-    part = read_part(output) or {"output_rows": []}
-    with reading(printable(str(shard_file(output))), REMEDY):
-        return sum(int(stop) - int(first) for first, stop in part["output_rows"])
-
-
 def _rows(output: Path, part: Any, shape: tuple[int, ...]) -> NDArray[Any]:
     """Write out runs of rows."""
     with reading(printable(str(shard_file(output))), REMEDY):

@@ -163,14 +163,11 @@ def test_a_table_in_the_making(folder):
 
 
 def test_the_record_of_a_part(folder):
-    rows = align(make_job("part.npy", shard=Shard(2, 2)), Silent()).boxes
-    found = json.loads(run(folder, "info", "part.npy.shard.json", "--json").stdout)
-    assert found["side"] == {"kind": "part", "output": "part.npy", "output_exists": True, "rows": rows, "fates": {}}
-    assert found["parameters"]["shard"] == "2/2"
-    assert f"record of           {rows} rows in part.npy" in run(folder, "info", "part.npy.shard.json").stdout
-    (folder / "part.npy").unlink()
-    assert f"{rows} rows in part.npy, which is not there" in run(folder, "info", "part.npy.shard.json").stdout
-    for damaged in ("[]", "{}", "null", '"x"', '{"parameters": {}}'):
+    align(make_job("part.npy", shard=Shard(2, 2)), Silent())
+    found = info("part.npy.shard.json")
+    assert (found.output, found.parameters["shard"]) == ("part.npy", "2/2")
+    assert "belongs to          part.npy" in run(folder, "info", "part.npy.shard.json").stdout
+    for damaged in ("[]", "null", '"x"', '{"parameters": {}}', '{"parameters": 5, "output_rows": []}'):
         (folder / "part.npy.shard.json").write_text(damaged)
         refused = run(folder, "info", "part.npy.shard.json", expect=3).stderr
         assert refused.startswith("error: part.npy.shard.json is not as roicli writes it\nhint: ")
@@ -181,19 +178,14 @@ def test_the_list_of_boxes_that_are_not_pooled(folder):
     boxes[3, 1], boxes[[4, 5], 3:] = np.nan, -1
     np.save("boxes.npy", boxes)
     align(make_job("out.h5", bad_boxes="skip"), Silent())
-    found = info("out.h5.skipped.csv").side
-    assert (found.kind, found.output, found.output_exists, found.rows) == ("skipped", "out.h5", True, 3)
-    assert found.fates == {"skipped": {"inverted": 2, "not finite": 1}}
-    shown = run(folder, "info", "out.h5.skipped.csv").stdout
-    assert "3 boxes not pooled into out.h5" in shown
-    assert "skipped  2 inverted, 1 not finite" in shown
+    found = info("out.h5.skipped.csv")
+    assert (found.output, found.boxes.count, found.boxes.unusable) == ("out.h5", 3, 1)
 
 
 def test_an_index(folder):
     align(make_job("out.npy", index=Path("rows.csv")), Silent())
     found = info("rows.csv")
-    assert (found.side.kind, found.side.rows, found.boxes.images) == ("index", BOXES, 60)
-    assert "an output with 1,500 rows, a line each" in run(folder, "info", "rows.csv").stdout
+    assert (found.boxes.count, found.boxes.images) == (BOXES, 60)
 
 
 @pytest.mark.parametrize("name", [".hidden.partial", ".notes.txt.partial", ".journal", ".x.y.lock"])
@@ -209,18 +201,6 @@ def test_nothing_is_written(folder, monkeypatch):
     run(folder, "info", "out.npz")
     assert {path: path.stat() for path in folder.iterdir()}.keys() == before.keys()
     assert all(path.stat().st_mtime_ns == then.st_mtime_ns for path, then in before.items())
-
-
-def test_damaged_files_are_one_message(folder):
-    header = "box_file_row,image_id,x1,y1,x2,y2,reason,fate\n"
-    (folder / "a.npy.skipped.csv").write_text(f"{header}0,{'a' * 200_000},0,0,0,0,inverted,skipped\n")
-    (folder / "b.npy.skipped.csv").write_text(f"{header}0,a,0,0,0,0\n")
-    (folder / "c.npy.shard.json").write_text('{"parameters": 5, "output_rows": []}')
-    (folder / "d.npy.shard.json").write_text('{"parameters": {}, "output_rows": [[0, NaN]]}')
-    assert "a.npy.skipped.csv cannot be read: field larger" in run(folder, "info", "a.npy.skipped.csv", expect=3).stderr
-    assert "1 box not pooled" in run(folder, "info", "b.npy.skipped.csv").stdout
-    for name in ("c.npy.shard.json", "d.npy.shard.json"):
-        assert f"error: {name} " in run(folder, "info", name, expect=3).stderr
 
 
 def test_a_link_to_an_output_that_is_not_there_yet(folder, monkeypatch):
