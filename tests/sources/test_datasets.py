@@ -181,7 +181,7 @@ def test_image_ids_that_do_not_fit(
 
 def test_image_ids_that_nothing_can_read(tmp_path: Path):
     npz(features=STACK, image_ids=np.array([1, "a"], object))(tmp_path / "a.npz")
-    with pytest.raises(FeatureError, match=r"array image_ids: shape \(2,\) of dtype object, where"):
+    with pytest.raises(FeatureError, match="array image_ids holds Python objects"):
         open_source(tmp_path / "a.npz")
     hdf5(features=STACK, image_ids=h5py.Empty("i4"))(tmp_path / "a.h5")
     with pytest.raises(FeatureError, match=r"dataset /image_ids: shape \(\) of dtype int32, where"):
