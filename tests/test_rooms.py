@@ -42,7 +42,6 @@ MAY_IMPORT = {
 STILL_IMPORT = {
     "resume": {"execution"},
     "execution": {"outputs", "sources"},
-    "cli": {"outputs", "resume"},
 }
 HEAVY = {"click", "rich", "PIL", "h5py", "msgspec", "concurrent.futures", "multiprocessing"}
 

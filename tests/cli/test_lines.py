@@ -24,7 +24,7 @@ def test_a_pipe_gets_whole_lines():
     done = run(SAMPLES, *FORGOTTEN)
     notes = done.stderr.splitlines()
     assert [note.partition(":")[0] for note in notes] == ["note", "note", "warning"]
-    assert "--spatial-scale 1/16" in notes[-1]
+    assert notes[-1].endswith("--spatial-scale 1/16")
     assert "142.51 to 212.01, 0 is the center of the first cell\n" in done.stdout
     assert run(SAMPLES, *FORGOTTEN, COLUMNS="40").stderr == done.stderr
 
