@@ -158,19 +158,20 @@ def bind(
             f"{table.source}, {table.where(turned)}: expected upright boxes, got the angle {angles[turned[0]]:g}",
             "Give the upright box around each, or rename the column if its angles are not of the boxes.",
         )
-    if layout is None and len(
-        source
-    ):  # before ids are matched, for which sequences in one array would count as one map
+    if layout is None and len(source):  # before ids are matched: sequences in one array would count as one map
         check_readings(source, 0, note)
     found = _map_index(source, table, note, match, all_images=all_images)
-    inputs = Inputs(source, table, found, layout or "chw", apart=pyramid.levels_combine == "concat")
-    if used := inputs.maps_used():
-        _check_bits(source, used[0], note)
-    return inputs
+    return Inputs(source, table, found, layout or "chw", apart=pyramid.levels_combine == "concat")
 
 
-def _check_bits(source: FeatureSource, index: int, note: Callable[[str], None]) -> None:
-    """Refuse integers that are the bits of bfloat16, and say that others are pooled as integers."""
+def check_bits(inputs: Inputs, note: Callable[[str], None]) -> None:
+    """Refuse integers that are the bits of bfloat16, and say that others are pooled as integers.
+
+    The grids of tokens must be known.
+    """
+    if not (used := inputs.maps_used()):
+        return
+    source, index = inputs.source, used[0]
     info = source.info(index)
     if info.dtype.kind not in "iu" or info.dtype.itemsize != 2:
         return

@@ -21,7 +21,7 @@ from roicli.jobs.geometry import Geometry, Located, Scale, geometry_of
 from roicli.jobs.imageids import Match
 from roicli.jobs.imagesizes import ImageSize
 from roicli.jobs.locate import locate_on_levels, settle_grids
-from roicli.jobs.match import Inputs, bind
+from roicli.jobs.match import Inputs, bind, check_bits
 from roicli.jobs.pyramid import (
     Combine,
     LevelRule,
@@ -280,6 +280,7 @@ def prepare(job: PoolJob, inputs: Inputs, note: Callable[[str], None]) -> Prepar
     selection = select(inputs, job.spec, job.bad_boxes, job.missing_features, note)
     inputs = selection.inputs
     settle_grids(job.geometry, inputs, job.patch, note)
+    check_bits(inputs, note)
     infos = inputs.infos()
     inputs.source.close()
 

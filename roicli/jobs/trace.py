@@ -14,7 +14,7 @@ from roicli.jobs.geometry import Box, Scale, Steps, as_box, geometry_of
 from roicli.jobs.imageids import Match, find_images, match_images
 from roicli.jobs.imagesizes import ImageSize
 from roicli.jobs.locate import locate_on_levels, settle_grids
-from roicli.jobs.match import Inputs, bind
+from roicli.jobs.match import Inputs, bind, check_bits
 from roicli.jobs.pyramid import Combine, LevelRule, Levels, levels_of, open_maps, pyramid_of
 from roicli.jobs.readings import Layout, check_readings, token_layout
 from roicli.pooling.arguments import compute_dtype
@@ -178,6 +178,7 @@ def trace(job: TraceJob, note: Callable[[str], None]) -> Traced:
     if not geometry.normalized:  # else the sizes of all images and maps decide, as in align
         inputs, rows = inputs.take(rows), np.array([0])
     settle_grids(geometry, inputs, job.patch, note)
+    check_bits(inputs, note)
     infos = inputs.infos()
     dtype = compute_dtype(infos[min(infos)].dtype)
     located = locate_on_levels(geometry, pyramid_of(job), inputs, infos, dtype, note)[0].take(rows)
