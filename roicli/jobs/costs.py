@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from roicli.errors import UsageError
 from roicli.execution.plan import Costs, is_large
+from roicli.jobs.match import distinct_maps
 from roicli.jobs.prepare import PoolJob, Prepared
 from roicli.pooling.arguments import compute_dtype
 from roicli.pooling.kernels.choose import numba_is_installed
@@ -19,7 +20,7 @@ from roicli.sources import MapInfo
 
 def make_costs(job: PoolJob, work: Prepared, map_index: NDArray[np.intp]) -> Costs:
     """Reckon the bytes that maps and rows take while they are pooled."""
-    used = set(np.flatnonzero(np.bincount(map_index[map_index >= 0])).tolist())
+    used = set(distinct_maps(map_index))
     maps = {}
     for index, info in work.infos.items():
         if index in used:

@@ -51,9 +51,7 @@ class Inputs(NamedTuple):
 
     def maps_used(self) -> list[int]:
         """Name the maps (images of a pyramid) that have boxes, ascending."""
-        # np.unique would load numpy.ma, a thirtieth of a short job.
-        used: list[int] = np.flatnonzero(np.bincount(self.map_index[self.map_index >= 0])).tolist()
-        return used
+        return distinct_maps(self.map_index)
 
     def infos(self) -> dict[int, MapInfo]:
         """Look up shape and dtype of every map that has boxes; of the first map if there are none.
@@ -162,6 +160,16 @@ def bind(
         check_readings(source, 0, note)
     found = _map_index(source, table, note, match, all_images=all_images)
     return Inputs(source, table, found, layout or "chw", apart=pyramid.levels_combine == "concat")
+
+
+def distinct_maps(map_index: NDArray[np.intp]) -> list[int]:
+    """Return the maps that regions have, ascending, in memory that grows with the regions alone."""
+    found = map_index[map_index >= 0]
+    if len(found) and found.max() > len(found):
+        return sorted(set(found.tolist()))
+    # np.unique would load numpy.ma, a thirtieth of a short job.
+    used: list[int] = np.flatnonzero(np.bincount(found)).tolist()
+    return used
 
 
 def check_bits(inputs: Inputs, note: Callable[[str], None]) -> None:
