@@ -65,6 +65,7 @@ def run(folder, command, threads=1):
     -P in the command: a random.py in the folder is not Python's.
     """
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed package is compiled
     if command[0] == sys.executable:
         environment["PYTHONPATH"] = str(Path(roicli.__file__).parent.parent)  # the roicli that is timed on arrays
     starter = [sys.executable, "-I", "-S", launch.__file__, *command]
