@@ -8,8 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import crash
@@ -21,6 +20,7 @@ from driving import files_in, wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at processes as Linux shows them")
 BOXES = 16_000
+ONE_THREAD = os.environ | {"OPENBLAS_NUM_THREADS": "1"}  # as the command sets it, before its imports load NumPy
 
 
 @pytest.fixture(scope="module")
@@ -39,10 +39,57 @@ def folder(job, tmp_path):
     return tmp_path
 
 
-def start(folder, *more, output="out.npy"):
-    return subprocess.Popen(
-        crash.command(output, *more), cwd=folder, start_new_session=True, stderr=subprocess.PIPE, text=True
-    )
+# What a held command does: each worker does one task, and waits then until a file says go.
+HELD = """
+import time
+from pathlib import Path
+from roicli.__main__ import main
+from roicli.execution.worker import Pooler
+pool, done = Pooler.pool, []
+def held(self, task):
+    while done and not Path({gate!r}).exists():
+        time.sleep(0.002)
+    done.append(task)
+    return pool(self, task)
+Pooler.pool = held
+main()
+"""
+
+
+def start(folder, *more, output="out.npy", held=False, **options):
+    command = crash.command(output, *more)
+    if held:
+        command = [sys.executable, "-c", HELD.format(gate=str(gate_of(folder))), *command[1:]]
+    options = {"start_new_session": True, "stderr": subprocess.PIPE, "text": True, "env": ONE_THREAD} | options
+    return subprocess.Popen(command, cwd=folder, **options)
+
+
+def gate_of(folder):
+    return folder.with_name(f"{folder.name}-go")
+
+
+@contextmanager
+def begun(folder, *more, output="out.npy", **options):
+    """Run the command until its journal proves some rows, by far not all; its workers wait for `let_go`."""
+    with start(folder, *more, output=output, held=True, **options) as process:
+        try:
+            wait_until(lambda: process.poll() is not None or proves_rows(folder / output))
+            assert proves_rows(folder / output), "it never proved a row"
+            assert process.poll() is None, "it ended too soon"
+            yield process
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def proves_rows(output):
+    journal = output.with_name(f".{output.name}.journal")
+    return journal.exists() and b'"done"' in journal.read_bytes()
+
+
+def let_go(folder):
+    """Let the workers of a held command go on."""
+    gate_of(folder).touch()
 
 
 def run(folder, *more, output="out.npy", expect=0, **options):
@@ -59,31 +106,7 @@ def run(folder, *more, output="out.npy", expect=0, **options):
 def run_program(folder, program, *more):
     """Run a program that changes what it likes in the command before it calls it."""
     command = [sys.executable, "-c", program, *crash.command("out.npy", *more)[1:]]
-    env = os.environ | {"OPENBLAS_NUM_THREADS": "1"}  # as the command sets it, before its imports load NumPy
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, env=env)
-
-
-def wait_for_rows(folder, process, output="out.npy"):
-    """Wait until the journal proves some rows, and by far not all: workers are held back, however fast they are."""
-    journal = folder / f".{output}.journal"
-    for _ in range(20_000):
-        assert process.poll() is None, "it ended too soon"
-        workers = [pid for pid in crash.processes_of(process.pid) if pid != process.pid]
-        send(workers, signal.SIGSTOP)
-        for _ in range(250 if workers else 1):
-            if journal.exists() and b'"done"' in journal.read_bytes():
-                send(workers, signal.SIGCONT)
-                return
-            time.sleep(0.001)
-        send(workers, signal.SIGCONT)
-        time.sleep(0.02 if workers else 0)
-    raise AssertionError("it never proved a row")
-
-
-def send(pids, number):
-    for pid in pids:
-        with suppress(ProcessLookupError):
-            os.kill(pid, number)
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, env=ONE_THREAD)
 
 
 def check_result(folder, job):
@@ -102,9 +125,8 @@ def check_nothing_is_lost(folder, job, program):
 
 def killed(folder):
     """Leave what a run that is killed leaves."""
-    with start(folder) as process:
-        wait_for_rows(folder, process)
-        os.killpg(process.pid, signal.SIGKILL)
+    with begun(folder):
+        pass
 
 
 def test_kills(dose):
@@ -116,18 +138,21 @@ def test_kills(dose):
 
 def test_no_file_of_a_job_takes_the_place_of_a_closed_stream(folder, job):
     """Or what a library prints there would be written into it."""
-    command = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *crash.command("out.npy")]
-    with subprocess.Popen(command, cwd=folder, start_new_session=True) as process:
-        wait_for_rows(folder, process)
+
+    def close_all():
+        os.closerange(0, 3)
+
+    with begun(folder, stderr=None, preexec_fn=close_all) as process:
         pids = crash.processes_of(process.pid)
         opened = {str(Path(f"/proc/{pid}/fd/{number}").readlink()) for pid in pids for number in range(3)}
+        let_go(folder)
+        process.wait()
     assert opened == {os.devnull}
     check_result(folder, job)
 
 
 def test_a_signal_keeps_what_is_done(folder, job):
-    with start(folder) as process:
-        wait_for_rows(folder, process)
+    with begun(folder) as process:
         process.send_signal(signal.SIGTERM)
         _, errors = process.communicate(timeout=20)
     assert process.returncode == 143
@@ -260,8 +285,7 @@ def test_workers_end_with_their_parent(long_job):
 
 
 def test_a_worker_that_dies_costs_only_its_task(folder, job):
-    with start(folder) as process:
-        wait_for_rows(folder, process)
+    with begun(folder) as process:
         os.kill(crash.workers_of(process.pid)[0], signal.SIGKILL)
         _, errors = process.communicate(timeout=20)
     assert process.returncode == 3
@@ -274,8 +298,7 @@ def test_a_worker_that_dies_costs_only_its_task(folder, job):
 
 
 def test_a_second_run_is_refused_while_the_first_lives(folder, job):
-    with start(folder) as process:
-        wait_for_rows(folder, process)
+    with begun(folder) as process:
         process.send_signal(signal.SIGSTOP)  # as good as dead, but not dead
         for flags in ([], ["--overwrite"], ["--resume"], ["--resume", "--overwrite"]):
             message = run(folder, *flags, expect=3).stderr
@@ -283,6 +306,7 @@ def test_a_second_run_is_refused_while_the_first_lives(folder, job):
         (folder / "link.npy").symlink_to("out.npy")
         assert "link.npy is being written by" in run(folder, output="link.npy", expect=3).stderr
         (folder / "link.npy").unlink()
+        let_go(folder)
         process.send_signal(signal.SIGCONT)
         assert process.wait(30) == 0
     check_result(folder, job)
@@ -362,13 +386,11 @@ def test_a_disk_that_fills_up_meanwhile(folder, small_disk):
     """Another program takes the rest of the disk while rows are written."""
     output = small_disk / "out.npy"
     output.write_text("before")
-    boxes = np.tile(np.load(folder / "boxes.npy"), (3, 1))
+    boxes = np.load(folder / "boxes.npy")
     np.save(folder / "boxes.npy", boxes[np.argsort(boxes[:, 0])])  # so that the file's blocks are filled one by one
     run(folder, output="expected.npy")
     (folder / "rows.csv").unlink()
-    with start(folder, "--overwrite", output=output) as process:
-        wait_for_rows(small_disk, process)
-        os.killpg(process.pid, signal.SIGSTOP)
+    with begun(folder, "--overwrite", output=output) as process:
         for name in ("much", "more"):
             with (small_disk / name).open("wb", buffering=0) as file:
                 try:
@@ -376,7 +398,7 @@ def test_a_disk_that_fills_up_meanwhile(folder, small_disk):
                         pass
                 except OSError:
                     pass
-        os.killpg(process.pid, signal.SIGCONT)
+        let_go(folder)
         _, errors = process.communicate(timeout=30)
     assert process.returncode == 3
     error, hint, note = errors.splitlines()
@@ -413,14 +435,9 @@ def locked(tmp_path):
 
 def test_a_folder_that_becomes_unwritable(folder, job, locked):
     """What went wrong is told, not what could not be cleaned up then; no row is lost."""
-    command = crash.command(locked / "out.npy")
-    with subprocess.Popen(
-        command, cwd=folder, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=without_privileges
-    ) as process:
-        wait_for_rows(locked, process)
-        process.send_signal(signal.SIGSTOP)
+    with begun(folder, output=locked / "out.npy", preexec_fn=without_privileges) as process:
         locked.chmod(0o555)
-        process.send_signal(signal.SIGCONT)
+        let_go(folder)
         _, errors = process.communicate(timeout=30)
     assert (process.returncode, errors.splitlines()) == (
         3,
@@ -447,12 +464,10 @@ def test_a_journal_of_somebody_else(folder, locked):
 
 @pytest.mark.parametrize("suffix", crash.FORMATS)
 def test_rows_that_somebody_removes_are_not_said_to_be_kept(folder, job, suffix):
-    with start(folder, output=f"out{suffix}") as process:
-        wait_for_rows(folder, process, f"out{suffix}")
-        process.send_signal(signal.SIGSTOP)
+    with begun(folder, output=f"out{suffix}") as process:
         for path in folder.glob(".out*.partial"):
             path.unlink()
-        process.send_signal(signal.SIGCONT)
+        let_go(folder)
         _, errors = process.communicate(timeout=30)
     assert process.returncode == 3
     assert errors == (
@@ -461,25 +476,18 @@ def test_rows_that_somebody_removes_are_not_said_to_be_kept(folder, job, suffix)
     assert {path.name for path in folder.iterdir()} == {"feats.h5", "boxes.npy"}
 
 
-def test_ten_parts_of_which_one_is_killed(folder, job):
-    """Done in ten processes at once, one killed and resumed, and joined: the bytes of a single run."""
-    names = [f"part-{n}.npy" for n in range(1, 11)]
-    parts = [("--shard", f"{n}/10", "--index", f"rows-{n}.csv") for n in range(1, 11)]
-    processes = [start(folder, *part, output=name) for name, part in zip(names, parts, strict=True)]
-    for _ in range(20_000):
-        if (folder / ".part-5.npy.journal").exists():
-            break
-        time.sleep(0.0005)
-    os.killpg(processes[4].pid, signal.SIGKILL)
-    for process in processes:
-        process.communicate(timeout=60)
-    assert [process.returncode for process in processes] == [0] * 4 + [-signal.SIGKILL] + [0] * 5
-    merge = [crash.ROICLI, "merge", "out.npy", *names]
-    missing = subprocess.run(merge, cwd=folder, capture_output=True, text=True, check=False)
-    assert missing.returncode == 3
-    assert "part-5.npy" in missing.stderr
-    run(folder, *parts[4], "--resume", output=names[4])
-    subprocess.run(merge, cwd=folder, check=True)
+def test_parts_of_which_one_is_killed(folder, job):
+    """Done in processes at once, one killed and resumed, and joined: the bytes of a single run."""
+    names = [f"part-{n}.npy" for n in (1, 2, 3, 4)]
+    parts = [("--shard", f"{n}/4", "--index", f"rows-{n}.csv") for n in (1, 2, 3, 4)]
+    with begun(folder, *parts[2], output=names[2]):
+        others = [start(folder, *parts[n], output=names[n]) for n in (0, 1, 3)]
+        said = [process.communicate(timeout=60)[1] for process in others]
+        assert [process.returncode for process in others] == [0, 0, 0], said
+    merge = ["merge", "out.npy", *names]
+    assert "part-3.npy" in driving.run(folder, *merge, expect=3).stderr
+    run(folder, *parts[2], "--resume", output=names[2])
+    driving.run(folder, *merge)
     assert (folder / "out.npy").read_bytes() == (job / "expected.npy").read_bytes()
     assert not [name for name in files_in(folder) if name.startswith(".")]
 
