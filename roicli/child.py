@@ -102,10 +102,10 @@ def ask(function: str, path: Path, *arguments: Any, memory: int = 0) -> Answer:
     raise remake(*said)
 
 
-def start() -> None:
-    """Start the child, so that what it loads is loaded by the time of the first question."""
+def start(module: str) -> None:
+    """Start the child, and let it load the module that will answer, while this process does other things."""
     with _lock:
-        _start()
+        _start(module)
 
 
 def stop() -> None:
@@ -129,7 +129,7 @@ def grant(seconds: float) -> None:
         signal.setitimer(signal.ITIMER_PROF, left + seconds)
 
 
-def _start() -> _Child:
+def _start(module: str = "") -> _Child:
     global _child
     if _child is None:
         theirs, questions = os.pipe()
@@ -142,11 +142,11 @@ def _start() -> _Child:
                 try:
                     os.close(questions)
                     os.close(answers)
-                    serve(theirs, ours)
+                    serve(theirs, ours, module)
                 finally:
                     os._exit(0)
         else:
-            pid = _spawn(theirs, ours)
+            pid = _spawn(theirs, ours, module)
         os.close(theirs)
         os.close(ours)
         _child = _Child(pid, questions, answers)
@@ -158,10 +158,11 @@ def _is_worker() -> bool:
     return processes is not None and processes.parent_process() is not None
 
 
-def _spawn(questions: int, answers: int) -> int:
+def _spawn(questions: int, answers: int, module: str) -> int:
     import subprocess
 
-    code = f"import sys; sys.path[:] = {sys.path!r}; from roicli.child import serve; serve({questions}, {answers})"
+    called = f"serve({questions}, {answers}, {module!r})"
+    code = f"import sys; sys.path[:] = {sys.path!r}; from roicli.child import serve; {called}"
     process = subprocess.Popen([sys.executable, "-I", "-c", code], pass_fds=(questions, answers))
     process.returncode = 0  # it is waited for by `stop`
     return process.pid
@@ -205,14 +206,17 @@ def remake(name: str, message: str, hint: str) -> RoicliError:
     return kind(message, hint)
 
 
-def serve(questions: int, answers: int) -> None:
-    """Answer questions until there is nobody to ask them."""
+def serve(questions: int, answers: int, module: str = "") -> None:
+    """Load a module, and answer questions until there is nobody to ask them."""
     _settle(questions, answers)
+    if module:
+        with suppress(ImportError):  # said with the first answer
+            import_module(module)
     with suppress(OSError, EOFError):
         while True:
             where, (seconds, memory), folder, path, *arguments = json.loads(_read(questions))
-            module, _, name = where.partition(":")
-            function = getattr(import_module(module), name)
+            answering, _, name = where.partition(":")
+            function = getattr(import_module(answering), name)
             _limit(memory)
             signal.setitimer(signal.ITIMER_PROF, seconds)
             data = None
@@ -260,8 +264,6 @@ def _settle(questions: int, answers: int) -> None:
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     gc.freeze()
-    with suppress(ImportError):
-        import h5py  # noqa: F401 (while the parent does other things)
 
 
 def _limit(memory: int) -> None:

@@ -68,9 +68,9 @@ class Roicli(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find a command; for an unknown name, suggest the nearest."""
         if any(arg.lower().endswith(HDF5_SUFFIXES) for arg in args):
-            from roicli.sources.hdf5.source import start_child
+            from roicli import child
 
-            start_child()  # it loads HDF5 while we load the command
+            child.start("roicli.sources.hdf5.inside")  # it loads HDF5 while we load the command
         if args[0] not in _COMMANDS and not args[0].startswith("-"):
             from difflib import get_close_matches
 

@@ -51,11 +51,6 @@ def _kind(shape: tuple[int, ...], dtype: str) -> tuple[tuple[int, ...], np.dtype
     return shape, np.dtype(dtype)
 
 
-def start_child() -> None:
-    """Start the child ahead of the first file: it has what this module loads, and loads h5py meanwhile."""
-    child.start()
-
-
 class Hdf5Source(MapSource):
     """One HDF5 file.
 
