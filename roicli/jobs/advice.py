@@ -32,6 +32,8 @@ _NEARLY_ALL = 0.99
 _MEASURED, _CHEAP = 2**28, 2**24
 # So many boxes are judged first, and remedies are tried on so many: a few milliseconds for any file.
 _TRIED = 2000
+# Areas are rounded; those of outlines are far from those of boxes.
+_AREA = 0.01
 # By so much may boxes in 0..1 of the image leave it, since corners are made of rounded centres and widths.
 _ROUNDED = 0.01
 # So many boxes reach beyond this share of their maps, if those are of the same images.
@@ -89,6 +91,16 @@ def judge_numbers(job: PoolJob, table: Regions) -> str:
             f"{table.source}, boxes with x2 < x1 or y2 < y1, read as {table.box_format}: {len(inverted):,} of "
             f"{len(table):,}{reading}{normalized}"
         )
+    if 2 * (flat := int((boxes[:, 2:] == boxes[:, :2]).any(axis=1).sum())) > len(boxes):
+        return (
+            f"{table.source}: boxes with no width or no height: {flat:,} of {len(table):,}. Were they never filled, or "
+            "rounded away?"
+        )
+    if len(boxes) and (other := _read_by_area(table.take(good))):
+        return (
+            f"{table.source}: the areas in the file are those of boxes read as {other}, not as {table.box_format}; "
+            f"give `box_format={other}`"
+        )
     if unit:
         return f"{table.source}: all boxes lie within 0 and 1; if they are in 0..1 of the image, give `normalized`"
     return ""
@@ -113,6 +125,19 @@ def _better_reading(given: NDArray[np.float64], box_format: BoxFormat) -> str:
     return sizes
 
 
+def _read_by_area(table: Regions) -> BoxFormat | None:
+    """Return the other reading of the numbers that gives the areas in the file, if the one taken does not."""
+    areas = table.columns.get("area")
+    if not isinstance(areas, np.ndarray):
+        return None
+    agree = {}
+    for box_format in (table.box_format, *BoxFormat):
+        boxes = to_xyxy(table.given, box_format)
+        agree[box_format] = np.isclose((boxes[:, 2:] - boxes[:, :2]).prod(axis=1), areas, rtol=_AREA, atol=0).mean()
+    best = max(agree, key=agree.__getitem__)  # of two that agree, the one that was taken
+    return best if agree[best] >= _NEARLY_ALL and agree[table.box_format] < 0.5 else None
+
+
 def judge_places(job: PoolJob, work: Prepared, rows: NDArray[np.intp]) -> str:
     """Judge the boxes of some rows by where they lie on their maps; return what is most likely, or nothing."""
     if not len(rows):
@@ -134,7 +159,8 @@ def judge_places(job: PoolJob, work: Prepared, rows: NDArray[np.intp]) -> str:
     if (odd := tries.odd_layout()) or job.normalized or _in_unit(placement.boxes):  # a warning has told of the last
         return odd
     cells = in_map(placement.boxes, placement.scale)
-    small = int((np.abs(cells[:, 2:] - cells[:, :2]) < 1).all(axis=1).sum())
+    sides = np.abs(cells[:, 2:] - cells[:, :2])
+    small = int(((sides < 1) & (sides > 0)).all(axis=1).sum())  # a warning has told of boxes without sides
     if small <= 0.75 * len(rows):
         return tries.far_from_borders()
     return f"boxes smaller than one cell of their maps: {small:,} of {len(rows):,}. Is `spatial_scale` right?"

@@ -64,7 +64,7 @@ def select(
     Raises
     ------
     BoxError
-        Bad boxes where they are not allowed, two images that would be the same map.
+        Bad boxes where they are not allowed, or no image at all that has features.
     """
     table = inputs.table
     absent = table.absent
@@ -72,6 +72,13 @@ def select(
     missing = np.flatnonzero(unmatched)
     reasons, reason = ["", NO_FEATURES], unmatched.astype(np.int8)  # text would take 44 bytes a box
     images = _missing_images(inputs, missing)
+    if len(missing) and len(missing) == len(table) - int(absent.sum()):
+        ids = inputs.source.ids
+        raise BoxError(
+            f"{table.source}: none of its {count(len(images), 'image')} has features in {inputs.source.name}: "
+            f"{some(images)}",
+            f"The features are named {some(ids)}; make the ids agree." if ids else "Name features that hold maps.",
+        )
     if images:
         fate = {"skip": "left out of the output", "zero": "zeros in the output"}[missing_features]
         note(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from itertools import islice
 from pathlib import Path
 
 from roicli.arrays import open_npy
@@ -9,6 +11,9 @@ from roicli.errors import FileError
 from roicli.files import natural_key, printable, reading
 from roicli.sources.base import MapSource, StoredMap, unique
 from roicli.sources.layout import MapLayout
+
+# Names that are looked at for a hint: a folder of a network disk may hold millions.
+_LOOKED_AT = 1000
 
 
 class FolderSource(MapSource):
@@ -27,10 +32,7 @@ class FolderSource(MapSource):
         with reading(self.name):
             names = [p.name for p in path.iterdir() if p.suffix.lower() == ".npy" and not p.name.startswith(".")]
         if not names:
-            raise FileError(
-                f"{path} is a folder without .npy files",
-                "Name a folder of .npy files, one a map, or a pattern in quotes such as 'feats/*.h5'.",
-            )
+            raise FileError(f"{self.name} is a folder without .npy files", _hint(path))
         self._files = sorted(names, key=natural_key)
         self.ids = unique((printable(Path(name).stem) for name in self._files), self.name)
 
@@ -44,3 +46,15 @@ class FolderSource(MapSource):
         array = open_npy(path)
         self._note(path, array.stamp)
         return self._without_batch(StoredMap(str(path), array.shape, array.dtype, array.load))
+
+
+def _hint(path: Path) -> str:
+    """Name the pattern of the maps that are in a folder all the same: of another format, or in folders below."""
+    from roicli.sources.open import suffixes  # which loads this module
+
+    below = islice((name for _, _, names in os.walk(path) for name in names), _LOOKED_AT)
+    for place, names in (("*", [*islice(path.iterdir(), _LOOKED_AT)]), ("**/*", [*map(Path, below)])):
+        for name in names:
+            if name.suffix.lower() in suffixes() and not name.name.startswith("."):
+                return f"Give a pattern in quotes: '{printable(str(path))}/{place}{name.suffix}'."
+    return "Name a folder of .npy files, one a map, or a pattern in quotes such as 'feats/*.h5'."

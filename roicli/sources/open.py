@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
-from roicli.errors import FileError, UsageError
+from roicli.errors import FeatureError, FileError, UsageError
 from roicli.files import CHECK_PATH, HDF5_SUFFIXES, file_size, natural_key, printable, reading
 from roicli.sources.base import MapSource
 from roicli.sources.foreign import check_scheme, refusal
@@ -138,8 +138,8 @@ def _open(pattern: str, dataset: str | None, layout: MapLayout) -> FeatureSource
         return _open_path(Path(pattern), dataset, layout)
     found = matches(pattern)
     if not found:
-        raise FileError(f"no file matches {pattern}", "Check the folder and the pattern.")
-    parts = [_open_path(Path(match), dataset, layout) for match in found]
+        raise FileError(f"{printable(pattern)}: no file matches it", "Check the folder and the pattern.")
+    parts = _open_matches(found, dataset, layout)
     if len(parts) == 1 and (parts[0].labelled or len(parts[0].ids) != 1):
         return parts[0]
     from roicli.sources.many import ManySource
@@ -147,9 +147,37 @@ def _open(pattern: str, dataset: str | None, layout: MapLayout) -> FeatureSource
     return ManySource(pattern, parts)
 
 
+def _open_matches(found: Sequence[str], dataset: str | None, layout: MapLayout) -> list[FeatureSource]:
+    """Open the files of a pattern; one that holds no maps ends the job only if a box needs it, where that is known."""
+    from roicli.sources.broken import BrokenSource
+
+    parts: list[FeatureSource] = []
+    for match in found:
+        try:
+            parts.append(_open_path(Path(match), dataset, layout))
+        except (FeatureError, FileError) as error:
+            parts.append(BrokenSource(Path(match), error))
+    broken = [part for part in parts if isinstance(part, BrokenSource)]
+    if broken and (len(broken) == len(parts) or not all(map(_is_named_by_file, parts))):
+        raise broken[0].error
+    return parts
+
+
+def _is_named_by_file(part: FeatureSource) -> bool:
+    """Tell whether a file holds one map under the file's name, so that a box says which file it needs."""
+    return len(part.ids) == 1 and (not part.labelled or part.ids[0] == printable(Path(part.paths[0]).stem))
+
+
 def matches(pattern: str) -> list[str]:
-    """Return the files that match a pattern, in natural order."""
-    return sorted(_matches(pattern), key=natural_key)
+    """Return the files that match a pattern, in natural order; brackets may be those of a folder's name."""
+    found = _matches(pattern)
+    folders = pattern.split("/")[:-1]
+    while not found and folders:
+        folder = "/".join(folders)
+        if glob.has_magic(folder) and os.path.isdir(folder):  # noqa: PTH112
+            found = _matches(glob.escape(folder) + pattern.removeprefix(folder))
+        folders.pop()
+    return sorted(found, key=natural_key)
 
 
 def _matches(pattern: str) -> list[str]:

@@ -98,7 +98,7 @@ IN_IMAGE = np.array([WIDTH, HEIGHT, WIDTH, HEIGHT])
             "boxes.npy: all boxes lie within 0 and 1; if they are in 0..1 of the image, give `normalized`",
         ),
         (good_boxes(), {"normalized": True}, "If they are in pixels, leave `normalized` out and give `spatial_scale`"),
-        (np.full((3, 4), 500.0), {"scale": 1 / 32}, "boxes smaller than one cell of their maps: 3 of 3. Is"),
+        (np.full((3, 4), 500.0), {"scale": 1 / 32}, "boxes with no width or no height: 3 of 3. Were they never filled"),
         (good_boxes() + 9e4, {"scale": 3.0}, "mostly or wholly: 200 of 200. Is `spatial_scale` right?"),
     ],
 )
@@ -107,6 +107,26 @@ def test_mistakes(folder, boxes, settings, warning):
     _, warnings, _ = checked(folder, boxes, **settings)
     assert len(warnings) == 1
     assert warning in warnings[0].replace(f"{folder}/", "")
+
+
+@pytest.mark.parametrize("numbers", ["xyxy", "xywh"])
+def test_areas_say_what_the_numbers_are(folder, numbers):
+    """Boxes in the upper left of their images stay there in either reading."""
+    boxes = (good_boxes(40) / 8).round(1)
+    written = boxes if numbers == "xyxy" else as_xywh(boxes)
+    for reading, area, warns in (
+        ("xyxy", (boxes[:, 2:] - boxes[:, :2]).prod(axis=1), numbers == "xyxy"),
+        ("outline", np.full(40, 7.0), False),
+    ):
+        rows = [
+            {"image_id": n % 2, "bbox": box, "area": size}
+            for n, (box, size) in enumerate(zip(written.tolist(), area.tolist(), strict=True))
+        ]
+        (folder / "areas.json").write_text(json.dumps(rows))
+        warnings: list[str] = []
+        job = PoolJob(str(folder / "feats.npy"), folder / "areas.json", PoolSpec((2, 2)), spatial_scale=1 / STRIDE)
+        check(job, lambda text: None, warnings.append)
+        assert any(f"read as {reading}, not as xywh; give `box_format={reading}`" in text for text in warnings) == warns
 
 
 ONE = good_boxes()[:1]

@@ -103,3 +103,10 @@ def test_ids_or_file_names_decide(tmp_path, monkeypatch):
         assert np.load("o.npy").ravel().tolist() == [expected]
     with pytest.raises(BoxError, match="by its id, and '0' by its file name"):
         align("f.npz", "b.json", "o.npy", size=1, overwrite=True)
+
+
+@pytest.mark.parametrize("fate", ["skip", "zero"])
+def test_a_job_of_which_no_image_has_features_fails(files, fate):
+    with pytest.raises(BoxError, match=r"b\.json: none of its 2 images has features in f\.npy: '7', '8'"):
+        files([annotation(7), annotation(8), annotation(7)], missing_features=fate)
+    assert files([annotation(7), annotation(2)], missing_features=fate)[0][-1] == 2

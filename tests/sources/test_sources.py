@@ -15,7 +15,7 @@ from sources.conformance import SourceTests, some_maps, stack
 
 from roicli import arrays
 from roicli.cli.main import main
-from roicli.errors import UsageError
+from roicli.errors import FeatureError, FileError, UsageError
 from roicli.files import HDF5_SUFFIXES
 from roicli.sources import open_source, register
 from roicli.sources.base import MapSource, StoredMap
@@ -268,6 +268,37 @@ def test_an_existing_path_is_not_a_pattern(tmp_path: Path):
     np.save(tmp_path / "map1.npy", some_maps()[1])
     assert open_source(tmp_path / "map[1].npy").ids == ("map[1]",)
     assert open_source(tmp_path / "map[1-9].npy").ids == ("map1",)
+
+
+def test_brackets_may_be_those_of_a_folder(tmp_path: Path):
+    (tmp_path / "feats [v2]").mkdir()
+    np.save(tmp_path / "feats [v2]" / "im0.npy", some_maps()[0])
+    assert open_source(f"{tmp_path}/feats [v2]/*.npy").ids == ("im0",)
+
+
+def test_a_file_beside_maps_is_judged_when_it_is_asked_for(tmp_path: Path):
+    np.save(tmp_path / "im0.npy", some_maps()[0])
+    np.save(tmp_path / "im0_boxes.npy", np.ones((5, 4)))
+    np.save(tmp_path / "im0_info.npy", np.array({"width": 640}), allow_pickle=True)
+    source = open_source(tmp_path / "*.npy")
+    assert source.ids == ("im0", "im0_boxes", "im0_info")
+    np.testing.assert_array_equal(source.read(0), some_maps()[0])
+    with pytest.raises(FeatureError, match=r"im0_info\.npy holds Python objects"):
+        source.info(2)
+    with pytest.raises(FeatureError, match=r"im0_boxes\.npy has shape \(5, 4\)"):
+        open_source(tmp_path / "im0_*.npy")
+    np.save(tmp_path / "im1.npy", np.stack(some_maps()[:1] * 2))  # whose maps are counted over all files
+    with pytest.raises(FeatureError, match=r"im0_boxes\.npy has shape"):
+        open_source(tmp_path / "*.npy")
+
+
+@pytest.mark.parametrize(("name", "pattern"), [("a.npz", "*.npz"), ("x/a.npy", "**/*.npy"), ("x/y/a.h5", "**/*.h5")])
+def test_a_folder_of_maps_elsewhere_names_their_pattern(tmp_path: Path, name: str, pattern: str):
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).touch()
+    with pytest.raises(FileError) as caught:
+        open_source(tmp_path)
+    assert caught.value.hint == f"Give a pattern in quotes: '{tmp_path}/{pattern}'."
 
 
 def test_a_memory_map_goes_with_its_array(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
