@@ -29,7 +29,7 @@ class Elsewhere(Executor):
         code = "from pickle import *; from sys import *; work, *given = load(stdin.buffer)\n"
         code += "dump(work(*given), stdout.buffer)"
         sent = pickle.dumps((work, *arguments))
-        done = subprocess.run([sys.executable, "-c", code], input=sent, stdout=subprocess.PIPE, check=True)
+        done = subprocess.run([sys.executable, "-P", "-c", code], input=sent, stdout=subprocess.PIPE, check=True)
         future.set_result(pickle.loads(done.stdout))
         return future
 

@@ -153,7 +153,7 @@ def test_no_state_gives_a_wrong_output(tmp_path, monkeypatch, request, suffix, o
     states = list(dict.fromkeys(recorder.states))
     assert len(states) > 50
     if not request.config.getoption("long"):
-        states = random.Random(suffix).sample(states, min(len(states), 150))
+        states = random.Random(suffix).sample(states, min(len(states), 40))
     for state in states:
         shutil.rmtree(copy, ignore_errors=True)
         copy.mkdir()
