@@ -10,7 +10,7 @@ from roicli.boxfiles import layout_names
 from roicli.cli.command import option, stacked
 from roicli.cli.values import FILE as FILE
 from roicli.cli.values import PATTERN as PATTERN
-from roicli.cli.values import OperatorName, grid, memory, output_size, prefix, sampling_ratio, scale, whole
+from roicli.cli.values import OperatorName, grid, memory, output_size, positive, prefix, sampling_ratio, scale, whole
 
 if TYPE_CHECKING:
     from roicli.spec import PoolSpec
@@ -95,9 +95,9 @@ level_options = stacked(
     ),
     option(
         *(LEVELS, "--canonical-scale"),
-        type=click.FloatRange(0, min_open=True),
-        default=224.0,
-        show_default="224",
+        type=positive,
+        default="224",
+        show_default=True,
         metavar="PIXELS",
         help="Side of a box that is pooled from the canonical level.",
     ),
@@ -138,7 +138,7 @@ pool_options = stacked(
     option(
         *(NUMBERS, "--preprocess"),
         metavar="WHAT|FILE",
-        help="What was done to the images, such as shortest-edge:800,1333 (roicli help geometry).  [default: nothing]",
+        help="What was done to the images (roicli help geometry), such as shortest-edge:800,1333.  [default: nothing]",
     ),
     option(
         *(NUMBERS, "--image-size"),

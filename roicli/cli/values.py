@@ -65,10 +65,11 @@ def prefix(text: str) -> int | None:
 def scale(text: str) -> float | tuple[float, float]:
     """Read a positive number or a fraction such as `1/16`; or two of them, y and x."""
     y, comma, x = text.partition(",")
-    return (_positive(y), _positive(x)) if comma else _positive(y)
+    return (positive(y), positive(x)) if comma else positive(y)
 
 
-def _positive(text: str) -> float:
+def positive(text: str) -> float:
+    """Read a positive number or a fraction."""
     numerator, slash, denominator = text.partition("/")
     try:
         number = float(numerator) / (float(denominator) if slash else 1)

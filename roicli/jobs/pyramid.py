@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
@@ -53,6 +54,8 @@ class Pyramid:
     def __post_init__(self) -> None:
         if self.level is not None and self.levels_combine is not None:
             raise UsageError("`level` and `levels_combine` contradict each other", "Give one of them.")
+        if not 0 < self.canonical_scale < math.inf:
+            raise UsageError(f"canonical_scale must be a positive number, got {self.canonical_scale}", "Give pixels.")
         if self.levels is not None:
             self.named()
 

@@ -1,5 +1,7 @@
 """What people meet first: --help, `roicli help`, and what a mistyped word gets."""
 
+import re
+
 import click
 import pytest
 from click.testing import CliRunner
@@ -24,6 +26,14 @@ def test_options_stand_in_groups():
     assert shown.index("Numbers:") < shown.index("  --aligned") < shown.index("Rows:") < shown.index("--bad-boxes")
     assert "Exit codes: 0 done, 2 wrong usage, 3 bad data" in shown
     assert max(map(len, shown.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("width", [80, 160])
+@pytest.mark.parametrize("command", ["align", "check", "trace", "merge", "info"])
+def test_defaults_are_what_one_would_type(command, width):
+    shown = said(command, "--help", terminal_width=width)
+    assert not re.search(r"\[default:\s+\(|\[[^\]]*[<>]", shown)
+    assert not re.search(r"\w-\n", shown)  # a value that is cut cannot be typed
 
 
 def test_every_option_is_declared_once():

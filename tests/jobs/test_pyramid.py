@@ -258,3 +258,8 @@ def test_torchvisions_names_are_hinted_at(tmp_path):
 
 def test_names_say_strides_where_they_are_not_given():
     assert [level.stride for level in Pyramid(levels="p2, p3,res4").named()] == [4, 8, 16]
+
+
+def test_a_canonical_scale_is_positive():
+    with pytest.raises(UsageError, match="canonical_scale must be a positive number, got 0"):
+        Pyramid(canonical_scale=0)
