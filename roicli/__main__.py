@@ -5,7 +5,7 @@ import os
 import sys
 from typing import NoReturn
 
-from roicli.execution import interrupts
+from roicli import interrupts
 
 # Objects made before Python looks for cycles again: little that is loaded is garbage, and to look takes time.
 _OBJECTS = 100_000

@@ -12,12 +12,11 @@ from typing import Any, NoReturn
 
 import click
 
-from roicli import __version__
+from roicli import __version__, interrupts
 from roicli.cli.command import EXIT_CODES
 from roicli.cli.lines import say
 from roicli.cli.streams import STDOUT, prepare_streams
 from roicli.errors import RoicliError
-from roicli.execution import interrupts
 from roicli.files import HDF5_SUFFIXES
 from roicli.pooling.kernels.blas import fix_kernel
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from roicli.execution.plan import Task
-from roicli.execution.progress import Progress
 from roicli.execution.worker import Pooler
 from roicli.pooling.placement import Placement
 from roicli.pooling.sampling import FloatArray
+from roicli.progress import Progress
 
 # Blocks of the levels, each (K, C, ...) -> one block.
 Combine = Callable[[Sequence[FloatArray]], FloatArray]

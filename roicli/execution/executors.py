@@ -9,11 +9,11 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 from roicli.errors import WorkerError
-from roicli.execution.interrupts import check
 from roicli.execution.plan import Plan, Strategy, Task
-from roicli.execution.progress import Progress
 from roicli.execution.worker import Pooler
+from roicli.interrupts import check
 from roicli.pooling.kernels.blas import blas_kernel
+from roicli.progress import Progress
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor, Future

@@ -21,10 +21,10 @@ from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 
 from roicli.errors import WorkerError
-from roicli.execution.interrupts import held_off, leave_to_parent
 from roicli.execution.plan import Task
-from roicli.execution.progress import Progress
 from roicli.execution.worker import Pooler
+from roicli.interrupts import held_off, leave_to_parent
+from roicli.progress import Progress
 
 # Seconds that workers have to leave when all is done, and to end when they are terminated, then killed.
 _TO_LEAVE, _TO_END = 5.0, 1.0

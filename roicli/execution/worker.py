@@ -18,8 +18,6 @@ from numpy.typing import NDArray
 from roicli.arrays import READ_AT_MOST
 from roicli.errors import ChangedInputError
 from roicli.execution.plan import Task
-from roicli.execution.progress import Progress
-from roicli.outputs.base import RowTarget
 from roicli.pooling.arguments import compute_dtype
 from roicli.pooling.channels_last import channels_last
 from roicli.pooling.contraction import pool_maps
@@ -27,7 +25,8 @@ from roicli.pooling.kernels.choose import NUMPY_KERNEL, Kernel
 from roicli.pooling.operators import find
 from roicli.pooling.placement import Placement
 from roicli.pooling.sampling import FloatArray, cells_in_reach
-from roicli.sources import FeatureSource, MapInfo
+from roicli.progress import Progress
+from roicli.protocols import FeatureSource, MapInfo, RowTarget
 from roicli.spec import PoolSpec
 
 # Boxes whose reach is found at once: a map may have millions.

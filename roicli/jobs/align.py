@@ -15,7 +15,6 @@ from roicli.errors import OutputError
 from roicli.execution.combine import LevelsPooler
 from roicli.execution.executors import run
 from roicli.execution.plan import Plan, Task, make_plan
-from roicli.execution.progress import Progress
 from roicli.execution.worker import Pooler
 from roicli.files import Stamp
 from roicli.jobs.advice import prepare_and_judge
@@ -41,6 +40,7 @@ from roicli.outputs.sidefiles import (
     skipped_text,
 )
 from roicli.pooling.kernels.choose import load_kernel
+from roicli.progress import Progress
 from roicli.regions import Names
 from roicli.resume.fingerprint import check_same, check_unchanged, fingerprint, is_same
 from roicli.resume.history import EarlierRun

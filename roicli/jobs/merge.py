@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from roicli.errors import FileError, OutputError, UsageError
-from roicli.execution.progress import Progress
 from roicli.files import HDF5_SUFFIXES
 from roicli.jobs.partfiles import StoredPart, read_parts
 from roicli.newfiles import check_name
@@ -20,6 +19,7 @@ from roicli.outputs import check_output, find_format
 from roicli.outputs.base import OutputFormat, Record
 from roicli.outputs.rowfile import RowFile
 from roicli.outputs.sidefiles import SideFile, shard_file, skipped_file
+from roicli.progress import Progress
 from roicli.regions import Column, Names
 from roicli.resume.session import Session, find_earlier, locked
 

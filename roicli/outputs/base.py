@@ -7,7 +7,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, ClassVar, NamedTuple, Protocol
+from typing import IO, Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,28 +26,6 @@ _COLUMN_ROWS = 2**16
 # Features are read back so many bytes at a time.
 _BLOCK_BYTES = 2**24
 REMEDY = "Give files that roicli align has written, as it has written them."
-
-
-class RowTarget(Protocol):
-    """Where pooled rows go."""
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Of the values, as they are written."""
-        ...
-
-    @property
-    def row_shape(self) -> tuple[int, ...]:
-        """Shape of one row: (C, PH, PW) or (C,)."""
-        ...
-
-    def write(self, rows: NDArray[np.intp], block: NDArray[Any]) -> None:
-        """Write `block`, (k, *row_shape), to the k rows `rows`, ascending; any number of workers do so at once."""
-        ...
-
-    def flush(self) -> None:
-        """Force what any worker has written onto the disk; OutputError if that fails."""
-        ...
 
 
 class Record(NamedTuple):

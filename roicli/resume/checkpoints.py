@@ -9,9 +9,9 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from roicli.errors import OutputError
-from roicli.execution.interrupts import held_off
-from roicli.execution.progress import Progress
+from roicli.interrupts import held_off
 from roicli.outputs.rowfile import RowFile
+from roicli.progress import Progress
 from roicli.resume.journal import Journal
 from roicli.resume.lock import LostLockError
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from roicli.errors import OutputError
-from roicli.execution.progress import Progress, Range
 from roicli.newfiles import PARTIAL, beside, real
+from roicli.progress import Progress, Range
 from roicli.resume.journal import FORMAT, checksum, identity, journal_path
 
 # No checkpoint is longer; a longer line is not read into memory.

@@ -15,9 +15,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from roicli.execution.progress import Progress
 from roicli.newfiles import JOURNAL, beside, create_file, flush_folder, real, write_all, writing
 from roicli.outputs.rowfile import RowFile
+from roicli.progress import Progress
 
 FORMAT = "roicli journal 2"
 

@@ -12,11 +12,11 @@ from typing import Any, NoReturn
 import numpy as np
 
 from roicli.errors import ChangedInputError, OutputError
-from roicli.execution.interrupts import held_off
-from roicli.execution.progress import Progress
+from roicli.interrupts import held_off
 from roicli.newfiles import PARTIAL, NewFile, beside, check_name, flush_folder, real, writing
 from roicli.outputs.base import OutputFormat, Record, was_changed
 from roicli.outputs.sidefiles import SideFile
+from roicli.progress import Progress
 from roicli.resume.checkpoints import Checkpoints
 from roicli.resume.history import EarlierRun, find_history
 from roicli.resume.journal import Journal, discard

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from roicli.protocols import FeatureSource, Level, MapInfo
 from roicli.sources.layout import MapLayout
 from roicli.sources.open import open_source, register
-from roicli.sources.protocol import FeatureSource, Level, MapInfo
 
 __all__ = ["FeatureSource", "Level", "MapInfo", "MapLayout", "open_source", "register"]

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from roicli.errors import FeatureError
 from roicli.files import Stamp, printable
+from roicli.protocols import Level, MapInfo
+from roicli.protocols import StoredMap as StoredMap
 from roicli.sources.counted import Counted
 from roicli.sources.layout import MapLayout, layout_of
-from roicli.sources.protocol import Level, MapInfo
-from roicli.sources.protocol import StoredMap as StoredMap
 from roicli.sources.values import BFLOAT16, VOID16, decoded
 from roicli.words import listing
 

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from roicli.errors import RoicliError
 from roicli.files import printable
+from roicli.protocols import MapInfo
 from roicli.sources.base import Maps, StoredMap
-from roicli.sources.protocol import MapInfo
 
 
 class BrokenSource(Maps):

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from roicli.errors import FeatureError
 from roicli.files import Stamp, printable
+from roicli.protocols import FeatureSource, MapInfo
 from roicli.sources.base import Maps, StoredMap
 from roicli.sources.counted import Counted
-from roicli.sources.protocol import FeatureSource, MapInfo
 from roicli.words import count
 
 _OPEN_FILES = 64  # well under the 256 file descriptors that some systems allow a process

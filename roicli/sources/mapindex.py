@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from roicli.errors import FeatureError, FileError
 from roicli.files import Stamp, file_size, printable, reading
+from roicli.protocols import FeatureSource, MapInfo, StoredMap
 from roicli.sources.base import Maps, unique
 from roicli.sources.many import ManySource
-from roicli.sources.protocol import FeatureSource, MapInfo, StoredMap
 from roicli.words import listing
 
 _IDS = ("image_id", "imageid", "img_id", "imgid", "id", "image")

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from roicli.errors import FeatureError, FileError, UsageError
 from roicli.files import CHECK_PATH, HDF5_SUFFIXES, file_size, natural_key, printable, reading
+from roicli.protocols import FeatureSource
 from roicli.sources.base import MapSource
 from roicli.sources.foreign import check_scheme, refusal
 from roicli.sources.layout import SEQUENCES, MapLayout, layout_of
-from roicli.sources.protocol import FeatureSource
 from roicli.sources.tokens import TokenLayout, TokenSource
 
 # Stands for the suffix of a folder.

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from roicli.errors import FeatureError, FileError, UsageError
 from roicli.files import Stamp, printable
+from roicli.protocols import FeatureSource, Level, MapInfo, StoredMap
 from roicli.sources.base import Maps
 from roicli.sources.counted import Counted
 from roicli.sources.inventory import take_stock
 from roicli.sources.open import format_of, matches, open_source
-from roicli.sources.protocol import FeatureSource, Level, MapInfo, StoredMap
 from roicli.words import listing
 
 # Stands for the name of a level in a path.

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from roicli.errors import FeatureError, UsageError
 from roicli.files import Stamp
+from roicli.protocols import FeatureSource, MapInfo, StoredMap
 from roicli.sources.base import Maps
-from roicli.sources.protocol import FeatureSource, MapInfo, StoredMap
 from roicli.sources.values import ENCODINGS, Encoding
 
 # What integers may be bits of.

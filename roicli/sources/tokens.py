@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from roicli.errors import FeatureError
 from roicli.files import Stamp
+from roicli.protocols import FeatureSource, MapInfo
 from roicli.sources.base import Maps, StoredMap
 from roicli.sources.choose import GRIDS, ID_NAMES, LENGTHS, MASKS, sibling_ids
 from roicli.sources.counted import Counted
-from roicli.sources.protocol import FeatureSource, MapInfo
 from roicli.words import count, listing
 
 TokenOrder = Literal["raster", "merge-2x2"]

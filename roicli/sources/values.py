@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roicli.errors import FeatureError
-from roicli.sources.protocol import StoredMap
+from roicli.protocols import StoredMap
 
 # What NumPy makes of bfloat16 that it saves or loads without ml_dtypes.
 VOID16 = np.dtype("V2")

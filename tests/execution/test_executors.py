@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 from driving import Silent
 
+from roicli import interrupts
 from roicli.errors import FeatureError, WorkerError
-from roicli.execution import executors, interrupts, processes, worker
+from roicli.execution import executors, processes, worker
 from roicli.jobs.align import AlignJob, align
 from roicli.spec import PoolSpec
 

@@ -1,4 +1,4 @@
-"""What every feature source can do, whatever the format of its files."""
+"""What the rooms ask of each other: a source of feature maps, and where pooled rows go, whatever their formats."""
 
 from __future__ import annotations
 
@@ -127,4 +127,26 @@ class FeatureSource(Protocol):
 
     def close(self) -> None:
         """Release the handles held by this process; the next `info` or `read` opens them again."""
+        ...
+
+
+class RowTarget(Protocol):
+    """Where pooled rows go."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the values, as they are written."""
+        ...
+
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        """Shape of one row: (C, PH, PW) or (C,)."""
+        ...
+
+    def write(self, rows: NDArray[np.intp], block: NDArray[Any]) -> None:
+        """Write `block`, (k, *row_shape), to the k rows `rows`, ascending; any number of workers do so at once."""
+        ...
+
+    def flush(self) -> None:
+        """Force what any worker has written onto the disk; OutputError if that fails."""
         ...
