@@ -7,21 +7,18 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
-
-from numpy.typing import NDArray
 
 from roicli.errors import FeatureError
-from roicli.files import Stamp, printable
-from roicli.protocols import FeatureSource, MapInfo
-from roicli.sources.base import Maps, StoredMap
+from roicli.files import printable
+from roicli.protocols import FeatureSource
+from roicli.sources.composed import ComposedSource
 from roicli.sources.counted import Counted
 from roicli.words import count
 
 _OPEN_FILES = 64  # well under the 256 file descriptors that some systems allow a process
 
 
-class ManySource(Maps):
+class ManySource(ComposedSource):
     """The maps of several sources, one after the other.
 
     Files of one map each name it, unless their maps have image ids of their own: networks return batches of one, and
@@ -31,7 +28,7 @@ class ManySource(Maps):
 
     def __init__(self, name: str, parts: Sequence[FeatureSource]) -> None:
         self._name = f"{printable(name)} ({count(len(parts), 'file')})"
-        self._parts = tuple(parts)
+        super().__init__(*parts)
         self._ends = tuple(accumulate(len(part.ids) for part in parts))
         self._in_use: OrderedDict[int, None] = OrderedDict()
         named = _named_by_file(parts)
@@ -47,21 +44,6 @@ class ManySource(Maps):
         """The pattern, for messages."""
         return self._name
 
-    @property
-    def parts(self) -> tuple[FeatureSource, ...]:
-        """The sources that it is made of."""
-        return self._parts
-
-    @property
-    def stamps(self) -> dict[str, Stamp]:  # type: ignore[override]
-        """State of the files that were opened so far."""
-        return {path: stamp for part in self._parts for path, stamp in part.stamps.items()}
-
-    @property
-    def paths(self) -> tuple[str, ...]:
-        """The files that hold the maps."""
-        return tuple(path for part in self._parts for path in part.paths)
-
     def _locate(self, index: int) -> tuple[FeatureSource, int]:
         """Find the part and the index in it; the part used longest ago gives up its handle."""
         index = range(len(self.ids))[index]
@@ -69,28 +51,9 @@ class ManySource(Maps):
         self._in_use[number] = None
         self._in_use.move_to_end(number)
         if len(self._in_use) > _OPEN_FILES:
-            self._parts[self._in_use.popitem(last=False)[0]].close()
-        part = self._parts[number]
+            self.parts[self._in_use.popitem(last=False)[0]].close()
+        part = self.parts[number]
         return part, index - self._ends[number] + len(part.ids)
-
-    def info(self, index: int) -> MapInfo:
-        """Shape and dtype of map `index`."""
-        part, inner = self._locate(index)
-        return part.info(inner)
-
-    def read(self, index: int) -> NDArray[Any]:
-        """Map `index` as (C, H, W)."""
-        part, inner = self._locate(index)
-        return part.read(inner)
-
-    def beside(self, name: str) -> StoredMap | None:
-        """Return None: arrays beside the maps of one file say nothing of the others."""
-        return None
-
-    def close(self) -> None:
-        """Release the handles of all parts."""
-        for part in self._parts:
-            part.close()
 
 
 def _named_by_file(parts: Sequence[FeatureSource]) -> list[tuple[str]] | None:

@@ -13,12 +13,11 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from numpy.typing import NDArray
-
 from roicli.errors import FeatureError, FileError
 from roicli.files import Stamp, file_size, printable, reading
-from roicli.protocols import FeatureSource, MapInfo, StoredMap
-from roicli.sources.base import Maps, unique
+from roicli.protocols import FeatureSource
+from roicli.sources.base import unique
+from roicli.sources.composed import WrappedSource
 from roicli.sources.many import ManySource
 from roicli.words import listing
 
@@ -34,7 +33,7 @@ class _Entry(NamedTuple):
     position: int
 
 
-class IndexedSource(Maps):
+class IndexedSource(WrappedSource):
     """The maps of a source under the image ids that an index gives them; maps that it does not name are left out.
 
     Parameters
@@ -46,13 +45,12 @@ class IndexedSource(Maps):
         its stem, or by the last number in its name.
     """
 
-    labelled = True
-
     def __init__(self, source: FeatureSource, path: Path) -> None:
-        self._source, self._path = source, path
+        super().__init__(source)
+        self._path = path
         where = printable(str(path))
         self._stamp, entries = _read(path, where)
-        self.ids = unique((entry.image_id for entry in entries), where)
+        self.ids, self.labelled = unique((entry.image_id for entry in entries), where), True
         parts = source.parts if isinstance(source, ManySource) else (source,)
         numbers = _numbers({entry.file for entry in entries}, parts, where)
         sizes = [len(part.ids) for part in parts]
@@ -69,35 +67,17 @@ class IndexedSource(Maps):
             self._places.append(starts[number] + position)
 
     @property
-    def name(self) -> str:
-        """The files, for messages."""
-        return self._source.name
-
-    @property
     def paths(self) -> tuple[str, ...]:
         """The files that hold the maps, and the index."""
-        return (*self._source.paths, str(self._path))
+        return (*super().paths, str(self._path))
 
     @property
     def stamps(self) -> dict[str, Stamp]:  # type: ignore[override]
         """State of the files that were opened so far."""
-        return {str(self._path): self._stamp, **self._source.stamps}
+        return {str(self._path): self._stamp, **super().stamps}
 
-    def info(self, index: int) -> MapInfo:
-        """Shape and dtype of map `index`."""
-        return self._source.info(self._places[range(len(self.ids))[index]])
-
-    def read(self, index: int) -> NDArray[Any]:
-        """Map `index` as (C, H, W)."""
-        return self._source.read(self._places[range(len(self.ids))[index]])
-
-    def beside(self, name: str) -> StoredMap | None:
-        """Return an array beside the maps; see `FeatureSource`."""
-        return self._source.beside(name)
-
-    def close(self) -> None:
-        """Release the handles of the source."""
-        self._source.close()
+    def _locate(self, index: int) -> tuple[FeatureSource, int]:
+        return self._source, self._places[range(len(self.ids))[index]]
 
 
 def _read(path: Path, where: str) -> tuple[Stamp, list[_Entry]]:

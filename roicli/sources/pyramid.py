@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roicli.errors import FeatureError, FileError, UsageError
-from roicli.files import Stamp, printable
-from roicli.protocols import FeatureSource, Level, MapInfo, StoredMap
-from roicli.sources.base import Maps
+from roicli.files import printable
+from roicli.protocols import FeatureSource, Level
+from roicli.sources.composed import ComposedSource
 from roicli.sources.counted import Counted
 from roicli.sources.inventory import take_stock
 from roicli.sources.open import format_of, matches, open_source
@@ -30,7 +30,7 @@ _NAMES = re.compile(r"(?:^|[^0-9A-Za-z])((p|c|res|stride)_?([0-9]))$", re.IGNORE
 _FINEST_P, _COARSEST_P = 2, 5
 
 
-class PyramidSource(Maps):
+class PyramidSource(ComposedSource):
     """The maps of several levels: map ``image * len(levels) + level``. `ids` are those of the images.
 
     Parameters
@@ -43,7 +43,7 @@ class PyramidSource(Maps):
 
     def __init__(self, levels: Sequence[Level], parts: Sequence[FeatureSource]) -> None:
         self.levels = tuple(levels)
-        self._parts = tuple(parts)
+        super().__init__(*parts)
         self.ids, self.labelled = _ids_of(levels, parts)
         self._order: list[NDArray[np.intp] | None] = [None] * len(parts)
         first = parts[0]
@@ -55,52 +55,13 @@ class PyramidSource(Maps):
     def __len__(self) -> int:
         return len(self.ids) * len(self.levels)
 
-    @property
-    def name(self) -> str:
-        """The files, for messages."""
-        names = [*dict.fromkeys(part.name for part in self._parts)]
-        return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
-
-    @property
-    def paths(self) -> tuple[str, ...]:
-        """The files that hold the maps."""
-        return tuple(dict.fromkeys(path for part in self._parts for path in part.paths))
-
-    @property
-    def stamps(self) -> dict[str, Stamp]:  # type: ignore[override]
-        """State of the files that were opened so far; FileError if a level saw another state than the one before."""
-        found: dict[str, Stamp] = {}
-        for part in self._parts:
-            for path, stamp in part.stamps.items():
-                found.setdefault(path, stamp).check(path, stamp)
-        return found
-
     def _locate(self, index: int) -> tuple[FeatureSource, int]:
         image, level = divmod(index, len(self.levels))
         order = self._order[level]
-        return self._parts[level], image if order is None else int(order[image])
-
-    def info(self, index: int) -> MapInfo:
-        """Shape and dtype of map `index`."""
-        part, inner = self._locate(index)
-        return part.info(inner)
-
-    def read(self, index: int) -> NDArray[Any]:
-        """Map `index` as (C, H, W)."""
-        part, inner = self._locate(index)
-        return part.read(inner)
-
-    def beside(self, name: str) -> StoredMap | None:
-        """Return None: what lies beside one level says nothing of the others."""
-        return None
+        return self.parts[level], image if order is None else int(order[image])
 
     def _position(self, image_id: str) -> int:
         raise FeatureError(f"{self.name} has several maps of each image", "Read one by its number.")
-
-    def close(self) -> None:
-        """Release the handles of all levels."""
-        for part in self._parts:
-            part.close()
 
 
 def open_pyramid(pattern: str, levels: Sequence[Level], *, dataset: str | None = None, **how: Any) -> PyramidSource:

@@ -8,9 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roicli.errors import FeatureError, UsageError
-from roicli.files import Stamp
-from roicli.protocols import FeatureSource, MapInfo, StoredMap
-from roicli.sources.base import Maps
+from roicli.protocols import FeatureSource, MapInfo
+from roicli.sources.composed import WrappedSource
 from roicli.sources.values import ENCODINGS, Encoding
 
 # What integers may be bits of.
@@ -37,7 +36,7 @@ def are_bits(values: NDArray[Any]) -> bool:
     return bool(usual > 0.999 and 0.02 < negative < 0.98)
 
 
-class RetypedSource(Maps):
+class RetypedSource(WrappedSource):
     """The maps of a source whose integers are read as bits.
 
     Parameters
@@ -51,28 +50,13 @@ class RetypedSource(Maps):
     def __init__(self, source: FeatureSource, dtype: str) -> None:
         if dtype not in MAP_DTYPES:
             raise UsageError(f"map dtype {dtype!r} is not known", f"Use one of {', '.join(MAP_DTYPES)}.")
-        self._source, self._dtype = source, dtype
+        super().__init__(source)
+        self._dtype = dtype
         self._encoding: Encoding | None = ENCODINGS.get(dtype)
-        self.ids, self.labelled = source.ids, source.labelled
-
-    @property
-    def name(self) -> str:
-        """The files, for messages."""
-        return self._source.name
-
-    @property
-    def paths(self) -> tuple[str, ...]:
-        """The files that hold the maps."""
-        return self._source.paths
-
-    @property
-    def stamps(self) -> dict[str, Stamp]:  # type: ignore[override]
-        """State of the files that were opened so far."""
-        return dict(self._source.stamps)
 
     def info(self, index: int) -> MapInfo:
         """Shape of map `index`, and the dtype that its bits are read as."""
-        info = self._source.info(index)
+        info = super().info(index)
         width = self._encoding.stored.itemsize if self._encoding else 2
         if info.dtype.kind not in "iu" or info.dtype.itemsize != width:
             raise FeatureError(
@@ -84,15 +68,7 @@ class RetypedSource(Maps):
     def read(self, index: int) -> NDArray[Any]:
         """Map `index` as (C, H, W)."""
         self.info(index)
-        bits = self._source.read(index)
+        bits = super().read(index)
         if self._encoding:
             return self._encoding.decode(bits)
         return bits.astype(np.uint16, order="K").view(np.float16)
-
-    def beside(self, name: str) -> StoredMap | None:
-        """Return an array beside the maps; see `FeatureSource`."""
-        return self._source.beside(name)
-
-    def close(self) -> None:
-        """Release the handles of the source."""
-        self._source.close()

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roicli.errors import FeatureError
-from roicli.files import Stamp
 from roicli.protocols import FeatureSource, MapInfo
-from roicli.sources.base import Maps, StoredMap
+from roicli.sources.base import StoredMap
 from roicli.sources.choose import GRIDS, ID_NAMES, LENGTHS, MASKS, sibling_ids
+from roicli.sources.composed import WrappedSource
 from roicli.sources.counted import Counted
 from roicli.words import count, listing
 
@@ -149,7 +149,7 @@ class _Piece(NamedTuple):
     layout: TokenLayout
 
 
-class TokenSource(Maps):
+class TokenSource(WrappedSource):
     """A source of sequences as a source of maps.
 
     Arrays beside the sequences are honored: a grid an image (`grid_thw`, `spatial_shapes`), with sequences of one
@@ -157,8 +157,8 @@ class TokenSource(Maps):
     """
 
     def __init__(self, source: FeatureSource, layout: TokenLayout) -> None:
-        self._source, self.layout = source, layout
-        self.ids, self.labelled = source.ids, source.labelled
+        super().__init__(source)
+        self.layout = layout
         self.grids: Mapping[int, Grid] = {}
         self.has_grids = False
         self._pieces: list[_Piece] | None = None
@@ -166,21 +166,6 @@ class TokenSource(Maps):
         if len(source):
             self._pieces = self._find_pieces()
             self._check_stack()
-
-    @property
-    def name(self) -> str:
-        """The files, for messages."""
-        return self._source.name
-
-    @property
-    def paths(self) -> tuple[str, ...]:
-        """The files that hold the sequences."""
-        return self._source.paths
-
-    @property
-    def stamps(self) -> Mapping[str, Stamp]:  # type: ignore[override]
-        """State of the files that were opened so far."""
-        return self._source.stamps
 
     def info(self, index: int) -> MapInfo:
         """Shape and dtype of map `index`."""
@@ -340,14 +325,10 @@ class TokenSource(Maps):
                 "Give `layout=hwc` for the map, or the `grid` of the tokens.",
             )
 
-    def beside(self, name: str) -> StoredMap | None:
-        """Return an array of the same file that is not a sequence."""
-        return self._source.beside(name)
-
     def close(self) -> None:
         """Release the handles; the next `info` or `read` opens them again."""
         self._held = None
-        self._source.close()
+        super().close()
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_held": None}
