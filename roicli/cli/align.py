@@ -43,6 +43,7 @@ from roicli.cli.options import (
     help="File to write: .npy, .npz, .h5 or .hdf5.",
 )
 @option(OUTPUT, "--index", type=FILE, metavar="FILE", help="Also write a CSV that names the box of each row.")
+@option(OUTPUT, "--sidecar", is_flag=True, help="Also write OUTPUT.origin.json beside an .npy: how it was made.")
 @dtype_option
 @overwrite_option
 @run_options

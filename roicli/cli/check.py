@@ -8,11 +8,12 @@ from typing import Any
 
 import click
 
-from roicli.cli.command import Command
+from roicli.cli.command import Command, option
 from roicli.cli.lines import say
 from roicli.cli.options import (
     FILE,
     PATTERN,
+    RUN,
     dtype_option,
     input_options,
     json_option,
@@ -35,7 +36,8 @@ from roicli.cli.options import (
 @dtype_option
 @quiet_option
 @json_option
-def check(features: str, boxes: Path, quiet: bool, as_json: bool, **options: Any) -> None:
+@option(RUN, "--strict", is_flag=True, help="End with exit code 1 if there is a warning.")
+def check(features: str, boxes: Path, quiet: bool, as_json: bool, strict: bool, **options: Any) -> None:
     """Do all checks of roicli align without pooling, and follow one box from its file to its map.
 
     FEATURES, BOXES and the options are those of roicli align, and so is the exit code. check warns of likely mistakes:
@@ -61,3 +63,5 @@ def check(features: str, boxes: Path, quiet: bool, as_json: bool, **options: Any
         from roicli.cli.checktable import show_check
 
         show_check(report)
+    if strict and report.warnings:
+        click.get_current_context().exit(1)

@@ -33,6 +33,8 @@ def show_info(info: FileInfo) -> None:
         table.add_row("belongs to", plain(info.output))
     for name, value in (*_unfinished(info), *_parameters(info.parameters, "written by")):
         table.add_row(plain(name), plain(value))
+    if info.pooled:
+        table.add_row("perhaps", plain(info.pooled))
     for name, value in (*_maps(info.maps), *_boxes(info.boxes)):
         table.add_row(name, plain(value))
     if info.not_maps:

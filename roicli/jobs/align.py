@@ -34,6 +34,8 @@ from roicli.outputs.sidefiles import (
     SideFile,
     check_index,
     index_text,
+    origin_file,
+    origin_text,
     shard_file,
     shard_text,
     skipped_file,
@@ -62,6 +64,8 @@ class AlignJob(PoolJob):
         Ends in .npy, .npz, .h5 or .hdf5.
     index : Path, optional
         A CSV that says whose features each row is.
+    sidecar : bool
+        Write beside an .npy how it was made; other formats hold it.
     shard : Shard, optional
         The part of the job that is done; all of it by default.
     overwrite : bool
@@ -76,17 +80,13 @@ class AlignJob(PoolJob):
 
     output: Path
     index: Path | None = None
+    sidecar: bool = False
     shard: Shard | None = None
     overwrite: bool = False
     resume: bool = False
     workers: int = 1
     batch_size: int | None = None
     max_memory: int | None = None
-
-    @property
-    def needs_shard_file(self) -> bool:
-        """Whether the output is a part that cannot say so itself."""
-        return self.shard is not None and not find_format(self.output).keeps_record
 
 
 class _Told:
@@ -266,22 +266,29 @@ def _check_names(job: AlignJob, earlier: EarlierRun | None) -> None:
     """Refuse to write over files beside the output that are not known to be of the same job."""
     if job.index is not None:
         check_index(job.index, overwrite=_may_replace(job, earlier, job.index))
-        if real(job.index) in (real(skipped_file(job.output)), real(shard_file(job.output))):
+        beside = (name(job.output) for name in (skipped_file, shard_file, origin_file))
+        if real(job.index) in map(real, beside):
             raise OutputError(f"{job.index} is a name that the output needs for itself", "Name another index.")
     if not find_format(job.output).keeps_record:
-        shard = shard_file(job.output)
-        check_name(shard, overwrite=_may_replace(job, earlier, shard))
+        for path in (shard_file(job.output), origin_file(job.output)):
+            check_name(path, overwrite=_may_replace(job, earlier, path))
+    elif job.sidecar:
+        raise OutputError(f"{job.output} says itself how it was made", "Leave `sidecar` out.")
 
 
 def _side_files(work: _Work, earlier: EarlierRun | None, told: _Told) -> list[SideFile]:
     """Return the files that appear with the output; those of an output before it are removed."""
     job, record, skipped = work.job, work.record, work.prepared.skipped
-    shard, listed = shard_file(job.output), skipped_file(job.output)
+    listed, keeps_record = skipped_file(job.output), find_format(job.output).keeps_record
     files: list[tuple[Path, Callable[[], Iterator[str]] | None]] = []
-    if job.needs_shard_file:
-        files.append((shard, partial(shard_text, record)))
-    elif shard.exists():
-        files.append((shard, None))
+    for path, wanted, content in (
+        (shard_file(job.output), job.shard is not None and not keeps_record, partial(shard_text, record)),
+        (origin_file(job.output), job.sidecar, partial(origin_text, record, work.shape)),
+    ):
+        if wanted:
+            files.append((path, content))
+        elif not keeps_record and path.exists():
+            files.append((path, None))
     if job.index is not None:
         files.append((job.index, partial(index_text, record)))
     if len(skipped.rows):
@@ -297,7 +304,8 @@ def _side_files(work: _Work, earlier: EarlierRun | None, told: _Told) -> list[Si
 def _spare_inputs(job: AlignJob, inputs: Inputs) -> None:
     """Refuse to write over what is read, which `overwrite` does not mean."""
     read = [job.boxes, *map(Path, inputs.beside), *(Path(path) for path in inputs.source.paths)]
-    for path in (job.output, job.index, skipped_file(job.output), shard_file(job.output)):
+    beside = (name(job.output) for name in (skipped_file, shard_file, origin_file))
+    for path in (job.output, job.index, *beside):
         if path is not None and path.exists() and any(path.samefile(other) for other in read):
             raise OutputError(f"{path} is an input of this job", "Name another output.")
 

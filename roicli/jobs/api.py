@@ -69,6 +69,7 @@ def align(
     bad_boxes: BadBoxes = "error",
     missing_features: MissingFeatures = "error",
     index: PathLike | None = None,
+    sidecar: bool = False,
     out_dtype: OutDtype | None = None,
     overwrite: bool = False,
     resume: bool = False,
@@ -165,6 +166,8 @@ def align(
         Boxes of images without features: raise, skip, or write zeros.
     index : path, optional
         Also write a CSV that names the box of each row.
+    sidecar : bool
+        Also write OUTPUT.origin.json beside an .npy: how it was made. Other formats hold that themselves.
     out_dtype : {"float16", "float32"}, optional
         Dtype of the output; by default float32, and float64 for float64 features.
     overwrite : bool

@@ -23,12 +23,15 @@ from roicli.regions import Regions, find_bad_boxes, from_xyxy
 from roicli.sources import FeatureSource
 from roicli.sources.inventory import Inventory, take_stock
 from roicli.sources.open import suffixes
+from roicli.words import count
 
 _ARRAYS = (".npy", ".npz", *HDF5_SUFFIXES)
 _BOXES = tuple(suffix for suffix in SUFFIXES if suffix != ".npy")
 # Of more maps than this, so many are looked at, from all over the source.
 _LOOKED_AT = 2000
 _IDS = 5
+# Along an axis, of pooled features.
+_MOST_BINS = 32
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,7 @@ class FileInfo:
     arrays: Inventory | None = None  # of a single file of arrays
     maps: MapsInfo | None = None  # if it holds what `align` can pool
     not_maps: str = ""  # why it does not
+    pooled: str = ""  # what it may hold instead: features of boxes, by its name and shape
     boxes: BoxesInfo | None = None  # if it is a box file
     output: str = ""  # to which it belongs: the record of a part, or the list of boxes that are not pooled
     unfinished: Unfinished | None = None  # if an output, or a file beside one, is not complete
@@ -120,12 +124,23 @@ def _complete(name: str, path: Path) -> FileInfo:
     if parameters := _parameters(path) if suffix in _ARRAYS else {}:
         return FileInfo(name, 1, size, parameters, arrays)
     shape = arrays.kinds[0].kind.shape if suffix == ".npy" else ()
+    found = FileInfo(name, 1, size, {}, arrays, pooled=_pooled(path.stem, shape))
     try:
         if len(shape) == 2 and shape[1] in (4, 5):
-            return FileInfo(name, 1, size, {}, arrays, boxes=_boxes(path))
-        return FileInfo(name, 1, size, {}, arrays, maps=_maps(_open(name)))
+            return replace(found, boxes=_boxes(path))
+        return replace(found, maps=_maps(_open(name)))
     except RoicliError as error:  # what cannot be pooled is described all the same
-        return FileInfo(name, 1, size, {}, arrays, not_maps=error.message)
+        return replace(found, not_maps=error.message)
+
+
+def _pooled(name: str, shape: tuple[int, ...]) -> str:
+    """Say what features of boxes an array may hold: its name says so, and its bins are few; nothing otherwise."""
+    if not any(word in name.lower() for word in ("pool", "roi")) or len(shape) not in (2, 4):
+        return ""
+    bins = f", {shape[2]} x {shape[3]} bins" if shape[2:] else ""
+    if shape[2:] and max(shape[2:]) > _MOST_BINS:
+        return ""
+    return f"by its name and shape, pooled features: {count(shape[0], 'box')}, {count(shape[1], 'channel')}{bins}"
 
 
 def _parameters(path: Path) -> Parameters:
@@ -143,10 +158,10 @@ def _open(name: str) -> FeatureSource:
 
 
 def _maps(source: FeatureSource) -> MapsInfo:
-    count = len(source.ids) * max(1, len(source.levels))
+    number = len(source.ids) * max(1, len(source.levels))
     kinds: Counter[tuple[tuple[int, ...], str]] = Counter()
     faults: list[str] = []
-    chosen = np.unique(np.linspace(0, count - 1, min(count, _LOOKED_AT)).astype(int)).tolist()
+    chosen = np.unique(np.linspace(0, number - 1, min(number, _LOOKED_AT)).astype(int)).tolist()
     for index in chosen:
         try:
             found = source.info(index)
@@ -156,7 +171,7 @@ def _maps(source: FeatureSource) -> MapsInfo:
             kinds[found.shape, str(found.dtype)] += 1
     source.close()
     return MapsInfo(
-        count=count,
+        count=number,
         ids=tuple(source.ids[:_IDS]),
         labelled=source.labelled,
         looked_at=len(chosen),

@@ -21,6 +21,10 @@ from roicli.sources import FeatureSource, MapInfo
 from roicli.sources.layout import layout_of
 from roicli.sources.retyped import MapDtype, are_bits
 from roicli.sources.tokens import TokenLayout
+from roicli.words import size
+
+# Bytes of text that take about a second to parse.
+_SLOW = 2**24
 
 
 class Inputs(NamedTuple):
@@ -147,6 +151,8 @@ def bind(
         map_dtype=map_dtype,
         map_index=map_index,
     )
+    if boxes.suffix.lower() != ".npy" and (length := _length(boxes)) > _SLOW:
+        note(f"reading the boxes of {boxes}, {size(length)}")
     table = read_regions(boxes, box_format, boxes_as)
     for text in table.notes:
         note(text)
@@ -160,6 +166,13 @@ def bind(
         check_readings(source, 0, note)
     found = _map_index(source, table, note, match, all_images=all_images)
     return Inputs(source, table, found, layout or "chw", apart=pyramid.levels_combine == "concat")
+
+
+def _length(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:  # its reader says what is wrong
+        return 0
 
 
 def distinct_maps(map_index: NDArray[np.intp]) -> list[int]:

@@ -18,7 +18,7 @@ from roicli.newfiles import check_name
 from roicli.outputs import check_output, find_format
 from roicli.outputs.base import OutputFormat, Record
 from roicli.outputs.rowfile import RowFile
-from roicli.outputs.sidefiles import SideFile, shard_file, skipped_file
+from roicli.outputs.sidefiles import SideFile, origin_file, shard_file, skipped_file
 from roicli.progress import Progress
 from roicli.regions import Column, Names
 from roicli.resume.session import Session, find_earlier, locked
@@ -86,7 +86,9 @@ def merge(job: MergeJob, advance: Callable[[int], None]) -> MergeReport:
     check_output(job.output)
     with locked([job.output]) as locks:
         find_earlier(job.output, resume=False, overwrite=job.overwrite)
-        beside = [shard_file(job.output), skipped_file(job.output)]  # of the output that is replaced
+        beside = [
+            beside(job.output) for beside in (shard_file, skipped_file, origin_file)
+        ]  # of the output that is replaced
         for path in beside:
             check_name(path, overwrite=job.overwrite)
         parts = read_parts(_paths(job))

@@ -11,12 +11,12 @@ from roicli.errors import OutputError
 from roicli.newfiles import real
 from roicli.outputs import suffixes
 from roicli.outputs.base import Parameters
-from roicli.outputs.sidefiles import shard_file, skipped_file
+from roicli.outputs.sidefiles import origin_file, shard_file, skipped_file
 from roicli.resume.history import EarlierRun, find_history
 from roicli.resume.lock import read_lock
 
 _HIDDEN = re.compile(r"\.(.+)\.(?:journal|partial|lock)", re.DOTALL)
-SIDE_ENDINGS = tuple(name(Path("x")).name[1:] for name in (shard_file, skipped_file))
+SIDE_ENDINGS = tuple(name(Path("x")).name[1:] for name in (shard_file, skipped_file, origin_file))
 
 
 @dataclass(frozen=True)

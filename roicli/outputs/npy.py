@@ -14,7 +14,7 @@ from roicli.arrays import open_npy
 from roicli.errors import FileError
 from roicli.files import file_size, printable, reading
 from roicli.outputs.base import REMEDY, Layout, OutputFormat, Parameters, Record, Stored, not_ours
-from roicli.outputs.sidefiles import shard_file
+from roicli.outputs.sidefiles import origin_file, shard_file
 from roicli.regions import Column
 
 # The rows of a part, as runs in JSON: some 20 bytes a run.
@@ -42,8 +42,8 @@ class Npy(OutputFormat):
         return Stored(features, columns, {} if part is None else part["parameters"])
 
     def parameters(self, path: Path) -> Parameters:
-        """Read how a part was made; another .npy cannot say it."""
-        part = read_part(path)
+        """Read how a part was made, or what was written beside another .npy on request."""
+        part = read_part(path) or _read_origin(path)
         return {} if part is None else dict(part["parameters"])
 
 
@@ -57,16 +57,25 @@ def npy_header(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bytes:
 
 def read_part(output: Path) -> dict[str, Any] | None:
     """Read what a part has beside it: ``parameters``, and ``output_rows`` as runs; None if this is not a part."""
-    path = shard_file(output)
+    return _read_beside(shard_file(output), "output_rows")
+
+
+def _read_origin(output: Path) -> dict[str, Any] | None:
+    """Read what says whence an output came; None if nothing does, or another file has its name by now."""
+    origin = _read_beside(origin_file(output), "shape")
+    return origin if origin is not None and tuple(origin["shape"]) == open_npy(output).shape else None
+
+
+def _read_beside(path: Path, member: str) -> dict[str, Any] | None:
     if not path.exists():
         return None
     with reading(printable(str(path)), REMEDY):
         if file_size(path) > _SHARD_FILE_BYTES:
-            raise FileError(f"{path} is too large to say which rows {output} holds", REMEDY)
-        part = json.loads(path.read_bytes())
-        if not isinstance(part, dict) or not isinstance(part.get("parameters"), dict) or "output_rows" not in part:
+            raise FileError(f"{path} is too large for what it should say", REMEDY)
+        found = json.loads(path.read_bytes())
+        if not isinstance(found, dict) or not isinstance(found.get("parameters"), dict) or member not in found:
             raise not_ours(str(path))
-        return part
+        return found
 
 
 def _rows(output: Path, part: Any, shape: tuple[int, ...]) -> NDArray[Any]:

@@ -67,6 +67,11 @@ def skipped_file(output: Path) -> Path:
     return _beside(output, ".skipped.csv")
 
 
+def origin_file(output: Path) -> Path:
+    """Return the name of the file that says whence an .npy came, if that was asked for."""
+    return _beside(output, ".origin.json")
+
+
 def check_index(path: Path, *, overwrite: bool) -> None:
     """Refuse a name that an index cannot or must not have."""
     if path.suffix.lower() != ".csv":
@@ -106,6 +111,11 @@ def shard_text(record: Record) -> Iterator[str]:
     edges = np.flatnonzero(np.diff(rows, prepend=-2, append=-2) != 1)
     runs = np.stack([rows[edges[:-1]], rows[edges[1:] - 1] + 1], axis=1).tolist() if len(rows) else []
     yield json.dumps({"parameters": record.parameters, "output_rows": runs})
+
+
+def origin_text(record: Record, shape: tuple[int, ...]) -> Iterator[str]:
+    """Make what says whence an .npy came: the parameters, and the shape by which its file is known again."""
+    yield json.dumps({"shape": shape, "parameters": record.parameters}, indent=1) + "\n"
 
 
 def _csv(header: Iterable[str], lines: Iterator[list[object]]) -> Iterator[str]:

@@ -25,7 +25,7 @@ def options_of(command):
     """Parameters of a command and their values by default, without those for a terminal."""
     arguments = ["map.npy", "boxes.json", *(["-o", "out.npy"] if command == "align" else [])]
     params = main.get_command(None, command).make_context(command, arguments).params
-    return {name: value for name, value in params.items() if name not in ("quiet", "as_json")}
+    return {name: value for name, value in params.items() if name not in ("quiet", "as_json", "strict")}
 
 
 @pytest.mark.parametrize(("command", "function"), [("align", roicli.align), ("check", roicli.check)])

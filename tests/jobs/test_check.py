@@ -364,6 +364,14 @@ def test_the_command(folder, tmp_path):
     assert report["example"]["cells"] == [1, 2, 5, 5]
 
 
+def test_strict_ends_with_one_where_there_is_a_warning(folder, tmp_path):
+    np.save(tmp_path / "f.npy", np.ones((1, 3, 8, 8), np.float32))
+    for box, code in (([1, 2, 6, 7], 0), ([100, 200, 600, 700], 1)):
+        (tmp_path / "b.json").write_text(json.dumps([box]))
+        run(tmp_path, "check", "f.npy", "b.json", "--strict", expect=code)
+        run(tmp_path, "check", "f.npy", "b.json")
+
+
 def test_the_command_refuses_as_align_does(folder, tmp_path):
     np.save(tmp_path / "boxes.npy", np.insert(as_xywh(good_boxes()), 0, 0, axis=1))
     inputs = [folder / "feats.npy", "boxes.npy"]

@@ -248,3 +248,38 @@ def test_what_could_be_boxes_and_is_not_is_described(tmp_path, dtype):
     found = info(str(tmp_path / "odd.npy"))
     assert found.arrays.kinds[0].kind.shape == (3, 4)
     assert "is not real numbers" in found.not_maps
+
+
+def test_an_npy_says_whence_it_came_if_asked_to(tmp_path):
+    np.save(tmp_path / "f.npy", np.ones((1, 3, 8, 8), np.float32))
+    (tmp_path / "b.json").write_text("[[0, 0, 4, 4]]")
+    run(tmp_path, "align", "f.npy", "b.json", "-o", "pooled.npy", "--size", "2", "--sidecar", "-q")
+    found = info(str(tmp_path / "pooled.npy"))
+    assert (found.parameters["features"], found.parameters["output_height"], found.pooled) == ("f.npy", 2, "")
+    assert info(str(tmp_path / "pooled.npy.origin.json")).parameters == found.parameters
+    np.save(tmp_path / "pooled.npy", np.ones((1, 3, 2, 1)))  # of somebody else
+    found = info(str(tmp_path / "pooled.npy"))
+    assert (found.parameters, found.pooled) == (
+        {},
+        "by its name and shape, pooled features: 1 box, 3 channels, 2 x 1 bins",
+    )
+    refused = run(tmp_path, "align", "f.npy", "b.json", "-o", "pooled.npy", expect=3)
+    assert "pooled.npy exists" in refused.stderr
+    run(tmp_path, "align", "f.npy", "b.json", "-o", "pooled.npy", "--overwrite", "-q")
+    assert not (tmp_path / "pooled.npy.origin.json").exists()
+    refused = run(tmp_path, "align", "f.npy", "b.json", "-o", "p.h5", "--sidecar", expect=3)
+    assert "p.h5 says itself how it was made\nhint: Leave --sidecar out." in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "said"),
+    [
+        ("roi_feats", (7, 8, 3, 3), "7 boxes, 8 channels, 3 x 3 bins"),
+        ("pooled-means", (7, 8), "7 boxes, 8 channels"),
+        ("pooled", (2, 8, 50, 68), ""),
+        ("feats", (7, 8, 3, 3), ""),
+    ],
+)
+def test_pooled_features_are_known_by_name_and_shape(tmp_path, name, shape, said):
+    np.save(tmp_path / f"{name}.npy", np.ones(shape, np.float32))
+    assert info(str(tmp_path / f"{name}.npy")).pooled.removeprefix("by its name and shape, pooled features: ") == said

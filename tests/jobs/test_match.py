@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from roicli.errors import BoxError
+from roicli.jobs import match
 from roicli.jobs.api import align
 
 
@@ -98,8 +99,8 @@ def test_ids_or_file_names_decide(tmp_path, monkeypatch):
     np.savez("f.npz", **{str(index): np.full((1, 8, 8), index, np.float32) for index in range(2)})
     images = [{"id": 1, "file_name": "0.png"}]
     (tmp_path / "b.json").write_text(json.dumps({"images": images, "annotations": [annotation(1)]}))
-    for match, expected in (("id", 1), ("file-name", 0)):
-        align("f.npz", "b.json", "o.npy", size=1, overwrite=True, match=match)
+    for decides, expected in (("id", 1), ("file-name", 0)):
+        align("f.npz", "b.json", "o.npy", size=1, overwrite=True, match=decides)
         assert np.load("o.npy").ravel().tolist() == [expected]
     with pytest.raises(BoxError, match="by its id, and '0' by its file name"):
         align("f.npz", "b.json", "o.npy", size=1, overwrite=True)
@@ -110,3 +111,11 @@ def test_a_job_of_which_no_image_has_features_fails(files, fate):
     with pytest.raises(BoxError, match=r"b\.json: none of its 2 images has features in f\.npy: '7', '8'"):
         files([annotation(7), annotation(8), annotation(7)], missing_features=fate)
     assert files([annotation(7), annotation(2)], missing_features=fate)[0][-1] == 2
+
+
+def test_a_file_that_takes_long_to_read_is_noted(files, monkeypatch):
+    text = "image_id,x1,y1,x2,y2\n1,0,0,4,4\n"
+    said = "reading the boxes of b.csv, 31 bytes"
+    assert said not in files(text, "b.csv")[1].notes
+    monkeypatch.setattr(match, "_SLOW", 30)
+    assert files(text, "b.csv")[1].notes[0] == said
