@@ -22,11 +22,14 @@ class MapInfo(NamedTuple):
         As stored.
     where : str
         File and dataset or member, for messages.
+    note : str
+        What was assumed of its values, if anything.
     """
 
     shape: tuple[int, int, int]
     dtype: np.dtype[Any]
     where: str
+    note: str = ""
 
 
 class StoredMap(NamedTuple):
@@ -36,6 +39,7 @@ class StoredMap(NamedTuple):
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     load: Callable[[], NDArray[Any]]
+    note: str = ""  # see `MapInfo`
 
 
 class Level(NamedTuple):

@@ -10,11 +10,11 @@ from typing import Any, Literal, get_args
 from roicli import boxfiles
 from roicli.errors import UsageError
 from roicli.jobs.imageids import Match
-from roicli.jobs.pyramid import Combine, LevelRule
+from roicli.jobs.pyramid import Combine, LevelRule, Levels, Pyramid, open_maps
 from roicli.jobs.readings import Layout, token_layout
 from roicli.jobs.select import BadBoxes, MissingFeatures
 from roicli.regions import BoxFormat, Regions
-from roicli.sources import FeatureSource, open_source
+from roicli.sources import FeatureSource
 from roicli.sources.retyped import MapDtype
 from roicli.sources.tokens import TokenOrder
 from roicli.spec import Mode, Reduce
@@ -53,6 +53,7 @@ def open_features(
     token_order: TokenOrder | None = None,
     map_dtype: MapDtype | None = None,
     map_index: PathLike | None = None,
+    levels: Levels | None = None,
 ) -> FeatureSource:
     """Open feature maps in files as a sequence.
 
@@ -60,14 +61,15 @@ def open_features(
     ----------
     path : path
         As `features` in `align`.
-    dataset, layout, map_dtype, map_index, grid, prefix, token_order
+    dataset, layout, map_dtype, map_index, grid, prefix, token_order, levels
         As in `align`. The layout is taken as it is.
 
     Returns
     -------
     FeatureSource
         ``len(source)`` maps with their ``source.ids``; ``source.read(0)`` reads one as (C, H, W), whatever the
-        layout of the file, and ``source.info(0)`` gives its shape and dtype.
+        layout of the file, and ``source.info(0)`` gives its shape and dtype. A pyramid has ``source.levels``, and map
+        ``image * len(source.levels) + level``.
 
     Raises
     ------
@@ -85,8 +87,10 @@ def open_features(
     """
     check_choices({"token_order": token_order})
     tokens = token_layout(layout, grid, prefix, token_order, None)
-    return open_source(
+    return open_maps(
         os.fspath(path),
+        Pyramid(levels=levels),
+        lambda note: None,
         dataset=dataset,
         layout=tokens or layout,
         map_dtype=map_dtype,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from roicli.errors import FeatureError, RoicliError
 from roicli.sources import FeatureSource
 from roicli.sources.layout import LAYOUTS, layout_of
+from roicli.sources.pyramid import PyramidSource
 from roicli.sources.tokens import TokenLayout, TokenSource, grids_of
 
 # Channels and cells a side that are measured: a millisecond a reading.
@@ -59,7 +61,13 @@ def better_reading(source: FeatureSource, index: int, layout: str) -> tuple[floa
     """Measure a map under the reading taken and under others: the likeness, and a reading that is clearly better."""
     try:
         with np.errstate(over="ignore", invalid="ignore"):
-            if isinstance(source, TokenSource):
+            levels = source.levels
+            if isinstance(source, PyramidSource):
+                source, index = source.locate(index)
+            if isinstance(source, TokenSource) and levels:
+                taken = likeness(source.read(index))
+                others = list(_turned(source, index))
+            elif isinstance(source, TokenSource):
                 taken = likeness(source.read(index))
                 others = list(_of_tokens(source, index))
             else:
@@ -97,6 +105,16 @@ def _of_map(feature_map: NDArray[np.generic], layout: str) -> Iterator[Reading]:
         alike = likeness(tokens.as_chw(sequence))
         if not math.isnan(alike):
             yield Reading(f"sequences of {length:,} tokens, {tokens}", "`layout=tokens`", alike)
+
+
+def _turned(source: TokenSource, index: int) -> Iterator[Reading]:
+    """Read the grid of a level with its sides exchanged."""
+    _, taken = source.reading(index)
+    assert taken.grid is not None
+    grid = taken.grid[::-1]
+    alike = likeness(replace(taken, grid=grid).as_chw(source.tokens(index)))
+    if not math.isnan(alike):
+        yield Reading(f"a grid of {grid[0]} x {grid[1]}", "the sides of grids as height, width", alike)
 
 
 def _of_tokens(source: TokenSource, index: int) -> Iterator[Reading]:

@@ -194,6 +194,8 @@ def check_bits(inputs: Inputs, note: Callable[[str], None]) -> None:
         return
     source, index = inputs.source, used[0]
     info = source.info(index)
+    if info.note:
+        note(f"{info.where}: {info.note}")
     if info.dtype.kind not in "iu" or info.dtype.itemsize != 2:
         return
     if are_bits(source.read(index)):

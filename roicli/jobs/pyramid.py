@@ -14,8 +14,15 @@ from roicli.pooling.levels import assign_levels
 from roicli.pooling.placement import Placement
 from roicli.regions import Names
 from roicli.sources import FeatureSource, Level, MapInfo, open_source
-from roicli.sources.pyramid import PLACEHOLDER, find_levels, has_digits, open_pyramid, size_fault, stride_of
-from roicli.words import listing
+from roicli.sources.pyramid import (
+    PLACEHOLDER,
+    PyramidSource,
+    find_levels,
+    has_digits,
+    open_pyramid,
+    size_fault,
+    stride_of,
+)
 
 LevelRule = Literal["torchvision", "detectron2", "mmdet", "matterport"]
 Combine = Literal["concat", "sum", "mean", "max"]
@@ -135,24 +142,19 @@ def open_maps(
     RoicliError
         What cannot be opened; settings of levels for features that have none.
     """
+    source: FeatureSource
     if pyramid.levels is not None:
-        source: FeatureSource = open_pyramid(features, pyramid.named(), dataset=dataset, **how)
+        source = open_pyramid(features, pyramid.named(), dataset=dataset, **how)
     else:
         source = _open(features, note, dataset, how)
-    if not source.levels:
+    if not isinstance(source, PyramidSource):
         if pyramid.is_stated:
             raise UsageError(
                 f"{source.name} has one map an image, not several levels",
                 "Name the levels, such as `levels=p2:4,p3:8,p4:16,p5:32`, or leave out what is said of them.",
             )
         return source
-    if pyramid.level is not None:
-        chosen = [level for level in source.levels if level.name == pyramid.level]
-        if not chosen:
-            names = listing([level.name for level in source.levels])
-            raise UsageError(f"level {pyramid.level!r} is not one of {names}", "Give one of them.")
-        return open_pyramid(features, chosen, dataset=dataset, **how)
-    return source
+    return source if pyramid.level is None else source.only(pyramid.level)
 
 
 def _open(features: str, note: Callable[[str], None], dataset: str | None, how: Mapping[str, Any]) -> FeatureSource:

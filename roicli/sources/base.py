@@ -216,7 +216,7 @@ class MapSource(Maps):
     def info(self, index: int) -> MapInfo:
         """Shape and dtype of map `index`, without reading its values."""
         stored = self._checked(index)
-        return MapInfo(self.layout.map_shape(stored.shape), stored.dtype, printable(stored.where))
+        return MapInfo(self.layout.map_shape(stored.shape), stored.dtype, printable(stored.where), stored.note)
 
     def read(self, index: int) -> NDArray[Any]:
         """Map `index` as (C, H, W)."""

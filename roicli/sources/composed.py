@@ -39,17 +39,17 @@ class ComposedSource(Maps):
         return found
 
     @abstractmethod
-    def _locate(self, index: int) -> tuple[FeatureSource, int]:
+    def locate(self, index: int) -> tuple[FeatureSource, int]:
         """Return the part that holds map `index`, and its index there."""
 
     def info(self, index: int) -> MapInfo:
         """Shape and dtype of map `index`."""
-        part, inner = self._locate(index)
+        part, inner = self.locate(index)
         return part.info(inner)
 
     def read(self, index: int) -> NDArray[Any]:
         """Map `index` as (C, H, W)."""
-        part, inner = self._locate(index)
+        part, inner = self.locate(index)
         return part.read(inner)
 
     def beside(self, name: str) -> StoredMap | None:
@@ -70,5 +70,6 @@ class WrappedSource(ComposedSource):
         self._source = source
         self.ids, self.labelled = source.ids, source.labelled
 
-    def _locate(self, index: int) -> tuple[FeatureSource, int]:
+    def locate(self, index: int) -> tuple[FeatureSource, int]:
+        """Return the source and the index."""
         return self.parts[0], range(len(self.ids))[index]

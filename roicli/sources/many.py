@@ -44,7 +44,7 @@ class ManySource(ComposedSource):
         """The pattern, for messages."""
         return self._name
 
-    def _locate(self, index: int) -> tuple[FeatureSource, int]:
+    def locate(self, index: int) -> tuple[FeatureSource, int]:
         """Find the part and the index in it; the part used longest ago gives up its handle."""
         index = range(len(self.ids))[index]
         number = bisect_right(self._ends, index)

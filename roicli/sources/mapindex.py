@@ -76,7 +76,8 @@ class IndexedSource(WrappedSource):
         """State of the files that were opened so far."""
         return {str(self._path): self._stamp, **super().stamps}
 
-    def _locate(self, index: int) -> tuple[FeatureSource, int]:
+    def locate(self, index: int) -> tuple[FeatureSource, int]:
+        """Return the part that holds map `index`, and its index there."""
         return self._source, self._places[range(len(self.ids))[index]]
 
 

@@ -20,6 +20,7 @@ from roicli.sources.composed import ComposedSource
 from roicli.sources.counted import Counted
 from roicli.sources.inventory import take_stock
 from roicli.sources.open import format_of, matches, open_source
+from roicli.sources.tokens import TokenLayout
 from roicli.words import listing
 
 # Stands for the name of a level in a path.
@@ -55,10 +56,25 @@ class PyramidSource(ComposedSource):
     def __len__(self) -> int:
         return len(self.ids) * len(self.levels)
 
-    def _locate(self, index: int) -> tuple[FeatureSource, int]:
+    def locate(self, index: int) -> tuple[FeatureSource, int]:
+        """Return the part that holds map `index`, and its index there."""
         image, level = divmod(index, len(self.levels))
         order = self._order[level]
         return self.parts[level], image if order is None else int(order[image])
+
+    def only(self, name: str) -> PyramidSource:
+        """Return the pyramid of one of the levels.
+
+        Raises
+        ------
+        UsageError
+            There is no such level.
+        """
+        for level, part in zip(self.levels, self.parts, strict=True):
+            if level.name == name:
+                return PyramidSource([level], [part])
+        names = listing([level.name for level in self.levels])
+        raise UsageError(f"level {name!r} is not one of {names}", "Give one of them.")
 
     def _position(self, image_id: str) -> int:
         raise FeatureError(f"{self.name} has several maps of each image", "Read one by its number.")
@@ -94,7 +110,14 @@ def open_pyramid(pattern: str, levels: Sequence[Level], *, dataset: str | None =
             raise UsageError(
                 f"the stride of level {level.name} must be positive, got {level.stride:g}", "Give `levels`."
             )
-    return PyramidSource(levels, [_open_level(os.fspath(pattern), name, names, dataset, how) for name in names])
+    pattern = os.fspath(pattern)
+    if isinstance(how.get("layout"), TokenLayout):
+        from roicli.sources.flattened import flattened_levels
+
+        rest = {name: value for name, value in how.items() if name != "layout"}
+        if (parts := flattened_levels(pattern, levels, how["layout"], dataset, rest)) is not None:
+            return PyramidSource(levels, parts)
+    return PyramidSource(levels, [_open_level(pattern, name, names, dataset, how) for name in names])
 
 
 def find_levels(pattern: str, *, dataset: str | None = None, **how: Any) -> PyramidSource | None:

@@ -140,7 +140,7 @@ def _no_grid(length: int, prefix: int | None, where: str) -> FeatureError:
     return FeatureError(f"{where} has {length:,} tokens, which after {after} are not a square", _offer(length, prefix))
 
 
-class _Piece(NamedTuple):
+class Piece(NamedTuple):
     """The tokens of one image: their sequence, where they lie in it, and their grid if a file says it."""
 
     sequence: int
@@ -161,7 +161,7 @@ class TokenSource(WrappedSource):
         self.layout = layout
         self.grids: Mapping[int, Grid] = {}
         self.has_grids = False
-        self._pieces: list[_Piece] | None = None
+        self._pieces: list[Piece] | None = None
         self._held: tuple[int, NDArray[Any]] | None = None
         if len(source):
             self._pieces = self._find_pieces()
@@ -170,7 +170,7 @@ class TokenSource(WrappedSource):
     def info(self, index: int) -> MapInfo:
         """Shape and dtype of map `index`."""
         info, _, layout = self._settle(index)
-        return MapInfo(layout.shape(info.shape[0]), info.dtype, info.where)
+        return info._replace(shape=layout.shape(info.shape[0]))
 
     def read(self, index: int) -> NDArray[Any]:
         """Map `index` as (C, H, W): a view of its tokens, but for `merge-2x2`."""
@@ -199,14 +199,14 @@ class TokenSource(WrappedSource):
     def _is_packed(self) -> bool:
         return self._pieces is not None and len(self._pieces) > len(self._source)
 
-    def _settle(self, index: int) -> tuple[MapInfo, _Piece, TokenLayout]:
+    def _settle(self, index: int) -> tuple[MapInfo, Piece, TokenLayout]:
         index = range(len(self.ids))[index]
         if self._pieces is not None:
             piece = self._pieces[index]
             info = self._source.info(piece.sequence)
         else:
             info = self._source.info(index)
-            piece = _Piece(index, 0, info.shape[2], self.layout)
+            piece = Piece(index, 0, info.shape[2], self.layout)
         layout = piece.layout
         if index in self.grids and layout.grid is None:
             layout = replace(layout, grid=self.grids[index])
@@ -220,20 +220,20 @@ class TokenSource(WrappedSource):
                 return array
         return None
 
-    def _find_pieces(self) -> list[_Piece] | None:
+    def _find_pieces(self) -> list[Piece] | None:
         sequences = len(self._source)
         length = self._source.info(0).shape[2]
         beside = self._beside(GRIDS) if self.layout.grid is None else None
         spans = self._find_spans(sequences)
         if beside is None:
-            return None if spans is None else [_Piece(n, *span, self.layout) for n, span in enumerate(spans)]
-        grids, self.has_grids = _grids(beside), True
+            return None if spans is None else [Piece(n, *span, self.layout) for n, span in enumerate(spans)]
+        grids, self.has_grids = read_grids(beside), True
         prefix = self.layout.prefix or 0
         if _are_levels(grids) and sum(math.prod(grid) for grid in grids) == length:
             raise FeatureError(
                 f"{beside.where} has {count(len(grids), 'grid')}, each half as large as the last: levels of one image, "
                 "flattened into one sequence",
-                "Cut the sequence into one array a level, and pool these with `levels`; see roicli help pyramids.",
+                "Give the strides of the levels by `levels`, such as `levels=0:8,1:16,2:32,3:64`.",
             )
         if sequences == 1 and spans is None:
             return self._unpack(beside, grids, length)
@@ -251,7 +251,7 @@ class TokenSource(WrappedSource):
                     f"tokens, its sequence has {length:,}",
                     "Give `prefix`, or correct the grids.",
                 )
-            pieces.append(_Piece(number, start, stop, self._with(grid, beside)))
+            pieces.append(Piece(number, start, stop, self._with(grid, beside)))
         return pieces
 
     def _with(self, grid: Grid, beside: StoredMap, *, merged: bool = False) -> TokenLayout:
@@ -261,7 +261,7 @@ class TokenSource(WrappedSource):
         )
         return replace(self.layout, grid=grid, order=order)
 
-    def _unpack(self, beside: StoredMap, grids: list[Grid], length: int) -> list[_Piece]:
+    def _unpack(self, beside: StoredMap, grids: list[Grid], length: int) -> list[Piece]:
         """Cut one sequence into those of its images."""
         prefix = self.layout.prefix or 0
         merged = [(height // 2, width // 2) for height, width in grids]
@@ -270,7 +270,7 @@ class TokenSource(WrappedSource):
             if ends and ends[-1] == length:
                 self._name_pieces(beside, len(grids))
                 return [
-                    _Piece(0, start, stop, self._with(grid, beside, merged=is_merged))
+                    Piece(0, start, stop, self._with(grid, beside, merged=is_merged))
                     for start, stop, grid in zip([0, *ends], ends, found, strict=False)
                 ]
         whole = sum(prefix + height * width for height, width in grids)
@@ -342,7 +342,7 @@ def _are_levels(grids: Sequence[Grid]) -> bool:
     return len(grids) > 2 and all(first // 2 <= second <= (first + 1) // 2 for first, second in sides)
 
 
-def _grids(beside: StoredMap) -> list[Grid]:
+def read_grids(beside: StoredMap) -> list[Grid]:
     """Read height and width an image, (N, 2), or frames, height and width, (N, 3)."""
     if len(beside.shape) != 2 or beside.shape[1] not in (2, 3):
         raise FeatureError(

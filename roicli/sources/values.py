@@ -153,5 +153,9 @@ def decoded(stored: StoredMap, encoding: Encoding | Packing | None) -> StoredMap
     if isinstance(encoding, Packing):
         return stored._replace(dtype=encoding.widened(stored.dtype), load=lambda: encoding.unpack(load()))
     if stored.dtype == VOID16:
-        return stored._replace(dtype=encoding.widened, load=lambda: encoding.decode(load().view(encoding.stored)))
+        return stored._replace(
+            dtype=encoding.widened,
+            load=lambda: encoding.decode(load().view(encoding.stored)),
+            note="two bytes of no dtype of NumPy (V2), read as bfloat16",
+        )
     return stored._replace(dtype=encoding.widened, load=lambda: encoding.decode(load()))

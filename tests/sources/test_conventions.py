@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from sources.conformance import SourceTests, some_maps, stack
 
+import roicli
 from roicli import child
 from roicli.errors import FeatureError, FileError
 from roicli.sources import open_source
@@ -133,6 +134,9 @@ def test_bfloat16_of_two_void_bytes(tmp_path: Path):
         source = open_source(tmp_path / name)
         assert source.info(0).dtype == np.float32
         np.testing.assert_array_equal(source.read(0), values[0])
+    (tmp_path / "boxes.json").write_text("[[0, 0, 1, 1]]")
+    report = roicli.align(tmp_path / "a.h5", tmp_path / "boxes.json", tmp_path / "out.npy")
+    assert any("two bytes of no dtype of NumPy (V2), read as bfloat16" in note for note in report.notes)
 
 
 def _with_descr(array: np.ndarray, descr: bytes) -> bytes:

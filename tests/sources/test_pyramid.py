@@ -5,6 +5,7 @@ import pickle
 import h5py
 import numpy as np
 import pytest
+from sources import test_tensors
 
 from roicli.errors import FeatureError, RoicliError, UsageError
 from roicli.sources import Level
@@ -175,3 +176,50 @@ def test_levels_that_are_none(levels, tmp_path, maps):
 def test_names_say_strides():
     names = ["p2", "P3", "feats_res5", "stride_4", "backbone.c4", "0", "step2", "p23"]
     assert [stride_of(name) for name in names] == [4, 8, 32, 16, 16, None, None, None]
+
+
+def safetensors_of_paths(folder, maps):
+    arrays = {f"{image}/{level}": values for (image, level), values in maps.items()}
+    test_tensors.safetensors(folder / "maps.safetensors", arrays)
+    return "maps.safetensors"
+
+
+def safetensors_a_level(folder, maps):
+    for level in LEVELS:
+        arrays = {image: maps[image, level.name] for image in IDS}
+        test_tensors.safetensors(folder / f"feats_{level.name}.safetensors", arrays)
+    return "feats_*.safetensors"
+
+
+def torch_dict_an_image(folder, maps):
+    saved = test_tensors.Saved()
+    images = {
+        image: test_tensors.mapping({level.name: saved.tensor(maps[image, level.name]) for level in LEVELS})
+        for image in IDS
+    }
+    saved.write(folder / "maps.pt", test_tensors.mapping(images))
+    return "maps.pt"
+
+
+def torch_file_an_image(folder, maps):
+    for image in IDS:
+        saved = test_tensors.Saved()
+        tensors = {level.name: saved.tensor(maps[image, level.name]) for level in LEVELS}
+        saved.write(folder / f"{image}.pt", test_tensors.mapping(tensors))
+    return "*.pt"
+
+
+def zarr_groups(folder, maps):
+    zarr = pytest.importorskip("zarr")
+    root = zarr.open_group(str(folder / "maps.zarr"), mode="w")
+    for (image, level), values in maps.items():
+        root.create_array(f"{image}/{level}", data=values)
+    return "maps.zarr"
+
+
+@pytest.mark.parametrize(
+    "way", [safetensors_of_paths, safetensors_a_level, torch_dict_an_image, torch_file_an_image, zarr_groups]
+)
+@pytest.mark.parametrize("named", [True, False], ids=["named", "found"])
+def test_levels_in_files_of_other_formats(way, named, tmp_path, maps):
+    test_each_way_to_lay_out_levels(way, named, tmp_path, maps)

@@ -293,3 +293,82 @@ def test_maps_taken_for_tokens(tmp_path):
     with pytest.raises(FeatureError, match="a stack of maps") as caught:
         open_source(tmp_path, layout="tokens").info(0)
     assert caught.value.hint == "Give `layout=hwc` if these are maps (H, W, C)."
+
+
+class TestLevelsInOneSequence:
+    """Deformable DETR and its kind: the tokens of all levels, one level after the other."""
+
+    GRIDS = ((25, 34), (13, 17), (7, 9))
+    STRIDES = (8, 16, 32)
+    LEVELS = "25x34:8,13x17:16,7x9:32"
+
+    @pytest.fixture
+    def maps(self):
+        return [smooth(2, *grid, 6) for grid in self.GRIDS]
+
+    @pytest.fixture
+    def sequences(self, maps):
+        return np.concatenate([level.reshape(2, -1, 6) for level in maps], axis=1)
+
+    def pool(self, folder, **settings):
+        boxes = [[image, *box] for box in ((3, 5, 60, 80), (20, 30, 250, 190), (0, 0, 130, 100)) for image in (0, 1)]
+        (folder / "boxes.json").write_text(json.dumps(boxes))
+        settings = {"layout": "tokens", "size": (3, 2), "aligned": True, "canonical_scale": 64, **settings}
+        report = roicli.align(folder / settings.pop("name"), folder / "boxes.json", folder / "out.npy", **settings)
+        return np.load(folder / "out.npy"), boxes, report
+
+    @pytest.mark.parametrize("way", ["names", "shapes beside", "prefix"])
+    def test_numbers(self, tmp_path, maps, sequences, way):
+        settings = {"levels": self.LEVELS, "name": "feats.npz"}
+        beside = {}
+        if way == "shapes beside":
+            settings["levels"] = dict(zip("012", self.STRIDES, strict=True))
+            beside["spatial_shapes"] = np.array(self.GRIDS)
+        if way == "prefix":
+            settings["prefix"] = 2
+            sequences = np.concatenate([np.ones((2, 2, 6), "f4"), sequences], axis=1)
+        np.savez(tmp_path / "feats.npz", memory=sequences, **beside)
+        pooled, boxes, report = self.pool(tmp_path, **settings)
+        expected = roicli.multiscale_roi_align(
+            [level.transpose(0, 3, 1, 2) for level in maps],
+            [np.array([box[1:] for box in boxes[image::2]]) for image in (0, 1)],
+            **{"output_size": (3, 2), "sampling_ratio": -1, "scales": [1 / stride for stride in self.STRIDES]},
+            **{"aligned": True, "canonical_scale": 64},
+        )
+        np.testing.assert_array_equal(pooled, expected[[0, 3, 1, 4, 2, 5]])
+        assert not report.warnings
+
+    def test_one_level(self, tmp_path, maps, sequences):
+        np.save(tmp_path / "feats.npy", sequences)
+        pooled, boxes, _ = self.pool(tmp_path, name="feats.npy", levels=self.LEVELS, level="13x17")
+        expected = roicli.roi_align(maps[1].transpose(0, 3, 1, 2), np.array(boxes), (3, 2), 1 / 16, aligned=True)
+        np.testing.assert_array_equal(pooled, expected)
+
+    def test_maps(self, tmp_path, maps, sequences):
+        np.save(tmp_path / "feats.npy", sequences)
+        source = roicli.open_features(tmp_path / "feats.npy", layout="tokens", levels=self.LEVELS)
+        assert [level.name for level in source.levels] == ["25x34", "13x17", "7x9"]
+        for index, level in enumerate(source):
+            image, number = divmod(index, 3)
+            np.testing.assert_array_equal(level, maps[number][image].transpose(2, 0, 1))
+
+    def test_exchanged_sides_are_named(self, tmp_path, sequences):
+        np.save(tmp_path / "feats.npy", sequences)
+        _, _, report = self.pool(tmp_path, name="feats.npy", levels="34x25:8,17x13:16,9x7:32")
+        assert "as a grid of 25 x 34; give the sides of grids as height, width" in report.warnings[0]
+
+    def test_other_lengths(self, tmp_path, sequences):
+        np.save(tmp_path / "feats.npy", sequences[:, 1:])
+        with pytest.raises(FeatureError, match=r"has 1,133 tokens, the grids of its levels take 1,134"):
+            self.pool(tmp_path, name="feats.npy", levels=self.LEVELS)
+
+    def test_without_levels(self, tmp_path, sequences):
+        np.savez(tmp_path / "feats.npz", memory=sequences, spatial_shapes=np.array(self.GRIDS))
+        with pytest.raises(FeatureError, match="flattened into one sequence") as error:
+            self.pool(tmp_path, name="feats.npz")
+        assert "`levels=0:8,1:16,2:32,3:64`" in error.value.hint
+
+
+def smooth(images, height, width, channels):
+    y, x, c = np.mgrid[:height, :width, :channels].astype(np.float32)
+    return np.stack([np.sin(y / 3 + image) + np.cos(x / 4 + c) for image in range(images)])
