@@ -206,7 +206,7 @@ def _open_level(
     """Open the maps of one level; see `open_pyramid`."""
     if PLACEHOLDER in pattern:
         return open_source(pattern.replace(PLACEHOLDER, name), dataset=dataset, **how)
-    if Path(pattern).is_dir():
+    if _is_folder(Path(pattern)):
         inside = sorted(path for path in Path(pattern).iterdir() if name in (path.name, path.stem))
         if inside:
             return open_source(inside[0], **how)
@@ -232,6 +232,11 @@ def _open_level(
         raise
 
 
+def _is_folder(path: Path) -> bool:
+    """Tell whether a path is a folder of files; a Zarr store holds arrays."""
+    return path.is_dir() and not format_of(path).has_datasets
+
+
 def _is_of(path: str, name: str) -> bool:
     """Tell whether a file is named by a level: p2.h5, feats_p2.npz."""
     return re.search(rf"(?:^|[^0-9A-Za-z]){re.escape(name)}$", Path(path).stem) is not None
@@ -240,7 +245,7 @@ def _is_of(path: str, name: str) -> bool:
 def _outline(pattern: str, dataset: str | None) -> list[str]:
     """Name what lies in a file, a folder, or the first file that matches a pattern: where levels may be."""
     path = Path(pattern)
-    if path.is_dir():
+    if _is_folder(path):
         entries = sorted(path.iterdir())
         inner = next((entry for entry in entries if entry.is_dir()), None)
         return [entry.stem for entry in [*entries, *(sorted(inner.iterdir()) if inner else [])]]
