@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 import click
 
 from roicli.boxfiles import layout_names
@@ -11,9 +9,6 @@ from roicli.cli.command import option, stacked
 from roicli.cli.values import FILE as FILE
 from roicli.cli.values import PATTERN as PATTERN
 from roicli.cli.values import OperatorName, grid, memory, output_size, positive, prefix, sampling_ratio, scale, whole
-
-if TYPE_CHECKING:
-    from roicli.spec import PoolSpec
 
 INPUTS, LEVELS, NUMBERS, ROWS, OUTPUT, RUN = "Inputs", "Levels", "Numbers", "Rows", "Output", "Run"
 
@@ -246,11 +241,3 @@ run_options = stacked(
 )
 quiet_option = option(RUN, "-q", "--quiet", is_flag=True, help="Print errors only.")
 json_option = option(RUN, "--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
-
-
-def make_spec(options: dict[str, Any]) -> PoolSpec:
-    """Take what `pool_options` gave, and a reduction if there is one, out of a command's options."""
-    from roicli.jobs.api import make_spec
-
-    names = ("size", "aligned", "sampling_ratio", "op", "mode", "reduce")
-    return make_spec(**{name: options.pop(name) for name in names if name in options})

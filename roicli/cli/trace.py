@@ -18,7 +18,6 @@ from roicli.cli.options import (
     PATTERN,
     input_options,
     level_options,
-    make_spec,
     pool_options,
     quiet_option,
 )
@@ -123,6 +122,7 @@ def trace(
       roicli trace feats.h5 boxes.json --image 139 --channel 5 --picture bin.png
       roicli trace map.npy --box 10,20,110,220 --spatial-scale 1/16 --vs roi-pool
     """
+    from roicli.jobs.api import grouped, take_spec
     from roicli.jobs.trace import TraceJob
     from roicli.jobs.trace import trace as run_job
     from roicli.picture.story import check_point
@@ -135,8 +135,8 @@ def trace(
         raise click.UsageError("--roi is for a box file, --box for a box without one; give one of them.")
     if as_json and _is_given("limit"):
         raise click.UsageError("--limit is for the table; --json gives all samples.")
-    specs = _specs(make_spec(options), vs)
-    job = TraceJob(features, boxes, specs=specs, **options)
+    specs = _specs(take_spec(options), vs)
+    job = TraceJob(features, boxes, specs, **grouped(options))
     traced = run_job(job, lambda text: None if quiet else say(f"note: {text}"))
     check_point(traced.traces[0], point)
     titles = [one.operator.convention(one.spec) for one in traced.traces]

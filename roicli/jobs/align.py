@@ -247,8 +247,8 @@ def _pool(
     source, infos, levels = prepared.inputs.source, prepared.infos, prepared.levels
     how = plan.order, work.job.spec, session.target, kernel
     pooler = Pooler(source, infos, prepared.placement, *how)
-    if work.job.levels_combine is not None and levels:
-        pooler = LevelsPooler(levels, work.job.levels_combine, source, infos, *how)
+    if work.job.pyramid.levels_combine is not None and levels:
+        pooler = LevelsPooler(levels, work.job.pyramid.levels_combine, source, infos, *how)
     listener.begin(len(plan.order) - done)
 
     def on_done(_: Task, pooled: Progress) -> None:

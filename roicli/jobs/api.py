@@ -3,82 +3,97 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from roicli.jobs.align import AlignJob
 from roicli.jobs.align import align as run_align
 from roicli.jobs.check import CheckReport
 from roicli.jobs.check import check as run_check
-from roicli.jobs.geometry import Scale
+from roicli.jobs.geometry import Geometry, Scale
 from roicli.jobs.imageids import Match
 from roicli.jobs.imagesizes import ImageSize
-from roicli.jobs.inputs import BoxFormatName, Kernel, OutDtype, PathLike, box_format_of, check_choices
+from roicli.jobs.inputs import BoxFormatName, Kernel, OutDtype, PathLike, checked
 from roicli.jobs.listener import Silent
 from roicli.jobs.prepare import PoolJob
-from roicli.jobs.pyramid import Combine, LevelRule, Levels
-from roicli.jobs.readings import Layout
+from roicli.jobs.pyramid import Combine, LevelRule, Levels, Pyramid
+from roicli.jobs.readings import Layout, Reading
 from roicli.jobs.report import RunReport
 from roicli.jobs.select import BadBoxes, MissingFeatures
 from roicli.jobs.shards import read_shard
-from roicli.pooling import arguments
+from roicli.pooling.arguments import make_spec
 from roicli.pooling.team import usable_cores
 from roicli.sources.retyped import MapDtype
 from roicli.sources.tokens import TokenOrder
 from roicli.spec import Mode, PoolSpec, Reduce
 
 Size = int | tuple[int, int]
-_SPEC = ("size", "aligned", "sampling_ratio", "op", "mode", "reduce")
+# Options that make up the spec, and their defaults.
+_SPEC: dict[str, Any] = {
+    "size": 7,
+    "aligned": False,
+    "sampling_ratio": -1,
+    "op": "roi_align",
+    "mode": None,
+    "reduce": "none",
+}
 
 
-def align(
-    features: PathLike,
-    boxes: PathLike,
-    output: PathLike,
-    *,
-    dataset: str | None = None,
-    layout: Layout | None = None,
-    grid: tuple[int, int] | None = None,
-    prefix: int | None = None,
-    token_order: TokenOrder | None = None,
-    patch: int | None = None,
-    map_dtype: MapDtype | None = None,
-    map_index: PathLike | None = None,
-    box_format: BoxFormatName | None = None,
-    boxes_as: str | None = None,
-    match: Match | None = None,
-    normalized: bool = False,
-    levels: Levels | None = None,
-    level_rule: LevelRule = "torchvision",
-    canonical_scale: float = 224.0,
-    canonical_level: int = 4,
-    level: str | None = None,
-    levels_combine: Combine | None = None,
-    size: Size = 7,
-    spatial_scale: Scale = 1.0,
-    stride: Scale | None = None,
-    preprocess: PathLike | None = None,
-    image_size: ImageSize | None = None,
-    size_check: bool = True,
-    aligned: bool = False,
-    sampling_ratio: int = -1,
-    op: str = "roi_align",
-    mode: Mode | None = None,
-    reduce: Reduce = "none",
-    bad_boxes: BadBoxes = "error",
-    missing_features: MissingFeatures = "error",
-    index: PathLike | None = None,
-    sidecar: bool = False,
-    out_dtype: OutDtype | None = None,
-    overwrite: bool = False,
-    resume: bool = False,
-    shard: str | None = None,
-    workers: int | None = None,
-    batch_size: int | None = None,
-    max_memory: int | None = None,
-    kernel: Kernel = "auto",
-) -> RunReport:
+class PoolOptions(TypedDict, total=False):
+    """What `align` and `check` may be told of the inputs, the numbers and the rows."""
+
+    dataset: str | None
+    layout: Layout | None
+    grid: tuple[int, int] | None
+    prefix: int | None
+    token_order: TokenOrder | None
+    patch: int | None
+    map_dtype: MapDtype | None
+    map_index: PathLike | None
+    box_format: BoxFormatName | None
+    boxes_as: str | None
+    match: Match | None
+    normalized: bool
+    levels: Levels | None
+    level_rule: LevelRule
+    canonical_scale: float
+    canonical_level: int
+    level: str | None
+    levels_combine: Combine | None
+    size: Size
+    spatial_scale: Scale
+    stride: Scale | None
+    preprocess: PathLike | None
+    image_size: ImageSize | None
+    size_check: bool
+    aligned: bool
+    sampling_ratio: int
+    op: str
+    mode: Mode | None
+    reduce: Reduce
+    bad_boxes: BadBoxes
+    missing_features: MissingFeatures
+    out_dtype: OutDtype | None
+
+
+class AlignOptions(PoolOptions, total=False):
+    """What only `align` may be told."""
+
+    index: PathLike | None
+    sidecar: bool
+    overwrite: bool
+    resume: bool
+    shard: str | None
+    workers: int | None
+    batch_size: int | None
+    max_memory: int | None
+    kernel: Kernel
+
+
+def align(features: PathLike, boxes: PathLike, output: PathLike, **options: Unpack[AlignOptions]) -> RunReport:
     """Pool the boxes of a file from feature maps in files, and write them: the command ``roicli align``.
 
     Row i of the output is box i of the box file. The job may be interrupted at any instant; the same call with
@@ -205,55 +220,16 @@ def align(
     >>> report.shape, float(np.load(report.output).mean())
     ((2, 8, 7, 7), 1.0)
     """
-    return run_align(align_job(**locals()), Silent())
+    return run_align(align_job(features, boxes, output, **options), Silent())
 
 
-def check(
-    features: PathLike,
-    boxes: PathLike,
-    *,
-    dataset: str | None = None,
-    layout: Layout | None = None,
-    grid: tuple[int, int] | None = None,
-    prefix: int | None = None,
-    token_order: TokenOrder | None = None,
-    patch: int | None = None,
-    map_dtype: MapDtype | None = None,
-    map_index: PathLike | None = None,
-    box_format: BoxFormatName | None = None,
-    boxes_as: str | None = None,
-    match: Match | None = None,
-    normalized: bool = False,
-    levels: Levels | None = None,
-    level_rule: LevelRule = "torchvision",
-    canonical_scale: float = 224.0,
-    canonical_level: int = 4,
-    level: str | None = None,
-    levels_combine: Combine | None = None,
-    size: Size = 7,
-    spatial_scale: Scale = 1.0,
-    stride: Scale | None = None,
-    preprocess: PathLike | None = None,
-    image_size: ImageSize | None = None,
-    size_check: bool = True,
-    aligned: bool = False,
-    sampling_ratio: int = -1,
-    op: str = "roi_align",
-    mode: Mode | None = None,
-    reduce: Reduce = "none",
-    bad_boxes: BadBoxes = "error",
-    missing_features: MissingFeatures = "error",
-    out_dtype: OutDtype | None = None,
-) -> CheckReport:
+def check(features: PathLike, boxes: PathLike, **options: Unpack[PoolOptions]) -> CheckReport:
     """Do all checks of `align` without pooling: the command ``roicli check``.
 
     Parameters
     ----------
-    features, boxes, dataset, layout, map_dtype, map_index, grid, prefix, token_order, patch, box_format, boxes_as, \
-match, normalized, levels, level_rule, canonical_scale, canonical_level, level, levels_combine, size, spatial_scale, \
-stride, preprocess, image_size, size_check, aligned, sampling_ratio, op, mode, reduce, bad_boxes, missing_features, \
-out_dtype
-        As in `align`.
+    features, boxes, **options
+        As in `align`; those of output and run are left out.
 
     Returns
     -------
@@ -276,15 +252,15 @@ out_dtype
     >>> report.shape, report.wholly_outside
     ((2, 8, 7, 7), 1)
     """
-    return run_check(check_job(**locals()), lambda note: None, lambda warning: None)
+    return run_check(check_job(features, boxes, **options), lambda note: None, lambda warning: None)
 
 
 def align_job(features: PathLike, boxes: PathLike, output: PathLike, **options: Any) -> AlignJob:
     """Turn the parameters of `align` into a job."""
-    settings = _settings(options)
-    index, shard, workers = settings.pop("index"), settings.pop("shard"), settings.pop("workers")
+    spec, settings = take_spec(options), grouped(options)
+    index, shard, workers = (settings.pop(name, None) for name in ("index", "shard", "workers"))
     return AlignJob(
-        *(os.fspath(features), Path(boxes)),
+        *(os.fspath(features), Path(boxes), spec),
         output=Path(output),
         index=None if index is None else Path(index),
         shard=None if shard is None else read_shard(shard, os.environ),
@@ -295,29 +271,36 @@ def align_job(features: PathLike, boxes: PathLike, output: PathLike, **options: 
 
 def check_job(features: PathLike, boxes: PathLike, **options: Any) -> PoolJob:
     """Turn the parameters of `check` into a job."""
-    return PoolJob(os.fspath(features), Path(boxes), **_settings(options))
+    return PoolJob(os.fspath(features), Path(boxes), take_spec(options), **grouped(options))
 
 
-def make_spec(
-    *,
-    size: Size,
-    aligned: bool,
-    sampling_ratio: int,
-    op: str,
-    mode: Mode | None,
-    reduce: Reduce = "none",
-) -> PoolSpec:
-    """Return what to compute; the mode is by default that of the operator."""
-    return arguments.make_spec(
-        size, sampling_ratio=sampling_ratio, aligned=aligned, op=op.replace("-", "_"), mode=mode, reduce=reduce
-    )
+def take_spec(options: dict[str, Any]) -> PoolSpec:
+    """Take what decides numbers out of options; the mode is by default that of the operator."""
+    checked(options)
+    how = {name: options.pop(name, default) for name, default in _SPEC.items()}
+    return make_spec(how.pop("size"), **how | {"op": how["op"].replace("-", "_")})
 
 
-def _settings(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Replace what decides numbers by one spec, and the name of a box format by the format."""
-    check_choices(options)
-    settings = {name: value for name, value in options.items() if name not in _SPEC}
-    if settings["map_index"] is not None:
-        settings["map_index"] = Path(settings["map_index"])
-    settings["box_format"] = box_format_of(settings["box_format"])
-    return settings | {"spec": make_spec(**{name: options[name] for name in _SPEC})}
+def grouped(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Check options, and group those that a job holds as one value."""
+    rest = checked(options)
+    groups: dict[str, type] = {"reading": Reading, "geometry": Geometry, "pyramid": Pyramid}
+    return {
+        group: kind(**{field.name: rest.pop(field.name) for field in fields(kind) if field.name in rest})
+        for group, kind in groups.items()
+    } | rest
+
+
+def _spell_out(function: Callable[..., Any], options: type) -> None:
+    """Give a function the signature that help() and notebooks show: every option with its type and default."""
+    jobs = (Reading, Geometry, Pyramid, AlignJob)
+    defaults = {field.name: field.default for job in jobs for field in fields(job)} | _SPEC | {"workers": None}
+    *given, _ = signature(function).parameters.values()
+    kinds = options.__annotations__.items()
+    spelled = [Parameter(name, Parameter.KEYWORD_ONLY, default=defaults[name], annotation=kind.__forward_arg__)
+               for name, kind in kinds]  # fmt: skip
+    function.__signature__ = Signature([*given, *spelled])  # type: ignore[attr-defined]
+
+
+_spell_out(align, AlignOptions)
+_spell_out(check, PoolOptions)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -116,11 +116,6 @@ class Geometry:
         if self.image_size is not None:
             said["image_size"] = str(self.image_size)
         return said
-
-
-def geometry_of(job: Any) -> Geometry:
-    """Return what a job says of it: the fields of `Geometry` among its own."""
-    return Geometry(**{field.name: getattr(job, field.name) for field in fields(Geometry)})
 
 
 def scale_parameter(scale: tuple[float, float]) -> float | str:

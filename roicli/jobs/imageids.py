@@ -72,48 +72,7 @@ def match_images(
     features: str,
     match: Match | None = None,
     note: Callable[[str], None] | None = None,
-) -> NDArray[np.intp]:
-    """Find the map of each image; see `find_images`.
-
-    Parameters
-    ----------
-    image_ids, aliases, map_ids, boxes, features, match, note
-        As in `find_images`.
-
-    Returns
-    -------
-    (len(image_ids),) intp
-        Index into `map_ids`.
-
-    Raises
-    ------
-    BoxError
-        Images without a map, which the message counts, with examples of both sides; or as `find_images`.
-    """
-    found = find_images(image_ids, aliases, map_ids, boxes=boxes, features=features, match=match, note=note)
-    missing = [name for name, index in zip(image_ids, found.tolist(), strict=True) if index < 0]
-    if missing:
-        have = "has" if len(missing) == 1 else "have"
-        hint = f"The features are named {some(map_ids)}; make the ids agree, or leave those images out of the boxes."
-        if any(map(_EXCEL.fullmatch, missing)):
-            hint = f"Excel has rounded such ids: format their column as text. {hint}"
-        raise BoxError(
-            f"{len(missing):,} of {count(len(image_ids), 'image')} of {boxes} {have} no features in {features}: "
-            f"{some(missing)}",
-            hint if map_ids else "Name features that hold maps.",
-        )
-    return found
-
-
-def find_images(
-    image_ids: Sequence[str],
-    aliases: Sequence[str] | None,
-    map_ids: Sequence[str],
-    *,
-    boxes: str,
-    features: str,
-    match: Match | None = None,
-    note: Callable[[str], None] | None = None,
+    all_images: bool = True,
 ) -> NDArray[np.intp]:
     """Find the map of each image, exactly or by what is tolerated.
 
@@ -132,6 +91,8 @@ def find_images(
         What decides; by default both must mean the same map.
     note : callable, optional
         Is told of file names that count for more than ids.
+    all_images : bool
+        Whether every image must have a map.
 
     Returns
     -------
@@ -141,15 +102,39 @@ def find_images(
     Raises
     ------
     BoxError
-        An image that could be several maps, or is another by its file name than by its id; several that could be one.
+        An image that could be several maps, or is another by its file name than by its id; several that could be one;
+        images without a map, which the message counts, with examples of both sides.
     """
+    found = _find(image_ids, aliases, map_ids, match, note, boxes=boxes, features=features)
+    missing = [name for name, index in zip(image_ids, found.tolist(), strict=True) if index < 0] if all_images else []
+    if missing:
+        have = "has" if len(missing) == 1 else "have"
+        hint = f"The features are named {some(map_ids)}; make the ids agree, or leave those images out of the boxes."
+        if any(map(_EXCEL.fullmatch, missing)):
+            hint = f"Excel has rounded such ids: format their column as text. {hint}"
+        raise BoxError(
+            f"{len(missing):,} of {count(len(image_ids), 'image')} of {boxes} {have} no features in {features}: "
+            f"{some(missing)}",
+            hint if map_ids else "Name features that hold maps.",
+        )
+    return found
+
+
+def _find(
+    image_ids: Sequence[str],
+    aliases: Sequence[str] | None,
+    map_ids: Sequence[str],
+    match: Match | None,
+    note: Callable[[str], None] | None,
+    **names: str,
+) -> NDArray[np.intp]:
     if match == "file-name" and aliases is not None:
         image_ids, aliases = aliases, None
     elif match == "id":
         aliases = None
     if isinstance(map_ids, Counted):
         near = _near(map_ids, [*image_ids, *(aliases or ())])
-        places = find_images(image_ids, aliases, [str(index) for index in near], boxes=boxes, features=features)
+        places = _find(image_ids, aliases, [str(index) for index in near], None, None, **names)
         return np.array([*near, -1], dtype=np.intp)[places]
     exact = {name: index for index, name in enumerate(map_ids)}
     by_id = [exact.get(name, -1) for name in image_ids]
@@ -161,17 +146,17 @@ def find_images(
         ]
     for number in range(len(image_ids)):
         if by_id[number] >= 0 <= by_alias[number] != by_id[number]:
-            raise _contradiction(number, by_id[number], by_alias[number], image_ids, aliases, map_ids, boxes, features)
+            raise _contradiction(number, by_id[number], by_alias[number], image_ids, aliases, map_ids, **names)
     if aliases is not None and note is not None:
         _note_overruled(by_id, by_alias, image_ids, aliases, map_ids, note)
     rest = [number for number, (one, other) in enumerate(zip(by_id, by_alias, strict=True)) if one < 0 and other < 0]
     if rest:
-        _tolerate(rest, by_id, by_alias, image_ids, aliases, map_ids, boxes=boxes, features=features)
+        _tolerate(rest, by_id, by_alias, image_ids, aliases, map_ids, **names)
     found = [one if one >= 0 else other for one, other in zip(by_id, by_alias, strict=True)]
     for index, times in Counter(found).items():
         if times > 1 and index >= 0:
             same = [name for name, other in zip(image_ids, found, strict=True) if other == index]
-            raise _same_map(same, map_ids[index], boxes, features)
+            raise _same_map(same, map_ids[index], **names)
     return np.array(found, dtype=np.intp)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roicli.errors import UsageError
-from roicli.jobs.imageids import find_images
+from roicli.jobs.imageids import match_images
 from roicli.regions import Regions
 
 if TYPE_CHECKING:
@@ -67,13 +68,14 @@ class Images:
 
     def find(self, table: ImageTable) -> NDArray[np.intp]:
         """Return the line of a table for each image, -1 where there is none."""
-        found = find_images(self.names, self.aliases, table.ids, boxes=self.source, features=table.source)
+        find = partial(match_images, boxes=self.source, features=table.source, all_images=False)
+        found = find(self.names, self.aliases, table.ids)
         if table.file_names is not None and (found < 0).any():
             missing = np.flatnonzero(found < 0)
             some, others = (
                 [names[index] for index in missing.tolist()] if names else None for names in (self.names, self.aliases)
             )
-            found[missing] = find_images(some or (), others, table.file_names, boxes=self.source, features=table.source)
+            found[missing] = find(some or (), others, table.file_names)
         return found
 
 

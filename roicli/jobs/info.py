@@ -16,6 +16,7 @@ from roicli.boxfiles import SUFFIXES, read_regions
 from roicli.errors import FileError, RoicliError
 from roicli.files import HDF5_SUFFIXES, file_size, printable, reading
 from roicli.jobs.pyramid import Pyramid, in_words, open_maps
+from roicli.jobs.readings import Reading
 from roicli.jobs.unfinished import SIDE_ENDINGS, Unfinished, look_beside, output_of
 from roicli.outputs import find_format
 from roicli.outputs.base import REMEDY, Parameters
@@ -154,7 +155,7 @@ def _bytes(paths: Sequence[str]) -> int:
 
 
 def _open(name: str) -> FeatureSource:
-    return open_maps(name, Pyramid(), lambda note: None)
+    return open_maps(name, Reading(), Pyramid(), lambda note: None)
 
 
 def _maps(source: FeatureSource) -> MapsInfo:

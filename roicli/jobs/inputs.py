@@ -11,7 +11,7 @@ from roicli import boxfiles
 from roicli.errors import UsageError
 from roicli.jobs.imageids import Match
 from roicli.jobs.pyramid import Combine, LevelRule, Levels, Pyramid, open_maps
-from roicli.jobs.readings import Layout, token_layout
+from roicli.jobs.readings import Layout, Reading
 from roicli.jobs.select import BadBoxes, MissingFeatures
 from roicli.regions import BoxFormat, Regions
 from roicli.sources import FeatureSource
@@ -85,17 +85,9 @@ def open_features(
     >>> source.ids, source.read(0).shape
     (('000000000139',), (8, 32, 24))
     """
-    check_choices({"token_order": token_order})
-    tokens = token_layout(layout, grid, prefix, token_order, None)
-    return open_maps(
-        os.fspath(path),
-        Pyramid(levels=levels),
-        lambda note: None,
-        dataset=dataset,
-        layout=tokens or layout,
-        map_dtype=map_dtype,
-        map_index=None if map_index is None else os.fspath(map_index),
-    )
+    how = {"layout": layout, "token_order": token_order, "map_dtype": map_dtype, "map_index": map_index}
+    reading = Reading(**checked(how), dataset=dataset, grid=grid, prefix=prefix)
+    return open_maps(os.fspath(path), reading, Pyramid(levels=levels), lambda note: None)
 
 
 def read_regions(path: PathLike, *, box_format: BoxFormatName | None = None, boxes_as: str | None = None) -> Regions:
@@ -129,19 +121,16 @@ def read_regions(path: PathLike, *, box_format: BoxFormatName | None = None, box
     >>> regions.boxes.tolist(), regions.image_ids
     ([[10.0, 20.0, 40.0, 60.0]], ('139',))
     """
-    check_choices({"box_format": box_format})
-    return boxfiles.read_regions(Path(path), box_format_of(box_format), boxes_as)
+    form = checked({"box_format": box_format})["box_format"]
+    return boxfiles.read_regions(Path(path), form, boxes_as)
 
 
-def check_choices(options: Mapping[str, Any]) -> None:
-    """Refuse values that are not among the choices, and counts that are not counts."""
+def checked(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Refuse values that are not among the choices, and counts that are not counts; make box formats of their names."""
     for name, value in options.items():
         if name in _CHOICES and value is not None and value not in (choices := get_args(_CHOICES[name])):
             raise UsageError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
         if name in _COUNTS and value is not None and not (isinstance(value, int) and value >= 1):
             raise UsageError(f"{name} must be a whole number from 1 on, got {value!r}")
-
-
-def box_format_of(name: str | None) -> BoxFormat | None:
-    """Return the box format of a name, if there is one."""
-    return None if name is None else BoxFormat(name)
+    form = options.get("box_format")
+    return {**options, "box_format": BoxFormat(form)} if form else dict(options)

@@ -13,14 +13,13 @@ from numpy.typing import NDArray
 from roicli.boxfiles import read_regions
 from roicli.errors import BoxError, FeatureError
 from roicli.files import Stamp
-from roicli.jobs.imageids import Match, find_images, match_images, some
+from roicli.jobs.imageids import Match, match_images, some
 from roicli.jobs.pyramid import Pyramid, check_levels, open_maps
-from roicli.jobs.readings import Layout, check_readings
-from roicli.regions import BoxFormat, Regions
+from roicli.jobs.readings import Layout, Reading, check_readings
+from roicli.regions import Regions
 from roicli.sources import FeatureSource, MapInfo
 from roicli.sources.layout import layout_of
-from roicli.sources.retyped import MapDtype, are_bits
-from roicli.sources.tokens import TokenLayout
+from roicli.sources.retyped import are_bits
 from roicli.words import size
 
 # Bytes of text that take about a second to parse.
@@ -100,18 +99,11 @@ class Inputs(NamedTuple):
 def bind(
     features: str,
     boxes: Path,
+    reading: Reading,
+    pyramid: Pyramid,
     note: Callable[[str], None],
     *,
-    dataset: str | None = None,
-    layout: Layout | None = None,
-    tokens: TokenLayout | None = None,
-    map_dtype: MapDtype | None = None,
-    map_index: Path | None = None,
-    box_format: BoxFormat | None = None,
-    boxes_as: str | None = None,
-    match: Match | None = None,
     all_images: bool = True,
-    pyramid: Pyramid | None = None,
 ) -> Inputs:
     """Open the features, read the boxes, and find the map of each box.
 
@@ -121,39 +113,22 @@ def bind(
         File, folder or pattern.
     boxes : Path
         The box file.
+    reading, pyramid
+        What the user says of them. Without a layout, an array that may be tokens is refused.
     note : callable
         Is told what was assumed.
-    dataset, layout, map_dtype, map_index
-        See `open_source`. Without a layout, an array that may be tokens is refused.
-    tokens
-        How sequences of tokens are laid out.
-    box_format, boxes_as
-        See `read_regions`.
-    match
-        See `find_images`.
     all_images
         Whether every image of the box file must have features.
-    pyramid
-        What is said of levels.
 
     Raises
     ------
     RoicliError
         A file that cannot be read, boxes of images without features.
     """
-    pyramid = pyramid or Pyramid()
-    source = open_maps(
-        features,
-        pyramid,
-        note,
-        dataset=dataset,
-        layout=tokens or layout or "chw",
-        map_dtype=map_dtype,
-        map_index=map_index,
-    )
+    source = open_maps(features, reading, pyramid, note)
     if boxes.suffix.lower() != ".npy" and (length := _length(boxes)) > _SLOW:
         note(f"reading the boxes of {boxes}, {size(length)}")
-    table = read_regions(boxes, box_format, boxes_as)
+    table = read_regions(boxes, reading.box_format, reading.boxes_as)
     for text in table.notes:
         note(text)
     angles = table.columns.get("angle")
@@ -162,10 +137,10 @@ def bind(
             f"{table.source}, {table.where(turned)}: expected upright boxes, got the angle {angles[turned[0]]:g}",
             "Give the upright box around each, or rename the column if its angles are not of the boxes.",
         )
-    if layout is None and len(source):  # before ids are matched: sequences in one array would count as one map
+    if reading.layout is None and len(source):  # before ids are matched: sequences in one array would count as one map
         check_readings(source, 0, note)
-    found = _map_index(source, table, note, match, all_images=all_images)
-    return Inputs(source, table, found, layout or "chw", apart=pyramid.levels_combine == "concat")
+    found = _map_index(source, table, note, reading.match, all_images=all_images)
+    return Inputs(source, table, found, reading.layout or "chw", apart=pyramid.levels_combine == "concat")
 
 
 def _length(path: Path) -> int:
@@ -229,10 +204,8 @@ def _map_index(
             else:
                 one = "; no image has the id 0: if the ids count from 1, this is wrong" if _from_one(table) else ""
                 note(f"the maps of {source.name} have no ids: image ids of {table.source} are positions from 0{one}")
-        find = match_images if all_images else find_images
-        found = find(
-            table.image_ids, aliases, map_ids, boxes=table.source, features=source.name, match=match, note=note
-        )
+        names = {"boxes": table.source, "features": source.name}
+        found = match_images(table.image_ids, aliases, map_ids, **names, match=match, note=note, all_images=all_images)
         return np.append(found, -1)[table.image_index]  # an absent box may be of no image
     outside = np.flatnonzero((table.image_index < 0) | (table.image_index >= maps))
     if len(outside):

@@ -6,9 +6,8 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -17,22 +16,11 @@ from numpy.typing import NDArray
 
 from roicli import __version__
 from roicli.errors import BoxError
-from roicli.jobs.geometry import Geometry, Located, Scale, geometry_of
-from roicli.jobs.imageids import Match
-from roicli.jobs.imagesizes import ImageSize
+from roicli.jobs.geometry import Geometry, Located
 from roicli.jobs.locate import locate_on_levels, settle_grids
 from roicli.jobs.match import Inputs, bind, check_bits
-from roicli.jobs.pyramid import (
-    Combine,
-    LevelRule,
-    Levels,
-    Pyramid,
-    channels_of,
-    levels_of,
-    pyramid_of,
-    tally,
-)
-from roicli.jobs.readings import Layout, token_layout
+from roicli.jobs.pyramid import Pyramid, channels_of, levels_of, tally
+from roicli.jobs.readings import Reading
 from roicli.jobs.select import BadBoxes, MissingFeatures, select
 from roicli.outputs.skipped import Skipped
 from roicli.pooling.arguments import compute_dtype
@@ -40,10 +28,8 @@ from roicli.pooling.extents import lie_outside
 from roicli.pooling.kernels.blas import blas_kernel
 from roicli.pooling.operators import find
 from roicli.pooling.placement import Placement
-from roicli.regions import BoxFormat, Names
+from roicli.regions import Names
 from roicli.sources import Level, MapInfo
-from roicli.sources.retyped import MapDtype
-from roicli.sources.tokens import TokenOrder
 from roicli.spec import PoolSpec
 
 # Boxes that are judged at once: what is computed of them takes 200 bytes a box.
@@ -62,28 +48,8 @@ class PoolJob:
         The box file.
     spec : PoolSpec
         What to compute.
-    spatial_scale, stride, preprocess, image_size, size_check
-        See `Geometry`.
-    dataset : str, optional
-        Which dataset holds the maps, where several would do.
-    layout : {"chw", "hwc", "cwh", "whc", "tokens"}, optional
-        How the maps are stored; by default chw, unless the shape allows tokens too.
-    grid, prefix, token_order
-        Of sequences of tokens; see `TokenLayout`.
-    patch : int, optional
-        Side of a patch in pixels: with the size of an image it gives the grid.
-    map_dtype : str, optional
-        What integers in the maps are the bits of.
-    map_index : Path, optional
-        JSON or CSV that says in which file, and where in it, the map of each image lies.
-    box_format : BoxFormat, optional
-        Where it is not what the box file says.
-    boxes_as : str, optional
-        Layout of the box file, where its content does not say.
-    match : {"id", "file-name"}, optional
-        What decides about an image whose id and file name are different maps.
-    normalized : bool
-        Boxes are in 0..1 of the image. If the sizes of images are not known, they are taken of the maps.
+    reading, geometry, pyramid
+        How the inputs are read, where the boxes lie, and what is said of levels.
     bad_boxes : {"error", "skip", "zero", "keep"}
         What becomes of boxes that are inverted or not finite: end the job; leave them out of the output; write
         zeros; pool inverted ones as torchvision would (those that are not finite end the job all the same).
@@ -91,8 +57,6 @@ class PoolJob:
         What becomes of boxes of images without feature maps: end the job, leave them out, write zeros.
     out_dtype : {"float16", "float32"}, optional
         By default that of the computation: float64 for float64 features, else float32.
-    levels, level_rule, canonical_scale, canonical_level, level, levels_combine
-        See `Pyramid`.
     kernel : {"auto", "numpy", "numba"}
         What contracts averages; auto takes Numba where it is installed and the job is large.
     """
@@ -100,63 +64,23 @@ class PoolJob:
     features: str
     boxes: Path
     spec: PoolSpec
-    spatial_scale: Scale = 1.0
-    dataset: str | None = None
-    layout: Layout | None = None
-    grid: tuple[int, int] | None = None
-    prefix: int | None = None
-    token_order: TokenOrder | None = None
-    patch: int | None = None
-    map_dtype: MapDtype | None = None
-    map_index: Path | None = None
-    box_format: BoxFormat | None = None
-    boxes_as: str | None = None
-    match: Match | None = None
-    normalized: bool = False
+    reading: Reading = field(default_factory=Reading)
+    geometry: Geometry = field(default_factory=Geometry)
+    pyramid: Pyramid = field(default_factory=Pyramid)
     bad_boxes: BadBoxes = "error"
     missing_features: MissingFeatures = "error"
     out_dtype: Literal["float16", "float32"] | None = None
     kernel: Literal["auto", "numpy", "numba"] = "auto"
-    stride: Scale | None = None
-    preprocess: str | os.PathLike[str] | None = None
-    image_size: ImageSize | None = None
-    size_check: bool = True
-    levels: Levels | None = None
-    level_rule: LevelRule = "torchvision"
-    canonical_scale: float = 224.0
-    canonical_level: int = 4
-    level: str | None = None
-    levels_combine: Combine | None = None
-
-    def __post_init__(self) -> None:
-        _ = self.geometry, self.pyramid
 
     @property
-    def geometry(self) -> Geometry:
-        """Where the boxes lie on their maps."""
-        return geometry_of(self)
-
-    @property
-    def pyramid(self) -> Pyramid:
-        """What is said of levels."""
-        return pyramid_of(self)
+    def normalized(self) -> bool:
+        """Whether boxes are in 0..1 of the image."""
+        return self.geometry.normalized
 
     def bind(self, note: Callable[[str], None]) -> Inputs:
         """Open the features and read the boxes; see `bind`."""
-        beside = self.geometry.stamps()
-        inputs = bind(
-            *(self.features, self.boxes, note),
-            dataset=self.dataset,
-            layout=self.layout,
-            tokens=token_layout(self.layout, self.grid, self.prefix, self.token_order, self.patch),
-            map_dtype=self.map_dtype,
-            map_index=self.map_index,
-            box_format=self.box_format,
-            boxes_as=self.boxes_as,
-            match=self.match,
-            all_images=self.missing_features == "error",
-            pyramid=self.pyramid,
-        )
+        beside, every = self.geometry.stamps(), self.missing_features == "error"
+        inputs = bind(self.features, self.boxes, self.reading, self.pyramid, note, all_images=every)
         return inputs._replace(beside=beside)
 
     def parameters(self, levels: Sequence[Level] = ()) -> dict[str, str | int | float | bool]:
@@ -172,13 +96,9 @@ class PoolJob:
             "mode": self.spec.mode,
             "reduce": self.spec.reduce,
             "features": self.features,
-            "dataset": self.dataset or "",
-            "layout": self.layout or "chw",
-            **self._tokens(),
-            "map_dtype": self.map_dtype or "as stored",
-            "map_index": str(self.map_index or ""),
+            **self.reading.parameters(),
             "boxes_file": str(self.boxes),
-            "box_format": self.box_format or "as the file says",
+            "box_format": self.reading.box_format or "as the file says",
             "bad_boxes": self.bad_boxes,
             "missing_features": self.missing_features,
             "kernel": self.kernel,
@@ -188,17 +108,6 @@ class PoolJob:
         if levels:
             del made["spatial_scale"]  # each level has its own
         return made
-
-    def _tokens(self) -> dict[str, str | int]:
-        """Return what an output says of how tokens were taken."""
-        if self.layout != "tokens":
-            return {}
-        return {
-            "grid": "x".join(map(str, self.grid)) if self.grid else "auto",
-            "prefix": "auto" if self.prefix is None else self.prefix,
-            "token_order": self.token_order or "auto",
-            "patch": self.patch or 0,
-        }
 
 
 class Prepared(NamedTuple):
@@ -279,7 +188,7 @@ def prepare(job: PoolJob, inputs: Inputs, note: Callable[[str], None]) -> Prepar
     operator.check(job.spec)
     selection = select(inputs, job.spec, job.bad_boxes, job.missing_features, note)
     inputs = selection.inputs
-    settle_grids(job.geometry, inputs, job.patch, note)
+    settle_grids(job.geometry, inputs, job.reading.patch, note)
     check_bits(inputs, note)
     infos = inputs.infos()
     inputs.source.close()
@@ -326,7 +235,7 @@ def prepare(job: PoolJob, inputs: Inputs, note: Callable[[str], None]) -> Prepar
         computed=computed,
         dtype=np.dtype(job.out_dtype or computed),
         row_shape=job.spec.row_shape(operator.channels(channels_of(infos, max(1, len(levels)), job.pyramid))),
-        levels=placements if job.levels_combine else (),
+        levels=placements if job.pyramid.levels_combine else (),
     )
     if (names := prepared.level_names) is not None and len(levels) > 1:
         note(f"boxes on levels: {', '.join(f'{name} {number:,}' for name, number in tally(names).items())}")

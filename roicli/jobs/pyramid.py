@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
 from roicli.errors import FeatureError, FileError, UsageError
+from roicli.jobs.readings import Reading
 from roicli.pooling.levels import assign_levels
 from roicli.pooling.placement import Placement
 from roicli.regions import Names
@@ -111,11 +112,6 @@ class Pyramid:
         return made | rule | {"canonical_level": self.canonical_level}
 
 
-def pyramid_of(job: Any) -> Pyramid:
-    """Return what a job says of levels: the fields of `Pyramid` among its own."""
-    return Pyramid(**{field.name: getattr(job, field.name) for field in fields(Pyramid)})
-
-
 def in_words(levels: Sequence[Level]) -> str:
     """Return levels as the user would give them.
 
@@ -127,14 +123,7 @@ def in_words(levels: Sequence[Level]) -> str:
     return ",".join(f"{level.name}:{level.stride:g}" for level in levels)
 
 
-def open_maps(
-    features: str,
-    pyramid: Pyramid,
-    note: Callable[[str], None],
-    *,
-    dataset: str | None = None,
-    **how: Any,
-) -> FeatureSource:
+def open_maps(features: str, reading: Reading, pyramid: Pyramid, note: Callable[[str], None]) -> FeatureSource:
     """Open features, as a pyramid if the user says so, or if they are one without doubt; see `open_source`.
 
     Raises
@@ -142,6 +131,7 @@ def open_maps(
     RoicliError
         What cannot be opened; settings of levels for features that have none.
     """
+    dataset, how = reading.dataset, reading.of_maps()
     source: FeatureSource
     if pyramid.levels is not None:
         source = open_pyramid(features, pyramid.named(), dataset=dataset, **how)

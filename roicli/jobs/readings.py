@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
-from typing import Literal
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from roicli.errors import FeatureError, RoicliError, UsageError
+from roicli.jobs.imageids import Match
 from roicli.jobs.likeness import better_reading, is_better
+from roicli.regions import BoxFormat
 from roicli.sources import FeatureSource
+from roicli.sources.retyped import MapDtype
 from roicli.sources.tokens import TokenLayout, TokenOrder
 from roicli.words import count
 
@@ -21,19 +26,72 @@ _TOKEN_CHANNELS = 192
 _LONG, _CHANNELS = 20, 64
 
 
-def token_layout(
-    layout: Layout | None, grid: tuple[int, int] | None, prefix: int | None, order: TokenOrder | None, patch: int | None
-) -> TokenLayout | None:
-    """Return how tokens lie in their sequence; None for maps, to which the other settings do not apply."""
-    given = {"grid": grid, "prefix": prefix, "token_order": order, "patch": patch}
-    if layout == "tokens":
-        if grid is not None and patch is not None:
-            raise UsageError("`grid` and `patch` both say the grid of the tokens", "Leave one of them out.")
-        return TokenLayout(grid, prefix, order)
-    for name, value in given.items():
-        if value is not None:
-            raise UsageError(f"`{name}` is for sequences of tokens", "Give `layout=tokens` with it.")
-    return None
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """What the user says of how the two inputs are read.
+
+    Attributes
+    ----------
+    dataset : str, optional
+        Which dataset holds the maps, where several would do.
+    layout : {"chw", "hwc", "cwh", "whc", "tokens"}, optional
+        How the maps are stored; by default chw, unless the shape allows tokens too.
+    grid, prefix, token_order
+        Of sequences of tokens; see `TokenLayout`.
+    patch : int, optional
+        Side of a patch in pixels: with the size of an image it gives the grid.
+    map_dtype : str, optional
+        What integers in the maps are the bits of.
+    map_index : path, optional
+        JSON or CSV that says in which file, and where in it, the map of each image lies.
+    box_format : BoxFormat, optional
+        Where it is not what the box file says.
+    boxes_as : str, optional
+        Layout of the box file, where its content does not say.
+    match : {"id", "file-name"}, optional
+        What decides about an image whose id and file name are different maps.
+    """
+
+    dataset: str | None = None
+    layout: Layout | None = None
+    grid: tuple[int, int] | None = None
+    prefix: int | None = None
+    token_order: TokenOrder | None = None
+    patch: int | None = None
+    map_dtype: MapDtype | None = None
+    map_index: str | os.PathLike[str] | None = None
+    box_format: BoxFormat | None = None
+    boxes_as: str | None = None
+    match: Match | None = None
+
+    def of_maps(self) -> dict[str, Any]:
+        """Return what `open_source` is told, besides the dataset.
+
+        Raises
+        ------
+        UsageError
+            Settings of tokens for maps, or two that say the grid.
+        """
+        layout: Layout | TokenLayout = self.layout or "chw"
+        if layout == "tokens":
+            if self.grid is not None and self.patch is not None:
+                raise UsageError("`grid` and `patch` both say the grid of the tokens", "Leave one of them out.")
+            layout = TokenLayout(self.grid, self.prefix, self.token_order)
+        else:
+            for name in ("grid", "prefix", "token_order", "patch"):
+                if getattr(self, name) is not None:
+                    raise UsageError(f"`{name}` is for sequences of tokens", "Give `layout=tokens` with it.")
+        map_index = None if self.map_index is None else os.fspath(self.map_index)
+        return {"layout": layout, "map_dtype": self.map_dtype, "map_index": map_index}
+
+    def parameters(self) -> dict[str, str | int | float | bool]:
+        """Return what an output says of how its maps were read."""
+        said: dict[str, str | int | float | bool] = {"dataset": self.dataset or "", "layout": self.layout or "chw"}
+        if self.layout == "tokens":
+            said["grid"] = "x".join(map(str, self.grid)) if self.grid else "auto"
+            said["prefix"] = "auto" if self.prefix is None else self.prefix
+            said |= {"token_order": self.token_order or "auto", "patch": self.patch or 0}
+        return said | {"map_dtype": self.map_dtype or "as stored", "map_index": str(self.map_index or "")}
 
 
 def check_readings(source: FeatureSource, index: int, note: Note) -> None:

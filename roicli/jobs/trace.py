@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from roicli.errors import BoxError, UsageError
-from roicli.jobs.geometry import Box, Scale, Steps, as_box, geometry_of
-from roicli.jobs.imageids import Match, find_images, match_images
-from roicli.jobs.imagesizes import ImageSize
+from roicli.jobs.geometry import Box, Geometry, Steps, as_box
+from roicli.jobs.imageids import match_images
 from roicli.jobs.locate import locate_on_levels, settle_grids
 from roicli.jobs.match import Inputs, bind, check_bits
-from roicli.jobs.pyramid import Combine, LevelRule, Levels, levels_of, open_maps, pyramid_of
-from roicli.jobs.readings import Layout, check_readings, token_layout
+from roicli.jobs.pyramid import Pyramid, levels_of, open_maps
+from roicli.jobs.readings import Reading, check_readings
 from roicli.pooling.arguments import compute_dtype
 from roicli.pooling.bintrace import BinTrace
 from roicli.pooling.extents import lie_outside
@@ -24,8 +23,6 @@ from roicli.pooling.operators import find
 from roicli.pooling.trace import trace_placed
 from roicli.regions import BoxFormat, Regions, find_bad_boxes, to_xyxy
 from roicli.sources import FeatureSource
-from roicli.sources.retyped import MapDtype
-from roicli.sources.tokens import TokenLayout, TokenOrder
 from roicli.spec import PoolSpec
 
 
@@ -35,11 +32,8 @@ class TraceJob:
 
     Attributes
     ----------
-    features, dataset, layout, map_dtype, map_index, grid, prefix, token_order, patch, box_format, boxes_as, match, \
-levels, level_rule, canonical_scale, canonical_level, level, levels_combine
+    features, reading, geometry, pyramid
         As in `AlignJob`.
-    spatial_scale, stride, preprocess, image_size, normalized, size_check
-        See `Geometry`.
     boxes : Path, optional
         The box file; without one, `box` is given.
     specs : tuple of PoolSpec
@@ -59,34 +53,14 @@ levels, level_rule, canonical_scale, canonical_level, level, levels_combine
     features: str
     boxes: Path | None
     specs: tuple[PoolSpec, ...]
-    spatial_scale: Scale = 1.0
+    reading: Reading = field(default_factory=Reading)
+    geometry: Geometry = field(default_factory=Geometry)
+    pyramid: Pyramid = field(default_factory=Pyramid)
     roi: int = 0
     image: str | None = None
     box: tuple[float, float, float, float] | None = None
     bin: tuple[int, int] = (0, 0)
     channel: int = 0
-    dataset: str | None = None
-    layout: Layout | None = None
-    grid: tuple[int, int] | None = None
-    prefix: int | None = None
-    token_order: TokenOrder | None = None
-    patch: int | None = None
-    map_dtype: MapDtype | None = None
-    map_index: Path | None = None
-    box_format: BoxFormat | None = None
-    boxes_as: str | None = None
-    match: Match | None = None
-    normalized: bool = False
-    stride: Scale | None = None
-    preprocess: str | os.PathLike[str] | None = None
-    image_size: ImageSize | None = None
-    size_check: bool = True
-    levels: Levels | None = None
-    level_rule: LevelRule = "torchvision"
-    canonical_scale: float = 224.0
-    canonical_level: int = 4
-    level: str | None = None
-    levels_combine: Combine | None = None
 
 
 @dataclass(frozen=True)
@@ -157,8 +131,8 @@ def trace(job: TraceJob, note: Callable[[str], None]) -> Traced:
     RoicliError
         A RoI, bin, channel or image that is not there; the message gives the valid range.
     """
-    geometry = geometry_of(job)
-    if job.levels_combine is not None:
+    geometry = job.geometry
+    if job.pyramid.levels_combine is not None:
         raise UsageError("a number that is combined of levels has several maps", "Trace one of them by `level`.")
     if job.boxes is None and job.box is None:
         raise UsageError("a box to trace is missing", "Give a box file, or `box=x1,y1,x2,y2`.")
@@ -177,11 +151,11 @@ def trace(job: TraceJob, note: Callable[[str], None]) -> Traced:
     rows = np.array([row])
     if not geometry.normalized:  # else the sizes of all images and maps decide, as in align
         inputs, rows = inputs.take(rows), np.array([0])
-    settle_grids(geometry, inputs, job.patch, note)
+    settle_grids(geometry, inputs, job.reading.patch, note)
     check_bits(inputs, note)
     infos = inputs.infos()
     dtype = compute_dtype(infos[min(infos)].dtype)
-    located = locate_on_levels(geometry, pyramid_of(job), inputs, infos, dtype, note)[0].take(rows)
+    located = locate_on_levels(geometry, job.pyramid, inputs, infos, dtype, note)[0].take(rows)
     for text in located.warnings:
         note(text)
     placement = located.placement
@@ -200,26 +174,18 @@ def trace(job: TraceJob, note: Callable[[str], None]) -> Traced:
     if lie_outside(region, size, job.specs[0])[0]:
         note(f"{origin.words} lies wholly outside its map: is `spatial_scale` right?")
     traces = tuple(trace_placed(feature_map, placement, spec, job.bin, job.channel) for spec in job.specs)
-    unit = "0 to 1" if job.normalized else "px"
+    unit = "0 to 1" if geometry.normalized else "px"
     return Traced(traces, source.name, source.ids[image], origin, as_box(given), unit, located.steps(0), level)
 
 
 def _from_box(job: TraceJob, box: Sequence[float] | None, note: Callable[[str], None]) -> Inputs:
     """Make the inputs of a box that is given on the spot."""
-    source = open_maps(
-        job.features,
-        pyramid_of(job),
-        note,
-        dataset=job.dataset,
-        layout=_tokens(job) or job.layout or "chw",
-        map_dtype=job.map_dtype,
-        map_index=job.map_index,
-    )
+    source = open_maps(job.features, job.reading, job.pyramid, note)
     index = _map_of_image(job, source)
-    if job.layout is None:
+    if job.reading.layout is None:
         check_readings(source, index, note)
     given = np.array([box], dtype=np.float64)
-    box_format = job.box_format or BoxFormat.XYXY
+    box_format = job.reading.box_format or BoxFormat.XYXY
     table = Regions(
         boxes=to_xyxy(given, box_format),
         given=given,
@@ -229,25 +195,13 @@ def _from_box(job: TraceJob, box: Sequence[float] | None, note: Callable[[str], 
         image_index=np.zeros(1, np.int64),
         image_ids=(source.ids[index],),
     )
-    return Inputs(source, table, np.array([index]), job.layout or "chw")
+    return Inputs(source, table, np.array([index]), job.reading.layout or "chw")
 
 
 def _from_file(job: TraceJob, path: Path, note: Callable[[str], None]) -> tuple[Inputs, int, Origin]:
     """Find the box in its file: all boxes, the row of this one, and where it stands."""
     # Images that are not traced may lack features.
-    inputs = bind(
-        *(job.features, path, note),
-        dataset=job.dataset,
-        layout=job.layout,
-        map_dtype=job.map_dtype,
-        map_index=job.map_index,
-        tokens=_tokens(job),
-        box_format=job.box_format,
-        boxes_as=job.boxes_as,
-        match=job.match,
-        all_images=False,
-        pyramid=pyramid_of(job),
-    )
+    inputs = bind(job.features, path, job.reading, job.pyramid, note, all_images=False)
     table = inputs.table
     rows = np.arange(len(table))
     whose = table.source
@@ -272,13 +226,10 @@ def _from_file(job: TraceJob, path: Path, note: Callable[[str], None]) -> tuple[
     return inputs, int(row[0]), origin
 
 
-def _tokens(job: TraceJob) -> TokenLayout | None:
-    return token_layout(job.layout, job.grid, job.prefix, job.token_order, job.patch)
-
-
 def _map_of_image(job: TraceJob, source: FeatureSource) -> int:
     if job.image is not None:
-        index = int(find_images([job.image], None, source.ids, boxes="`image`", features=source.name)[0])
+        find = partial(match_images, boxes="`image`", features=source.name, all_images=False)
+        index = int(find([job.image], None, source.ids)[0])
         if index < 0:
             some = ", ".join([*map(repr, source.ids[:5]), *["..."] * (len(source.ids) > 5)])
             raise UsageError(f"{source.name} has no image {job.image!r}", f"Its images are {some}.")

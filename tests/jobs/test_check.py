@@ -9,7 +9,9 @@ from driving import Silent, run
 import roicli
 from roicli.errors import RoicliError
 from roicli.jobs.align import AlignJob, align
+from roicli.jobs.api import grouped
 from roicli.jobs.check import check
+from roicli.jobs.geometry import Geometry
 from roicli.jobs.prepare import PoolJob
 from roicli.regions import BoxFormat
 from roicli.spec import PoolSpec
@@ -43,7 +45,9 @@ def checked(folder, boxes, scale=1 / STRIDE, **more):
     warnings: list[str] = []
     try:
         report = check(
-            PoolJob(str(folder / "feats.npy"), folder / "boxes.npy", **settings), lambda text: None, warnings.append
+            PoolJob(str(folder / "feats.npy"), folder / "boxes.npy", **grouped(settings)),
+            lambda text: None,
+            warnings.append,
         )
     except RoicliError as error:
         return None, warnings, error
@@ -124,7 +128,12 @@ def test_areas_say_what_the_numbers_are(folder, numbers):
         ]
         (folder / "areas.json").write_text(json.dumps(rows))
         warnings: list[str] = []
-        job = PoolJob(str(folder / "feats.npy"), folder / "areas.json", PoolSpec((2, 2)), spatial_scale=1 / STRIDE)
+        job = PoolJob(
+            str(folder / "feats.npy"),
+            folder / "areas.json",
+            PoolSpec((2, 2)),
+            geometry=Geometry(spatial_scale=1 / STRIDE),
+        )
         check(job, lambda text: None, warnings.append)
         assert any(f"read as {reading}, not as xywh; give `box_format={reading}`" in text for text in warnings) == warns
 
@@ -326,9 +335,8 @@ def test_it_refuses_what_align_refuses(folder, tmp_path, boxes, bad_boxes):
     scale = 50.0  # at which the largest box cannot be sampled
     report, _, refusal = checked(folder, boxes, scale=scale, bad_boxes=bad_boxes)
     spec = PoolSpec((7, 7), aligned=True)
-    job = AlignJob(
-        str(folder / "feats.npy"), folder / "boxes.npy", spec, scale, bad_boxes=bad_boxes, output=tmp_path / "out.npy"
-    )
+    inputs, how = (str(folder / "feats.npy"), folder / "boxes.npy", spec), Geometry(spatial_scale=scale)
+    job = AlignJob(*inputs, geometry=how, bad_boxes=bad_boxes, output=tmp_path / "out.npy")
     if refusal is not None:
         with pytest.raises(type(refusal)) as error:
             align(job, Silent())

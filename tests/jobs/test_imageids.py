@@ -1,13 +1,14 @@
 """Which map belongs to which image."""
 
 import tracemalloc
+from functools import partial
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from roicli.errors import BoxError
-from roicli.jobs.imageids import find_images, match_images
+from roicli.jobs.imageids import match_images
 from roicli.sources.counted import Counted
 
 
@@ -78,7 +79,7 @@ def test_missing_images_are_counted_with_examples_of_both_sides():
 )
 @pytest.mark.parametrize("all_images", [True, False])
 def test_ambiguity_is_an_error(image_ids, map_ids, all_images):
-    find = match_images if all_images else find_images
+    find = partial(match_images, all_images=all_images)
     with pytest.raises(BoxError, match=r"could be any of the maps|would all be map"):
         find(image_ids, None, map_ids, boxes="boxes.json", features="feats.h5")
 
@@ -166,7 +167,7 @@ def test_excel_has_rounded_an_id():
 
 def test_a_path_without_end_takes_little_memory():
     tracemalloc.start()
-    found = find_images(["a/" * 20_000 + "b"], None, ["x/b", "c"], boxes="b", features="f")
+    found = match_images(["a/" * 20_000 + "b"], None, ["x/b", "c"], boxes="b", features="f", all_images=False)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert found.tolist() == [-1]
@@ -177,10 +178,17 @@ def test_file_names_that_count_for_more_are_noted():
     notes = []
     ids = {"image_ids": ["1", "2", "3"], "aliases": ["000002.png", "000003.png", "000001.png"]}
     maps = ["000001", "000002", "000003"]
-    assert find_images(**ids, map_ids=maps, boxes="b", features="f", note=notes.append).tolist() == [1, 2, 0]
+    find = partial(match_images, boxes="b", features="f", note=notes.append, all_images=False)
+    assert find(**ids, map_ids=maps).tolist() == [
+        1,
+        2,
+        0,
+    ]
     assert notes == [
         "file names count for more than ids of 3 images: image '1' is map '000002', not '000001' "
         "(`match=id` takes the ids)"
     ]
-    assert find_images(["1"], ["000001.png"], maps, boxes="b", features="f", note=notes.append).tolist() == [0]
+    assert match_images(
+        ["1"], ["000001.png"], maps, boxes="b", features="f", note=notes.append, all_images=False
+    ).tolist() == [0]
     assert len(notes) == 1

@@ -12,6 +12,7 @@ from roicli.errors import FeatureError, UsageError
 from roicli.jobs.info import info
 from roicli.jobs.merge import MergeJob, merge
 from roicli.jobs.pyramid import Pyramid
+from roicli.jobs.readings import Reading
 from roicli.jobs.trace import TraceJob, trace
 from roicli.regions import BoxFormat
 from roicli.spec import PoolSpec
@@ -197,12 +198,16 @@ def test_check_shows_levels(case):
 def test_trace_names_the_level(case):
     levels = roicli.check(case.features, case.json, box_format="xyxy").example.level
     spec = PoolSpec((3, 2), 2)
-    job = TraceJob(str(case.features), case.json, (spec,), box_format=BoxFormat.XYXY, bin=(1, 1), channel=2)
+    job = TraceJob(
+        str(case.features), case.json, (spec,), reading=Reading(box_format=BoxFormat.XYXY), bin=(1, 1), channel=2
+    )
     traced = trace(job, lambda note: None)
     assert traced.level == levels
     assert traced.traces[0].result == pytest.approx(case.align()[0][0, 2, 1, 1], abs=1e-6)
     with pytest.raises(UsageError, match="several maps"):
-        trace(TraceJob(str(case.features), case.json, (spec,), levels_combine="sum"), lambda note: None)
+        trace(
+            TraceJob(str(case.features), case.json, (spec,), pyramid=Pyramid(levels_combine="sum")), lambda note: None
+        )
 
 
 def test_an_inverted_axis_gives_zeros_as_in_torchvision(case):

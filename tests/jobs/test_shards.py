@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from roicli.errors import RoicliError, UsageError
 from roicli.jobs.align import AlignJob, align
+from roicli.jobs.api import grouped
 from roicli.jobs.info import info
 from roicli.jobs.merge import MergeJob, merge
 from roicli.jobs.shards import Shard, parts_of, read_shard
@@ -42,7 +43,9 @@ def align_here(job, output, shard=None, boxes="boxes.csv", **more):
     """Do in this process what `run` does in one of its own: much faster."""
     settings = {"spec": SPEC, "spatial_scale": 1 / 8, "bad_boxes": "zero"} | more
     shard = None if shard is None else read_shard(shard, {})
-    return align(AlignJob(str(job / "feats.h5"), job / boxes, output=output, shard=shard, **settings), Silent())
+    return align(
+        AlignJob(str(job / "feats.h5"), job / boxes, output=output, shard=shard, **grouped(settings)), Silent()
+    )
 
 
 def merge_here(output, *parts, **more):

@@ -6,6 +6,7 @@ from driving import Silent
 
 from roicli.jobs.align import AlignJob, align
 from roicli.jobs.check import check
+from roicli.jobs.geometry import Geometry
 from roicli.jobs.trace import TraceJob, trace
 from roicli.pooling.arguments import make_spec
 from roicli.pooling.extents import lie_outside, shares_inside
@@ -48,7 +49,7 @@ def test_what_jobs_say_is_what_the_engine_reads(tmp_path, op, settings, scale):
     np.save(tmp_path / "boxes.npy", boxes)
     inputs = str(tmp_path / "map.npy"), tmp_path / "boxes.npy"
     listener = Silent()
-    job = AlignJob(*inputs, spec, scale, output=tmp_path / "out.npy")
+    job = AlignJob(*inputs, spec, geometry=Geometry(spatial_scale=scale), output=tmp_path / "out.npy")
     align(job, listener)
     block = np.load(job.output).reshape(400, -1)
     zero = (block == 0).all(axis=1)
@@ -66,5 +67,5 @@ def test_what_jobs_say_is_what_the_engine_reads(tmp_path, op, settings, scale):
     assert (block[whole] == 5).all()
     for row in np.flatnonzero(zero)[::9].tolist() + np.flatnonzero(~zero)[::40].tolist():
         notes = []
-        trace(TraceJob(*inputs, (spec,), scale, roi=row), notes.append)
+        trace(TraceJob(*inputs, (spec,), geometry=Geometry(spatial_scale=scale), roi=row), notes.append)
         assert any("lies wholly outside its map" in note for note in notes) == outside[row]
