@@ -12,28 +12,17 @@ from roicli.cli.command import Command, option
 from roicli.cli.options import (
     FILE,
     OUTPUT,
-    PATTERN,
     dtype_option,
-    input_options,
+    job_options,
     json_option,
-    level_options,
     overwrite_option,
-    pool_options,
     quiet_option,
-    reduce_option,
-    row_options,
     run_options,
 )
 
 
 @click.command(cls=Command)
-@click.argument("features", type=PATTERN)
-@click.argument("boxes", type=FILE)
-@input_options
-@level_options
-@pool_options
-@reduce_option
-@row_options
+@job_options
 @option(
     OUTPUT,
     *("-o", "--output"),

@@ -11,28 +11,16 @@ import click
 from roicli.cli.command import Command, option
 from roicli.cli.lines import say
 from roicli.cli.options import (
-    FILE,
-    PATTERN,
     RUN,
     dtype_option,
-    input_options,
+    job_options,
     json_option,
-    level_options,
-    pool_options,
     quiet_option,
-    reduce_option,
-    row_options,
 )
 
 
 @click.command(cls=Command)
-@click.argument("features", type=PATTERN)
-@click.argument("boxes", type=FILE)
-@input_options
-@level_options
-@pool_options
-@reduce_option
-@row_options
+@job_options
 @dtype_option
 @quiet_option
 @json_option

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import reduce
 from typing import Any, TypeVar
 
@@ -52,9 +52,11 @@ class Command(click.Command):
                 formatter.write_dl(records, col_max=_COLUMN)
 
 
-def option(group: str, *names: str, **settings: Any) -> Callable[[Decorated], Decorated]:
-    """Declare an option under a heading of --help; keep the decorator to use it in several commands."""
-    return click.option(*names, cls=Option, group=group, **settings)
+def option(group: str, *names: str, choices: Sequence[str] = (), **settings: Any) -> Callable[[Decorated], Decorated]:
+    """Declare an option under a heading of --help, which shows its default; keep the decorator to use it again."""
+    if choices:
+        settings["type"] = click.Choice(choices)
+    return click.option(*names, cls=Option, group=group, show_default="default" in settings, **settings)
 
 
 def stacked(*options: Callable[[Any], Any]) -> Callable[[Decorated], Decorated]:

@@ -16,7 +16,7 @@ input_options = stacked(
     option(INPUTS, "--dataset", metavar="PATH", help="Dataset or group that holds the maps, in an HDF5 or .npz file."),
     option(
         *(INPUTS, "--layout"),
-        type=click.Choice(["chw", "hwc", "cwh", "whc", "tokens"]),
+        choices=["chw", "hwc", "cwh", "whc", "tokens"],
         help="How a map is stored: channels first or last; cwh or whc in MATLAB files, whose axes are reversed; or a "
         "sequence of ViT tokens.  [default: chw]",
     ),
@@ -34,7 +34,7 @@ input_options = stacked(
     ),
     option(
         *(INPUTS, "--token-order"),
-        type=click.Choice(["raster", "merge-2x2"]),
+        choices=["raster", "merge-2x2"],
         help="Tokens: patches line by line, or in blocks of 2 x 2 as in Qwen-VL.  [default: raster]",
     ),
     option(
@@ -45,9 +45,7 @@ input_options = stacked(
     ),
     option(
         *(INPUTS, "--map-dtype"),
-        type=click.Choice(
-            ["bfloat16", "float16", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz"]
-        ),
+        choices=["bfloat16", "float16", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz"],
         metavar="DTYPE",
         help="What integers in the maps are the bits of: bfloat16, float16, float8_e4m3fn, float8_e5m2.",
     ),
@@ -59,7 +57,7 @@ input_options = stacked(
     ),
     option(
         *(INPUTS, "--box-format"),
-        type=click.Choice(["xyxy", "xywh", "cxcywh"]),
+        choices=["xyxy", "xywh", "cxcywh"],
         help="What the four numbers of a box mean.  [default: as the box file says]",
     ),
     option(
@@ -69,7 +67,7 @@ input_options = stacked(
     ),
     option(
         *(INPUTS, "--match"),
-        type=click.Choice(["id", "file-name"]),
+        choices=["id", "file-name"],
         help="What finds the map of an image that has both.  [default: both, which must agree]",
     ),
     option(*(INPUTS, "--normalized"), is_flag=True, help="Boxes are in 0..1 of the image."),
@@ -83,16 +81,14 @@ level_options = stacked(
     ),
     option(
         *(LEVELS, "--level-rule"),
-        type=click.Choice(["torchvision", "detectron2", "mmdet", "matterport"]),
+        choices=["torchvision", "detectron2", "mmdet", "matterport"],
         default="torchvision",
-        show_default=True,
         help="What decides from which level a box is pooled.",
     ),
     option(
         *(LEVELS, "--canonical-scale"),
         type=positive,
         default="224",
-        show_default=True,
         metavar="PIXELS",
         help="Side of a box that is pooled from the canonical level.",
     ),
@@ -100,14 +96,13 @@ level_options = stacked(
         *(LEVELS, "--canonical-level"),
         type=whole(0, 30),
         default="4",
-        show_default=True,
         metavar="N",
         help="The canonical level; level N has stride 2^N.",
     ),
     option(LEVELS, "--level", metavar="NAME", help="Pool all boxes from this level."),
     option(
         *(LEVELS, "--levels-combine"),
-        type=click.Choice(["concat", "sum", "mean", "max"]),
+        choices=["concat", "sum", "mean", "max"],
         help="Pool every box from every level, and combine the results.",
     ),
 )
@@ -118,7 +113,6 @@ pool_options = stacked(
         type=output_size,
         metavar="N|HxW",
         default="7",
-        show_default=True,
         help="Output size in bins: N x N, or height x width.",
     ),
     option(
@@ -126,7 +120,6 @@ pool_options = stacked(
         type=scale,
         metavar="S|SY,SX",
         default="1",
-        show_default=True,
         help="Feature cells per pixel, such as 1/16; y and x if they differ.",
     ),
     option(*(NUMBERS, "--stride"), type=scale, metavar="N|NY,NX", help="Pixels per feature cell, instead: 1 / scale."),
@@ -143,13 +136,11 @@ pool_options = stacked(
     option(
         *(NUMBERS, "--size-check/--no-size-check"),
         default=True,
-        show_default=True,
         help="Refuse maps whose sizes do not fit the images and the stride.",
     ),
     option(
         *(NUMBERS, "--aligned/--no-aligned"),
         default=False,
-        show_default=True,
         help="Shift boxes by half a cell, as detectron2 does.",
     ),
     option(
@@ -157,51 +148,57 @@ pool_options = stacked(
         type=sampling_ratio,
         metavar="N|auto",
         default="auto",
-        show_default=True,
         help="Samples per bin and axis; auto takes one per cell, rounded up.",
     ),
     option(
         *(NUMBERS, "--op"),
         type=OperatorName(),
         default="roi-align",
-        show_default=True,
         help="The operator: RoIAlign, or RoIPool (the maximum over whole cells).",
     ),
     option(
         *(NUMBERS, "--mode"),
-        type=click.Choice(["avg", "max"]),
+        choices=["avg", "max"],
         help="Take the mean or the maximum of a bin's samples.  [default: that of the operator]",
     ),
 )
 
-reduce_option = option(
+_reduce_option = option(
     *(NUMBERS, "--reduce"),
-    type=click.Choice(["none", "mean"]),
+    choices=["none", "mean"],
     default="none",
-    show_default=True,
     help="mean: average all bins to one vector a box.",
 )
 
-row_options = stacked(
+_row_options = stacked(
     option(
         *(ROWS, "--bad-boxes"),
-        type=click.Choice(["error", "skip", "zero", "keep"]),
+        choices=["error", "skip", "zero", "keep"],
         default="error",
-        show_default=True,
         help="NaN and inverted boxes: stop, skip, write zeros, or pool inverted ones as torchvision does.",
     ),
     option(
         *(ROWS, "--missing-features"),
-        type=click.Choice(["error", "skip", "zero"]),
+        choices=["error", "skip", "zero"],
         default="error",
-        show_default=True,
         help="Boxes of images without features: stop, skip, or write zeros.",
     ),
 )
 
+# What align and check are told of a job, which check goes through without pooling.
+job_options = stacked(
+    click.argument("features", type=PATTERN),
+    click.argument("boxes", type=FILE),
+    input_options,
+    level_options,
+    pool_options,
+    _reduce_option,
+    _row_options,
+)
+
 dtype_option = option(
     *(OUTPUT, "--out-dtype"),
-    type=click.Choice(["float16", "float32"]),
+    choices=["float16", "float32"],
     help="Dtype of the output.  [default: float32; float64 for float64 features]",
 )
 overwrite_option = option(OUTPUT, "--overwrite", is_flag=True, help="Replace outputs that exist.")
@@ -233,9 +230,8 @@ run_options = stacked(
     ),
     option(
         *(RUN, "--kernel"),
-        type=click.Choice(["auto", "numpy", "numba"]),
+        choices=["auto", "numpy", "numba"],
         default="auto",
-        show_default=True,
         help="What computes averages; auto takes Numba for large jobs if roicli[fast] is installed.",
     ),
 )

@@ -72,11 +72,11 @@ def convention(text: str) -> dict[str, Any]:
 @click.command(cls=Command)
 @click.argument("features", type=PATTERN)
 @click.argument("boxes", type=FILE, required=False)
-@option(REGION, "--roi", type=whole(0), default="0", metavar="K", show_default=True, help="Which box of the box file.")
+@option(REGION, "--roi", type=whole(0), default="0", metavar="K", help="Which box of the box file.")
 @option(REGION, "--image", metavar="ID", help="Count --roi among the boxes of this image only.")
 @option(REGION, "--box", type=four_numbers, metavar="x1,y1,x2,y2", help="Trace this box; no box file is read.")
-@option(REGION, "--bin", type=bin_place, default="0,0", show_default=True, metavar="ROW,COL", help="Bin to trace.")
-@option(REGION, "--channel", type=whole(0), default="0", show_default=True, metavar="C", help="Channel to trace.")
+@option(REGION, "--bin", type=bin_place, default="0,0", metavar="ROW,COL", help="Bin to trace.")
+@option(REGION, "--channel", type=whole(0), default="0", metavar="C", help="Channel to trace.")
 @pool_options
 @option(
     *(NUMBERS, "--vs"),
@@ -89,12 +89,12 @@ def convention(text: str) -> dict[str, Any]:
 @input_options
 @level_options
 @option(SHOWN, "--point", type=whole(0), metavar="N", help="Sample to explain.  [default: maximum, or first in range]")
-@option(SHOWN, "--limit", type=whole(0, 10_000), default="100", show_default=True, metavar="N", help="List N samples.")
+@option(SHOWN, "--limit", type=whole(0, 10_000), default="100", metavar="N", help="List N samples.")
 @option(SHOWN, "--bins", is_flag=True, help="Show the whole pooled block.")
 @option(SHOWN, "--footprint", is_flag=True, help="Show which cells the bin reads, with which total weight.")
 @option(SHOWN, "--json", "as_json", is_flag=True, help="Print everything as JSON, in full precision.")
 @option(SHOWN, "--picture", type=FILE, metavar="FILE", help="Draw a .png, or a .gif that adds the samples up.")
-@option(SHOWN, "--dpi", type=whole(48, 300), default="96", show_default=True, metavar="N", help="Pixels an inch.")
+@option(SHOWN, "--dpi", type=whole(48, 300), default="96", metavar="N", help="Pixels an inch.")
 @option(SHOWN, "--overwrite", is_flag=True, help="Replace a picture that exists.")
 @quiet_option
 def trace(

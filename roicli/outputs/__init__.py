@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
+from pkgutil import resolve_name
 
 from roicli.errors import OutputError
 from roicli.files import HDF5_SUFFIXES
@@ -41,8 +41,7 @@ def find_format(path: Path) -> OutputFormat:
             f"Name a file that ends in {listing(suffixes(), len(_FORMATS))}.",
         )
     if isinstance(found, str):
-        module, _, name = found.partition(":")
-        found = getattr(import_module(module), name)()
+        found = resolve_name(found)()
         assert isinstance(found, OutputFormat)
         _FORMATS.update(dict.fromkeys(found.suffixes, found))
     return found
