@@ -42,6 +42,21 @@ class StoredMap(NamedTuple):
     note: str = ""  # see `MapInfo`
 
 
+class Shared(NamedTuple):
+    """Storage that holds pieces of several maps: chunks, or an array in Fortran order.
+
+    Attributes
+    ----------
+    key : tuple of int
+        Which of the source's it is: maps with the same are best read together, since each alone takes as long.
+    remedy : str
+        What writes the file anew, each map in one piece.
+    """
+
+    key: tuple[int, ...]
+    remedy: str
+
+
 class Level(NamedTuple):
     """One level of a feature pyramid: its name, and the input pixels of each of its cells along either axis."""
 
@@ -123,6 +138,17 @@ class FeatureSource(Protocol):
 
     def read(self, index: int) -> NDArray[Any]:
         """Map `index` as (C, H, W), native or not, strided or not; a memory map if it is large and stored plainly."""
+        ...
+
+    def shared(self, index: int) -> Shared | None:
+        """Return the storage that map `index` shares with others; None if it has its own."""
+        ...
+
+    def expect(self, indices: Sequence[int]) -> None:
+        """Hold these maps, as far as they share storage, from when one of them is read: ascending, in place of others.
+
+        How many there may be is up to the caller; without this call a source holds a few.
+        """
         ...
 
     def beside(self, name: str) -> StoredMap | None:

@@ -51,6 +51,9 @@ class LevelsPooler(Pooler):
             for level in self._levels:
                 level.leave()
 
+    def _maps_of(self, task: Task) -> list[int]:
+        return sorted(index for level in self._levels for index in Pooler._maps_of(level, task))
+
     def _pool_rows(self, rows: Any) -> tuple[int, int]:
         blocks = [
             np.concatenate([level.pool_alike(part)[0].copy() for part in level.alike(rows)]) for level in self._levels

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
 from enum import StrEnum
 from itertools import pairwise
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -29,6 +31,8 @@ _LARGE_MAP_BYTES = 128 * 2**20
 _TASKS_A_WORKER = 4
 # Bytes that a task moves: enough to outweigh its hand-over, few enough to share the work evenly and to stop soon.
 _TASK_BYTES = 32 * 2**20
+# Beyond so many passes over shared storage, reading takes most of the time; fewer are worth it to keep workers busy.
+MOST_PASSES = 4
 # A job whose blocks take more is large: a compiled kernel saves more time than its compiler takes to load.
 _LARGE_BYTES = 4 * 2**30
 
@@ -60,6 +64,8 @@ class Costs(NamedTuple):
     maps: Mapping[int, int]  # memory that each map takes, by its index: as stored, and its channels-last copy
     row: int  # memory that one output row takes until it is written
     work: int  # size of one row's pooled block before `reduce`: a measure of its time
+    shared: Mapping[int, tuple[Hashable, int]] = MappingProxyType({})  # storage that maps share, and their bytes in it
+    room: int = 2**26  # memory for maps that share storage, of all workers together, where there is no limit
 
 
 class Plan(NamedTuple):
@@ -69,6 +75,7 @@ class Plan(NamedTuple):
     tasks: tuple[Task, ...]  # in the order in which the files are best read
     strategy: Strategy
     workers: int
+    passes: int = 1  # most tasks that read the same storage
 
 
 def make_plan(
@@ -92,7 +99,7 @@ def make_plan(
     done : sequence of (first, stop)
         Positions in the order of the plan that an earlier run has done.
     """
-    order = np.argsort(map_index, kind="stable")
+    order = np.argsort(_in_storage(map_index, costs), kind="stable")
     order = order[np.count_nonzero(map_index < 0) :]
     left = np.ones(len(order), dtype=bool)
     for first, stop in done:
@@ -102,14 +109,29 @@ def make_plan(
     batch = batch_size or max(1, _BATCH_BYTES // (costs.row + _BOX_BYTES))
     strategy = _strategy(rows, costs, workers)
     workers = 1 if strategy is Strategy.SERIAL else workers
+    room = costs.room // workers
     if max_memory is not None:
-        workers, batch = _fit(costs, strategy, workers, batch, max_memory, base)
+        workers, batch, room = _fit(costs, strategy, workers, batch, max_memory, base)
         strategy = strategy if workers > 1 else Strategy.SERIAL
-    shared = workers > 1 and _are_few(costs.maps, workers)
-    if shared:
+    split = workers > 1 and _are_few(costs.maps, workers) and not costs.shared
+    if split:
         batch = min(batch, max(1, -(-rows // (_TASKS_A_WORKER * workers))))
-    tasks = _tasks(left, map_index[order], costs, batch, shared=shared)
-    return Plan(order, tasks, strategy, min(workers, max(len(tasks), 1)))
+    # Where few maps make up the job, each worker takes some of them.
+    share = sum(nbytes for _, nbytes in costs.shared.values()) // min(workers, MOST_PASSES)
+    tasks, passes = _tasks(left, map_index[order], costs, batch, min(room, share), split=split)
+    return Plan(order, tasks, strategy, min(workers, max(len(tasks), 1)), passes)
+
+
+def _in_storage(map_index: NDArray[np.intp], costs: Costs) -> NDArray[np.intp]:
+    """Give maps the numbers in which files are best read: those that share storage follow one another."""
+    if not costs.shared:
+        return map_index
+    used = sorted(costs.maps)
+    firsts: dict[Hashable, int] = {}
+    along = sorted(used, key=lambda index: firsts.setdefault(costs.shared.get(index, (index, 0))[0], index))
+    rank = np.empty(len(used), np.intp)
+    rank[np.searchsorted(used, along)] = np.arange(len(used))
+    return np.where(map_index < 0, -1, rank[np.searchsorted(used, map_index).clip(max=len(used) - 1)])
 
 
 def is_large(block_bytes: int) -> bool:
@@ -130,8 +152,13 @@ def _strategy(rows: int, costs: Costs, workers: int) -> Strategy:
     return Strategy.THREADS if large and _are_few(costs.maps, workers) else Strategy.PROCESSES
 
 
-def _fit(costs: Costs, strategy: Strategy, workers: int, batch: int, max_memory: int, base: int) -> tuple[int, int]:
-    """Find the most workers, and the largest batch up to `batch`, whose memory stays below `max_memory`."""
+def _fit(
+    costs: Costs, strategy: Strategy, workers: int, batch: int, max_memory: int, base: int
+) -> tuple[int, int, int]:
+    """Find the most workers, and the largest batch up to `batch`, whose memory stays below `max_memory`.
+
+    What each worker has left then is returned too.
+    """
     largest = max(costs.maps.values(), default=0)
     for number in range(workers, 0, -1):
         # Threads share a map, and hold the next one while the last of them leave the one before.
@@ -139,7 +166,8 @@ def _fit(costs: Costs, strategy: Strategy, workers: int, batch: int, max_memory:
         processes = 1 + number if strategy is Strategy.PROCESSES and number > 1 else 1
         left = max_memory - processes * base - maps * largest
         if left >= number * costs.row:
-            return number, min(batch, max(1, left // max(number * costs.row, 1)))
+            batch = min(batch, max(1, left // max(number * costs.row, 1)))
+            return number, batch, left // number - batch * costs.row
     needed = base + largest + costs.row
     raise UsageError(
         f"`max_memory` is too small (one worker needs {size(needed)}, got {size(max_memory)})",
@@ -148,28 +176,41 @@ def _fit(costs: Costs, strategy: Strategy, workers: int, batch: int, max_memory:
 
 
 def _tasks(
-    left: NDArray[np.bool_], map_index: NDArray[np.intp], costs: Costs, batch: int, *, shared: bool
-) -> tuple[Task, ...]:
+    left: NDArray[np.bool_], map_index: NDArray[np.intp], costs: Costs, batch: int, room: int, *, split: bool
+) -> tuple[tuple[Task, ...], int]:
     """Cut what is left of the order, grouped by map, into units of at most `batch` rows, and join units to tasks.
 
-    A map whose rows all fit into the unit before joins it. If workers share each map, each unit is a task.
+    A map whose rows all fit into the unit before joins it. If workers share each map (`split`), each unit is a task.
+    Maps that share storage stay in one task as far as there is `room` for them; counts the tasks that read the same.
     """
     # A run ends where its map ends, and where an earlier job has done the next rows.
     edges = np.flatnonzero((left[1:] != left[:-1]) | (map_index[1:] != map_index[:-1])) + 1
     tasks: list[Task] = []
     task: list[Unit] = []
-    moved = 0
+    moved = held = 0
+    keys: set[Hashable] = set()
+    passes: Counter[Hashable] = Counter()
     for start, end in pairwise([0, *edges.tolist(), len(left)]):
         if not left[start:end].any():
             continue
-        moved += costs.maps[int(map_index[start])] + _MAP_BYTES
+        index = int(map_index[start])
+        key, nbytes = costs.shared.get(index, (None, 0))
+        if task and keys and ((moved >= _TASK_BYTES and key not in keys) or held + nbytes > room):
+            tasks.append(tuple(task))
+            passes.update(keys)
+            task, moved, held, keys = [], 0, 0, set()
+        if key is not None:
+            keys.add(key)
+            held += nbytes
+        moved += costs.maps[index] + _MAP_BYTES
         joins = task and task[-1].stop == start and end - task[-1].first <= batch
         firsts = [task.pop().first] if joins else range(start, end, batch)
         for first in firsts:
             stop = min(first + batch, end)
             task.append(Unit(first, stop))
             moved += (stop - max(first, start)) * costs.work
-            if shared or moved >= _TASK_BYTES:
+            if split or (moved >= _TASK_BYTES and not keys):
                 tasks.append(tuple(task))
                 task, moved = [], 0
-    return (*tasks, tuple(task)) if task else tuple(tasks)
+    passes.update(keys)
+    return (*tasks, tuple(task)) if task else tuple(tasks), max(passes.values(), default=1)

@@ -80,6 +80,7 @@ class Pooler:
         """Work off one task."""
         parts: list[tuple[int, int]] = []
         self.enter()
+        self._source.expect(self._maps_of(task))
         try:
             for unit in task:
                 parts += [self._pool_rows(rows) for rows in self.alike(self._order[unit.first : unit.stop])]
@@ -87,6 +88,13 @@ class Pooler:
             self.leave()
         not_finite, overflowed = (sum(counts) for counts in zip(*parts, strict=True))
         return Progress(tuple((unit.first, unit.stop) for unit in task), not_finite, overflowed)
+
+    def _maps_of(self, task: Task) -> list[int]:
+        """List the maps of a task, ascending."""
+        maps: dict[int, None] = {}
+        for unit in task:
+            maps |= dict.fromkeys(self._placement.map_index[self._order[unit.first : unit.stop]].tolist())
+        return list(maps)
 
     def enter(self) -> None:
         """Note that a thread begins to pool."""

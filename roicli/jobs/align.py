@@ -14,7 +14,7 @@ import numpy as np
 from roicli.errors import OutputError
 from roicli.execution.combine import LevelsPooler
 from roicli.execution.executors import run
-from roicli.execution.plan import Plan, Task, make_plan
+from roicli.execution.plan import MOST_PASSES, Plan, Task, make_plan
 from roicli.execution.worker import Pooler
 from roicli.files import Stamp
 from roicli.jobs.advice import prepare_and_judge
@@ -243,6 +243,13 @@ def _pool(
 ) -> Progress:
     """Work off the plan, and note what is done."""
     prepared, checkpoints = work.prepared, session.checkpoints
+    if plan.passes > MOST_PASSES:
+        shared = prepared.inputs.source.shared(int(prepared.placement.map_index[plan.order[0]]))
+        remedy = f"; {shared.remedy} would write each map in one piece" if shared else ""
+        listener.note(
+            f"each chunk of {prepared.inputs.source.name} holds pieces of many maps and is unpacked {plan.passes:,} "
+            f"times; a larger `max_memory` makes these fewer{remedy}"
+        )
     kernel = load_kernel(work.job.kernel, prepared.computed)
     source, infos, levels = prepared.inputs.source, prepared.infos, prepared.levels
     how = plan.order, work.job.spec, session.target, kernel

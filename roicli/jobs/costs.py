@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
+from collections import Counter
+from collections.abc import Hashable
+from contextlib import suppress
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -17,6 +22,9 @@ from roicli.pooling.kernels.choose import numba_is_installed
 from roicli.pooling.operators import find
 from roicli.sources import MapInfo
 
+# Memory for maps that share chunks, in all workers: one holds a run of 63 maps of 1024 x 38 x 63 as h5py cuts them.
+_ROOM = 2 * 2**30
+
 
 def make_costs(job: PoolJob, work: Prepared, map_index: NDArray[np.intp]) -> Costs:
     """Reckon the bytes that maps and rows take while they are pooled."""
@@ -30,7 +38,27 @@ def make_costs(job: PoolJob, work: Prepared, map_index: NDArray[np.intp]) -> Cos
     values = math.prod(work.row_shape)
     row = values * (work.computed.itemsize + (work.dtype.itemsize if work.dtype != work.computed else 0))
     row += values * work.computed.itemsize * count  # a block of each level
-    return Costs(maps, row, _block_bytes(job, work))
+    return Costs(maps, row, _block_bytes(job, work), _shared(work, used), min(_ROOM, memory() // 4))
+
+
+def _shared(work: Prepared, used: set[int]) -> dict[int, tuple[Hashable, int]]:
+    """Find the maps that share storage with another that is used."""
+    source, infos = work.inputs.source, work.infos
+    found: dict[int, tuple[Hashable, int]] = {}
+    for index in sorted(used):
+        levels = range(index, index + max(1, len(work.levels)))
+        if any(keys := tuple(shared and shared.key for shared in map(source.shared, levels))):
+            found[index] = keys, sum(math.prod(infos[n].shape) * infos[n].dtype.itemsize for n in levels)
+    maps = Counter(keys for keys, _ in found.values())
+    return {index: (keys, nbytes) for index, (keys, nbytes) in found.items() if maps[keys] > 1}
+
+
+def memory() -> int:
+    """Return the bytes of memory that this process may take: the machine's, or fewer if its container has a limit."""
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    with suppress(OSError, ValueError):
+        limits.append(int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return min(limits)
 
 
 def _bytes(info: MapInfo) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from roicli.errors import FeatureError
 from roicli.files import Stamp, printable
-from roicli.protocols import Level, MapInfo
+from roicli.protocols import Level, MapInfo, Shared
 from roicli.protocols import StoredMap as StoredMap
 from roicli.sources.counted import Counted
 from roicli.sources.layout import MapLayout, layout_of
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 # Bytes. An id is a name, at most a path; longer ones would let small files fill the memory.
 LONGEST_ID = 4096
+
+# Maps that share storage are held up to this many bytes, where nobody says which of them are wanted.
+_AHEAD = 64 * 2**20
 
 
 def is_poolable(dtype: np.dtype[Any]) -> bool:
@@ -107,6 +110,7 @@ class Maps(ABC):
     labelled = False
     levels: tuple[Level, ...] = ()
     stamps: dict[str, Stamp]
+    _expected: Sequence[int] = ()
 
     @property
     @abstractmethod
@@ -116,6 +120,14 @@ class Maps(ABC):
     @abstractmethod
     def read(self, index: int) -> NDArray[Any]:
         """Map `index` as (C, H, W)."""
+
+    def shared(self, index: int) -> Shared | None:
+        """Return the storage that map `index` shares with others."""
+        return None
+
+    def expect(self, indices: Sequence[int]) -> None:
+        """Hold these maps, as far as they share storage, from when one of them is read."""
+        self._expected = indices
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -163,6 +175,8 @@ class MapSource(Maps):
     has_datasets: ClassVar[bool] = False
     # What a file holds, in Markdown: the guide's table of formats has this line.
     holds: ClassVar[str] = ""
+    # Maps that are held, and their place in an array.
+    _held: tuple[dict[int, int], NDArray[Any]] | None = None
 
     def __init__(self, path: Path, layout: MapLayout, dataset: str | None = None) -> None:
         self.path, self.layout = path, layout
@@ -202,6 +216,22 @@ class MapSource(Maps):
         if stamp is not None:
             self.stamps.setdefault(str(path), stamp).check(path, stamp)
 
+    def _with_others(self, index: int, nbytes: int, load: Callable[[list[int]], NDArray[Any]]) -> NDArray[Any]:
+        """Load map `index`, of so many bytes, with those wanted soon that share its storage."""
+        if self._held is None or index not in self._held[0]:
+            self._held = None  # first, to hold one at a time
+            key, wanted = self.shared(index), self._expected
+            if index not in wanted:
+                wanted = range(index, min(len(self.ids), index + max(1, _AHEAD // max(1, nbytes))))
+            items = [item for item in wanted if self.shared(item) == key] if key else [index]
+            values = load(items)
+            values.flags.writeable = False
+            if len(items) == 1:
+                return values[0]  # type: ignore[no-any-return]
+            self._held = {item: place for place, item in enumerate(items)}, values
+        places, values = self._held
+        return values[places[index]]  # type: ignore[no-any-return]
+
     def _without_batch(self, stored: StoredMap) -> StoredMap:
         """Take a map out of the batch of one that a network returned it in, (1, C, H, W)."""
         if not self.layout.is_stack(stored.shape) or stored.shape[0] != 1:
@@ -223,4 +253,8 @@ class MapSource(Maps):
         return self.layout.as_chw(self._checked(index).load())
 
     def close(self) -> None:
-        """Release what is open; the next `info` or `read` opens it again."""
+        """Release what is open or held; the next `info` or `read` opens it again."""
+        self._held = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_held": None}

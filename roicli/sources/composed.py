@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 from numpy.typing import NDArray
 
 from roicli.files import Stamp
-from roicli.protocols import FeatureSource, MapInfo, StoredMap
+from roicli.protocols import FeatureSource, MapInfo, Shared, StoredMap
 from roicli.sources.base import Maps
 
 
@@ -51,6 +52,21 @@ class ComposedSource(Maps):
         """Map `index` as (C, H, W)."""
         part, inner = self.locate(index)
         return part.read(inner)
+
+    def shared(self, index: int) -> Shared | None:
+        """Return the storage that map `index` shares with others."""
+        part, inner = self.locate(index)
+        shared = part.shared(inner)
+        return shared and shared._replace(key=(id(part), *shared.key))
+
+    def expect(self, indices: Sequence[int]) -> None:
+        """Hold these maps, as far as they share storage, from when one of them is read."""
+        wanted: dict[int, tuple[FeatureSource, set[int]]] = {}
+        for index in indices:
+            part, inner = self.locate(index)
+            wanted.setdefault(id(part), (part, set()))[1].add(inner)
+        for part, inside in wanted.values():
+            part.expect(sorted(inside))
 
     def beside(self, name: str) -> StoredMap | None:
         """Return an array beside the maps; None if there are several parts: one says nothing of the others."""

@@ -156,5 +156,6 @@ class NpzSource(NamedArrays[StoredArray]):
         return out[index] if scattered else out
 
     def close(self) -> None:
-        """Release the archive."""
+        """Release the archive and what is held of maps."""
+        super().close()
         self._archive.close()

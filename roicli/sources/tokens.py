@@ -167,6 +167,10 @@ class TokenSource(WrappedSource):
             self._pieces = self._find_pieces()
             self._check_stack()
 
+    def locate(self, index: int) -> tuple[FeatureSource, int]:
+        """Return the source and the sequence that holds map `index`."""
+        return self._source, index if self._pieces is None else self._pieces[index].sequence
+
     def info(self, index: int) -> MapInfo:
         """Shape and dtype of map `index`."""
         info, _, layout = self._settle(index)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from roicli.errors import FileError
 from roicli.files import Stamp, check_ratio, natural_key, printable, reading
+from roicli.protocols import Shared
 from roicli.sources.base import StoredMap
 from roicli.sources.handle import OwnHandle
 from roicli.sources.inventory import LOOKED_AT, Inventory, Kind, group
@@ -24,8 +25,6 @@ from roicli.sources.values import Packing, decoded, packing_of
 
 # Files that describe a group or an array, of version 3 and 2.
 _METADATA = ("zarr.json", ".zgroup", ".zarray")
-# Maps that share chunks are read together up to this many bytes, since each alone would unpack all of them again.
-_TOGETHER = 64 * 2**20
 # Descriptions of so many arrays are watched for changes.
 _WATCHED = 1000
 
@@ -46,7 +45,6 @@ class ZarrSource(NamedArrays[_Described]):
 
     def __init__(self, path: Path, layout: MapLayout, dataset: str | None = None) -> None:
         super().__init__(path, layout)
-        self._held: tuple[str, int, NDArray[Any]] | None = None
         self._handle = OwnHandle(partial(_open, path))
         with reading(self.name):
             for name, array in _arrays(self._handle.get(), printable(path.stem)).items():
@@ -94,23 +92,19 @@ class ZarrSource(NamedArrays[_Described]):
                     if said.dtype.kind == "U"
                     else np.asarray(values)
                 )
-            length = said.chunks[0] if np.dtype(said.dtype).itemsize * _size(said) <= _TOGETHER else 1
-            first = index // length * length
-            if self._held is None or self._held[:2] != (name, first):
-                self._held = None  # first, to hold one at a time
-                _check(array, f"{where}, map {index}", index)
-                self._held = name, first, np.asarray(array[first : first + length])
-                self._held[2].flags.writeable = False
-            value: NDArray[Any] = self._held[2][index - first]
-            return value
+            nbytes = math.prod(said.shape[1:]) * np.dtype(said.dtype).itemsize
+            return self._with_others(index, nbytes, lambda items: _items(array, where, items))
+
+    def shared(self, index: int) -> Shared | None:
+        """Return the chunks that map `index` of a stack shares with others."""
+        if self._names is not None or (length := self._arrays[self._stack].chunks[0]) == 1:
+            return None
+        return Shared((index // length,), "zarr.create_array(NEW, data=array, chunks=(1, *array.shape[1:]))")
 
     def close(self) -> None:
         """Release the store and what is held of maps."""
-        self._held = None
+        super().close()
         self._handle.close()
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_held": None}
 
 
 class _Root:
@@ -174,9 +168,11 @@ def _decoded(value: Any) -> Any:
     return value
 
 
-def _size(said: _Described) -> int:
-    """Values of the maps that share chunks."""
-    return said.chunks[0] * math.prod(said.shape[1:])
+def _items(array: Any, where: str, items: list[int]) -> NDArray[Any]:
+    """Read items of the leading axis that share chunks."""
+    _check(array, f"{where}, map {items[0]}", items[0])
+    values = array[items[0] : items[-1] + 1] if len(items) == items[-1] + 1 - items[0] else array.oindex[items]
+    return np.asarray(values)
 
 
 def _check(array: Any, where: str, index: int | None) -> None:

@@ -111,3 +111,38 @@ def test_less_memory_means_smaller_batches_then_fewer_workers():
         make_plan(many, price, workers=4, max_memory=100 * MIB)
     assert caught.value.message == "`max_memory` is too small (one worker needs 141 MiB, got 100 MiB)"
     assert caught.value.hint == "Give `max_memory=142MiB` or more."
+
+
+def tasks_of(plan, map_index):
+    spans = ([row for unit in task for row in plan.order[unit.first : unit.stop]] for task in plan.tasks)
+    return [sorted(set(map_index[rows].tolist())) for rows in spans]
+
+
+def test_maps_that_share_storage_stay_together():
+    maps = np.repeat(np.arange(12), 2)
+    shared = {index: (index // 4, 10 * MIB) for index in range(8)}
+    with_room = make_plan(maps, costs(range(12), 20 * MIB)._replace(shared=shared, room=200 * MIB), workers=2)
+    assert tasks_of(with_room, maps) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9], [10, 11]]
+    assert with_room.passes == 1
+    without = make_plan(maps, costs(range(12), 20 * MIB)._replace(shared=shared, room=50 * MIB), workers=2)
+    assert tasks_of(without, maps)[:4] == [[0, 1], [2, 3], [4, 5], [6, 7]]
+    assert without.passes == 2
+    limited = make_plan(
+        maps, costs(range(12), 20 * MIB)._replace(shared=shared, room=0), workers=1, max_memory=180 * MIB
+    )
+    assert tasks_of(limited, maps)[0] == [0, 1, 2, 3], "a limit says how much there is"
+
+
+def test_workers_share_the_maps_of_one_piece_of_storage():
+    maps = np.arange(8)
+    plan = make_plan(
+        maps, costs(range(8), 20 * MIB)._replace(shared={i: (0, MIB) for i in range(8)}, room=2**40), workers=2
+    )
+    assert tasks_of(plan, maps) == [[0, 1, 2, 3], [4, 5, 6, 7]]
+
+
+def test_maps_are_pooled_in_the_order_of_storage():
+    maps = np.array([0, 1, 2, 3, -1, 4, 4])
+    shared = {0: ("a", 1), 1: ("b", 1), 2: ("a", 1), 4: ("b", 1)}
+    plan = make_plan(maps, costs(range(5))._replace(shared=shared), workers=1)
+    assert plan.order.tolist() == [0, 2, 1, 5, 6, 3]

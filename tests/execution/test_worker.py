@@ -20,7 +20,10 @@ class Maps:
     """Features in memory."""
 
     def __init__(self, maps):
-        self.maps, self.read_count = maps, 0
+        self.maps, self.read_count, self.expected = maps, 0, []
+
+    def expect(self, indices):
+        self.expected.append(list(indices))
 
     def read(self, index):
         self.read_count += 1

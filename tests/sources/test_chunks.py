@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from roicli import child
 from roicli.errors import FileError
-from roicli.sources import open_source
-from roicli.sources.hdf5 import chunks, inside
+from roicli.sources import base, open_source
 from roicli.sources.hdf5 import filters as hdf5_filters
+from roicli.sources.hdf5 import inside
 from roicli.sources.hdf5 import source as hdf5
 
 SHAPE = (16, 9, 14)
@@ -58,7 +58,7 @@ def taken(path: Path) -> bool:
     source = open_source(path)
     place = source._stack if source._maps is None else source._look_up(0)
     with path.open("rb") as file:
-        return place.chunks is not None and place.chunks.read(file.fileno(), 0, place.shape[0]) is not None
+        return place.chunks is not None and place.chunks.read(file.fileno()) is not None
 
 
 def check_equal(path: Path) -> None:
@@ -87,7 +87,7 @@ def test_any_chunks_of_any_shape(tmp_path: Path, data: st.DataObject, shuffle: b
     chunk = tuple(data.draw(st.integers(1, size), label="chunk") for size in shape)
     path = write(tmp_path / "a.h5", some(shape, ">i2"), chunks=chunk, shuffle=shuffle)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(chunks, "_TOGETHER", together)
+        patch.setattr(base, "_AHEAD", together)
         check_equal(path)
 
 
@@ -265,7 +265,7 @@ def test_an_hdf5_too_old_to_list_chunks_reads_them_itself(tmp_path: Path, monkey
     monkeypatch.setattr("roicli.sources.hdf5.inside.find_chunks", lambda dataset: None)
     [place] = inside.locate(str(path), ["/maps"], "chw").value["places"]
     assert place["chunks"] == {"size": (5, 4, 6), "filters": None, "count": 0}
-    np.testing.assert_array_equal(inside.read(str(path), "/maps", 3, 5).data, some(SHAPE)[3:5])
+    np.testing.assert_array_equal(inside.read(str(path), "/maps", [3, 4]).data, some(SHAPE)[3:5])
 
 
 @pytest.fixture
@@ -328,7 +328,7 @@ def test_maps_are_held_one_chunk_at_a_time(tmp_path: Path):
 def test_maps_too_large_to_hold_together_are_read_one_by_one(
     tmp_path: Path, reads: list[int], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(chunks, "_TOGETHER", 4 * 2 * int(np.prod(SHAPE)))
+    monkeypatch.setattr(base, "_AHEAD", 4 * 2 * int(np.prod(SHAPE)) - 1)
     values = some((6, *SHAPE))
     source = open_source(write(tmp_path / "a.h5", values, chunks=(3, 8, 9, 14)))
     for i in (4, 5, 0):
@@ -337,6 +337,25 @@ def test_maps_too_large_to_hold_together_are_read_one_by_one(
         assert array.base.nbytes == array.nbytes
         assert source._held is None
     assert len(reads) == 6
+
+
+@pytest.mark.parametrize("compression", ["gzip", "lzf"])
+def test_maps_that_are_wanted_are_read_at_once(tmp_path: Path, reads: list[int], compression: str):
+    values = some((9, *SHAPE))
+    options = {"compression": compression, "chunks": (7, 4, 2, 2)}
+    source = open_source(write(tmp_path / "a.h5", values, **options))
+    assert [source.shared(i).key for i in (0, 6, 7)] == [(0,), (0,), (1,)]
+    assert source.shared(0).remedy.startswith("h5repack -l maps:CHUNK=1x")
+    source.expect([1, 3, 4, 8])
+    for i in (3, 1, 4, 8):
+        np.testing.assert_array_equal(source.read(i), values[i])
+        assert sorted(source._held[0] if source._held else []) == ([] if i == 8 else [1, 3, 4])
+    assert len(reads) == len(set(reads))
+    np.testing.assert_array_equal(source.read(2), values[2])
+
+
+def test_maps_of_one_chunk_share_none(tmp_path: Path):
+    assert open_source(write(tmp_path / "a.h5", some((2, *SHAPE)), chunks=(1, *SHAPE))).shared(0) is None
 
 
 def test_maps_that_are_held_stay_as_they_are_and_go_with_the_handle(tmp_path: Path, reads: list[int]):

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 import os
-from itertools import product
+from collections.abc import Iterable, Sequence
+from itertools import pairwise, product
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,11 @@ from numpy.typing import NDArray
 
 from roicli.sources.hdf5.filters import Filters
 
-# Items that share chunks are read together up to this many bytes, since each alone would inflate all of them again.
-_TOGETHER = 64 * 2**20
-
 # Most bytes by which a filter lengthens what it cannot shorten, beside one in a thousand.
 _SLACK = 64
+
+# Runs of fewer values are slow to copy, one at a time.
+_SHORT = 32
 
 # What one call of the system reads.
 _MOST_AT_ONCE = 2**30
@@ -54,15 +55,19 @@ class Chunks:
         # HDF5 would take the file's word for the size of what it reads.
         self._sizes = (1, nbytes + nbytes // 1000 + _SLACK) if codes else (nbytes, nbytes)
 
-    def together(self, item: int) -> tuple[int, int]:
-        """First and stop of the items that are best read with item `item` of the leading axis."""
-        first = item // self.size[0] * self.size[0]
-        stop = min(first + self.size[0], self.shape[0])
-        nbytes = (stop - first) * math.prod(self.shape[1:]) * self.dtype.itemsize
-        return (first, stop) if nbytes <= _TOGETHER else (item, item + 1)
+    @property
+    def _beside(self) -> int:
+        """Count the chunks of one line along the leading axis."""
+        return math.prod(-(-length // size) for length, size in zip(self.shape[1:], self.size[1:], strict=True))
 
-    def read(self, descriptor: int, first: int, stop: int) -> NDArray[Any] | None:
-        """Items `first` to `stop` of the leading axis; None where HDF5 has to read them.
+    def lacks(self, item: int) -> bool:
+        """Tell whether no chunk of an item was written, though some of others were."""
+        number = item // self.size[0] * self._beside
+        low, high = np.searchsorted(self.table[:, 0], np.array([number, number + self._beside], np.uint64))
+        return bool(len(self.table) and low == high and self._beside)
+
+    def read(self, descriptor: int, items: Sequence[int] | None = None) -> NDArray[Any] | None:
+        """Items of the leading axis, ascending, or all; None where HDF5 has to read them.
 
         Raises
         ------
@@ -71,29 +76,37 @@ class Chunks:
         """
         if self._filters is None or not self._filters.known:
             return None
-        wanted = ((first, stop), *((0, length) for length in self.shape[1:]))
-        # Of each chunk along each axis: what of the result it holds, and where in itself.
+        wanted = np.arange(self.shape[0]) if items is None else np.array(items)
+        out = self._empty(len(wanted), stack=items is not None)
+        # Of each chunk along the other axes: what of the result it holds, and where in itself.
         axes = [
             [
-                (slice(max(start - low, 0), min(start + size, high) - low), slice(max(low - start, 0), high - start))
-                for start in range(low // size * size, high, size)
+                (slice(start, min(start + size, length)), slice(min(size, length - start)))
+                for start in range(0, length, size)
             ]
-            for (low, high), size in zip(wanted, self.size, strict=True)
+            for length, size in zip(self.shape[1:], self.size[1:], strict=True)
         ]
-        beside = math.prod(map(len, axes[1:]))
-        number = first // self.size[0] * beside
-        low, high = np.searchsorted(self.table[:, 0], np.array([number, number + len(axes[0]) * beside], np.uint64))
-        chunks = self.table[low:high]
-        if len(self.table) and not len(chunks) and beside:
-            raise ValueError("it was never written, though other maps were; HDF5 would give its fill value")
-        if len(chunks) != len(axes[0]) * beside:  # some were never written
-            return None
-        out = np.empty([high - low for low, high in wanted], self.dtype)
+        beside = self._beside
+        edges = np.flatnonzero(np.diff(wanted // self.size[0], prepend=-1)).tolist()
+        for first, stop in pairwise([*edges, len(wanted)]):
+            line = int(wanted[first]) // self.size[0]
+            inside = wanted[first:stop] - line * self.size[0]
+            leading = slice(first, stop), _as_slice(inside)
+            number = line * beside
+            low, high = np.searchsorted(self.table[:, 0], np.array([number, number + beside], np.uint64))
+            chunks, places = self.table[low:high], ((leading, *place) for place in product(*axes))
+            if len(chunks) != beside or not self._unpack(descriptor, chunks, places, out):
+                return None
+        return out
+
+    def _unpack(self, descriptor: int, chunks: NDArray[np.uint64], places: Iterable[Any], out: NDArray[Any]) -> bool:
+        """Fill a part of `out` from chunks; False where HDF5 has to read them."""
+        assert self._filters is not None
         nbytes = self._filters.nbytes
-        for (number, skipped, offset, size), place in zip(_rows(chunks), product(*axes), strict=True):
+        for (number, skipped, offset, size), place in zip(_rows(chunks), places, strict=True):
             # A chunk at the edge may have skipped all filters: an option of datasets that h5py does not tell.
             if self._filters.codes and size == nbytes and self._is_at_edge(number):
-                return None
+                return False
             if not self._sizes[0] <= size <= self._sizes[1] or size > _MOST_AT_ONCE:
                 raise ValueError(f"its chunk at {self._corner(number)} does not hold {nbytes} bytes")
             try:
@@ -102,7 +115,16 @@ class Chunks:
                 raise ValueError(f"its chunk at {self._corner(number)} {error}") from error
             target, source = zip(*place, strict=True)
             out[target] = np.ndarray(self.size, self.dtype, data)[source]
-        return out
+        return True
+
+    def _empty(self, items: int, *, stack: bool) -> NDArray[Any]:
+        """Make room for items, with the values of a chunk in long runs: of (63, 128, 2, 2), along the second axis."""
+        shape = (items, *self.shape[1:])
+        order = list(range(len(shape)))
+        widest = max(order[1:] if stack else order, key=lambda axis: self.size[axis], default=0)
+        if self.size[-1] < _SHORT and 4 * self.size[-1] <= self.size[widest]:
+            order.append(order.pop(widest))
+        return np.empty([shape[axis] for axis in order], self.dtype).transpose(np.argsort(order))
 
     def _corner(self, number: int) -> tuple[int, ...]:
         counts = [-(-length // step) for length, step in zip(self.shape, self.size, strict=True)]
@@ -111,6 +133,12 @@ class Chunks:
     def _is_at_edge(self, number: int) -> bool:
         corner = self._corner(number)
         return any(start + step > end for start, step, end in zip(corner, self.size, self.shape, strict=True))
+
+
+def _as_slice(numbers: NDArray[np.intp]) -> slice | NDArray[np.intp]:
+    """Return ascending numbers as a slice, which copies nothing, if they have no gaps."""
+    first, stop = int(numbers[0]), int(numbers[-1]) + 1
+    return slice(first, stop) if stop - first == len(numbers) else numbers
 
 
 def _rows(chunks: NDArray[np.uint64], step: int = 1024) -> Any:

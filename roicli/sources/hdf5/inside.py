@@ -66,12 +66,17 @@ def locate(path: str, names: list[str], layout: str) -> Answer:
         return Answer({"stamp": _stamp(file), "places": places}, np.concatenate(tables) if tables else None)
 
 
-def read(path: str, name: str, first: int | None, stop: int | None) -> Answer:
+def read(path: str, name: str, items: list[int] | None) -> Answer:
     """Read a dataset, or items of its leading axis, by HDF5: {stamp}, and the values beside."""
     with reading(f"{printable(path)}, dataset {printable(name)}"), h5py.File(path, "r") as file:
         dataset = _open(file, name)
         check_filters(dataset, f"{printable(path)}, dataset {printable(name)}")  # plug-ins are loaded by process
-        values = dataset[()] if first is None else dataset[first:stop]
+        if items is None:
+            values = dataset[()]
+        elif len(items) == items[-1] + 1 - items[0]:
+            values = dataset[items[0] : items[-1] + 1]
+        else:
+            values = dataset[items]
         return Answer({"stamp": _stamp(file)}, np.asarray(values))
 
 

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from roicli import child
 from roicli.arrays import StoredArray
-from roicli.files import Stamp, reading
+from roicli.errors import FeatureError
+from roicli.files import Stamp, printable, reading
+from roicli.protocols import Shared
 from roicli.sources.base import MapSource, StoredMap
 from roicli.sources.counted import Counted
 from roicli.sources.hdf5.chunks import Chunks
@@ -60,8 +62,6 @@ class Hdf5Source(MapSource):
 
     holds = "a dataset per image, named by its id, at the root or in a group; or one dataset (N, C, H, W)"
     has_datasets = True
-    # Maps read together, because they share chunks: the first of them, and their values.
-    _held: tuple[int, NDArray[Any]] | None = None
 
     def __init__(self, path: Path, layout: MapLayout, dataset: str | None = None) -> None:
         super().__init__(path, layout)
@@ -103,8 +103,20 @@ class Hdf5Source(MapSource):
             stored = StoredMap(where, shape, place.dtype, lambda: self._load(where, place, name))
             return self._without_batch(decoded(stored, place.packing))
         where = f"{where}, map {item}"
+        if place.chunks and place.chunks.lacks(item):
+            raise FeatureError(
+                f"{printable(where)} was never written, though others were: HDF5 would give its fill value",
+                "Write it, or leave out the boxes of its image; an extraction that was killed leaves such maps.",
+            )
         stored = StoredMap(where, shape[1:], place.dtype, lambda: self._load(where, place, name, item))
         return decoded(stored, place.packing)
+
+    def shared(self, index: int) -> Shared | None:
+        """Return the chunks that map `index` of a stack shares with others."""
+        if self._maps is not None or not (chunks := self._stack.chunks) or chunks.size[0] == 1:
+            return None
+        one = "x".join(map(str, (1, *self._stack.shape[1:])))
+        return Shared((index // chunks.size[0],), f"h5repack -l {self._at.lstrip('/')}:CHUNK={one} {self.name} NEW.h5")
 
     def beside(self, name: str) -> StoredMap | None:
         """Return a dataset of this name beside the maps."""
@@ -162,40 +174,24 @@ class Hdf5Source(MapSource):
             if place.start is not None:
                 return self._array(place, place.start).load(item)
             if item is None:
-                return self._read(place, name, None, None)
-            first, stop = place.chunks.together(item) if place.chunks else (item, item + 1)
-            held = self._held
-            if held is None or held[0] != first:
-                held = self._held = None  # first, to hold one at a time
-                held = first, self._read(place, name, first, stop)
-                held[1].flags.writeable = False
-                if stop - first > 1:
-                    self._held = held
-            value: NDArray[Any] = held[1][item - first]
-            return value
+                return self._read(place, name)
+            nbytes = math.prod(place.shape[1:]) * place.dtype.itemsize
+            return self._with_others(item, nbytes, lambda items: self._read(place, name, items))
 
     def _array(self, place: _Place, start: int) -> StoredArray:
         return StoredArray(self.path, start, place.shape, place.dtype, stamp=self.stamps[str(self.path)])
 
-    def _read(self, place: _Place, name: str, first: int | None, stop: int | None) -> NDArray[Any]:
+    def _read(self, place: _Place, name: str, items: list[int] | None = None) -> NDArray[Any]:
         """Read items of the leading axis, or all, from their chunks, or by HDF5."""
-        low, high = (0, place.shape[0]) if first is None or stop is None else (first, stop)
         if place.chunks:
             with self.path.open("rb", buffering=0) as file:
                 self._note(self.path, Stamp.of(file.fileno()))
-                if (values := place.chunks.read(file.fileno(), low, high)) is not None:
+                if (values := place.chunks.read(file.fileno(), items)) is not None:
                     return values
-        shape = (high - low, *place.shape[1:])
+        shape = place.shape if items is None else (len(items), *place.shape[1:])
         nbytes = math.prod(shape) * place.dtype.itemsize
-        found, read = child.ask(_READ, self.path, name, first, stop, memory=nbytes)
+        found, read = child.ask(_READ, self.path, name, items, memory=nbytes)
         self._note(self.path, Stamp(*found["stamp"]))
         if read is None or (read.shape, read.dtype) != (shape, place.dtype):
             raise ValueError(f"it is not {shape} of {place.dtype}")
         return read
-
-    def close(self) -> None:
-        """Release what is held of maps."""
-        self._held = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_held": None}
