@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from roicli import arrays
 from roicli.files import Stamp
 
 
@@ -30,6 +32,11 @@ class MapInfo(NamedTuple):
     dtype: np.dtype[Any]
     where: str
     note: str = ""
+
+    @property
+    def may_be_mapped(self) -> bool:
+        """Whether it is so large that its file may be mapped, not read."""
+        return math.prod(self.shape) * self.dtype.itemsize > arrays.READ_AT_MOST
 
 
 class StoredMap(NamedTuple):

@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "child": {"errors", "words", "files"},
     "progress": set(),
     "interrupts": set(),
-    "protocols": {"files"},
+    "protocols": {"arrays", "files"},
     "spec": BOTTOM,
     "regions": BOTTOM,
     "pooling": VALUES,

@@ -1,4 +1,4 @@
-"""Work off a plan: serially, in threads, in processes, or in anything that is a `concurrent.futures.Executor`."""
+"""Work off a plan: serially, in processes, or in anything that is a `concurrent.futures.Executor`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pickle
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from roicli.errors import WorkerError
 from roicli.execution.plan import Plan, Strategy, Task
@@ -14,6 +14,7 @@ from roicli.execution.worker import Pooler
 from roicli.interrupts import check
 from roicli.pooling.kernels.blas import blas_kernel
 from roicli.progress import Progress
+from roicli.protocols import MapInfo
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
@@ -24,6 +25,7 @@ _NO_THREAD = "can't start new thread"
 _TO_FINISH = 5.0
 
 Results = Iterator[tuple[Task, Progress]]
+Result = TypeVar("Result")
 
 
 def run(
@@ -73,24 +75,29 @@ def _begin(plan: Plan, worker: Pooler, executor: Executor | None) -> AbstractCon
     """Start the workers; the context is that of their results."""
     if executor is not None:
         return _submitted(executor, partial(_pool_elsewhere, pickle.dumps(worker), blas_kernel()), plan.tasks)
-    if plan.strategy is Strategy.THREADS:
-        from concurrent.futures import ThreadPoolExecutor
+    if plan.strategy is not Strategy.SERIAL or worker.maps_files:
+        from roicli.execution.processes import can_fork, worker_processes  # a small job does not pay for it
 
-        return _submitted(ThreadPoolExecutor(plan.workers), worker.pool, plan.tasks, ours=True)
-    if plan.strategy is Strategy.PROCESSES or worker.maps_files:
-        from roicli.execution.processes import start_context, worker_processes  # a small job does not pay for it
-
-        # A mapped file that is cut short ends its process: where one can be forked, let that be a worker, whose death
-        # becomes a message.
-        if plan.strategy is Strategy.PROCESSES or start_context().get_start_method() == "fork":
-            return worker_processes(worker, plan.tasks, plan.workers)
+        if plan.strategy is Strategy.THREADS:
+            return worker_processes(worker.pool, plan.tasks, 1, plan.workers)
+        if plan.strategy is Strategy.PROCESSES or can_fork():
+            return worker_processes(worker.pool, plan.tasks, plan.workers)
     return nullcontext((task, worker.pool(task)) for task in plan.tasks)
 
 
+def apart(work: Callable[[], Result], info: MapInfo) -> Result:
+    """Do what reads one map outside of a plan: in a worker process if its file may be mapped."""
+    if info.may_be_mapped:
+        from roicli.execution.processes import can_fork, worker_processes
+
+        if can_fork():
+            with worker_processes(lambda _: work(), [()], 1) as results:
+                return cast(Result, next(results)[1])
+    return work()
+
+
 @contextmanager
-def _submitted(
-    executor: Executor, work: Callable[[Task], Progress], tasks: Sequence[Task], *, ours: bool = False
-) -> Iterator[Results]:
+def _submitted(executor: Executor, work: Callable[[Task], Progress], tasks: Sequence[Task]) -> Iterator[Results]:
     """Hand out all tasks; yields their results as they come. On any failure, those not begun are canceled."""
     from concurrent.futures import BrokenExecutor, as_completed, wait
 
@@ -106,9 +113,6 @@ def _submitted(
         if isinstance(error, BrokenExecutor):
             raise WorkerError(f"the executor lost a worker: {error}", "Look at its own messages.") from error
         raise
-    finally:
-        if ours:
-            executor.shutdown(wait=False)
 
 
 def _pool_elsewhere(pickled: bytes, kernel: str, task: Task) -> Progress:

@@ -1,6 +1,7 @@
-"""Worker processes: tasks go out and results come back by a pipe for each.
+"""Worker processes: tasks go out and results come back by a pipe for each worker.
 
-Workers share no lock and no queue, so one that dies at any instant harms no other, and nobody waits for it.
+Workers share no lock and no queue, so one that dies at any instant harms no other, and nobody waits for it. They alone
+map files: a mapped file that is cut short ends its process by SIGBUS, and then that is a worker.
 """
 
 from __future__ import annotations
@@ -13,18 +14,17 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing import connection, get_context, parent_process
 from multiprocessing.connection import Connection
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
+from typing import Any
 
+from roicli import arrays
 from roicli.errors import WorkerError
-from roicli.execution.plan import Task
-from roicli.execution.worker import Pooler
 from roicli.interrupts import held_off, leave_to_parent
-from roicli.progress import Progress
 
 # Seconds that workers have to leave when all is done, and to end when they are terminated, then killed.
 _TO_LEAVE, _TO_END = 5.0, 1.0
@@ -33,10 +33,21 @@ _LOOK = 1.0
 
 
 @contextmanager
-def worker_processes(worker: Pooler, tasks: Sequence[Task], number: int) -> Iterator[Iterator[tuple[Task, Progress]]]:
-    """Start processes, each with a copy of the worker; yields the results of the tasks as they come.
+def worker_processes(
+    work: Callable[[Any], Any], tasks: Sequence[Any], number: int, threads: int = 1
+) -> Iterator[Iterator[tuple[Any, Any]]]:
+    """Start processes that work off tasks; yields each task and its result as they come.
 
     Where a task raises or a process dies, all processes end without finishing their tasks.
+
+    Parameters
+    ----------
+    work : callable
+        Does a task.
+    tasks : sequence
+        What it is called with.
+    number, threads : int
+        Of processes, and of workers in each, which share memory.
     """
     context = start_context()
     crew: dict[Connection, BaseProcess] = {}
@@ -44,30 +55,35 @@ def worker_processes(worker: Pooler, tasks: Sequence[Task], number: int) -> Iter
     try:
         for _ in range(number):
             with held_off():
-                ours, theirs = context.Pipe()
-                process = context.Process(target=_serve, args=(worker, theirs), daemon=True)  # type: ignore[attr-defined]
+                ours, theirs = zip(*(context.Pipe() for _ in range(threads)), strict=True)
+                process = context.Process(target=_serve, args=(work, theirs), daemon=True)  # type: ignore[attr-defined]
                 process.start()
-                crew[ours] = process
-                theirs.close()
+                crew |= dict.fromkeys(ours, process)
+                for pipe in theirs:
+                    pipe.close()
         yield _results(crew, tasks)
         for pipe in crew:
             with suppress(OSError):  # it died after its last task
                 pipe.send(None)
         patience = _TO_LEAVE
     finally:
-        _end(crew.values(), patience)
+        _end(set(crew.values()), patience)
+
+
+def can_fork() -> bool:
+    """Whether processes may start by fork, which loads nothing again: other threads might hold locks for ever in it."""
+    return sys.platform == "linux" and threading.active_count() == 1
 
 
 def start_context() -> BaseContext:
-    """Choose how processes start: by fork where it is safe, since it loads nothing again; else afresh."""
-    forks = sys.platform == "linux" and threading.active_count() == 1
-    return get_context("fork" if forks else "spawn")
+    """Choose how processes start: by fork where it is safe, else afresh."""
+    return get_context("fork" if can_fork() else "spawn")
 
 
-def _results(crew: dict[Connection, BaseProcess], tasks: Sequence[Task]) -> Iterator[tuple[Task, Progress]]:
+def _results(crew: dict[Connection, BaseProcess], tasks: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
     """Hand each worker one task at a time; yield results as they come."""
     waiting, idle = deque(tasks), list(crew)
-    given: dict[Connection, Task] = {}
+    given: dict[Connection, Any] = {}
     while waiting or given:
         while waiting and idle:
             pipe = idle.pop()
@@ -113,25 +129,35 @@ def _end(processes: Collection[BaseProcess], patience: float) -> None:
             process.join(max(0.0, deadline - time.monotonic()))
 
 
-def _serve(worker: Pooler, pipe: Connection) -> None:
-    """Work off tasks in a new process, by one thread, until all are done or the parent is gone."""
+def _serve(work: Callable[[Any], Any], pipes: Sequence[Connection]) -> None:
+    """Work off tasks in a new process, by a thread for each pipe, until all are done or the parent is gone."""
     from threadpoolctl import threadpool_limits
 
     gc.freeze()  # a collection that looked through what is inherited would copy the pages of all of it
     threadpool_limits(1)
     leave_to_parent()
+    arrays.may_map = True
+    others = [threading.Thread(target=_work_off, args=(work, pipe)) for pipe in pipes[1:]]
     try:
         threading.Thread(target=_end_with_parent, daemon=True).start()
+        for thread in others:
+            thread.start()
     except RuntimeError:  # the system starts no more threads; a traceback would not tell more
         os._exit(1)
+    _work_off(work, pipes[0])
+    for thread in others:
+        thread.join()
+    os._exit(0)  # nothing is left to clean up
+
+
+def _work_off(work: Callable[[Any], Any], pipe: Connection) -> None:
     with suppress(EOFError, OSError):
         while (task := pipe.recv()) is not None:
             try:
-                result: Progress | Exception = worker.pool(task)
+                result = work(task)
             except Exception as error:
                 result = _portable(error)
             pipe.send(result)
-    os._exit(0)  # nothing is left to clean up
 
 
 def _portable(error: Exception) -> Exception:

@@ -5,7 +5,6 @@ What happens to one unit does not depend on which task, batch or worker it is in
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Iterator, Mapping
 from functools import cached_property
@@ -15,7 +14,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from roicli.arrays import READ_AT_MOST
 from roicli.errors import ChangedInputError
 from roicli.execution.plan import Task
 from roicli.pooling.arguments import compute_dtype
@@ -74,7 +72,7 @@ class Pooler:
     @property
     def maps_files(self) -> bool:
         """Whether a map may be so large that its file is mapped, not read."""
-        return any(math.prod(info.shape) * info.dtype.itemsize > READ_AT_MOST for info in self._infos.values())
+        return any(info.may_be_mapped for info in self._infos.values())
 
     def pool(self, task: Task) -> Progress:
         """Work off one task."""

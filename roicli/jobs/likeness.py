@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from roicli.errors import FeatureError, RoicliError
+from roicli.execution.executors import apart
 from roicli.sources import FeatureSource
 from roicli.sources.layout import LAYOUTS, layout_of
 from roicli.sources.pyramid import PyramidSource
@@ -60,26 +62,27 @@ def likeness(feature_map: NDArray[np.generic]) -> float:
 def better_reading(source: FeatureSource, index: int, layout: str) -> tuple[float, Reading | None]:
     """Measure a map under the reading taken and under others: the likeness, and a reading that is clearly better."""
     try:
-        with np.errstate(over="ignore", invalid="ignore"):
-            levels = source.levels
-            if isinstance(source, PyramidSource):
-                source, index = source.locate(index)
-            if isinstance(source, TokenSource) and levels:
-                taken = likeness(source.read(index))
-                others = list(_turned(source, index))
-            elif isinstance(source, TokenSource):
-                taken = likeness(source.read(index))
-                others = list(_of_tokens(source, index))
-            else:
-                feature_map = source.read(index)
-                taken = likeness(feature_map)
-                others = list(_of_map(feature_map, layout))
+        taken, others = apart(partial(_measure, source, index, layout), source.info(index))
     except RoicliError:  # whoever pools the map raises it
         return math.nan, None
     best = max(others, key=lambda reading: reading.alike, default=None)
     if best is None or not is_better(best.alike, taken):
         return taken, None
     return taken, best
+
+
+def _measure(source: FeatureSource, index: int, layout: str) -> tuple[float, list[Reading]]:
+    """Measure a map as it is taken, and under other readings."""
+    levels = source.levels
+    if isinstance(source, PyramidSource):
+        source, index = source.locate(index)
+    with np.errstate(over="ignore", invalid="ignore"):
+        feature_map = source.read(index)
+        if isinstance(source, TokenSource):
+            others = _turned(source, index) if levels else _of_tokens(source, index)
+        else:
+            others = _of_map(feature_map, layout)
+        return likeness(feature_map), list(others)
 
 
 def is_better(other: float, taken: float) -> bool:

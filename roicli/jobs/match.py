@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from roicli.boxfiles import read_regions
 from roicli.errors import BoxError, FeatureError
+from roicli.execution.executors import apart
 from roicli.files import Stamp
 from roicli.jobs.imageids import Match, match_images, some
 from roicli.jobs.pyramid import Pyramid, check_levels, open_maps
@@ -173,7 +174,7 @@ def check_bits(inputs: Inputs, note: Callable[[str], None]) -> None:
         note(f"{info.where}: {info.note}")
     if info.dtype.kind not in "iu" or info.dtype.itemsize != 2:
         return
-    if are_bits(source.read(index)):
+    if apart(lambda: are_bits(source.read(index)), info):
         raise FeatureError(
             f"{info.where} is {info.dtype}, but its values are those of the bits of bfloat16",
             "Give `map_dtype=bfloat16`; if they are integers after all, convert them by .astype('float32').",

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from roicli.errors import BoxError, UsageError
+from roicli.execution.executors import apart
 from roicli.jobs.geometry import Box, Geometry, Steps, as_box
 from roicli.jobs.imageids import match_images
 from roicli.jobs.locate import locate_on_levels, settle_grids
@@ -162,9 +163,10 @@ def trace(job: TraceJob, note: Callable[[str], None]) -> Traced:
     level = levels_of(placement, source.levels).tolist()[0] if source.levels else ""
     if placement.map_index[0] < 0:
         raise BoxError(f"{origin.words} is {given.tolist()}: a negative area has no level", "Trace another box.")
-    feature_map = source.read(int(placement.map_index[0]))
-    size = np.array([feature_map.shape[1:]], dtype=np.float64)
-    region = placement.rounded(compute_dtype(feature_map.dtype))
+    index = int(placement.map_index[0])
+    info = infos[index]
+    size = np.array([info.shape[1:]], dtype=np.float64)
+    region = placement.rounded(compute_dtype(info.dtype))
     for spec in job.specs:
         if find(spec.op).is_too_large(region, spec)[0]:
             raise BoxError(
@@ -173,9 +175,14 @@ def trace(job: TraceJob, note: Callable[[str], None]) -> Traced:
             )
     if lie_outside(region, size, job.specs[0])[0]:
         note(f"{origin.words} lies wholly outside its map: is `spatial_scale` right?")
-    traces = tuple(trace_placed(feature_map, placement, spec, job.bin, job.channel) for spec in job.specs)
+
+    def traces() -> tuple[BinTrace, ...]:
+        feature_map = source.read(index)
+        return tuple(trace_placed(feature_map, placement, spec, job.bin, job.channel) for spec in job.specs)
+
     unit = "0 to 1" if geometry.normalized else "px"
-    return Traced(traces, source.name, source.ids[image], origin, as_box(given), unit, located.steps(0), level)
+    traced = apart(traces, info)
+    return Traced(traced, source.name, source.ids[image], origin, as_box(given), unit, located.steps(0), level)
 
 
 def _from_box(job: TraceJob, box: Sequence[float] | None, note: Callable[[str], None]) -> Inputs:

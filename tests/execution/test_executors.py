@@ -6,8 +6,10 @@ import pickle
 import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from multiprocessing import active_children, get_context, synchronize
 
@@ -15,10 +17,12 @@ import numpy as np
 import pytest
 from driving import Silent
 
-from roicli import interrupts
-from roicli.errors import FeatureError, WorkerError
-from roicli.execution import executors, processes, worker
+from roicli import arrays, interrupts
+from roicli.errors import FeatureError, RoicliError, WorkerError
+from roicli.execution import executors, plan, processes, worker
+from roicli.jobs import likeness, match, trace
 from roicli.jobs.align import AlignJob, align
+from roicli.sources import open_source
 from roicli.spec import PoolSpec
 
 
@@ -120,7 +124,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 
 
 def run_all(*works, workers=2):
-    with processes.worker_processes(Worker(works), range(len(works)), workers) as results:
+    with processes.worker_processes(Worker(works).pool, range(len(works)), workers) as results:
         return [result for _, result in results]
 
 
@@ -136,7 +140,7 @@ def test_each_task_is_done_once():
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 def test_workers_that_do_not_leave_are_not_waited_for(number):
     """Killed or stopped when all tasks are done: the job is done all the same."""
-    with processes.worker_processes(Worker([nothing] * 4), range(4), 2) as results:
+    with processes.worker_processes(Worker([nothing] * 4).pool, range(4), 2) as results:
         assert len(list(results)) == 4
         for child in active_children():
             os.kill(child.pid, number)
@@ -199,18 +203,64 @@ def test_a_worker_that_gets_no_thread_is_one_clear_error(monkeypatch):
         run_all(nothing)
 
 
-def test_a_mapped_file_that_is_cut_short_is_a_message(job, tmp_path, monkeypatch):
-    np.save(tmp_path / "feats.npy", np.ones((3, 2, 100, 100), np.float32))
-    monkeypatch.setattr("roicli.arrays.READ_AT_MOST", 0)
-    monkeypatch.setattr("roicli.execution.worker.READ_AT_MOST", 0)
-    copy = worker.channels_last
+@pytest.fixture
+def mapped(tmp_path, monkeypatch):
+    """Map all maps; cut the file short as soon as one is laid out or measured."""
+    values = np.zeros((3, 64, 40, 48), np.uint16)
+    values[:, ::7] = np.arange(48)
+    np.save(tmp_path / "feats.npy", values)
+    monkeypatch.setattr(arrays, "READ_AT_MOST", 0)
+    parent = os.getpid()
 
-    def cut_and_copy(feature_map, *rest):
-        faulthandler.disable()  # or the bus error would be shown among the results of the tests
-        os.truncate(tmp_path / "feats.npy", 100)
-        return copy(feature_map, *rest)
+    def cut(module, name):
+        function = getattr(module, name)
 
-    monkeypatch.setattr(worker, "channels_last", cut_and_copy)
-    with pytest.raises(WorkerError, match="cut short"):
-        align(job("out.npy"), Silent())
+        def cut_and_go_on(feature_map, *rest):
+            faulthandler.disable()  # or the bus error would be shown among the results of the tests
+            os.truncate(tmp_path / "feats.npy", 100)
+            assert os.getpid() != parent, "the death of this process would be silent"
+            return function(feature_map, *rest)
+
+        monkeypatch.setattr(module, name, cut_and_go_on)
+
+    return cut
+
+
+@pytest.mark.parametrize("strategy", plan.Strategy)
+def test_a_mapped_file_that_is_cut_short_is_a_message(job, tmp_path, mapped, monkeypatch, strategy):
+    monkeypatch.setattr(plan, "_strategy", lambda *_: strategy)
+    mapped(worker, "channels_last")
+    with pytest.raises(RoicliError, match=r"cut short|truncated"):  # the last by a worker that opens it then
+        align(replace(job("out.npy"), workers=2), Silent())
     assert not (tmp_path / "out.npy").exists()
+
+
+@pytest.mark.parametrize(("module", "name"), [(match, "are_bits"), (trace, "trace_placed")])
+def test_one_map_is_looked_at_in_another_process(job, mapped, module, name):
+    mapped(module, name)
+    given = job("out.npy")
+    with pytest.raises(WorkerError, match="cut short"):
+        trace.trace(trace.TraceJob(given.features, given.boxes, (given.spec,)), print)
+
+
+def test_neighbors_are_compared_in_another_process(job, mapped):
+    mapped(likeness, "likeness")
+    assert likeness.better_reading(open_source(job("out.npy").features), 0, "chw")[1] is None
+
+
+def test_nothing_is_mapped_where_no_process_can_be_forked(job, tmp_path, mapped, monkeypatch):
+    monkeypatch.setattr(processes, "can_fork", lambda: False)
+    assert align(job("out.npy"), Silent()).boxes == 12
+    feature_map = open_source(str(tmp_path / "feats.npy"))[0]
+    os.truncate(tmp_path / "feats.npy", 100)
+    assert feature_map.sum() > 0
+
+
+def test_threads_of_one_process_share_the_work():
+    def both():
+        assert meeting.wait(10) in (0, 1)
+        return os.getpid()
+
+    meeting = threading.Barrier(2)
+    with processes.worker_processes(lambda _: both(), range(2), 1, 2) as results:
+        assert len({pid for _, pid in results}) == 1

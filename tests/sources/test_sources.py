@@ -31,6 +31,8 @@ class TestNpyStack(SourceTests):
 
 
 class TestNpyFortranStack(SourceTests):
+    gathered = True
+
     def write(self, folder: Path, maps: list[np.ndarray]) -> str:
         np.save(folder / "feats.npy", np.asfortranarray(stack(maps)))
         return str(folder / "feats.npy")
@@ -303,6 +305,7 @@ def test_a_folder_of_maps_elsewhere_names_their_pattern(tmp_path: Path, name: st
 
 def test_a_memory_map_goes_with_its_array(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(arrays, "READ_AT_MOST", 0)
+    monkeypatch.setattr(arrays, "may_map", True)
     np.save(tmp_path / "feats.npy", np.ones((2, 256, 32, 32)))
     source = open_source(tmp_path / "feats.npy")
     smaps = Path("/proc/self/maps")

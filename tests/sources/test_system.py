@@ -95,6 +95,7 @@ def test_more_files_than_may_be_open(tmp_path: Path):
 @pytest.mark.parametrize("small", [0, 2**19], ids=["mapped", "read"])
 def test_a_map_that_ends_before_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small: int):
     monkeypatch.setattr(arrays, "READ_AT_MOST", small)
+    monkeypatch.setattr(arrays, "may_map", True)
     np.save(tmp_path / "a.npy", MAP)
     source = open_source(tmp_path / "a.npy")
     os.truncate(tmp_path / "a.npy", 128 + MAP.nbytes - 1)
