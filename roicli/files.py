@@ -59,6 +59,13 @@ _SIGNATURES = {
 _CONVERSIONS = {
     "a MATLAB file of version 5 to 7.2": "Save it in MATLAB with save(FILE, NAME, '-v7.3').",
     "a classic netCDF file": "Convert it: nccopy -k nc4 IN OUT.",
+    "a Git LFS pointer, not the file that it stands for": "Fetch the file itself: git lfs pull.",
+    "a web page or XML": "Download the file again: the server sent a page, perhaps to log in or an error.",
+    "gzip data": "Unpack it first: gunzip.",
+    "bzip2 data": "Unpack it first: bunzip2.",
+    "xz data": "Unpack it first: unxz.",
+    "Zstandard data": "Unpack it first: unzstd.",
+    "a pickle, which roicli never loads": "Save the arrays by numpy.savez, without Python objects.",
 }
 
 # How much of a file `checksum_samples` reads.
@@ -149,6 +156,12 @@ def file_size(path: Path) -> int:
 def signature(start: bytes) -> str:
     """Return what a file is by its first bytes, in words; nothing if they say nothing."""
     return next((name for magic, name in _SIGNATURES.items() if start.startswith(magic)), "")
+
+
+def content_of(path: Path) -> str:
+    """Return what a file is by its first bytes, in words; nothing if they say nothing."""
+    with reading(str(path)), path.open("rb") as file:
+        return signature(file.read(32))
 
 
 def wrong_content(path: Path, expected: str) -> FileError:

@@ -211,6 +211,14 @@ class Regions:
         return f"{self.row_word}{plural} {shown}{more}"
 
 
+def batch_index_may_be_last(regions: Regions) -> bool:
+    """Tell whether the first four of five numbers form boxes: the last is an index, a score or a label then."""
+    if regions.image_ids is not None or regions.image_index is None or not len(regions):
+        return False
+    x2, y2 = regions.given[:, 1], regions.given[:, 2]
+    return bool((x2 > regions.image_index).all() and (y2 > regions.given[:, 0]).all())
+
+
 def find_bad_boxes(boxes: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Find boxes that nobody means.
 

@@ -242,7 +242,9 @@ def regions_of(numbers: NDArray[np.float64], box_format: BoxFormat, **known: Any
     if numbers.shape[1] == 4:
         return regions
     batch_index = numbers[:, 0]
-    legal = (batch_index >= 0) & (batch_index < _BATCH_INDEX_END) & (np.floor(batch_index) == batch_index)
+    if (nowhere := np.isnan(batch_index) & regions.absent).any():  # an absent box may be of no image
+        batch_index = np.where(nowhere, -1, batch_index)
+    legal = (batch_index >= 0) & (batch_index < _BATCH_INDEX_END) & (np.floor(batch_index) == batch_index) | nowhere
     if not legal.all():
         bad = np.flatnonzero(~legal)
         raise BoxError(

@@ -44,7 +44,7 @@ _IMAGE_COLUMNS = (
 )
 _BATCH_COLUMNS = ("batchindex", "batchidx")
 # Columns that may say which image a box belongs to; a name of these alone is not enough to read them so.
-_FRAME_COLUMNS = ("frame", "frameid", "frameno", "framenumber", "frameindex", "imagenumber", "page", "slice")
+_FRAME_WORDS = ("frame", "image", "photo", "picture", "video", "page", "slice", "scene", "sample", "patient", "url")
 _SIZE_COLUMNS = (("height", "width"), ("imageheight", "imagewidth"), ("imgheight", "imgwidth"))
 # What else is kept of a box, by the names that it goes under.
 _KEPT = {
@@ -55,7 +55,7 @@ _KEPT = {
     "angle": ("angle", "theta", "rotation"),
 }
 # Cells of a box that is not there.
-_ABSENT = {"", "na", "n/a", "none", "null"}
+_ABSENT = {"", "-", "--", "?", "na", "n/a", "<na>", "#n/a", "nan", "none", "null", "nil"}
 
 _HEADER_HINT = "Name the columns in the first line: image_id, and x1, y1, x2, y2 or x, y, w, h or cx, cy, w, h."
 _LISTED = 40
@@ -200,7 +200,15 @@ class _Table:
         if box_format not in (None, columns.box_format):
             said = f"columns {names} taken as {box_format}, against their names (`box_format`)"
             notes.append(f"{self.builder.source}: {said}")
-        frame = next((name for name in header if _plain(name) in _FRAME_COLUMNS), None)
+        sizes = {name for pair in _SIZE_COLUMNS for name in pair}
+        frame = next(
+            (
+                name
+                for name in header
+                if _plain(name) not in sizes and any(word in _plain(name) for word in _FRAME_WORDS)
+            ),
+            None,
+        )
         if columns.image is None and len(columns.numbers) == 4 and frame is not None:
             said = f"columns {names} read, but not {frame!r}; if it says the image, call it image_id"
             notes.append(f"{self.builder.source}: {said}")
@@ -230,7 +238,13 @@ def _find_columns(header: list[str], box_format: BoxFormat | None, where: str) -
         shown = listing([name[:80] for name in header], _LISTED)
         if sum(re.fullmatch(r"-?\d+(\.\d*)?", name) is not None for name in header) >= 4:
             raise BoxError(f"{where}: the first line looks like a box ({shown}), expected a header", _HEADER_HINT)
-        raise BoxError(f"{where}: no columns of a box among {shown}", _HEADER_HINT)
+        hint = _HEADER_HINT
+        if len(header) == 1 and re.search(r"[ |]", header[0]):
+            hint = "Separate the columns by commas, semicolons or tabs."
+        elif shapes := {"bbox", "boundingbox", "box", "regionshapeattributes"} & {*plain}:
+            name = header[plain.index(shapes.pop())]
+            hint = f"Split {name[:80]} into four columns: x1, y1, x2, y2 or x, y, w, h."
+        raise BoxError(f"{where}: no columns of a box among {shown}", hint)
     # Where the columns offer more than one format, the user's word decides.
     named_format, names = next((choice for choice in complete if choice[0] is box_format), complete[0])
     box = tuple(chain.from_iterable(map(find, names)))

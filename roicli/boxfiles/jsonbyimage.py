@@ -10,13 +10,14 @@ from msgspec.json import Decoder
 from roicli.boxfiles.boxfile import BoxFile
 from roicli.boxfiles.builder import blocks
 from roicli.boxfiles.jsonitems import ItemReader
-from roicli.boxfiles.jsontext import fields, opens, unrecognized
+from roicli.boxfiles.jsontext import TOOLS, fields, opens, unrecognized
 from roicli.boxfiles.registry import Layout
 from roicli.regions import BoxFormat, Regions
 
 _Number = float | None
 _Box = tuple[_Number, _Number, _Number, _Number]
-_BOXES = Decoder(list[_Box])
+_BOXES = Decoder(list[_Box | None] | None)
+_ABSENT: _Box = (None,) * 4
 
 # Reading says it if a later value is not a list.
 _LOOKED_AT = 100
@@ -26,8 +27,8 @@ def _recognizes(file: BoxFile) -> bool:
     if file.is_lines or isinstance(members := file.document, list):
         return False
     # A COCO dataset has lists too, of objects.
-    coco = "images" in members or "annotations" in members
-    return not coco and all(opens(raw, b"[") for raw in islice(members.values(), _LOOKED_AT))
+    others = "images" in members or "annotations" in members or any(keys <= members.keys() for keys, _ in TOOLS)
+    return not others and all(opens(raw, b"[") or opens(raw, b"n") for raw in islice(members.values(), _LOOKED_AT))
 
 
 def _read(file: BoxFile, box_format: BoxFormat | None) -> Regions:
@@ -44,8 +45,8 @@ def _read(file: BoxFile, box_format: BoxFormat | None) -> Regions:
 def _boxes(file: BoxFile) -> Iterator[tuple[str, _Box]]:
     assert isinstance(file.document, dict)
     for name, raw in file.document.items():
-        for box in fields(_BOXES, raw, f"{file.path}, image {name[:200]!r}"):
-            yield name, box
+        for box in fields(_BOXES, raw, f"{file.path}, image {name[:200]!r}") or ():
+            yield name, box or _ABSENT
 
 
 LAYOUT = Layout(

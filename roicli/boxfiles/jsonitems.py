@@ -12,7 +12,7 @@ from msgspec import UNSET, DecodeError, Meta, Raw, Struct, UnsetType
 from msgspec.json import Decoder
 
 from roicli.boxfiles.boxfile import LINE_SUFFIXES, BoxFile
-from roicli.boxfiles.builder import Builder, Name, assumed_xyxy, blocks, restore_infinities
+from roicli.boxfiles.builder import FOUR_NUMBERS, Builder, Name, assumed_xyxy, blocks, restore_infinities
 from roicli.boxfiles.jsontext import (
     NO_BOX_HINT,
     RAW,
@@ -39,19 +39,24 @@ class Result(Struct, gc=False):
     category_id: Name | None = None
     area: float | None = None
     bbox_mode: int | str | None = None
+    bbox_format: Any = None
     angle: Any = None
     theta: Any = None
     rotation: Any = None
 
 
 RESULT: Decoder[Any] = Decoder(Result)
-_RESULT_OR_NUMBERS: Decoder[Any] = Decoder(Result | Annotated[list[float | None], Meta(min_length=4, max_length=5)])
+_RESULT_OR_NUMBERS: Decoder[Any] = Decoder(Result | Annotated[list[float | None], Meta(max_length=5)] | None)
 
 # detectron2's BoxMode; it has others, for rotated and relative boxes.
 _MODES: dict[int | str | None, BoxFormat | None] = {
     None: None,
-    **dict.fromkeys((0, "XYXY_ABS", "BoxMode.XYXY_ABS"), BoxFormat.XYXY),
-    **dict.fromkeys((1, "XYWH_ABS", "BoxMode.XYWH_ABS"), BoxFormat.XYWH),
+    **dict.fromkeys((0, "XYXY_ABS", "BoxMode.XYXY_ABS", "<BoxMode.XYXY_ABS: 0>"), BoxFormat.XYXY),
+    **dict.fromkeys((1, "XYWH_ABS", "BoxMode.XYWH_ABS", "<BoxMode.XYWH_ABS: 1>"), BoxFormat.XYWH),
+    # As other tools name it, in `bbox_format`.
+    **{str(box_format): box_format for box_format in BoxFormat},
+    "pascal_voc": BoxFormat.XYXY,
+    "coco": BoxFormat.XYWH,
 }
 
 
@@ -90,12 +95,25 @@ class ItemReader:
                     values.append(decoder.decode(raw))
             except DecodeError as error:
                 raise refusal(error, self.builder.where(block[len(values)][0])) from error
+            if not all(values):
+                values = self._filled(values)
             rows = iter([row for row, _ in block])
             for kind, group in groupby(values, type):
-                for _, alike in groupby(group, len) if kind is list else [(0, group)]:
+                for length, alike in groupby(group, len) if kind is list else [(4, group)]:
                     some = [*alike]
+                    if length < 4:
+                        raise BoxError(
+                            f"{self.builder.where(next(rows))}: expected array of length >= 4, got {length}",
+                            FOUR_NUMBERS,
+                        )
                     add = self.add if kind is list else self._add_results
                     add([*islice(rows, len(some))], some)
+
+    def _filled(self, values: list[Any]) -> list[Any]:
+        """Put boxes of null where there is null or nothing, of the kind that the others are."""
+        kind = next(filter(None, values), None)
+        absent = Result(None) if isinstance(kind, Result) or self.builder.named else [None] * len(kind or range(4))
+        return [value or absent for value in values]
 
     def add(self, rows: Sequence[int], boxes: Sequence[Sequence[float | None]], **more: Any) -> None:
         """Add boxes of as many numbers each; null is NaN."""
@@ -106,13 +124,17 @@ class ItemReader:
 
     def _add_results(self, rows: Sequence[int], results: Sequence[Result]) -> None:
         columns = [list(map(attrgetter(name), results)) for name in Result.__struct_fields__]
-        images, boxes, ids, scores, categories, areas, modes, *angles = columns
+        images, boxes, ids, scores, categories, areas, modes, formats, *angles = columns
         self._any_bbox = self._any_bbox or any(box is not UNSET for box in boxes)
+        said = [
+            (format_.lower() if isinstance(format_, str) else format_) if mode is None else mode
+            for mode, format_ in zip(modes, formats, strict=True)
+        ]
+        if self._mode or said.count(None) < len(said):
+            for index, mode in enumerate(said):
+                self._see_mode(self.builder.where(rows[index]), mode, first=len(self.builder) + index == 0)
         if not all(boxes) or None in images or {*map(len, boxes)} != {4}:
             boxes = list(map(self._checked, boxes, images, rows))
-        if self._mode or modes.count(None) < len(modes):
-            for index, mode in enumerate(modes):
-                self._see_mode(self.builder.where(rows[index]), mode, first=len(self.builder) + index == 0)
         self.add(
             rows,
             boxes,
@@ -131,7 +153,7 @@ class ItemReader:
         if len(box) != 4:
             raise BoxError(
                 f"{self.builder.where(row)} bbox: expected array of length 4, got {len(box)}",
-                "Give each bbox four numbers, or null for none.",
+                "Give each bbox four numbers, or null for none; leave a score or an angle out of it.",
             )
         if image is None:
             raise BoxError(
@@ -142,10 +164,13 @@ class ItemReader:
 
     def _see_mode(self, where: str, mode: int | str | None, *, first: bool) -> None:
         """Take in a bbox_mode, which must be one for the whole file."""
-        if mode not in _MODES:
+        if not isinstance(mode, int | str | None) or mode not in _MODES:
+            turned = mode == 4 or "A_ABS" in str(mode)
             raise BoxError(
                 f"{where} bbox_mode: expected 0 (XYXY_ABS) or 1 (XYWH_ABS) of detectron2, got {mode!r}",
-                "Convert the boxes with detectron2's BoxMode.convert.",
+                "Give the upright box around each rotated one, and mode 0."
+                if turned
+                else "Convert the boxes with detectron2's BoxMode.convert.",
             )
         if _MODES[mode] != self._mode and not first:
             raise BoxError(

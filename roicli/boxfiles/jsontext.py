@@ -80,7 +80,9 @@ def _keys(raw: Raw) -> list[str]:
     """Return the keys of a raw object, or of the first item of a list."""
     with suppress(DecodeError):
         value = _DOCUMENT.decode(raw)
-        return _keys(value[0]) if isinstance(value, list) else [key.text for key in value]
+        if isinstance(value, dict):
+            return [key.text for key in value]
+        return _keys(value[0]) if value else []
     return []
 
 
@@ -143,8 +145,11 @@ def refusal(error: DecodeError, where: str) -> BoxError:
     """Put msgspec's "Expected `float`, got `str` - at `$.bbox[3]`" into a sentence of ours."""
     reason, _, place = str(error).replace("`", "").partition(" - at $")
     reason, place = reason.replace(" | null", ""), place.removeprefix(".")
-    quoted = reason.endswith("float, got str")
-    hint = "The number is in quotes: write it without them." if quoted else _BOX_HINT
+    hint = _BOX_HINT
+    if reason.endswith("float, got str"):
+        hint = "The number is in quotes: write it without them."
+    elif reason.endswith("float, got array"):
+        hint = 'Lists of boxes within a list do not name their images: write {"image id": [[x1, y1, x2, y2], ...]}.'
     return BoxError(f"{where}{place and ' ' + place}: {reason[:1].lower()}{reason[1:]}", hint)
 
 
@@ -160,7 +165,7 @@ def check_members(raw: Raw, where: str) -> None:
 
 
 # What the JSON of other tools looks like, by keys that only they have.
-_TOOLS = (
+TOOLS = (
     ({"shapes", "imagePath"}, "LabelMe"),
     ({"_via_img_metadata"}, "a VIA project"),
     ({"regions", "filename"}, "VIA annotations"),
@@ -170,6 +175,10 @@ _TOOLS = (
     ({"instances", "image_id"}, "detectron2 predictions"),
     ({"objects", "image_id"}, "Visual Genome objects"),
     ({"regions", "id"}, "Visual Genome regions"),
+    ({"box", "confidence"}, "Ultralytics results"),
+    ({"data", "annotations"}, "a Label Studio export"),
+    ({"image", "annotations"}, "CreateML annotations"),
+    ({"x1", "y1", "x2", "y2"}, "tables of pandas: write them by to_csv"),
     ({"type", "features"}, "GeoJSON"),
 )
 
@@ -184,7 +193,7 @@ def unrecognized(file: BoxFile) -> BoxError:
         inner = next(filter(None, map(_keys, document.values())), [])
     found = f"{whose} has the keys {_quoted(keys)}" if keys else "nothing in it is an object with a box"
     found += f" and within them {_quoted(inner)}" if inner else ""
-    found += next((f", as in {tool}" for known, tool in _TOOLS if known <= {*keys, *inner}), "")
+    found += next((f", as in {tool}" for known, tool in TOOLS if known <= {*keys, *inner}), "")
     hint = NO_BOX_HINT if {"caption", "keypoints", "segments_info"} & {*keys} else _LAYOUTS_HINT
     return BoxError(f"{file.path}: not a layout of boxes that roicli knows; {found}", hint)
 

@@ -27,7 +27,13 @@ def _read(file: BoxFile, box_format: BoxFormat | None) -> Regions:
     if dtype.kind not in "iuf":
         raise BoxError(f"{source}: dtype {dtype} is not real numbers", "Save the boxes as float64 or float32.")
     if len(shape) != 2 or shape[1] not in (4, 5):
-        raise BoxError(f"{source}: shape {str(shape)[:80]} is not (K, 4) or (K, 5)", FOUR_NUMBERS)
+        more = len(shape) == 2 and 6 <= shape[1] <= 7
+        raise BoxError(
+            f"{source}: shape {str(shape)[:80]} is not (K, 4) or (K, 5)",
+            "Leave scores and classes out: numpy.save('boxes.npy', array[:, :4]), if the box comes first."
+            if more
+            else FOUR_NUMBERS,
+        )
     # A header may promise any shape: compare it with the file before anything is allocated.
     stored.check_inside(file.stamp.size)
     values = np.empty(shape, dtype, order="F" if stored.fortran else "C")

@@ -69,6 +69,9 @@ SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".npy")
 # How to make a box file of what is not one, by the beginning of its description.
 _REMEDIES = {
     "gzip": "Unpack it first: `gunzip`.",
+    "bzip2": "Unpack it first: `bunzip2`.",
+    "xz": "Unpack it first: `unxz`.",
+    "Zstandard": "Unpack it first: `unzstd`.",
     "a Git LFS pointer": "Fetch the file itself: git lfs pull.",
     "a web page": "Download the file again: the server sent a page, perhaps to log in.",
     "a zip archive": "Unpack it; of an .npz save one (K, 4) array with numpy.save.",

@@ -165,7 +165,10 @@ def _fail_of_usage(error: click.UsageError) -> NoReturn:
     path = error.ctx.command_path if error.ctx is not None else "roicli"
     message = error.message if near else error.format_message()
     message = f"{message[:1].lower()}{message[1:].rstrip('.')}"
-    _fail(message, f"Did you mean {near[0]}?" if near else f"See {path} --help.", error.exit_code)
+    hint = f"Did you mean {near[0]}?" if near else f"See {path} --help."
+    if "unexpected extra argument" in message:  # the shell may have put many files for a pattern
+        hint = f"Put a pattern in quotes, such as 'feats/*.npy'; see {path} --help."
+    _fail(message, hint, error.exit_code)
 
 
 def _fail_of_system(error: OSError) -> NoReturn:

@@ -20,7 +20,7 @@ from roicli.jobs.readings import judge_reading
 from roicli.pooling.extents import shares_inside
 from roicli.pooling.placement import MIN_SCALE, Placement, place
 from roicli.pooling.sampling import in_map
-from roicli.regions import BoxFormat, Regions, find_bad_boxes, to_xyxy
+from roicli.regions import BoxFormat, Regions, batch_index_may_be_last, find_bad_boxes, to_xyxy
 from roicli.sources.layout import layout_of
 
 # A box counts as on its map with nine tenths of its area: borders of images are often rounded away.
@@ -87,6 +87,8 @@ def judge_numbers(job: PoolJob, table: Regions) -> str:
     if len(inverted) > len(boxes) / 2:
         normalized = ". If they are in 0..1 of the image, give `normalized` too" if unit else ""
         reading = _better_reading(table.given[good], table.box_format)
+        if batch_index_may_be_last(table):
+            reading = ". The first of five numbers is the batch index; is it last, or is the last a score or a label?"
         return (
             f"{table.source}, boxes with x2 < x1 or y2 < y1, read as {table.box_format}: {len(inverted):,} of "
             f"{len(table):,}{reading}{normalized}"

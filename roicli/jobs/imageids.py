@@ -34,7 +34,8 @@ _LEVELS = 8
 _EXTENSION = re.compile(r"(?i)\.(jpe?g|png|bmp|gif|webp|tiff?|ppm|pgm|jp2|heic|npy|npz|h5|hdf5|pt|pth|pkl|mat|bin)$")
 _COCO_NAME = re.compile(r"(COCO_(?:train|val|test)\d{4})_(\d+)")
 _FRACTION = re.compile(r"(\d+)\.0+")
-_EXCEL = re.compile(r"\d(\.\d+)?[eE]\+?\d+")
+# What spreadsheets make of ids: 1.39E+11 of 139000000000, 1,139 of 1139, '139, and 01-Mar of 3-1.
+_EXCEL = re.compile(r"\d(\.\d+)?[eE]\+?\d+|\d{1,3}(,\d{3})+|'\d+|\d\d?-[A-Z][a-z]{2}")
 
 
 def tails(image_id: str) -> Iterator[str]:
@@ -111,7 +112,9 @@ def match_images(
         have = "has" if len(missing) == 1 else "have"
         hint = f"The features are named {some(map_ids)}; make the ids agree, or leave those images out of the boxes."
         if any(map(_EXCEL.fullmatch, missing)):
-            hint = f"Excel has rounded such ids: format their column as text. {hint}"
+            hint = (
+                f"Excel has rounded such ids, or taken them for numbers or dates: format their column as text. {hint}"
+            )
         raise BoxError(
             f"{len(missing):,} of {count(len(image_ids), 'image')} of {boxes} {have} no features in {features}: "
             f"{some(missing)}",

@@ -17,7 +17,7 @@ from roicli.files import Stamp
 from roicli.jobs.imageids import Match, match_images, some
 from roicli.jobs.pyramid import Pyramid, check_levels, open_maps
 from roicli.jobs.readings import Layout, Reading, check_readings
-from roicli.regions import Regions
+from roicli.regions import Regions, batch_index_may_be_last
 from roicli.sources import FeatureSource, MapInfo
 from roicli.sources.layout import layout_of
 from roicli.sources.retyped import are_bits
@@ -210,10 +210,15 @@ def _map_index(
         return np.append(found, -1)[table.image_index]  # an absent box may be of no image
     outside = np.flatnonzero((table.image_index < 0) | (table.image_index >= maps))
     if len(outside):
+        outside = outside[~table.absent[outside]]  # which may be of no image
+    if len(outside):
+        hint = f"Give whole numbers from 0 to {maps - 1}." if maps else "Name the file that holds the maps."
+        if maps and batch_index_may_be_last(table):
+            hint = f"The first of five numbers is the batch index: put it there, if it is last. {hint}"
         raise BoxError(
             f"{table.source}, {table.where(outside)}: batch index {table.image_index[outside[0]]} names none of the "
             f"{maps} maps of {source.name}",
-            f"Give whole numbers from 0 to {maps - 1}." if maps else "Name the file that holds the maps.",
+            hint,
         )
     if source.labelled and maps > 1:
         note(f"batch indices of {table.source} count the maps of {source.name} from 0, which is {source.ids[0]!r}")

@@ -19,7 +19,8 @@ LISTED = 20
 _SURE_NAMES = ("image_ids", "image_id", "imageids", "imageid", "img_ids", "img_id")
 ID_NAMES = (
     *(*_SURE_NAMES, "ids", "id"),
-    *("image_names", "image_name", "filenames", "filename", "file_names", "file_name"),
+    *("image_names", "image_name", "img_names", "img_name", "filenames", "filename", "file_names", "file_name"),
+    *("image_paths", "image_path", "img_paths", "paths"),
     *("images", "names", "name", "keys", "key"),
 )
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 
 from roicli.errors import FeatureError, FileError, UsageError
-from roicli.files import CHECK_PATH, HDF5_SUFFIXES, file_size, natural_key, printable, reading
+from roicli.files import CHECK_PATH, HDF5_SUFFIXES, content_of, file_size, natural_key, printable, reading
 from roicli.protocols import FeatureSource
 from roicli.sources.base import MapSource
 from roicli.sources.foreign import check_scheme, refusal
@@ -65,9 +65,12 @@ def format_of(path: Path) -> type[MapSource]:
     if (found is None or is_folder) and (refused := refusal(path)):
         raise refused
     if found is None:
+        known = "" if is_folder else content_of(path)
+        ending = f"the extension {printable(path.suffix)!r}" if path.suffix else "no extension"
         raise FileError(
-            f"{printable(str(path))} has an extension that is not read as features",
-            f"Give a file of {', '.join(suffixes())}, or a folder of .npy files.",
+            f"{printable(str(path))} has {ending}, which is not read as features"
+            + (f"; it is {known}" if known else ""),
+            f"{'Rename it' if known else 'Give a file'}: {', '.join(suffixes())}, or a folder of .npy files.",
         )
     if isinstance(found, str):
         loaded: type[MapSource] = resolve_name(found)
@@ -156,10 +159,12 @@ def _open_matches(found: Sequence[str], dataset: str | None, layout: MapLayout) 
             parts.append(_open_path(Path(match), dataset, layout))
         except (FeatureError, FileError) as error:
             parts.append(BrokenSource(Path(match), error))
-    broken = [part for part in parts if isinstance(part, BrokenSource)]
-    if broken and (len(broken) == len(parts) or not all(map(_is_named_by_file, parts))):
+    sound = [part for part in parts if not isinstance(part, BrokenSource)]
+    names = {part.ids[0] for part in sound if len(part.ids) == 1}
+    broken = [part for part in parts if isinstance(part, BrokenSource) and part.ids[0] not in names]
+    if broken and not (sound and all(map(_is_named_by_file, sound))):
         raise broken[0].error
-    return parts
+    return [part for part in parts if part in sound or part in broken]  # without im0.json beside im0.npy
 
 
 def _is_named_by_file(part: FeatureSource) -> bool:

@@ -19,7 +19,7 @@ from roicli.errors import BoxError, ChangedInputError, FileError
         ("", "b.json: empty"),
         (" \n", "b.json: empty"),
         ("3", "b.json: expected object | array, got int"),
-        ("[[1, 2, 3, 4], [1, 2, 3]]", "b.json, box 1: expected array of length >= 4"),
+        ("[[1, 2, 3, 4], [1, 2, 3]]", "b.json, box 1: expected array of length >= 4, got 3"),
         ("[[1, 2, 3, 4, 5, 6]]", "b.json, box 0: expected array of length <= 5"),
         ("[[1, 2, 3, 4], [0, 1, 2, 3, 4]]", "b.json, box 1: a box of 5 numbers after a box of 4 numbers"),
         ("[[0, 1, 2, 3, 4], [1, 2, 3, 4]]", "b.json, box 1: a box of 4 numbers after a box of 5 numbers"),
@@ -53,7 +53,7 @@ from roicli.errors import BoxError, ChangedInputError, FileError
             json.dumps(ann(1)) + '\n\n{"image_id":\n',
             "b.json, line 3, column 13: malformed JSON, the text ends too early",
         ),
-        (json.dumps(ann(1)) + "\n[1, 2, 3]", "b.json, line 2: expected array of length >= 4"),
+        (json.dumps(ann(1)) + "\n[1, 2, 3]", "b.json, line 2: expected array of length >= 4, got 3"),
     ],
 )
 def test_json_faults(read, content, message):
@@ -86,7 +86,12 @@ def test_json_as_python_writes_it(read, literal, number):
         ("b.json", json.dumps([{"image_id": 1}, ann(1)]), [0]),
         ("b.jsonl", json.dumps(ann(1)) + "\n" + json.dumps(ann(None, [])), [1]),
         ("b.json", json.dumps([BOX, [None] * 4]), [1]),
-        ("b.json", json.dumps({"a": [BOX, [None] * 4]}), [1]),
+        ("b.json", json.dumps([BOX, None, []]), [1, 2]),
+        ("b.json", json.dumps([None, [0, *BOX]]), [0]),
+        ("b.json", json.dumps([ann(1), None]), [1]),
+        ("b.json", json.dumps({"a": [BOX, [None] * 4, None], "b": None}), [1, 2]),
+        ("b.csv", f"{HEADER}a,1,2,4,6\na,-,-,-,-\na,<NA>,<NA>,NULL,#N/A\n", [1, 2]),
+        ("b.npy", npy(np.array([[0, *BOX], [NAN] * 5])), [1]),
         ("b.csv", "image,x1,y1,x2,y2,label\na,1,2,4,6,cat\nb,,,,,\nc,NA,NA,NA,NA,\nd,None,None,null,n/a,", [1, 2, 3]),
     ],
 )
@@ -108,6 +113,7 @@ def test_an_absent_box_may_be_of_no_image(read):
     [
         (0, SAME_AS_XYWH, "bbox read as xyxy (as its bbox_mode says)"),
         ("BoxMode.XYXY_ABS", SAME_AS_XYWH, "bbox read as xyxy (as its bbox_mode says)"),
+        ("<BoxMode.XYXY_ABS: 0>", SAME_AS_XYWH, "bbox read as xyxy (as its bbox_mode says)"),
         (1, BOX, "bbox read as xywh (as its bbox_mode says)"),
     ],
 )
@@ -134,6 +140,37 @@ def test_modes_that_are_refused(read, items, message):
     with pytest.raises(BoxError) as caught:
         read("b.json", json.dumps(items))
     assert caught.value.message == message
+
+
+def test_bbox_format_is_a_mode_by_another_name(read):
+    for name, box in (("XYXY", SAME_AS_XYWH), ("pascal_voc", SAME_AS_XYWH), ("coco", BOX)):
+        assert read("b.json", json.dumps([ann(1, bbox_format=name)]))[0].boxes.tolist() == [box]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "hint"),
+    [
+        ("b.json", json.dumps([ann(1, [1, 2, 3, 4, 30], bbox_mode=4)]), "Give the upright box around each rotated one"),
+        ("b.json", json.dumps([ann(1, [1, 2, 3, 4, 30])]), "leave a score or an angle out of it"),
+        ("b.json", "[[[1, 2, 3, 4, 0.9]], []]", 'write {"image id": [[x1, y1, x2, y2], ...]}'),
+        ("b.json", '{"type": "FeatureCollection", "features": []}', "Write COCO annotations or results"),
+        ("b.json", '{"boxes": [[1, 2, 3, 4]], "labels": [1]}', "Write COCO annotations or results"),
+        ("b.csv", 'image_id,bbox\na,"[1, 2, 3, 4]"\n', "Split bbox into four columns: x1, y1, x2, y2 or x, y, w, h."),
+        ("b.csv", "x1 y1 x2 y2\n1 2 3 4\n", "Separate the columns by commas, semicolons or tabs."),
+        ("b.npy", npy(np.ones((2, 6))), "numpy.save('boxes.npy', array[:, :4])"),
+        ("b.json", b"\xfd7zXZ\0", "Unpack it first"),
+    ],
+)
+def test_hints_name_what_the_file_is(read, name, content, hint):
+    with pytest.raises((BoxError, FileError)) as caught:
+        read(name, content)
+    assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize(("column", "noted"), [("video_id", True), ("Photo", True), ("width", False), ("note", False)])
+def test_columns_that_may_name_the_image_are_noted(read, column, noted):
+    _, notes = read("b.csv", f"{column},x1,y1,x2,y2\n1,1,2,3,4\n2,1,2,3,4\n")
+    assert any(f"but not '{column}'; if it says the image" in note for note in notes) == noted
 
 
 def test_what_a_file_says_beside_boxes_is_kept(read):

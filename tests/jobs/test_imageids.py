@@ -159,9 +159,10 @@ def test_the_user_says_what_decides():
     assert match(["1"], Counted(2), ["0.png"], match="file-name") == [0]
 
 
-def test_excel_has_rounded_an_id():
+@pytest.mark.parametrize("name", ["1.39E+11", "1,139", "'139", "01-Mar"])
+def test_excel_has_rounded_an_id(name):
     with pytest.raises(BoxError) as caught:
-        match(["1.39E+11"], ["139000000001"])
+        match([name], ["139000000001"])
     assert caught.value.hint.startswith("Excel has rounded such ids")
 
 

@@ -119,3 +119,17 @@ def test_a_file_that_takes_long_to_read_is_noted(files, monkeypatch):
     assert said not in files(text, "b.csv")[1].notes
     monkeypatch.setattr(match, "_SLOW", 30)
     assert files(text, "b.csv")[1].notes[0] == said
+
+
+@pytest.mark.parametrize("last", [0.9, 1.0, 2])
+def test_a_batch_index_that_is_last_is_named(files, last):
+    """Boxes whose last number is a score, a label or the batch index."""
+    with pytest.raises(BoxError) as caught:
+        files([[1, 2, 6, 6, last], [4, 3, 8, 9, last]])
+    assert caught.value.hint.startswith("The first of five numbers is the batch index: put it there, if it is last.")
+    with pytest.raises(BoxError) as caught:
+        files([[0, 2, 6, 6, last], [1, 3, 8, 9, last]])
+    assert (
+        caught.value.hint
+        == "The first of five numbers is the batch index: is it last, or is the last one a score or a label?"
+    )

@@ -181,3 +181,21 @@ def test_an_empty_file_is_not_to_be_renamed(tmp_path, suffix):
     with pytest.raises(FileError, match="it is empty") as caught:
         open_source(path)
     assert caught.value.hint == "Copy or download the file again, or write it anew."
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message", "hint"),
+    [
+        ("f.npy", b"version https://git-lfs.github.com/spec/v1\n", "it is a Git LFS pointer", "git lfs pull"),
+        ("f.npy", b"\x1f\x8b\x08", "it is gzip data", "Unpack it first: gunzip."),
+        ("f.npz", b"<html>", "it is a web page or XML", "Download the file again"),
+        ("feats", b"\x93NUMPY\x01\x00", "no extension, which is not read as features; it is a .npy array", "Rename it"),
+        ("f.txt", b"1 2", "the extension '.txt', which is not read as features", "Give a file: .npy"),
+    ],
+)
+def test_content_that_is_not_what_the_name_says(tmp_path, name, content, message, hint):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(FileError) as caught:
+        open_source(tmp_path / name)
+    assert message in caught.value.message
+    assert hint in caught.value.hint

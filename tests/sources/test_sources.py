@@ -282,6 +282,8 @@ def test_a_file_beside_maps_is_judged_when_it_is_asked_for(tmp_path: Path):
     np.save(tmp_path / "im0.npy", some_maps()[0])
     np.save(tmp_path / "im0_boxes.npy", np.ones((5, 4)))
     np.save(tmp_path / "im0_info.npy", np.array({"width": 640}), allow_pickle=True)
+    (tmp_path / "im0.json").touch()  # of the same name
+    assert open_source(tmp_path / "*0.*").ids == ("im0",)
     source = open_source(tmp_path / "*.npy")
     assert source.ids == ("im0", "im0_boxes", "im0_info")
     np.testing.assert_array_equal(source.read(0), some_maps()[0])
