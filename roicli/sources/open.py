@@ -161,10 +161,12 @@ def _open_matches(found: Sequence[str], dataset: str | None, layout: MapLayout) 
             parts.append(BrokenSource(Path(match), error))
     sound = [part for part in parts if not isinstance(part, BrokenSource)]
     names = {part.ids[0] for part in sound if len(part.ids) == 1}
-    broken = [part for part in parts if isinstance(part, BrokenSource) and part.ids[0] not in names]
+    # im0.json beside im0.npy is passed over.
+    parts = [part for part in parts if not (isinstance(part, BrokenSource) and part.ids[0] in names)]
+    broken = next((part for part in parts if isinstance(part, BrokenSource)), None)
     if broken and not (sound and all(map(_is_named_by_file, sound))):
-        raise broken[0].error
-    return [part for part in parts if part in sound or part in broken]  # without im0.json beside im0.npy
+        raise broken.error
+    return parts
 
 
 def _is_named_by_file(part: FeatureSource) -> bool:
