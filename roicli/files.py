@@ -68,8 +68,8 @@ _CONVERSIONS = {
     "a pickle, which roicli never loads": "Save the arrays by numpy.savez, without Python objects.",
 }
 
-# How much of a file `checksum_samples` reads.
-_SAMPLES, _SAMPLE_BYTES = 5, 4096
+# Of a block that `checksum_samples` reads.
+_SAMPLE_BYTES = 4096
 # What takes no more memory than this is read whatever it is. No features shrink to so small a part as 1 in 200.
 _HARMLESS = 64 << 20
 _LARGEST_RATIO = 200
@@ -210,13 +210,13 @@ class Stamp(NamedTuple):
             )
 
 
-def checksum_samples(path: Path | str) -> int:
-    """Return a CRC of a few blocks from all over a file, which tells files apart that have the same stamp or size."""
+def checksum_samples(path: Path | str, blocks: int) -> int:
+    """Return a CRC of some blocks from all over a file, which tells files apart that have the same size and times."""
+    file_size(Path(path))
     with reading(printable(str(path))), open(path, "rb", buffering=0) as file:  # noqa: PTH123 (a path as text)
-        size, number = os.fstat(file.fileno()).st_size, 0
-        for block in range(_SAMPLES):
-            start = max(size - _SAMPLE_BYTES, 0) * block // (_SAMPLES - 1)
-            number = zlib.crc32(os.pread(file.fileno(), _SAMPLE_BYTES, start), number)
+        last, number = max(os.fstat(file.fileno()).st_size - _SAMPLE_BYTES, 0), 0
+        for place in sorted({last * n // (blocks - 1) for n in range(blocks)} if blocks > 1 else {last // 2}):
+            number = zlib.crc32(os.pread(file.fileno(), _SAMPLE_BYTES, place), number)
         return number
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roicli.errors import ChangedInputError, OutputError
-from roicli.files import Stamp
+from roicli.files import Stamp, checksum_samples
 from roicli.regions import Column, Names
 from roicli.resume.history import EarlierRun
 
@@ -20,7 +19,7 @@ from roicli.resume.history import EarlierRun
 _FILES_BY_NAME = 200
 # Blocks that are compared of all map files together, and at least of each. They find what sizes and times do not:
 # another file that was copied with its time (cp -p, rsync -t, tar).
-_SAMPLES, _SAMPLE_BYTES = 64, 4096
+_SAMPLES = 64
 
 Stamps = Mapping[str, Stamp]
 
@@ -48,7 +47,7 @@ def fingerprint(
         What is known of each box.
     """
     blocks = max(1, _SAMPLES // max(len(features), 1))
-    files = {path: f"{_said(stamp)}, content {_sample(path, blocks)}" for path, stamp in features.items()}
+    files = {path: f"{_said(stamp)}, content {checksum_samples(path, blocks):08x}" for path, stamp in features.items()}
     if len(files) > _FILES_BY_NAME:
         lines = (f"{path} {state}".encode(errors="replace") for path, state in files.items())
         files = {"one of the feature files": _digest(lines)}
@@ -119,25 +118,6 @@ def _table(job: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 def _said(stamp: Stamp) -> str:
     # Neither device nor inode nor time of change: a job may go on where a copy of its folder is mounted.
     return f"{stamp.size} bytes, {stamp.modified} ns"
-
-
-def _sample(path: str, blocks: int) -> str:
-    """Return a checksum of some blocks of a file, from its first to its last one."""
-    number = 0
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        return error.strerror or "gone"
-    try:
-        last = max(os.fstat(descriptor).st_size - _SAMPLE_BYTES, 0)
-        places = [last * n // max(blocks - 1, 1) for n in range(blocks)] if blocks > 1 else [last // 2]
-        for place in sorted(set(places)):
-            number = zlib.crc32(os.pread(descriptor, _SAMPLE_BYTES, place), number)
-    except OSError as error:
-        return error.strerror or "unreadable"
-    finally:
-        os.close(descriptor)
-    return f"{number:08x}"
 
 
 def _digest(parts: Iterable[bytes | memoryview]) -> str:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
-from roicli.files import printable, reading
+from roicli.files import natural_key, printable, reading
 from roicli.sources.open import format_of
 
 # To look at an array takes some 100 microseconds; of a file with more of them, so many are looked at.
 LOOKED_AT = 5000
 _NAMES = 5
+A = TypeVar("A")
 
 
 class Kind(NamedTuple):
@@ -96,3 +97,10 @@ def group(arrays: Iterable[tuple[str, Kind, int]], others: int = 0) -> Inventory
     counts = sorted(alike.values(), key=lambda found: -found.count)
     looked_at = sum(found.count for found in counts)
     return Inventory(looked_at + others, looked_at, tuple(counts))
+
+
+def group_named(arrays: Mapping[str, A], describe: Callable[[A], tuple[Kind, int]], others: int = 0) -> Inventory:
+    """Group the first arrays of a file by name, as `describe` gives their kind and stored bytes."""
+    names = sorted(arrays, key=natural_key)
+    looked_at = ((name, *describe(arrays[name])) for name in names[:LOOKED_AT])
+    return group(looked_at, len(names[LOOKED_AT:]) + others)

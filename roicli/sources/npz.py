@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from roicli.arrays import StoredArray, read_header
 from roicli.errors import FileError
-from roicli.files import COPY_AGAIN, Stamp, check_ratio, natural_key, reading, wrong_content
+from roicli.files import COPY_AGAIN, Stamp, check_ratio, reading, wrong_content
 from roicli.sources.base import unique
 from roicli.sources.handle import OwnHandle
-from roicli.sources.inventory import LOOKED_AT, Inventory, Kind, group
+from roicli.sources.inventory import Inventory, Kind, group_named
 from roicli.sources.layout import MapLayout
 from roicli.sources.named import NamedArrays
 
@@ -34,11 +34,11 @@ def check_archive(path: Path) -> None:
     raise wrong_content(path, "an .npz file")
 
 
-def _describe(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> tuple[str, Kind, int]:
+def _describe(archive: zipfile.ZipFile, path: Path, entry: zipfile.ZipInfo) -> tuple[Kind, int]:
     with archive.open(entry) as stream:
         array = read_header(stream, path, f"{path}, array {entry.filename}")
     storage = "contiguous" if entry.compress_type == zipfile.ZIP_STORED else "deflate"
-    return entry.filename.removesuffix(".npy"), Kind(array.shape, str(array.dtype), storage), entry.compress_size
+    return Kind(array.shape, str(array.dtype), storage), entry.compress_size
 
 
 def _is_array(member: str) -> bool:
@@ -109,9 +109,8 @@ class NpzSource(NamedArrays[StoredArray]):
         """List the members."""
         check_archive(path)
         with zipfile.ZipFile(path) as archive:
-            entries = [entry for entry in archive.infolist() if _is_array(entry.filename)]
-            entries.sort(key=lambda entry: natural_key(entry.filename))
-            return group((_describe(archive, entry, path) for entry in entries[:LOOKED_AT]), len(entries[LOOKED_AT:]))
+            entries = {one.filename.removesuffix(".npy"): one for one in archive.infolist() if _is_array(one.filename)}
+            return group_named(entries, partial(_describe, archive, path))
 
     def _add(self, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> None:
         """Note where a member's values begin, once its header and the archive agree on its size."""

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from roicli.arrays import StoredArray
 from roicli.errors import FeatureError, FileError
-from roicli.files import Stamp, file_size, natural_key, printable, reading, wrong_content
+from roicli.files import Stamp, file_size, printable, reading, wrong_content
 from roicli.sources.base import unique
-from roicli.sources.inventory import LOOKED_AT, Inventory, Kind, group
+from roicli.sources.inventory import Inventory, Kind, group_named
 from roicli.sources.layout import MapLayout
 from roicli.sources.named import NamedArrays
 from roicli.sources.values import ENCODINGS, Encoding
@@ -86,15 +86,10 @@ class SafetensorsSource(NamedArrays[Tensor]):
         super().__init__(path, layout)
         stamp, self._arrays, others = _read_header(path)
         self._note(path, stamp)
-        if dataset and dataset.strip("/") in others:
+        wanted = dataset.strip("/") if dataset else next(iter(others), "")
+        if wanted in others and (dataset or not self._arrays):
             raise FeatureError(
-                f"{self._where(dataset)} has dtype {others[dataset.strip('/')]}, which is not read",
-                "Convert it, for example with tensor.half() in torch.",
-            )
-        if others and not self._arrays:
-            name, dtype = next(iter(others.items()))
-            raise FeatureError(
-                f"{self._where(name)} has dtype {dtype}, which is not read",
+                f"{self._where(wanted)} has dtype {others[wanted]}, which is not read",
                 "Convert it, for example with tensor.half() in torch.",
             )
         self._set_up(dataset)
@@ -103,12 +98,12 @@ class SafetensorsSource(NamedArrays[Tensor]):
     def take_stock(cls, path: Path) -> Inventory:
         """List the tensors."""
         _, tensors, others = _read_header(path)
-        names = sorted(tensors, key=natural_key)
-        kinds = (
-            (name, Kind(t.shape, t.encoding.name if t.encoding else str(t.dtype), "contiguous"), t.bits.nbytes)
-            for name, t in ((name, tensors[name]) for name in names[:LOOKED_AT])
-        )
-        return group(kinds, len(names[LOOKED_AT:]) + len(others))
+
+        def describe(tensor: Tensor) -> tuple[Kind, int]:
+            dtype = tensor.encoding.name if tensor.encoding else str(tensor.dtype)
+            return Kind(tensor.shape, dtype, "contiguous"), tensor.bits.nbytes
+
+        return group_named(tensors, describe, len(others))
 
     def _values(self, name: str, index: int | None) -> NDArray[Any]:
         return self._arrays[name].load(index)

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from roicli import child
 from roicli.arrays import StoredArray
-from roicli.files import Stamp, file_size, natural_key, printable
+from roicli.files import Stamp, file_size, printable
 from roicli.sources.base import unique
 from roicli.sources.choose import Choice
 from roicli.sources.counted import Counted
-from roicli.sources.inventory import LOOKED_AT, Inventory, Kind, group
+from roicli.sources.inventory import Inventory, Kind, group_named
 from roicli.sources.layout import MapLayout
 from roicli.sources.named import NamedArrays
 from roicli.sources.values import ENCODINGS, Encoding
@@ -129,13 +129,12 @@ class TorchSource(NamedArrays["Strided | Listed"]):
     def take_stock(cls, path: Path) -> Inventory:
         """List the tensors."""
         _, _, tensors, _ = _look(path)
-        names = sorted(tensors, key=natural_key)
-        kinds = []
-        for name in names[:LOOKED_AT]:
-            tensor = tensors[name]
+
+        def describe(tensor: Strided) -> tuple[Kind, int]:
             dtype = tensor.encoding.name if tensor.encoding else str(tensor.dtype)
-            kinds.append((name, Kind(tensor.shape, dtype, "contiguous"), tensor.span.nbytes))
-        return group(kinds, len(names[LOOKED_AT:]))
+            return Kind(tensor.shape, dtype, "contiguous"), tensor.span.nbytes
+
+        return group_named(tensors, describe)
 
     def _choose(self, dataset: str | None) -> Choice:
         """Take a dict or list for its tensors as well."""

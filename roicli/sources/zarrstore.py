@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roicli.errors import FileError
-from roicli.files import Stamp, check_ratio, natural_key, printable, reading
+from roicli.files import Stamp, check_ratio, printable, reading
 from roicli.protocols import Shared
 from roicli.sources.base import StoredMap
 from roicli.sources.handle import OwnHandle
-from roicli.sources.inventory import LOOKED_AT, Inventory, Kind, group
+from roicli.sources.inventory import Inventory, Kind, group_named
 from roicli.sources.layout import MapLayout
 from roicli.sources.named import NamedArrays
 from roicli.sources.values import Packing, decoded, packing_of
@@ -58,12 +58,11 @@ class ZarrSource(NamedArrays[_Described]):
     def take_stock(cls, path: Path) -> Inventory:
         """List the arrays."""
         arrays = _arrays(_open(path), printable(path.stem))
-        names = sorted(arrays, key=natural_key)
-        kinds = (
-            (name, Kind(array.shape, str(array.dtype), f"chunks {array.chunks}"), array.nbytes_stored())
-            for name, array in ((name, arrays[name]) for name in names[:LOOKED_AT])
-        )
-        return group(kinds, len(names[LOOKED_AT:]))
+
+        def describe(array: Any) -> tuple[Kind, int]:
+            return Kind(array.shape, str(array.dtype), f"chunks {array.chunks}"), array.nbytes_stored()
+
+        return group_named(arrays, describe)
 
     @property
     def paths(self) -> tuple[str, ...]:
