@@ -122,7 +122,7 @@ def trace(
       roicli trace feats.h5 boxes.json --image 139 --channel 5 --picture bin.png
       roicli trace map.npy --box 10,20,110,220 --spatial-scale 1/16 --vs roi-pool
     """
-    from roicli.jobs.api import grouped, take_spec
+    from roicli.jobs.options import grouped, take_spec
     from roicli.jobs.trace import TraceJob
     from roicli.jobs.trace import trace as run_job
     from roicli.picture.story import check_point

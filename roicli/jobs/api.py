@@ -3,94 +3,32 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import fields
 from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import Any, Unpack
 
 from roicli.jobs.align import AlignJob
 from roicli.jobs.align import align as run_align
 from roicli.jobs.check import CheckReport
 from roicli.jobs.check import check as run_check
-from roicli.jobs.geometry import Geometry, Scale
-from roicli.jobs.imageids import Match
-from roicli.jobs.imagesizes import ImageSize
-from roicli.jobs.inputs import BoxFormatName, Kernel, OutDtype, PathLike, checked
+from roicli.jobs.geometry import Geometry
 from roicli.jobs.listener import Silent
+from roicli.jobs.options import (
+    SPEC,
+    AlignOptions,
+    PathLike,
+    PoolOptions,
+    grouped,
+    take_spec,
+)
 from roicli.jobs.prepare import PoolJob
-from roicli.jobs.pyramid import Combine, LevelRule, Levels, Pyramid
-from roicli.jobs.readings import Layout, Reading
+from roicli.jobs.pyramid import Pyramid
+from roicli.jobs.readings import Reading
 from roicli.jobs.report import RunReport
-from roicli.jobs.select import BadBoxes, MissingFeatures
 from roicli.jobs.shards import read_shard
-from roicli.pooling.arguments import make_spec
 from roicli.pooling.team import usable_cores
-from roicli.sources.retyped import MapDtype
-from roicli.sources.tokens import TokenOrder
-from roicli.spec import Mode, PoolSpec, Reduce
-
-Size = int | tuple[int, int]
-# Options that make up the spec, and their defaults.
-_SPEC: dict[str, Any] = {
-    "size": 7,
-    "aligned": False,
-    "sampling_ratio": -1,
-    "op": "roi_align",
-    "mode": None,
-    "reduce": "none",
-}
-
-
-class PoolOptions(TypedDict, total=False):
-    """What `align` and `check` may be told of the inputs, the numbers and the rows."""
-
-    dataset: str | None
-    layout: Layout | None
-    grid: tuple[int, int] | None
-    prefix: int | None
-    token_order: TokenOrder | None
-    patch: int | None
-    map_dtype: MapDtype | None
-    map_index: PathLike | None
-    box_format: BoxFormatName | None
-    boxes_as: str | None
-    match: Match | None
-    normalized: bool
-    levels: Levels | None
-    level_rule: LevelRule
-    canonical_scale: float
-    canonical_level: int
-    level: str | None
-    levels_combine: Combine | None
-    size: Size
-    spatial_scale: Scale
-    stride: Scale | None
-    preprocess: PathLike | None
-    image_size: ImageSize | None
-    size_check: bool
-    aligned: bool
-    sampling_ratio: int
-    op: str
-    mode: Mode | None
-    reduce: Reduce
-    bad_boxes: BadBoxes
-    missing_features: MissingFeatures
-    out_dtype: OutDtype | None
-
-
-class AlignOptions(PoolOptions, total=False):
-    """What only `align` may be told."""
-
-    index: PathLike | None
-    sidecar: bool
-    overwrite: bool
-    resume: bool
-    shard: str | None
-    workers: int | None
-    batch_size: int | None
-    max_memory: int | None
-    kernel: Kernel
 
 
 def align(features: PathLike, boxes: PathLike, output: PathLike, **options: Unpack[AlignOptions]) -> RunReport:
@@ -274,27 +212,10 @@ def check_job(features: PathLike, boxes: PathLike, **options: Any) -> PoolJob:
     return PoolJob(os.fspath(features), Path(boxes), take_spec(options), **grouped(options))
 
 
-def take_spec(options: dict[str, Any]) -> PoolSpec:
-    """Take what decides numbers out of options; the mode is by default that of the operator."""
-    checked(options)
-    how = {name: options.pop(name, default) for name, default in _SPEC.items()}
-    return make_spec(how.pop("size"), **how | {"op": how["op"].replace("-", "_")})
-
-
-def grouped(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Check options, and group those that a job holds as one value."""
-    rest = checked(options)
-    groups: dict[str, type] = {"reading": Reading, "geometry": Geometry, "pyramid": Pyramid}
-    return {
-        group: kind(**{field.name: rest.pop(field.name) for field in fields(kind) if field.name in rest})
-        for group, kind in groups.items()
-    } | rest
-
-
 def _spell_out(function: Callable[..., Any], options: type) -> None:
     """Give a function the signature that help() and notebooks show: every option with its type and default."""
     jobs = (Reading, Geometry, Pyramid, AlignJob)
-    defaults = {field.name: field.default for job in jobs for field in fields(job)} | _SPEC | {"workers": None}
+    defaults = {field.name: field.default for job in jobs for field in fields(job)} | SPEC | {"workers": None}
     *given, _ = signature(function).parameters.values()
     kinds = options.__annotations__.items()
     spelled = [Parameter(name, Parameter.KEYWORD_ONLY, default=defaults[name], annotation=kind.__forward_arg__)

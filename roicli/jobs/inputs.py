@@ -3,44 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
 
 from roicli import boxfiles
-from roicli.errors import UsageError
-from roicli.jobs.imageids import Match
-from roicli.jobs.pyramid import Combine, LevelRule, Levels, Pyramid, open_maps
+from roicli.jobs.options import BoxFormatName, PathLike, checked
+from roicli.jobs.pyramid import Levels, Pyramid, open_maps
 from roicli.jobs.readings import Layout, Reading
-from roicli.jobs.select import BadBoxes, MissingFeatures
-from roicli.regions import BoxFormat, Regions
+from roicli.regions import Regions
 from roicli.sources import FeatureSource
 from roicli.sources.retyped import MapDtype
 from roicli.sources.tokens import TokenOrder
-from roicli.spec import Mode, Reduce
-
-PathLike = str | os.PathLike[str]
-BoxFormatName = Literal["xyxy", "xywh", "cxcywh"]
-OutDtype = Literal["float16", "float32"]
-Kernel = Literal["auto", "numpy", "numba"]
-
-# Parameters that must be one of a few words, and whole numbers; the command line checks them itself.
-_CHOICES: dict[str, Any] = {
-    "layout": Layout,
-    "token_order": TokenOrder,
-    "map_dtype": MapDtype,
-    "box_format": BoxFormatName,
-    "match": Match,
-    "level_rule": LevelRule,
-    "levels_combine": Combine,
-    "mode": Mode,
-    "reduce": Reduce,
-    "bad_boxes": BadBoxes,
-    "missing_features": MissingFeatures,
-    "out_dtype": OutDtype,
-    "kernel": Kernel,
-}
-_COUNTS = ("patch", "workers", "batch_size", "max_memory")
 
 
 def open_features(
@@ -123,14 +95,3 @@ def read_regions(path: PathLike, *, box_format: BoxFormatName | None = None, box
     """
     form = checked({"box_format": box_format})["box_format"]
     return boxfiles.read_regions(Path(path), form, boxes_as)
-
-
-def checked(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Refuse values that are not among the choices, and counts that are not counts; make box formats of their names."""
-    for name, value in options.items():
-        if name in _CHOICES and value is not None and value not in (choices := get_args(_CHOICES[name])):
-            raise UsageError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
-        if name in _COUNTS and value is not None and not (isinstance(value, int) and value >= 1):
-            raise UsageError(f"{name} must be a whole number from 1 on, got {value!r}")
-    form = options.get("box_format")
-    return {**options, "box_format": BoxFormat(form)} if form else dict(options)

@@ -9,9 +9,9 @@ from driving import Silent, run
 import roicli
 from roicli.errors import RoicliError
 from roicli.jobs.align import AlignJob, align
-from roicli.jobs.api import grouped
 from roicli.jobs.check import check
 from roicli.jobs.geometry import Geometry
+from roicli.jobs.options import grouped
 from roicli.jobs.prepare import PoolJob
 from roicli.regions import BoxFormat
 from roicli.spec import PoolSpec

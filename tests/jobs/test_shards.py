@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from roicli.errors import RoicliError, UsageError
 from roicli.jobs.align import AlignJob, align
-from roicli.jobs.api import grouped
 from roicli.jobs.info import info
 from roicli.jobs.merge import MergeJob, merge
+from roicli.jobs.options import grouped
 from roicli.jobs.shards import Shard, parts_of, read_shard
 from roicli.outputs import hdf5
 from roicli.resume.history import find_history

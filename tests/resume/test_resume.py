@@ -18,6 +18,7 @@ from resume.resuming import BOXES, FORMATS, content, expected, make_job, refused
 from roicli.errors import FileError, OutputError
 from roicli.execution.worker import Pooler
 from roicli.jobs.align import AlignJob, align
+from roicli.jobs.readings import Reading
 from roicli.outputs import rowfile
 from roicli.resume import checkpoints
 from roicli.resume.history import find_history
@@ -250,7 +251,7 @@ def test_what_has_changed_is_said(folder, monkeypatch):
         ({"spec": replace(job.spec, sampling_ratio=4)}, "sampling_ratio was -1, is 4"),
         ({"spec": replace(job.spec, aligned=True)}, "aligned was False, is True"),
         ({"out_dtype": "float16"}, "dtype was float32, is float16"),
-        ({"bad_boxes": "zero", "layout": "chw"}, "bad_boxes was error, is zero"),
+        ({"bad_boxes": "zero", "reading": Reading(layout="chw")}, "bad_boxes was error, is zero"),
         ({"spec": replace(job.spec, reduce="none", output_size=(2, 3))}, "shape was 1500 x 8, is 1500 x 8 x 2 x 3"),
     ]:
         assert said in refused(replace(job, **change))
