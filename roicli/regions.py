@@ -144,13 +144,22 @@ class Regions:
     listed : tuple of str, or None
         The ids of all images that a COCO dataset lists, with boxes or without, in its order.
     columns : mapping of str to (K,) column
-        What else the file says of each region: "box_id", "score", "label", "angle".
+        What else the file says of each region: "box_id", "score", "label", "category"; and "file", if several files
+        were read. "angle" is in degrees, counter-clockwise as the image is seen: the region is its box turned by so
+        much about its center, and `boxes` is the box before it is turned. A file in another convention is converted
+        by its reader.
+    category_names : mapping of str to str
+        Names of the values of the column "category".
+    normalized : bool
+        The boxes are in 0..1 of the image, by the specification of the layout.
+    by_file : bool
+        The image ids are names of box files, one an image.
     layout : str
         The layout that was recognized, in words: "COCO dataset".
     notes : tuple of str
         One sentence for everything that was assumed rather than read.
-    stamp : Stamp, optional
-        State of the file before its first byte was read.
+    stamps : mapping of str to Stamp
+        The files that were read, and their state before that. A pipe has none.
     """
 
     boxes: NDArray[np.float64]
@@ -165,9 +174,12 @@ class Regions:
     image_sizes: NDArray[np.float64] | None = None
     listed: tuple[str, ...] | None = None
     columns: Mapping[str, Column] = field(default_factory=dict)
+    category_names: Mapping[str, str] = field(default_factory=dict)
+    normalized: bool = False
+    by_file: bool = False
     layout: str = ""
     notes: tuple[str, ...] = ()
-    stamp: Stamp | None = None
+    stamps: Mapping[str, Stamp] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         columns = {"rows": self.rows, "image_index": self.image_index, **self.columns}
@@ -205,6 +217,10 @@ class Regions:
 
     def where(self, index: NDArray[np.intp], limit: int = 5) -> str:
         """Return the rows at `index` in words, the first `limit` of them: ``"lines 2, 7 and 9 more"``."""
+        files = self.columns.get("file")
+        if isinstance(files, Names) and len(index):
+            more = f" and {len(index) - 1:,} more" if len(index) > 1 else ""
+            return f"{self.row_word} {self.rows[index[0]]} of {files.names[files.index[index[0]]]}{more}"
         plural = "" if len(index) == 1 else "es" if self.row_word.endswith("x") else "s"
         shown = listing(self.rows[index[:limit]].tolist())
         more = f" and {len(index) - limit:,} more" if len(index) > limit else ""

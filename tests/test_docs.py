@@ -160,7 +160,9 @@ def features():
 
 def boxes():
     layouts = map(registry.load, registry.layout_names())
-    return table(("`--boxes-as`", "files", "content"), [(f"`{a.name}`", names(a.suffixes), a.holds) for a in layouts])
+    return table(
+        ("`--boxes-as`", "files", "content"), [(f"`{a.name}`", a.files or names(a.suffixes), a.holds) for a in layouts]
+    )
 
 
 def outputs():
@@ -175,7 +177,7 @@ def files():
         ("", "files"),
         [
             ("feature maps", f"{names(sources.suffixes())}, a folder of `.npy` files, a quoted pattern"),
-            ("boxes", f"{names(registry.SUFFIXES)}: lists, by image, COCO, CSV"),
+            ("boxes", f"{names(registry.SUFFIXES)}; {len(registry.layout_names())} layouts of datasets and tools"),
             ("outputs", names(suffixes())),
         ],
     )

@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
+import os
 import stat
+import sys
 from codecs import getincrementaldecoder
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import cached_property, partial
 from io import TextIOWrapper
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Literal, TextIO
 
 from roicli.errors import BoxError, ChangedInputError, FileError, RoicliError
-from roicli.files import Stamp, signature
+from roicli.files import COPY_AGAIN, Stamp, check_ratio, signature
 
 if TYPE_CHECKING:
     from msgspec import Raw
 
-Form = Literal["json", "text", "npy", "other"]
+Form = Literal["json", "text", "xml", "npy", "npz", "hdf5", "parquet", "other"]
 """What the first bytes of a file say it is."""
 
+STDIN = Path("-")
+"""Standard input, instead of a file."""
+
+_FORMS: dict[bytes, Form] = {
+    b"\x93NUMPY": "npy",
+    b"PK\x03\x04": "npz",
+    b"\x89HDF\r\n\x1a\n": "hdf5",
+    b"PAR1": "parquet",
+}
+_GZIP = b"\x1f\x8b"
 _HEAD = 1 << 16
+_COPIED = 1 << 20
 # Far beyond any box with its outlines; a line is read up to here, since a file without line ends would fill the memory.
 LONGEST_LINE = 1 << 24
 LINE_SUFFIXES = (".jsonl", ".ndjson")
@@ -35,30 +48,67 @@ class BoxFile:
     path : Path
         Its name, for messages.
     stream : binary file
-        Open at its beginning.
+        Open at its beginning; the content of a compressed file.
+    stamp : Stamp, optional
+        State of the file before its first byte was read; a pipe has none.
+    image_size : Path or (float, float), optional
+        Where a layout that needs sizes or ids of images finds them: a file, or one height and width.
 
     Attributes
     ----------
-    stamp : Stamp
-        State of the file before its first byte was read.
     head : bytes
         Its first 64 KiB.
     notes : list of str
         What was assumed while the file was decoded.
+    beside : dict of str to Stamp
+        Other files that its reader has read.
     """
 
-    def __init__(self, path: Path, stream: IO[bytes]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        stream: IO[bytes],
+        stamp: Stamp | None = None,
+        image_size: Path | tuple[float, float] | None = None,
+    ) -> None:
         self.path = path
         self.stream = stream
-        self.stamp = Stamp.of(stream.fileno())
+        self.stamp = stamp
+        self.image_size = image_size
         self.head = stream.read(_HEAD)
         self.notes: list[str] = []
+        self.beside: dict[str, Stamp] = {}
+
+    @property
+    def suffix(self) -> str:
+        """Its suffix in lower case, without that of compression."""
+        return plain_name(self.path).suffix.lower()
+
+    @property
+    def stem(self) -> str:
+        """Its name without suffix and folder: the image, where there is one file an image."""
+        return plain_name(self.path).stem
+
+    @property
+    def on_disk(self) -> Path:
+        """The path, for libraries that open files themselves; FileError if there is no such file."""
+        if self.stamp is None or self.size != self.stamp.size:
+            raise FileError(f"{self.path}: this format is read from plain files only", "Unpack it, or name a file.")
+        return self.path
+
+    @property
+    def size(self) -> int:
+        """Its bytes, once it is unpacked."""
+        return Stamp.of(self.stream.fileno()).size
 
     @property
     def form(self) -> Form:
         """What the first bytes say the file is."""
-        if self.head.startswith(b"\x93NUMPY"):
-            return "npy"
+        known = next((form for magic, form in _FORMS.items() if self.head.startswith(magic)), None)
+        if known is not None:
+            return known
+        if self._first == b"<" and b"<html" not in self.head[:1024].lower() and b"<!doctype" not in self.head[:1024]:
+            return "xml"
         if signature(self.head):
             return "other"
         return "json" if self._first in (b"[", b"{") else "text"
@@ -118,7 +168,7 @@ class BoxFile:
         """Whether each line is a JSON value: the suffix says so, or the first line is one and another follows."""
         from roicli.boxfiles.jsontext import is_value
 
-        if self.path.suffix.lower() in LINE_SUFFIXES:
+        if self.suffix in LINE_SUFFIXES:
             return True
         if b"\n" not in self.head and self._first == b"[":
             return False  # a list too long to be one box
@@ -144,22 +194,26 @@ class BoxFile:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[BoxFile]:
+def opened(path: Path, image_size: Path | tuple[float, float] | None = None) -> Iterator[BoxFile]:
     """Open a box file; at the end refuse it if it has changed since its first byte was read.
 
-    Whatever a reader meets in a bad file becomes an error that names it.
+    Whatever a reader meets in a bad file becomes an error that names it. Gzip is unpacked, and a pipe is copied, into a
+    temporary file.
     """
     try:
-        mode = path.stat().st_mode
-        if not stat.S_ISREG(mode):  # a pipe would wait
-            raise FileError(f"{path}: {'a folder' if stat.S_ISDIR(mode) else 'not a regular file'}", "Name a box file.")
-        with path.open("rb") as stream:
-            file = BoxFile(path, stream)
-            try:
-                yield file
-            except UnicodeDecodeError as error:
-                raise file.not_text() from error
-            if not file.stamp == Stamp.of(stream.fileno()) == Stamp.of(path):
+        with _source(path) as stream:
+            stamp = Stamp.of(stream.fileno()) if path != STDIN and stream.seekable() else None
+            head = stream.read(len(_GZIP)) if stamp else b""
+            if stamp:
+                stream.seek(0)
+            if stamp and head != _GZIP:
+                file = BoxFile(path, stream, stamp, image_size)
+                yield from _watched(file)
+            else:
+                with _copy(path, stream, stamp) as copied:
+                    file = BoxFile(path, copied, stamp, image_size)
+                    yield from _watched(file)
+            if stamp and not stamp == Stamp.of(stream.fileno()) == Stamp.of(path):
                 raise ChangedInputError(
                     f"{path}: changed while it was read", "Run it again once nothing writes to the file."
                 )
@@ -169,3 +223,54 @@ def opened(path: Path) -> Iterator[BoxFile]:
         raise FileError(f"{path}: {error.strerror or error}", "Check the name and its permissions.") from error
     except RecursionError as error:
         raise BoxError(f"{path}: nested too deeply to hold boxes", "Check that this is the right file.") from error
+
+
+def _watched(file: BoxFile) -> Iterator[BoxFile]:
+    try:
+        yield file
+    except UnicodeDecodeError as error:
+        raise file.not_text() from error
+
+
+def _source(path: Path) -> AbstractContextManager[IO[bytes]]:
+    """Open what lies under a name: a file, a pipe, or standard input."""
+    if path == STDIN:
+        return nullcontext(sys.stdin.buffer)
+    mode = path.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):  # a device may never end
+        raise FileError(f"{path}: {'a folder' if stat.S_ISDIR(mode) else 'not a file'}", "Name a box file.")
+    return path.open("rb")
+
+
+@contextmanager
+def _copy(path: Path, stream: IO[bytes], stamp: Stamp | None) -> Iterator[IO[bytes]]:
+    """Give the content of a pipe, or of a compressed file, as a file that can be read again."""
+    from tempfile import TemporaryFile
+
+    with TemporaryFile() as copied:
+        while block := stream.read(_COPIED):
+            copied.write(block)
+        copied.seek(0)
+        if copied.read(len(_GZIP)) != _GZIP:
+            copied.seek(0)
+            yield copied
+            return
+        import gzip
+        import zlib
+
+        copied.seek(0)
+        packed = os.fstat(copied.fileno()).st_size
+        with gzip.open(copied) as inside, TemporaryFile() as unpacked:
+            try:
+                while block := inside.read(_COPIED):
+                    unpacked.write(block)
+                    check_ratio(str(path), unpacked.tell(), unpacked.tell(), lambda: packed)
+            except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+                raise FileError(f"{path}: damaged gzip data: {error}", COPY_AGAIN) from error
+            unpacked.seek(0)
+            yield unpacked
+
+
+def plain_name(path: Path) -> Path:
+    """Return a name without the suffix of compression."""
+    return path.with_suffix("") if path.suffix.lower() == ".gz" else path

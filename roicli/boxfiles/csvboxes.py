@@ -27,7 +27,7 @@ _CORNERS = (
     *("x1 y1 x2 y2", "xmin ymin xmax ymax", "left top right bottom", "x0 y0 x1 y1"),
     *("xtl ytl xbr ybr", "tlx tly brx bry"),
 )
-_UPPER_LEFT = ("x y", "xmin ymin", "left top")
+_UPPER_LEFT = ("x y", "xmin ymin", "left top", "x0 y0")
 _CENTRE = ("cx cy", "xcenter ycenter")
 _SIZE = ("w h", "width height")
 _PLAIN_COLUMNS = (
@@ -46,6 +46,8 @@ _BATCH_COLUMNS = ("batchindex", "batchidx")
 # Columns that may say which image a box belongs to; a name of these alone is not enough to read them so.
 _FRAME_WORDS = ("frame", "image", "photo", "picture", "video", "page", "slice", "scene", "sample", "patient", "url")
 _SIZE_COLUMNS = (("height", "width"), ("imageheight", "imagewidth"), ("imgheight", "imgwidth"))
+# By these a file of Open Images is known, whose boxes are in 0..1 of the image.
+OPEN_IMAGES = {"imageid", "labelname", "xmin", "xmax", "ymin", "ymax"}
 # What else is kept of a box, by the names that it goes under.
 _KEPT = {
     "box_id": ("id", "boxid", "annid", "annotationid"),
@@ -81,12 +83,17 @@ class _Columns(NamedTuple):
 
 def _recognizes(file: BoxFile) -> bool:
     """Look for the columns of a box in the first line."""
+    plain = columns_of(file)
+    return any(plain.issuperset(names) for _, names in _BOX_COLUMNS) and not plain.issuperset(OPEN_IMAGES)
+
+
+def columns_of(file: BoxFile) -> set[str]:
+    """Return the names of columns in the first line, in lower case and without marks."""
     try:
         _, header, _ = _open(StringIO(file.head.removeprefix(BOM).decode("utf-8", "replace"), newline=""))
     except csv.Error:
-        return False
-    plain = {*map(_plain, header)}
-    return any(plain.issuperset(names) for _, names in _BOX_COLUMNS)
+        return set()
+    return {*map(_plain, header)}
 
 
 def _open(lines: Iterator[str]) -> tuple[Any, list[str], int]:
@@ -105,7 +112,8 @@ def _plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
-def _read(file: BoxFile, box_format: BoxFormat | None) -> Regions:
+def read_csv(file: BoxFile, box_format: BoxFormat | None) -> Regions:
+    """Read a CSV with a header."""
     line = 1  # on which a row begins: a quoted cell may go over several
     with file.text() as text:
         try:
@@ -295,7 +303,7 @@ LAYOUT = Layout(
     "a CSV with a header",
     "text",
     _recognizes,
-    _read,
+    read_csv,
     (".csv", ".tsv"),
     holds="a header with image_id and x1, y1, x2, y2; or x, y, w, h; or cx, cy, w, h; or common synonyms",
 )

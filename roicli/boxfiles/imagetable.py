@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from roicli.boxfiles.boxfile import BoxFile, opened
 from roicli.boxfiles.builder import Name, name_of
 from roicli.boxfiles.jsontext import opens, refusal
 from roicli.errors import BoxError
+from roicli.files import Stamp
 from roicli.words import listing
 
 SIZE = ("height", "width")
@@ -28,6 +30,8 @@ _NAMES = {
     "width": ("width", "imagewidth", "imgwidth", "originalwidth", "w"),
     **{name: (name.replace("_", ""),) for name in (*INPUT_SIZE, *AFFINE)},
 }
+# The first line of a table without a header: an id, width and height.
+_PLAIN_LINE = re.compile(rb"\s*[^\s,;]+[\s,;]+\d+[\s,;]+\d+[ \t]*\r?(\n|$)")
 _HINT = (
     "Give a COCO JSON with `images`, Visual Genome's image_data.json, a JSON object {image id: {height, width}}, or a "
     "CSV with the columns image_id, height, width."
@@ -97,8 +101,43 @@ def read_image_table(path: Path) -> ImageTable:
     """
     with opened(path) as file:
         notes: list[str] = []
-        rows = list(_json_rows(file, notes) if file.form == "json" else _csv_rows(file))
+        plain = file.form == "text" and _PLAIN_LINE.match(file.head)
+        rows = list(
+            _json_rows(file, notes) if file.form == "json" else _plain_rows(file, notes) if plain else _csv_rows(file)
+        )
         return _table(str(path), rows, (*file.notes, *notes))
+
+
+def size_of(file: BoxFile) -> tuple[float, float]:
+    """Return height and width of the image that a box file is named after.
+
+    Raises
+    ------
+    BoxError
+        Nothing says them.
+    """
+    size = file.image_size
+    if isinstance(size, tuple):
+        return size
+    if size is not None:
+        file.beside[str(size)] = Stamp.of(size)
+        table = _cached_table(size, file.beside[str(size)])
+        sizes = table.sizes()
+        numbers = {Path(name).stem: number for number, name in enumerate(table.ids)}
+        number = numbers.get(file.stem)
+        if sizes is not None and number is not None:
+            height, width = sizes[number].tolist()
+            return height, width
+    raise BoxError(
+        f"{file.path}: the size of image {file.stem!r} is not known, and turned boxes in 0..1 need it",
+        "Give `image_size=FILE`, a CSV with image_id, height, width; or one size for all.",
+    )
+
+
+@lru_cache(1)
+def _cached_table(path: Path, stamp: Stamp) -> ImageTable:
+    """Read a table once for all files of a folder."""
+    return read_image_table(path)
 
 
 def _table(source: str, rows: Iterable[tuple[str, str, dict[str, float]]], notes: tuple[str, ...]) -> ImageTable:
@@ -155,6 +194,18 @@ def _json_rows(file: BoxFile, notes: list[str]) -> Iterator[tuple[str, str, dict
                 yield key, "", numbers(json.decode(raw, type=Row))
     except DecodeError as error:
         raise BoxError(refusal(error, str(file.path)).message, _HINT) from error
+
+
+def _plain_rows(file: BoxFile, notes: list[str]) -> Iterator[tuple[str, str, dict[str, float]]]:
+    """Read lines of an id and two numbers, without a header."""
+    notes[:] = [f"{file.path}: two numbers an image taken as width, height"]
+    for number, line in file.lines():
+        words = re.split(r"[\s,;]+", line.decode().strip())
+        try:
+            name, width, height = words
+            yield name, "", {"width": float(width), "height": float(height)}
+        except ValueError as error:
+            raise BoxError(f"{file.path}, line {number}: expected id, width, height", _HINT) from error
 
 
 def _csv_rows(file: BoxFile) -> Iterator[tuple[str, str, dict[str, float]]]:

@@ -28,9 +28,15 @@ from roicli.boxfiles.registry import Layout
 from roicli.errors import BoxError
 from roicli.regions import BoxFormat, Regions
 
+_ROTATED = 4
+_TURNED = (_ROTATED, "XYWHA_ABS", "BoxMode.XYWHA_ABS", "<BoxMode.XYWHA_ABS: 4>")
+
 
 class Result(Struct, gc=False):
-    """A box of a named image: a COCO result, or an annotation of a COCO dataset."""
+    """A box of a named image: a COCO result, or an annotation of a COCO dataset.
+
+    A member that is not named here is never decoded: masks would be read from a field `segmentation` of type Raw.
+    """
 
     image_id: Name | None
     bbox: list[float | None] | UnsetType | None = UNSET
@@ -48,11 +54,12 @@ class Result(Struct, gc=False):
 RESULT: Decoder[Any] = Decoder(Result)
 _RESULT_OR_NUMBERS: Decoder[Any] = Decoder(Result | Annotated[list[float | None], Meta(max_length=5)] | None)
 
-# detectron2's BoxMode; it has others, for rotated and relative boxes.
+# detectron2's BoxMode; it has others, for relative boxes. The fifth number of a rotated one is its angle.
 _MODES: dict[int | str | None, BoxFormat | None] = {
     None: None,
     **dict.fromkeys((0, "XYXY_ABS", "BoxMode.XYXY_ABS", "<BoxMode.XYXY_ABS: 0>"), BoxFormat.XYXY),
     **dict.fromkeys((1, "XYWH_ABS", "BoxMode.XYWH_ABS", "<BoxMode.XYWH_ABS: 1>"), BoxFormat.XYWH),
+    **dict.fromkeys(_TURNED, BoxFormat.CXCYWH),
     # As other tools name it, in `bbox_format`.
     **{str(box_format): box_format for box_format in BoxFormat},
     "pascal_voc": BoxFormat.XYXY,
@@ -106,7 +113,7 @@ class ItemReader:
                             f"{self.builder.where(next(rows))}: expected array of length >= 4, got {length}",
                             FOUR_NUMBERS,
                         )
-                    add = self.add if kind is list else self._add_results
+                    add = self.add if kind is list else self.add_results
                     add([*islice(rows, len(some))], some)
 
     def _filled(self, values: list[Any]) -> list[Any]:
@@ -122,7 +129,8 @@ class ItemReader:
             restore_infinities(numbers)
         self.builder.extend(rows, numbers, **more)
 
-    def _add_results(self, rows: Sequence[int], results: Sequence[Result]) -> None:
+    def add_results(self, rows: Sequence[int], results: Sequence[Result]) -> None:
+        """Add a block of boxes of named images."""
         columns = [list(map(attrgetter(name), results)) for name in Result.__struct_fields__]
         images, boxes, ids, scores, categories, areas, modes, formats, *angles = columns
         self._any_bbox = self._any_bbox or any(box is not UNSET for box in boxes)
@@ -130,11 +138,19 @@ class ItemReader:
             (format_.lower() if isinstance(format_, str) else format_) if mode is None else mode
             for mode, format_ in zip(modes, formats, strict=True)
         ]
+        if not all(boxes) or None in images or {*map(len, boxes)} != {4} or _turned(said):
+            boxes = [
+                self._checked(box, image, row, turned=None if mode is None else _turned([mode]))
+                for box, image, row, mode in zip(boxes, images, rows, said, strict=True)
+            ]
+            if any(five := [len(box) == 5 for box in boxes]):
+                said = [_ROTATED if turned else mode for mode, turned in zip(said, five, strict=True)]
+                angles = [[box[4] if turned else None for box, turned in zip(boxes, five, strict=True)]]
+                self._check_angles(rows, angles[0])
+                boxes = [box[:4] for box in boxes]
         if self._mode or said.count(None) < len(said):
             for index, mode in enumerate(said):
                 self._see_mode(self.builder.where(rows[index]), mode, first=len(self.builder) + index == 0)
-        if not all(boxes) or None in images or {*map(len, boxes)} != {4}:
-            boxes = list(map(self._checked, boxes, images, rows))
         self.add(
             rows,
             boxes,
@@ -146,14 +162,16 @@ class ItemReader:
             angle=_angles(angles),
         )
 
-    def _checked(self, box: list[float | None] | UnsetType | None, image: Name | None, row: int) -> list[float | None]:
-        """Return a box, four times null if it is absent."""
+    def _checked(
+        self, box: list[float | None] | UnsetType | None, image: Name | None, row: int, *, turned: bool | None
+    ) -> list[float | None]:
+        """Return a box, four times null if it is absent; five numbers are those of a turned one."""
         if not box:  # [], null, no bbox at all
             return [None] * 4
-        if len(box) != 4:
+        if len(box) != 4 + bool(turned) and not (len(box) == 5 and turned is None):
             raise BoxError(
-                f"{self.builder.where(row)} bbox: expected array of length 4, got {len(box)}",
-                "Give each bbox four numbers, or null for none; leave a score or an angle out of it.",
+                f"{self.builder.where(row)} bbox: expected array of length {4 + bool(turned)}, got {len(box)}",
+                "Give each bbox four numbers, or null for none; leave a score out of it.",
             )
         if image is None:
             raise BoxError(
@@ -162,15 +180,21 @@ class ItemReader:
             )
         return box
 
+    def _check_angles(self, rows: Sequence[int], angles: Sequence[float | None]) -> None:
+        """Refuse scores, which some write where detectron2 has the angle of a rotated box."""
+        known = [angle for angle in angles if angle is not None]
+        if known and all(0 <= angle <= 1 for angle in known) and any(angle % 1 for angle in known):
+            raise BoxError(
+                f"{self.builder.where(rows[0])} bbox: the fifth number looks like a score, not like an angle",
+                "Write scores as `score`, beside the bbox.",
+            )
+
     def _see_mode(self, where: str, mode: int | str | None, *, first: bool) -> None:
         """Take in a bbox_mode, which must be one for the whole file."""
         if not isinstance(mode, int | str | None) or mode not in _MODES:
-            turned = mode == 4 or "A_ABS" in str(mode)
             raise BoxError(
-                f"{where} bbox_mode: expected 0 (XYXY_ABS) or 1 (XYWH_ABS) of detectron2, got {mode!r}",
-                "Give the upright box around each rotated one, and mode 0."
-                if turned
-                else "Convert the boxes with detectron2's BoxMode.convert.",
+                f"{where} bbox_mode: expected 0 (XYXY_ABS), 1 (XYWH_ABS) or 4 (XYWHA_ABS) of detectron2, got {mode!r}",
+                "Convert the boxes with detectron2's BoxMode.convert.",
             )
         if _MODES[mode] != self._mode and not first:
             raise BoxError(
@@ -193,6 +217,11 @@ class ItemReader:
             note = f"{source}: bbox read as {self._asked}, against its bbox_mode {self._mode} (`box_format`)"
         notes = (note,) if note else ()
         return builder.build(self._asked or said or BoxFormat.XYXY, layout=title, notes=notes, **known)
+
+
+def _turned(modes: Sequence[Any]) -> bool:
+    """Tell whether one of some modes is that of turned boxes."""
+    return any(isinstance(mode, int | str) and mode in _TURNED for mode in filter(None, modes))
 
 
 def _angles(names: Sequence[Sequence[Any]]) -> list[float | None]:

@@ -76,19 +76,25 @@ def opens(raw: Raw, bracket: bytes) -> bool:
     return bytes(memoryview(raw)[:1]) == bracket
 
 
-def _keys(raw: Raw) -> list[str]:
+def keys_of(raw: Raw) -> list[str]:
     """Return the keys of a raw object, or of the first item of a list."""
     with suppress(DecodeError):
         value = _DOCUMENT.decode(raw)
-        if isinstance(value, dict):
-            return [key.text for key in value]
-        return _keys(value[0]) if value else []
+        return [key.text for key in value] if isinstance(value, dict) else keys_of(value[0]) if value else []
     return []
+
+
+def first_keys(file: BoxFile) -> set[str]:
+    """Return the keys of the first item of a list, or of the document itself; nothing for JSON Lines."""
+    if file.is_lines:
+        return set()
+    document = file.document
+    return {*document} if isinstance(document, dict) else {*keys_of(document[0])} if document else set()
 
 
 def has_key(raw: Raw, name: str) -> bool:
     """Tell whether a raw value is an object with a member `name`."""
-    return opens(raw, b"{") and name in _keys(raw)
+    return opens(raw, b"{") and name in keys_of(raw)
 
 
 def is_value(line: bytes) -> bool:
@@ -187,10 +193,10 @@ def unrecognized(file: BoxFile) -> BoxError:
     """Make the error for JSON that no layout recognizes: it names the keys that are there."""
     document, inner = file.document, list[str]()
     if isinstance(document, list):
-        whose, keys = "its first item", _keys(document[0]) if document else []
+        whose, keys = "its first item", keys_of(document[0]) if document else []
     else:
         whose, keys = "its object", [*document]
-        inner = next(filter(None, map(_keys, document.values())), [])
+        inner = next(filter(None, map(keys_of, document.values())), [])
     found = f"{whose} has the keys {_quoted(keys)}" if keys else "nothing in it is an object with a box"
     found += f" and within them {_quoted(inner)}" if inner else ""
     found += next((f", as in {tool}" for known, tool in TOOLS if known <= {*keys, *inner}), "")

@@ -35,7 +35,7 @@ def _read(file: BoxFile, box_format: BoxFormat | None) -> Regions:
             else FOUR_NUMBERS,
         )
     # A header may promise any shape: compare it with the file before anything is allocated.
-    stored.check_inside(file.stamp.size)
+    stored.check_inside(file.size)
     values = np.empty(shape, dtype, order="F" if stored.fortran else "C")
     with reading(source):
         read_into(stream.fileno(), stored.start, values.T if stored.fortran else values)

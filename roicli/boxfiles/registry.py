@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from roicli.boxfiles.boxfile import BoxFile, Form, opened
 from roicli.errors import BoxError, FileError, UsageError
 from roicli.files import signature
-from roicli.words import listing
+from roicli.words import count, listing
 
 if TYPE_CHECKING:
     from roicli.regions import BoxFormat, Regions
@@ -30,14 +30,16 @@ class Layout:
         As `boxes_as` takes it: "coco".
     title : str
         In words, with its article: "a COCO dataset".
-    form : {"json", "text", "npy", "other"}
-        Files of another form are not asked about.
+    form : str
+        See `Form`; files of another form are not asked about.
     recognizes : callable
         Tell by a cheap look whether a file has this layout.
     read : callable
         Read the regions of a file that has it.
     suffixes : tuple of str
         Suffixes of files that are read, and refused with the fault named, if no layout recognizes them.
+    files : str
+        Which files have it, in Markdown, where the suffixes do not say.
     holds : str
         What a file holds, in Markdown: the guide's table of layouts has this line.
     """
@@ -48,6 +50,7 @@ class Layout:
     recognizes: Callable[[BoxFile], bool]
     read: Callable[[BoxFile, BoxFormat | None], Regions]
     suffixes: tuple[str, ...] = ()
+    files: str = ""
     holds: str = ""
 
 
@@ -61,14 +64,26 @@ _LAYOUTS: dict[str, Layout | tuple[Form, str]] = {
     "coco": ("json", "coco:LAYOUT"),
     "csv": ("text", "csvboxes:LAYOUT"),
     "npy": ("npy", "npyboxes:LAYOUT"),
+    "vg-regions": ("json", "visualgenome:REGIONS"),
+    "vg-objects": ("json", "visualgenome:OBJECTS"),
+    "vg-relationships": ("json", "visualgenome:RELATIONSHIPS"),
+    "gqa": ("json", "gqa:LAYOUT"),
+    "detectron2": ("json", "detectron:LAYOUT"),
+    "open-images": ("text", "openimages:LAYOUT"),
+    "voc": ("xml", "voc:LAYOUT"),
+    "yolo": ("text", "yolo:DETECTION"),
+    "yolo-obb": ("text", "yolo:ORIENTED"),
+    "dota": ("text", "dota:LAYOUT"),
+    "vinvl": ("text", "vinvl:LAYOUT"),
+    "vg-sgg": ("hdf5", "sgg:LAYOUT"),
 }
 
 # Suffixes that box files have by custom; the content decides.
-SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".npy")
+SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".npy", ".txt", ".xml")
 
 # How to make a box file of what is not one, by the beginning of its description.
+_KINDS = {"npz": "a zip archive", "hdf5": "an HDF5 file", "parquet": "a Parquet file", "xml": "XML"}
 _REMEDIES = {
-    "gzip": "Unpack it first: `gunzip`.",
     "bzip2": "Unpack it first: `bunzip2`.",
     "xz": "Unpack it first: `unxz`.",
     "Zstandard": "Unpack it first: `unzstd`.",
@@ -79,6 +94,8 @@ _REMEDIES = {
     "a Parquet": "Convert it: pandas.read_parquet(...).to_csv('boxes.csv', index=False).",
     "a pickle": "Save the boxes as JSON, as CSV, or with numpy.save as a (K, 4) array.",
 }
+# So many files of a folder are looked at before its layout is known.
+_LOOKED_AT = 100
 
 
 def register(layout: Layout) -> None:
@@ -92,7 +109,9 @@ def layout_names() -> list[str]:
 
 
 def load(name: str) -> Layout:
-    """Return the layout of a name."""
+    """Return the layout of a name; UsageError if there is none."""
+    if name not in _LAYOUTS:
+        raise UsageError(f"boxes_as must be one of {', '.join(_LAYOUTS)}, got {name!r}")
     entry = _LAYOUTS[name]
     if isinstance(entry, Layout):
         return entry
@@ -101,23 +120,32 @@ def load(name: str) -> Layout:
     return layout
 
 
-def read_regions(path: Path, box_format: BoxFormat | None = None, boxes_as: str | None = None) -> Regions:
-    """Read the regions of one file, whatever its layout.
+def read_regions(
+    path: Path,
+    box_format: BoxFormat | None = None,
+    boxes_as: str | None = None,
+    image_size: Path | tuple[float, float] | None = None,
+) -> Regions:
+    """Read the regions of one file, or of several of one layout.
 
     Parameters
     ----------
     path : Path
-        The box file. Its content says which layout it has.
+        The box file, whose content says which layout it has; a folder or a pattern of such files; "-" for standard
+        input.
     box_format : BoxFormat, optional
-        What the four numbers of a box mean. By default COCO datasets and results are xywh by their specification,
-        the columns of a CSV say it by their names, and everything else is taken as xyxy.
+        What the four numbers of a box mean. By default the layout says it: COCO datasets and results are xywh by their
+        specification, the columns of a CSV say it by their names, and plain numbers are taken as xyxy.
     boxes_as : str, optional
         Name of the layout, where the content does not say or says it wrongly; see `layout_names`.
+    image_size : Path or (float, float), optional
+        Sizes of images, for layouts that need them to be read: a file, or one height and width.
 
     Returns
     -------
     Regions
-        Region i is box i of the file. Values are not judged: NaN, infinite and inverted boxes are left in.
+        Region i is box i of the file; files follow one another in natural order. Values are not judged: NaN, infinite
+        and inverted boxes are left in.
 
     Raises
     ------
@@ -128,10 +156,28 @@ def read_regions(path: Path, box_format: BoxFormat | None = None, boxes_as: str 
     ChangedInputError
         It was written to or replaced while it was read.
     """
-    with opened(path) as file:
-        regions = choose(file, boxes_as).read(file, box_format)
-        notes = (*file.notes, *regions.notes, *([] if len(regions) else [f"{path} holds no boxes"]))
-    return replace(regions, notes=notes, stamp=file.stamp)
+    from roicli.boxfiles.several import files_of, join  # with NumPy
+
+    files = files_of(path)
+    if files is None:
+        regions = _read(path, box_format, image_size, lambda file: choose(file, boxes_as))
+    else:
+        layout = _common(path, files) if boxes_as is None else load(boxes_as)
+        regions = join(path, (_read(file, box_format, image_size, lambda _: layout) for file in files))
+    return regions if len(regions) else replace(regions, notes=(*regions.notes, f"{path} holds no boxes"))
+
+
+def _read(
+    path: Path,
+    box_format: BoxFormat | None,
+    image_size: Path | tuple[float, float] | None,
+    layout_of: Callable[[BoxFile], Layout],
+) -> Regions:
+    """Read one file."""
+    with opened(path, image_size) as file:
+        regions = layout_of(file).read(file, box_format)
+        stamps = {str(path): file.stamp} if file.stamp else {}
+    return replace(regions, notes=(*file.notes, *regions.notes), stamps=stamps | file.beside)
 
 
 def choose(file: BoxFile, boxes_as: str | None = None) -> Layout:
@@ -144,29 +190,51 @@ def choose(file: BoxFile, boxes_as: str | None = None) -> Layout:
     UsageError
         The layout `boxes_as` is unknown.
     """
-    if boxes_as is not None:
-        if boxes_as not in _LAYOUTS:
-            raise UsageError(f"boxes_as must be one of {', '.join(_LAYOUTS)}, got {boxes_as!r}")
-        return load(boxes_as)
+    return load(boxes_as) if boxes_as is not None else _only(file.path, _candidates(file))
+
+
+def _candidates(file: BoxFile) -> list[Layout]:
+    """Return the layouts that a file may have; FileError if there are none."""
     of_form = [load(name) for name, entry in _LAYOUTS.items() if file.form == _form(entry)]
-    found = [layout for layout in of_form if layout.recognizes(file)]
-    if len(found) > 1:
-        raise BoxError(
-            f"{file.path} could be {' or '.join(layout.title for layout in found)}",
-            f"Give {' or '.join(f'`boxes_as={layout.name}`' for layout in found)}.",
-        )
-    if found:
-        return found[0]
-    suffix, known = file.path.suffix.lower(), signature(file.head) if file.form == "other" else ""
+    if found := [layout for layout in of_form if layout.recognizes(file)]:
+        return found
+    suffix, known = file.suffix, signature(file.head) if file.form == "other" else _KINDS.get(file.form, "")
     by_suffix = [layout for layout in (*of_form, *map(load, _LAYOUTS)) if suffix in layout.suffixes]
     if by_suffix and not known:
-        return by_suffix[0]
+        return by_suffix[:1]
     looks = f"it is {known}" if known else f"{suffix!r} files are read by content, which says nothing"
     remedy = next((remedy for kind, remedy in _REMEDIES.items() if known.startswith(kind)), "")
     raise FileError(
         f"{file.path}: not a box file that roicli knows; {looks}",
-        remedy or f"Give boxes as {listing(SUFFIXES, 6)}, or say the layout: `boxes_as={layout_names()[0]}`.",
+        remedy or f"Give boxes as {listing(SUFFIXES, 9)}, or say the layout: `boxes_as={layout_names()[0]}`.",
     )
+
+
+def _only(path: Path, found: list[Layout]) -> Layout:
+    if len(found) > 1:
+        raise BoxError(
+            f"{path} could be {' or '.join(layout.title for layout in found)}",
+            f"Give {' or '.join(f'`boxes_as={layout.name}`' for layout in found)}.",
+        )
+    return found[0]
+
+
+def _common(path: Path, files: list[Path]) -> Layout:
+    """Find the one layout that several files have; some of them are looked at, and reading says it of the others."""
+    found: list[Layout] | None = None
+    for name in files[:_LOOKED_AT]:
+        with opened(name) as file:
+            if not file.head.strip():
+                continue
+            these = _candidates(file)
+        found = these if found is None else [layout for layout in found if layout in these]
+        if not found:
+            raise BoxError(
+                f"{name}: {these[0].title}, unlike the files before it in {path}", "Name files of one layout."
+            )
+    if found is None:
+        raise BoxError(f"{path}: {count(len(files), 'file')} without content", "Check that this is the right folder.")
+    return _only(path, found)
 
 
 def _form(entry: Layout | tuple[Form, str]) -> Form:

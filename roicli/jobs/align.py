@@ -142,6 +142,7 @@ def align(job: AlignJob, listener: Listener, executor: Executor | None = None) -
         earlier = find_earlier(job.output, resume=job.resume, overwrite=job.overwrite)
         _check_names(job, earlier)
         inputs = _open_inputs(job, told)
+        job = job.knowing(inputs)
         work = _prepare(job, inputs, told)
         session, plan, side_files, before = _open_session(work, earlier, locks, told)
         done = before
@@ -173,17 +174,16 @@ def _prepare(job: AlignJob, inputs: Inputs, told: _Told) -> _Work:
     record = _record(job, prepared, part)
     mine, infos = prepared.inputs, prepared.infos
     table, ids, count = mine.table, mine.source.ids, max(1, len(mine.source.levels))
-    boxes = (str(job.boxes), table.stamp or Stamp.of(job.boxes))
     features = {**mine.source.stamps, **mine.beside}
     shape = " x ".join(map(str, (len(prepared.placement), *prepared.row_shape)))
     made = fingerprint(
         {**record.parameters, "dtype": str(prepared.dtype), "shape": shape},
-        boxes,
+        table.stamps,
         features,
         (f"{index} {ids[index // count]} {infos[index].shape} {infos[index].dtype}" for index in sorted(infos)),
         (table.boxes, table.rows, mine.map_index, table.box_ids),
     )
-    return _Work(job, prepared, record, dict([boxes]) | features, made)
+    return _Work(job, prepared, record, {**table.stamps, **features}, made)
 
 
 def _open_session(
@@ -310,7 +310,7 @@ def _side_files(work: _Work, earlier: EarlierRun | None, told: _Told) -> list[Si
 
 def _spare_inputs(job: AlignJob, inputs: Inputs) -> None:
     """Refuse to write over what is read, which `overwrite` does not mean."""
-    read = [job.boxes, *map(Path, inputs.beside), *(Path(path) for path in inputs.source.paths)]
+    read = [*map(Path, inputs.table.stamps), *map(Path, inputs.beside), *(Path(path) for path in inputs.source.paths)]
     beside = (name(job.output) for name in (skipped_file, shard_file, origin_file))
     for path in (job.output, job.index, *beside):
         if path is not None and path.exists() and any(path.samefile(other) for other in read):

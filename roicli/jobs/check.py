@@ -137,6 +137,7 @@ def check(job: PoolJob, note: Callable[[str], None], warn: Callable[[str], None]
         warn(text)
 
     inputs = job.bind(keep_note)
+    job = job.knowing(inputs)
     work = prepare_and_judge(job, inputs, keep_note, keep_warning, thorough=True)
     pooled = work.pooled()
     shares = shares_inside(work.placement.take(pooled), work.sizes[pooled])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ from roicli.jobs import preprocess as known
 from roicli.jobs.imagesizes import ImageSize, one_size
 from roicli.jobs.preprocess import ImageTransform
 from roicli.pooling.placement import Placement, check_scale, place
+from roicli.regions import Regions
 
 Scale = float | tuple[float, float]
 """One number, or y and x."""
@@ -65,6 +66,10 @@ class Geometry:
         given = self.spatial_scale if self.stride is None else self.stride
         y, x = given if isinstance(given, tuple | list) else (given, given)
         return (float(y), float(x)) if self.stride is None else (1 / y, 1 / x)
+
+    def knowing(self, regions: Regions) -> Geometry:
+        """Return the same with the unit that regions have by their layout."""
+        return replace(self, normalized=True) if regions.normalized else self
 
     @property
     def is_stated(self) -> bool:

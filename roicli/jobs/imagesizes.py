@@ -122,7 +122,7 @@ def sizes_listed(table: Regions, number: NDArray[np.intp]) -> NDArray[np.float64
     if table.image_sizes is None or not len(number):
         return None
     sizes: NDArray[np.float64] = table.image_sizes[number]
-    if not table.layout.startswith("COCO") and _are_of_boxes(table, number, sizes):
+    if table.layout.startswith("CSV") and _are_of_boxes(table, number, sizes):
         return None
     return np.where((sizes > 0).all(axis=1, keepdims=True), sizes, np.nan)
 

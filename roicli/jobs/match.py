@@ -15,6 +15,7 @@ from roicli.errors import BoxError, FeatureError
 from roicli.execution.executors import apart
 from roicli.files import Stamp
 from roicli.jobs.imageids import Match, match_images, some
+from roicli.jobs.imagesizes import ImageSize, one_size
 from roicli.jobs.pyramid import Pyramid, check_levels, open_maps
 from roicli.jobs.readings import Layout, Reading, check_readings
 from roicli.regions import Regions, batch_index_may_be_last
@@ -104,6 +105,7 @@ def bind(
     pyramid: Pyramid,
     note: Callable[[str], None],
     *,
+    image_size: ImageSize | None = None,
     all_images: bool = True,
 ) -> Inputs:
     """Open the features, read the boxes, and find the map of each box.
@@ -118,6 +120,8 @@ def bind(
         What the user says of them. Without a layout, an array that may be tokens is refused.
     note : callable
         Is told what was assumed.
+    image_size
+        Sizes of images, for box files that cannot be read without.
     all_images
         Whether every image of the box file must have features.
 
@@ -129,7 +133,8 @@ def bind(
     source = open_maps(features, reading, pyramid, note)
     if boxes.suffix.lower() != ".npy" and (length := _length(boxes)) > _SLOW:
         note(f"reading the boxes of {boxes}, {size(length)}")
-    table = read_regions(boxes, reading.box_format, reading.boxes_as)
+    sizes = None if image_size is None else one_size(image_size) or Path(image_size)  # type: ignore[arg-type]
+    table = read_regions(boxes, reading.box_format, reading.boxes_as, sizes)
     for text in table.notes:
         note(text)
     angles = table.columns.get("angle")
@@ -193,6 +198,9 @@ def _map_index(
                 "Give each box its image: a batch index as first number, an image_id, or an object of image ids.",
             )
         return np.zeros(len(table), dtype=np.intp)
+    if _is_only_map(source, table):
+        note(f"{table.source} names no image: its boxes are taken for those of the only map, {source.ids[0]!r}")
+        return np.where(table.image_index < 0, -1, 0)
     if table.image_ids is not None:
         map_ids, aliases = source.ids, table.aliases
         if not source.labelled and len(table):
@@ -223,6 +231,16 @@ def _map_index(
     if source.labelled and maps > 1:
         note(f"batch indices of {table.source} count the maps of {source.name} from 0, which is {source.ids[0]!r}")
     return table.image_index.astype(np.intp)
+
+
+def _is_only_map(source: FeatureSource, table: Regions) -> bool:
+    """Tell whether neither side names an image but by the name of its one file, and these names differ."""
+    if not table.by_file or table.image_ids is None or len(table.image_ids) != 1 or len(source.ids) != 1:
+        return False
+    if source.labelled and source.ids[0] != Path(*source.paths[:1]).stem:
+        return False
+    ids, names = (table.image_ids, table.aliases, source.ids), {"boxes": table.source, "features": source.name}
+    return bool(match_images(*ids, **names, all_images=False)[0] < 0)
 
 
 def _listed_order(source: FeatureSource, table: Regions) -> tuple[str, ...] | None:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,8 +80,13 @@ class PoolJob:
     def bind(self, note: Callable[[str], None]) -> Inputs:
         """Open the features and read the boxes; see `bind`."""
         beside, every = self.geometry.stamps(), self.missing_features == "error"
-        inputs = bind(self.features, self.boxes, self.reading, self.pyramid, note, all_images=every)
+        size = self.geometry.image_size
+        inputs = bind(*(self.features, self.boxes, self.reading, self.pyramid, note), image_size=size, all_images=every)
         return inputs._replace(beside=beside)
+
+    def knowing(self, inputs: Inputs) -> Self:
+        """Return the job with what the box file says of its unit."""
+        return replace(self, geometry=self.geometry.knowing(inputs.table))
 
     def parameters(self, levels: Sequence[Level] = ()) -> dict[str, str | int | float | bool]:
         """Return what an output says of how it was made, from maps of so many levels."""

@@ -132,7 +132,6 @@ def trace(job: TraceJob, note: Callable[[str], None]) -> Traced:
     RoicliError
         A RoI, bin, channel or image that is not there; the message gives the valid range.
     """
-    geometry = job.geometry
     if job.pyramid.levels_combine is not None:
         raise UsageError("a number that is combined of levels has several maps", "Trace one of them by `level`.")
     if job.boxes is None and job.box is None:
@@ -143,6 +142,7 @@ def trace(job: TraceJob, note: Callable[[str], None]) -> Traced:
         inputs, row, origin = _from_file(job, job.boxes, note)
     else:
         inputs, row, origin = _from_box(job, job.box, note), 0, Origin("the box given")
+    geometry = job.geometry.knowing(inputs.table)
     source, given, image = inputs.source, inputs.table.boxes[row], int(inputs.map_index[row])
     unusable, inverted = find_bad_boxes(given[None])
     if len(unusable):
@@ -208,7 +208,8 @@ def _from_box(job: TraceJob, box: Sequence[float] | None, note: Callable[[str], 
 def _from_file(job: TraceJob, path: Path, note: Callable[[str], None]) -> tuple[Inputs, int, Origin]:
     """Find the box in its file: all boxes, the row of this one, and where it stands."""
     # Images that are not traced may lack features.
-    inputs = bind(job.features, path, job.reading, job.pyramid, note, all_images=False)
+    image_size = job.geometry.image_size
+    inputs = bind(job.features, path, job.reading, job.pyramid, note, image_size=image_size, all_images=False)
     table = inputs.table
     rows = np.arange(len(table))
     whose = table.source

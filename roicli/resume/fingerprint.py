@@ -26,7 +26,7 @@ Stamps = Mapping[str, Stamp]
 
 def fingerprint(
     settings: Mapping[str, Any],
-    boxes: tuple[str, Stamp],
+    boxes: Stamps,
     features: Stamps,
     maps: Iterable[str],
     columns: Iterable[Column | None],
@@ -37,8 +37,8 @@ def fingerprint(
     ----------
     settings : mapping
         Everything that changes numbers.
-    boxes : (str, Stamp)
-        The box file, and its state before its first byte was read.
+    boxes : mapping of str to Stamp
+        The box files, and their state before their first byte was read.
     features : mapping of str to Stamp
         The same for each file of the features.
     maps : iterable of str
@@ -48,15 +48,21 @@ def fingerprint(
     """
     blocks = max(1, _SAMPLES // max(len(features), 1))
     files = {path: f"{_said(stamp)}, content {checksum_samples(path, blocks):08x}" for path, stamp in features.items()}
-    if len(files) > _FILES_BY_NAME:
-        lines = (f"{path} {state}".encode(errors="replace") for path, state in files.items())
-        files = {"one of the feature files": _digest(lines)}
+    regions = {path: _said(stamp) for path, stamp in boxes.items()}
     return {
         "settings": dict(settings),
-        "files": {boxes[0]: _said(boxes[1])} | files,
+        "files": _by_name(regions, "one of the box files") | _by_name(files, "one of the feature files"),
         "maps": _digest(line.encode("utf-8", "surrogatepass") + b"\n" for line in maps),
         "boxes": _digest_columns(columns),
     }
+
+
+def _by_name(files: Mapping[str, str], all_of_them: str) -> dict[str, str]:
+    """Name files one by one, if they are few."""
+    if len(files) <= _FILES_BY_NAME:
+        return {**files}
+    lines = (f"{path} {state}".encode(errors="replace") for path, state in files.items())
+    return {all_of_them: _digest(lines)}
 
 
 def check_unchanged(stamps: Stamps) -> None:

@@ -1,11 +1,12 @@
 """What every layout of box files must do: subclass `LayoutConformance` in a test file and give an example."""
 
 import json
+from typing import ClassVar
 
 import numpy as np
 import pytest
 
-from roicli.boxfiles import layout_names, read_regions
+from roicli.boxfiles import layout_names, read_regions, registry
 from roicli.boxfiles.boxfile import opened
 from roicli.boxfiles.registry import choose
 from roicli.errors import ChangedInputError, RoicliError
@@ -28,6 +29,16 @@ class LayoutConformance:
         Those boxes as xyxy, when read without options.
     images : list of str, or None
         The image id of each; None if the layout does not name images.
+    columns : dict of str to list
+        Other columns that are read.
+    sizes : list of list of float, or None
+        Height and width of each image.
+    normalized : bool
+        Whether the boxes are in 0..1 of the image.
+    beside : dict of str to str
+        Contents of other files that are read, by name.
+    options : dict
+        What `read_regions` needs beside the path.
     """
 
     name: str
@@ -35,6 +46,16 @@ class LayoutConformance:
     content: bytes | str
     boxes: list[list[float]]
     images: list[str] | None = None
+    columns: ClassVar = {}
+    sizes: list[list[float]] | None = None
+    normalized = False
+    beside: ClassVar = {}
+    options: ClassVar = {}
+
+    @pytest.fixture(autouse=True)
+    def write_beside(self, tmp_path):
+        for name, content in self.beside.items():
+            (tmp_path / name).write_text(content)
 
     @pytest.fixture
     def path(self, tmp_path):
@@ -52,17 +73,32 @@ class LayoutConformance:
 
     def test_is_read(self, path):
         stamp = Stamp.of(path)
-        for regions in (read_regions(path), read_regions(path, boxes_as=self.name)):
-            assert regions.boxes.tolist() == self.boxes
-            assert (regions.source, regions.stamp) == (str(path), stamp)
+        for more in ({}, {"boxes_as": self.name}):
+            regions = read_regions(path, **self.options, **more)
+            np.testing.assert_allclose(regions.boxes, self.boxes, rtol=1e-12, atol=1e-12)
+            assert (regions.source, regions.stamps[str(path)]) == (str(path), stamp)
+            assert len(regions.stamps) == 1 + len(self.beside)
+            assert regions.normalized == self.normalized
             assert regions.layout
             assert np.isfinite(regions.given).all()
             assert len(set(regions.rows.tolist())) == len(self.boxes)
             if self.images is not None:
                 assert [regions.image_ids[index] for index in regions.image_index] == self.images
+            for name, values in self.columns.items():
+                assert regions.columns[name].tolist() == (
+                    values if isinstance(values[0], str) else pytest.approx(values, nan_ok=True)
+                )
+            known = regions.image_sizes is not None and not np.isnan(regions.image_sizes).all()
+            assert (regions.image_sizes.tolist() if known else None) == self.sizes
+
+    def test_nothing_else_recognizes_it(self, path):
+        """All files against all layouts: each test class is a row of that matrix."""
+        with opened(path) as file:
+            layouts = [registry.load(name) for name in layout_names()]
+            assert [one.name for one in layouts if one.form == file.form and one.recognizes(file)] == [self.name]
 
     def test_the_user_decides_what_numbers_mean(self, path):
-        regions = read_regions(path, BoxFormat.XYXY)
+        regions = read_regions(path, BoxFormat.XYXY, **self.options)
         np.testing.assert_array_equal(regions.boxes, regions.given)
 
     def test_a_file_that_is_cut_is_read_or_refused(self, tmp_path):
@@ -70,14 +106,14 @@ class LayoutConformance:
         for end in range(0, len(content), max(1, len(content) // 50)):
             path = self.write(tmp_path / self.file_name, content[:end])
             try:
-                outcome = f"{path}: {len(read_regions(path))} boxes"
+                outcome = f"{path}: {len(read_regions(path, **self.options))} boxes"
             except RoicliError as error:
                 outcome = error.message
             assert str(path) in outcome
 
     def test_a_file_that_changes_is_refused(self, path):
         def read_and_replace():
-            with opened(path) as file:
+            with opened(path, **self.options) as file:
                 choose(file).read(file, None)
                 self.write(path.with_name("new")).replace(path)
 

@@ -33,7 +33,15 @@ from roicli.errors import BoxError, ChangedInputError, FileError
         ("[[1, 2, 3, 1e999]]", "b.json, box 0 [3]: number out of range"),
         ("[1, 2, 3, 4]", "b.json, box 0: expected object | array, got int"),
         (json.dumps([ann(1), ann(1, [1, 2, 3])]), "b.json, box 1 bbox: expected array of length 4, got 3"),
-        (json.dumps([ann(1, [1, 2, 3, 4, 5])]), "b.json, box 0 bbox: expected array of length 4, got 5"),
+        (json.dumps([ann(1, [1, 2, 3, 4, 5, 6])]), "b.json, box 0 bbox: expected array of length 4, got 6"),
+        (
+            json.dumps([ann(1, [1, 2, 3, 4, 0.9])]),
+            "b.json, box 0 bbox: the fifth number looks like a score, not like an angle",
+        ),
+        (
+            json.dumps([ann(1, [1, 2, 3, 4, 5]), ann(1)]),
+            "b.json, box 1 bbox_mode: expected cxcywh as in the boxes before it, got none",
+        ),
         (json.dumps([ann(1, [1, 2, "x", 4])]), "b.json, box 0 bbox[2]: expected float, got str"),
         (json.dumps([ann(None)]), "b.json, box 0 image_id: expected int | float | str, got null"),
         ('[{"bbox": [1, 2, 3, 4]}]', "b.json, box 0: object missing required field image_id"),
@@ -127,7 +135,11 @@ def test_bbox_mode(read, mode, box, note):
 @pytest.mark.parametrize(
     ("items", "message"),
     [
-        ([ann(1, bbox_mode=4)], "b.json, box 0 bbox_mode: expected 0 (XYXY_ABS) or 1 (XYWH_ABS) of detectron2, got 4"),
+        ([ann(1, bbox_mode=4)], "b.json, box 0 bbox: expected array of length 5, got 4"),
+        (
+            [ann(1, bbox_mode=2)],
+            "b.json, box 0 bbox_mode: expected 0 (XYXY_ABS), 1 (XYWH_ABS) or 4 (XYWHA_ABS) of detectron2, got 2",
+        ),
         (
             [ann(1, bbox_mode=0), ann(1, bbox_mode=1)],
             "b.json, box 1 bbox_mode: expected xyxy as in the boxes before it, got xywh",

@@ -110,7 +110,8 @@ def test_a_layout_that_is_not_there(tmp_path):
 @pytest.mark.parametrize(
     ("content", "said", "hint"),
     [
-        (b"\x1f\x8b\x08\0", "it is gzip data", "gunzip"),
+        (b"\x1f\x8b\x08\0", "damaged gzip data", "Copy or download"),
+        (b"BZh9", "it is bzip2 data", "boxes_as"),
         (b"version https://git-lfs.github.com/spec/v1\n", "it is a Git LFS pointer", "git lfs pull"),
         (b"<!doctype html>", "it is a web page", "Download"),
         (b"PAR1", "it is a Parquet file", "read_parquet"),
@@ -131,7 +132,6 @@ def test_other_files_are_called_what_they_are(tmp_path, name, content, said, hin
     ("document", "said"),
     [
         ({"version": "5", "shapes": [{"label": "cat"}], "imagePath": "a.jpg"}, "LabelMe"),
-        ([{"file_name": "a.jpg", "image_id": 1, "annotations": []}], "detectron2 dataset dicts"),
         ({"images": [{"file": "a.jpg", "detections": []}], "detection_categories": {}}, "MegaDetector"),
         ({"x1": {"0": 1}, "image_id": {"0": "a"}}, "the keys 'x1', 'image_id'"),
         ({"results": 1, "version": 2}, "the keys 'results', 'version'"),
