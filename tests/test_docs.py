@@ -177,7 +177,10 @@ def files():
         ("", "files"),
         [
             ("feature maps", f"{names(sources.suffixes())}, a folder of `.npy` files, a quoted pattern"),
-            ("boxes", f"{names(registry.SUFFIXES)}; {len(registry.layout_names())} layouts of datasets and tools"),
+            (
+                "boxes",
+                f"{names(registry.SUFFIXES)}, a folder, a quoted pattern, `-`: {', '.join(registry.layout_names())}",
+            ),
             ("outputs", names(suffixes())),
         ],
     )

@@ -101,7 +101,7 @@ def _join(path: Path, parts: Sequence[Regions]) -> Regions:
         image_ids=tuple(ids),
         aliases=tuple(aliases.get(name, name) for name in ids) if aliases else None,
         image_sizes=np.array([sizes.get(name, [np.nan] * 2) for name in ids]).reshape(-1, 2) if sizes else None,
-        listed=None,
+        listed=tuple(dict.fromkeys(name for part in parts for name in part.listed or ())) or None,
         columns={name: _column(name, parts) for name in dict.fromkeys(name for part in parts for name in part.columns)},
         category_names={key: name for part in parts for key, name in part.category_names.items()},
         by_file=all(part.by_file for part in parts),

@@ -6,6 +6,7 @@ import glob
 import os
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from roicli.boxfiles import SUFFIXES, read_regions
+from roicli.boxfiles.several import files_of
 from roicli.errors import FileError, RoicliError
 from roicli.files import HDF5_SUFFIXES, file_size, printable, reading
 from roicli.jobs.pyramid import Pyramid, in_words, open_maps
@@ -110,7 +112,13 @@ def info(name: str) -> FileInfo:
 
 def _complete(name: str, path: Path) -> FileInfo:
     if path.is_dir() or (not os.path.lexists(name) and glob.has_magic(name)):
-        source = _open(name)
+        try:
+            source = _open(name)
+        except RoicliError:
+            with suppress(RoicliError):
+                files = files_of(path) or []
+                return FileInfo(name, len(files), _bytes([*map(str, files)]), {}, boxes=_boxes(path))
+            raise
         return FileInfo(source.name, len(source.paths), _bytes(source.paths), {}, maps=_maps(source))
     suffix, size = path.suffix.lower(), file_size(path)
     output = next((name.removesuffix(ending) for ending in SIDE_ENDINGS if path.name.endswith(ending)), "")

@@ -239,8 +239,8 @@ def _is_only_map(source: FeatureSource, table: Regions) -> bool:
         return False
     if source.labelled and source.ids[0] != Path(*source.paths[:1]).stem:
         return False
-    ids, names = (table.image_ids, table.aliases, source.ids), {"boxes": table.source, "features": source.name}
-    return bool(match_images(*ids, **names, all_images=False)[0] < 0)
+    ids = table.image_ids, table.aliases, source.ids
+    return bool(match_images(*ids, boxes=table.source, features=source.name, all_images=False)[0] < 0)
 
 
 def _listed_order(source: FeatureSource, table: Regions) -> tuple[str, ...] | None:

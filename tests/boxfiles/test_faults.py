@@ -162,8 +162,8 @@ def test_bbox_format_is_a_mode_by_another_name(read):
 @pytest.mark.parametrize(
     ("name", "content", "hint"),
     [
-        ("b.json", json.dumps([ann(1, [1, 2, 3, 4, 30], bbox_mode=4)]), "Give the upright box around each rotated one"),
-        ("b.json", json.dumps([ann(1, [1, 2, 3, 4, 30])]), "leave a score or an angle out of it"),
+        ("b.json", json.dumps([ann(1, [1, 2, 3, 4, 30], bbox_mode=2)]), "leave a score out of it"),
+        ("b.json", json.dumps([ann(1, [1, 2, 3, 4, 0.9])]), "Write scores as `score`, beside the bbox."),
         ("b.json", "[[[1, 2, 3, 4, 0.9]], []]", 'write {"image id": [[x1, y1, x2, y2], ...]}'),
         ("b.json", '{"type": "FeatureCollection", "features": []}', "Write COCO annotations or results"),
         ("b.json", '{"boxes": [[1, 2, 3, 4]], "labels": [1]}', "Write COCO annotations or results"),

@@ -111,7 +111,7 @@ def test_a_layout_that_is_not_there(tmp_path):
     ("content", "said", "hint"),
     [
         (b"\x1f\x8b\x08\0", "damaged gzip data", "Copy or download"),
-        (b"BZh9", "it is bzip2 data", "boxes_as"),
+        (b"BZh9", "it is bzip2 data", "bunzip2"),
         (b"version https://git-lfs.github.com/spec/v1\n", "it is a Git LFS pointer", "git lfs pull"),
         (b"<!doctype html>", "it is a web page", "Download"),
         (b"PAR1", "it is a Parquet file", "read_parquet"),
