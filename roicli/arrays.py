@@ -175,17 +175,11 @@ def open_npy(path: Path) -> StoredArray:
             raise wrong_content(path, "a .npy file")
         file.seek(0)
         array = read_header(file, path, str(path))._replace(stamp=stamp)
-    if not array.dtype.hasobject:
-        array.check_inside(stamp.size)
-        _check_alone(array)
+        if not array.dtype.hasobject:
+            array.check_inside(stamp.size)
+            if os.pread(file.fileno(), 6, array.start + array.nbytes) == b"\x93NUMPY":  # numpy.save on an open file
+                raise FileError(
+                    f"{path} holds several arrays, one after the other, where .npy has one",
+                    "Save them by numpy.savez, or each in a file of its own.",
+                )
     return array
-
-
-def _check_alone(array: StoredArray) -> None:
-    """Raise FileError if another array follows, as where `numpy.save` was called again on an open file."""
-    with reading(str(array.path)), array.path.open("rb", buffering=0) as file:
-        if os.pread(file.fileno(), 6, array.start + array.nbytes) == b"\x93NUMPY":
-            raise FileError(
-                f"{array.path} holds several arrays, one after the other, where .npy has one",
-                "Save them by numpy.savez, or each in a file of its own.",
-            )

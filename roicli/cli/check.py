@@ -9,7 +9,6 @@ from typing import Any
 import click
 
 from roicli.cli.command import Command, option
-from roicli.cli.lines import say
 from roicli.cli.options import (
     RUN,
     dtype_option,
@@ -36,15 +35,13 @@ def check(features: str, boxes: Path, quiet: bool, as_json: bool, strict: bool, 
       roicli check feats.h5 boxes.json --spatial-scale 1/16
       roicli check 'feats/*.npy' boxes.csv --aligned --json
     """
+    from roicli.cli.render import Display
     from roicli.jobs.api import check_job
     from roicli.jobs.check import check as run_job
 
-    def tell(kind: str, text: str) -> None:
-        if not quiet:
-            say(f"{kind}: {text}")
-
     job = check_job(features, boxes, **options)
-    report = run_job(job, lambda text: tell("note", text), lambda text: tell("warning", text))
+    with Display(quiet=quiet) as display:
+        report = run_job(job, display)
     if as_json:
         click.echo(json.dumps(report.as_dict()))
     else:

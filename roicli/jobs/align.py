@@ -20,7 +20,7 @@ from roicli.files import Stamp
 from roicli.jobs.advice import prepare_and_judge
 from roicli.jobs.costs import choose_kernel, make_costs
 from roicli.jobs.geometry import scale_parameter
-from roicli.jobs.listener import Listener
+from roicli.jobs.listener import Listener, Told
 from roicli.jobs.match import Inputs
 from roicli.jobs.part import Part, take_part
 from roicli.jobs.prepare import PoolJob, Prepared
@@ -89,23 +89,6 @@ class AlignJob(PoolJob):
     max_memory: int | None = None
 
 
-class _Told:
-    """Passes on what the listener of a job is told, and keeps it for the report."""
-
-    def __init__(self, listener: Listener) -> None:
-        self._listener = listener
-        self.notes: list[str] = []
-        self.warnings: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
-        self._listener.note(text)
-
-    def warn(self, text: str) -> None:
-        self.warnings.append(text)
-        self._listener.warn(text)
-
-
 class _Work(NamedTuple):
     """A job that has been checked: what to pool, and what is written beside the features."""
 
@@ -134,7 +117,7 @@ def align(job: AlignJob, listener: Listener, executor: Executor | None = None) -
     RoicliError
         Any of its kinds; the message names the file, and the row or dataset.
     """
-    began, told = time.monotonic(), _Told(listener)
+    began, told = time.monotonic(), Told(listener)
     check_output(job.output)
     if job.index is not None:
         check_index(job.index, overwrite=True)
@@ -157,14 +140,14 @@ def align(job: AlignJob, listener: Listener, executor: Executor | None = None) -
         return _report(work, plan, before, done, told, began, executor)
 
 
-def _open_inputs(job: AlignJob, told: _Told) -> Inputs:
+def _open_inputs(job: AlignJob, told: Told) -> Inputs:
     """Open the features, read the boxes, match them; the state of each file is taken before it is read."""
     inputs = job.bind(told.note)
     _spare_inputs(job, inputs)
     return inputs
 
 
-def _prepare(job: AlignJob, inputs: Inputs, told: _Told) -> _Work:
+def _prepare(job: AlignJob, inputs: Inputs, told: Told) -> _Work:
     """Select and place the boxes, check them, reduce the job to its part, and say what must be the same to resume."""
     prepared = prepare_and_judge(job, inputs, told.note, told.warn)
     job = replace(job, kernel=choose_kernel(job, prepared))
@@ -187,7 +170,7 @@ def _prepare(job: AlignJob, inputs: Inputs, told: _Told) -> _Work:
 
 
 def _open_session(
-    work: _Work, earlier: EarlierRun | None, locks: Locks, told: _Told
+    work: _Work, earlier: EarlierRun | None, locks: Locks, told: Told
 ) -> tuple[Session | None, Plan, list[SideFile], Progress]:
     """Decide whether the output is new, resumed or complete already (None); refuse to resume another job."""
     job = work.job
@@ -283,7 +266,7 @@ def _check_names(job: AlignJob, earlier: EarlierRun | None) -> None:
         raise OutputError(f"{job.output} says itself how it was made", "Leave `sidecar` out.")
 
 
-def _side_files(work: _Work, earlier: EarlierRun | None, told: _Told) -> list[SideFile]:
+def _side_files(work: _Work, earlier: EarlierRun | None, told: Told) -> list[SideFile]:
     """Return the files that appear with the output; those of an output before it are removed."""
     job, record, skipped = work.job, work.record, work.prepared.skipped
     listed, keeps_record = skipped_file(job.output), find_format(job.output).keeps_record
@@ -337,7 +320,7 @@ def _record(job: AlignJob, prepared: Prepared, part: Part | None) -> Record:
 
 
 def _report(
-    work: _Work, plan: Plan, before: Progress, done: Progress, told: _Told, began: float, executor: Executor | None
+    work: _Work, plan: Plan, before: Progress, done: Progress, told: Told, began: float, executor: Executor | None
 ) -> RunReport:
     prepared, source = work.prepared, work.prepared.inputs.source
     if done.not_finite:

@@ -190,7 +190,7 @@ def check(features: PathLike, boxes: PathLike, **options: Unpack[PoolOptions]) -
     >>> report.shape, report.wholly_outside
     ((2, 8, 7, 7), 1)
     """
-    return run_check(check_job(features, boxes, **options), lambda note: None, lambda warning: None)
+    return run_check(check_job(features, boxes, **options), Silent())
 
 
 def align_job(features: PathLike, boxes: PathLike, output: PathLike, **options: Any) -> AlignJob:

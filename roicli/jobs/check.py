@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 
 from roicli.jobs.advice import prepare_and_judge
 from roicli.jobs.geometry import Box, Steps, as_box
+from roicli.jobs.listener import Listener, Told
 from roicli.jobs.prepare import PoolJob, Prepared
 from roicli.jobs.pyramid import tally
 from roicli.pooling.extents import shares_inside
@@ -108,37 +108,25 @@ class CheckReport:
         return asdict(self)
 
 
-def check(job: PoolJob, note: Callable[[str], None], warn: Callable[[str], None]) -> CheckReport:
+def check(job: PoolJob, listener: Listener) -> CheckReport:
     """Do all that `align` does before it pools; of features, only some of one or two maps are read.
 
     Parameters
     ----------
     job : PoolJob
         What would be pooled.
-    note : callable
-        Is told what was assumed.
-    warn : callable
-        Is told what looks like a mistake, before `align` may refuse it.
+    listener : Listener
+        Is told what was assumed, and what looks like a mistake, before `align` may refuse it.
 
     Raises
     ------
     RoicliError
         Where `align` would, with the same message.
     """
-    notes: list[str] = []
-    warnings: list[str] = []
-
-    def keep_note(text: str) -> None:
-        notes.append(text)
-        note(text)
-
-    def keep_warning(text: str) -> None:
-        warnings.append(text)
-        warn(text)
-
-    inputs = job.bind(keep_note)
+    told = Told(listener)
+    inputs = job.bind(told.note)
     job = job.knowing(inputs)
-    work = prepare_and_judge(job, inputs, keep_note, keep_warning, thorough=True)
+    work = prepare_and_judge(job, inputs, told.note, told.warn, thorough=True)
     pooled = work.pooled()
     shares = shares_inside(work.placement.take(pooled), work.sizes[pooled])
     shape = (len(work.placement), *work.row_shape)
@@ -160,8 +148,8 @@ def check(job: PoolJob, note: Callable[[str], None], warn: Callable[[str], None]
         shape=shape,
         dtype=str(work.dtype),
         bytes=math.prod(shape) * work.dtype.itemsize,
-        warnings=tuple(warnings),
-        notes=tuple(notes),
+        warnings=tuple(told.warnings),
+        notes=tuple(told.notes),
         levels={} if (names := work.level_names) is None else tally(names[pooled]),
     )
 

@@ -39,3 +39,22 @@ class Silent:
 
     def advance(self, boxes: int) -> None:
         """Ignore progress."""
+
+
+class Told:
+    """Passes on what the listener of a job is told, and keeps it for the report."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self.notes: list[str] = []
+        self.warnings: list[str] = []
+
+    def note(self, text: str) -> None:
+        """Keep a note."""
+        self.notes.append(text)
+        self._listener.note(text)
+
+    def warn(self, text: str) -> None:
+        """Keep a warning."""
+        self.warnings.append(text)
+        self._listener.warn(text)

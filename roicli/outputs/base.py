@@ -224,12 +224,12 @@ def encode(name: str) -> bytes:
     return name.encode("utf-8", "backslashreplace")
 
 
-def text_dtype(column: Column) -> np.dtype[Any]:
-    """Return the dtype of a column in NumPy's own formats: text is as wide as the longest name that is used."""
+def text_dtype(column: Column, kind: str = "U") -> np.dtype[Any]:
+    """Return the dtype of a column in a file: text ("U", or "S" for UTF-8) is as wide as the longest name in use."""
     if not isinstance(column, Names):
         return column.dtype
-    used = np.unique(column.index).tolist()
-    return np.dtype(f"U{max((len(column.names[number]) for number in used), default=1) or 1}")
+    used = (column.names[number] for number in np.unique(column.index).tolist())
+    return np.dtype(f"{kind}{max((len(name if kind == 'U' else encode(name)) for name in used), default=1) or 1}")
 
 
 def read_output(output_format: OutputFormat, path: Path) -> Stored:

@@ -20,7 +20,18 @@ from roicli.arrays import StoredArray
 from roicli.errors import OutputError
 from roicli.files import HDF5_SUFFIXES, file_size, printable, reading
 from roicli.newfiles import real
-from roicli.outputs.base import REMEDY, Layout, OutputFormat, Parameters, Record, Stored, encode, names_of, not_ours
+from roicli.outputs.base import (
+    REMEDY,
+    Layout,
+    OutputFormat,
+    Parameters,
+    Record,
+    Stored,
+    encode,
+    names_of,
+    not_ours,
+    text_dtype,
+)
 from roicli.outputs.rowfile import RowFile
 from roicli.regions import Column, Names
 
@@ -65,7 +76,7 @@ class Hdf5(OutputFormat):
             for name, value in record.parameters.items():
                 file.attrs[name] = encode(value).decode() if isinstance(value, str) else value
             for name, column in record.columns().items():
-                kind = _dtype(column)
+                kind = text_dtype(column, "S")
                 sides = (len(column),) if isinstance(column, Names) else column.shape
                 columns.append((_create(file, name, sides, kind, _lay_out_early), column, kind))
             offset = _create(file, "features", shape, dtype, self._place_features)
@@ -252,14 +263,6 @@ def _rows(shape: tuple[int, ...], first: int, number: int) -> Any:
     space = h5py.h5s.create_simple(shape)
     space.select_hyperslab((first, *(0 for _ in shape[1:])), (number, *shape[1:]))
     return space
-
-
-def _dtype(column: Column) -> np.dtype[Any]:
-    """Return the dtype of a column in the file: text is UTF-8, as wide as the longest name that is used."""
-    if not isinstance(column, Names):
-        return column.dtype
-    used = np.unique(column.index).tolist()
-    return np.dtype(f"S{max((len(encode(column.names[number])) for number in used), default=1) or 1}")
 
 
 def _find(dataset: Any) -> tuple[int, tuple[int, ...], str]:

@@ -109,7 +109,6 @@ class Maps(ABC):
     ids: Sequence[str] = ()
     labelled = False
     levels: tuple[Level, ...] = ()
-    stamps: dict[str, Stamp]
     _expected: Sequence[int] = ()
 
     @property
@@ -180,7 +179,7 @@ class MapSource(Maps):
 
     def __init__(self, path: Path, layout: MapLayout, dataset: str | None = None) -> None:
         self.path, self.layout = path, layout
-        self.stamps = {}
+        self.stamps: dict[str, Stamp] = {}
 
     @classmethod
     def take_stock(cls, path: Path) -> Inventory:

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 from numpy.typing import NDArray
 
 from roicli.errors import RoicliError
-from roicli.files import printable
+from roicli.files import Stamp, printable
 from roicli.protocols import MapInfo
 from roicli.sources.base import Maps, StoredMap
 
@@ -21,7 +21,7 @@ class BrokenSource(Maps):
     def __init__(self, path: Path, error: RoicliError) -> None:
         self._path, self.error = str(path), error
         self.ids = (printable(path.stem),)
-        self.stamps = {}
+        self.stamps: dict[str, Stamp] = {}
 
     @property
     def name(self) -> str:

@@ -31,7 +31,7 @@ class ComposedSource(Maps):
         return tuple(dict.fromkeys(path for part in self.parts for path in part.paths))
 
     @property
-    def stamps(self) -> dict[str, Stamp]:  # type: ignore[override]
+    def stamps(self) -> dict[str, Stamp]:
         """State of the files that were opened so far; FileError if one part saw another state than the one before."""
         found: dict[str, Stamp] = {}
         for part in self.parts:

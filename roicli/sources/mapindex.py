@@ -72,7 +72,7 @@ class IndexedSource(WrappedSource):
         return (*super().paths, str(self._path))
 
     @property
-    def stamps(self) -> dict[str, Stamp]:  # type: ignore[override]
+    def stamps(self) -> dict[str, Stamp]:
         """State of the files that were opened so far."""
         return {str(self._path): self._stamp, **super().stamps}
 

@@ -42,13 +42,10 @@ def checked(folder, boxes, scale=1 / STRIDE, **more):
     images = np.arange(len(boxes)) % 2
     np.save(folder / "boxes.npy", np.insert(boxes, 0, images, axis=1))
     settings = {"spec": PoolSpec((7, 7), aligned=True), "spatial_scale": scale} | more
-    warnings: list[str] = []
+    listener = Silent()
+    warnings = listener.warnings
     try:
-        report = check(
-            PoolJob(str(folder / "feats.npy"), folder / "boxes.npy", **grouped(settings)),
-            lambda text: None,
-            warnings.append,
-        )
+        report = check(PoolJob(str(folder / "feats.npy"), folder / "boxes.npy", **grouped(settings)), listener)
     except RoicliError as error:
         return None, warnings, error
     assert list(report.warnings) == warnings
@@ -127,14 +124,13 @@ def test_areas_say_what_the_numbers_are(folder, numbers):
             for n, (box, size) in enumerate(zip(written.tolist(), area.tolist(), strict=True))
         ]
         (folder / "areas.json").write_text(json.dumps(rows))
-        warnings: list[str] = []
         job = PoolJob(
             str(folder / "feats.npy"),
             folder / "areas.json",
             PoolSpec((2, 2)),
             geometry=Geometry(spatial_scale=1 / STRIDE),
         )
-        check(job, lambda text: None, warnings.append)
+        warnings = check(job, Silent()).warnings
         assert any(f"read as {reading}, not as xywh; give `box_format={reading}`" in text for text in warnings) == warns
 
 

@@ -53,7 +53,7 @@ def test_what_jobs_say_is_what_the_engine_reads(tmp_path, op, settings, scale):
     align(job, listener)
     block = np.load(job.output).reshape(400, -1)
     zero = (block == 0).all(axis=1)
-    report = check(job, lambda _: None, lambda _: None)
+    report = check(job, Silent())
     empty = sum(int(note.split(": ")[1].split(" of ")[0]) for note in report.notes if "without width" in note)
     assert report.wholly_outside + empty == zero.sum()
     assert f"boxes wholly outside their maps: {report.wholly_outside} of 400; their features are zero" in report.notes

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from driving import Silent, files_in
 
@@ -20,6 +21,14 @@ def make_job(folder, suffix, **settings):
     return AlignJob(
         "feats.h5", Path("boxes.npy"), spec, output=Path(f"out{suffix}"), index=Path("rows.csv"), **settings
     )
+
+
+def make_stacks(maps, boxes):
+    """Write a stack of maps, and boxes on them, into the current folder."""
+    rng = np.random.default_rng(0)
+    np.save("feats.npy", rng.standard_normal((maps, 2, 8, 8)).astype(np.float32))
+    corner = rng.uniform(0, 5, (boxes, 2))
+    np.save("boxes.npy", np.concatenate([rng.integers(0, maps, (boxes, 1)), corner, corner + 2], axis=1))
 
 
 def content(folder):

@@ -3,9 +3,9 @@
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 from driving import Silent, files_in, interrupt, kill_while_publishing, run
+from resume.resuming import make_stacks
 
 from roicli.errors import OutputError
 from roicli.execution import plan
@@ -23,10 +23,7 @@ def folder(tmp_path, monkeypatch):
     """The inputs of a job of ten tasks, in the current folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(plan, "_TASK_BYTES", 1)
-    rng = np.random.default_rng(0)
-    np.save("feats.npy", rng.standard_normal((3, 2, 8, 8)).astype(np.float32))
-    corner = rng.uniform(0, 5, (BOXES, 2))
-    np.save("boxes.npy", np.concatenate([rng.integers(0, 3, (BOXES, 1)), corner, corner + 2], axis=1))
+    make_stacks(3, BOXES)
     return tmp_path
 
 

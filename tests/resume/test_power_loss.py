@@ -12,9 +12,9 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 from driving import Silent, files_in
+from resume.resuming import make_stacks
 
 from roicli.execution import plan
 from roicli.jobs.align import AlignJob, align
@@ -128,10 +128,7 @@ def test_no_state_gives_a_wrong_output(tmp_path, monkeypatch, request, suffix, o
     folder.mkdir()
     monkeypatch.chdir(folder)
     monkeypatch.setattr(plan, "_TASK_BYTES", 1)
-    rng = np.random.default_rng(0)
-    np.save("feats.npy", rng.standard_normal((2, 2, 8, 8)).astype(np.float32))
-    corner = rng.uniform(0, 5, (ROWS, 2))
-    np.save("boxes.npy", np.concatenate([rng.integers(0, 2, (ROWS, 1)), corner, corner + 2], axis=1))
+    make_stacks(2, ROWS)
     spec, index = PoolSpec((2, 2)), Path("rows.csv")
     job = AlignJob("feats.npy", Path("boxes.npy"), spec, output=Path(f"out{suffix}"), index=index, batch_size=6)
     align(job, Silent())
