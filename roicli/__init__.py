@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from roicli.pooling.bintrace import BinTrace as BinTrace
     from roicli.pooling.engine import roi_align as roi_align
     from roicli.pooling.engine import roi_pool as roi_pool
+    from roicli.pooling.maskpool import mask_pool as mask_pool
     from roicli.pooling.multiscale import multiscale_roi_align as multiscale_roi_align
     from roicli.pooling.trace import trace_bin as trace_bin
 
@@ -25,6 +26,7 @@ _HOMES = {
     "RoicliError": "errors",
     "align": "jobs.api",
     "check": "jobs.api",
+    "mask_pool": "pooling.maskpool",
     "multiscale_roi_align": "pooling.multiscale",
     "open_features": "jobs.inputs",
     "read_regions": "jobs.inputs",
@@ -39,6 +41,7 @@ __all__ = [
     "__version__",
     "align",
     "check",
+    "mask_pool",
     "multiscale_roi_align",
     "open_features",
     "read_regions",

@@ -167,6 +167,29 @@ class FeatureSource(Protocol):
         ...
 
 
+class Masks(Protocol):
+    """Masks of K regions, as their file encodes them; each is decoded when it is asked for. Picklable."""
+
+    def __len__(self) -> int: ...
+
+    def take(self, rows: Any) -> Masks:
+        """Return the masks at `rows`, an index or a slice, in that order."""
+        ...
+
+    @property
+    def present(self) -> NDArray[np.bool_]:
+        """Which regions have a mask, be it an empty one."""
+        ...
+
+    def decode(self, row: int, size: tuple[int, int] | None, canvas: tuple[int, int]) -> NDArray[np.bool_]:
+        """Decode the mask of one region, (height, width) in pixels of its image; empty if it has none.
+
+        `size` is that of the image, None if it is not known; outlines are drawn within `canvas` then. BoxError if the
+        mask has another size.
+        """
+        ...
+
+
 class RowTarget(Protocol):
     """Where pooled rows go."""
 

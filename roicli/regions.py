@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from roicli.files import Stamp
+from roicli.protocols import Masks
 from roicli.words import listing
 
 
@@ -24,6 +25,10 @@ class BoxFormat(StrEnum):
     XYXY = "xyxy"
     XYWH = "xywh"
     CXCYWH = "cxcywh"
+
+
+MaskFill = Literal["coco", "pil"]
+"""How outlines become masks: as pycocotools draws them, or as Pillow does."""
 
 
 def to_xyxy(boxes: NDArray[np.float64], box_format: BoxFormat) -> NDArray[np.float64]:
@@ -154,6 +159,8 @@ class Regions:
         The boxes are in 0..1 of the image, by the specification of the layout.
     by_file : bool
         The image ids are names of box files, one an image.
+    masks : Masks, optional
+        The mask of each region, if they were asked for.
     layout : str
         The layout that was recognized, in words: "COCO dataset".
     notes : tuple of str
@@ -177,6 +184,7 @@ class Regions:
     category_names: Mapping[str, str] = field(default_factory=dict)
     normalized: bool = False
     by_file: bool = False
+    masks: Masks | None = None
     layout: str = ""
     notes: tuple[str, ...] = ()
     stamps: Mapping[str, Stamp] = field(default_factory=dict)
@@ -213,6 +221,7 @@ class Regions:
             rows=self.rows[index],
             image_index=None if self.image_index is None else self.image_index[index],
             columns={name: column[index] for name, column in self.columns.items()},
+            masks=None if self.masks is None else self.masks.take(index),
         )
 
     def where(self, index: NDArray[np.intp], limit: int = 5) -> str:

@@ -8,7 +8,9 @@ from typing import Literal, get_args
 from roicli.errors import UsageError
 
 Mode = Literal["avg", "max"]
-Reduce = Literal["none", "mean"]
+Reduce = Literal["none", "mean", "max", "l2"]
+MaskRule = Literal["coverage", "upsampled", "resize", "resize-antialias", "resize-any", "nearest"]
+"""How the mask of a region weighs the cells of a map; see `roicli.pooling.masks`."""
 
 MAX_OUTPUT_SIDE = 1024
 MAX_SAMPLING_RATIO = 1024
@@ -32,6 +34,8 @@ class PoolSpec:
         "mean" averages the bins too: one vector of C channels a RoI.
     op : str
         Name of the operator; see `roicli.pooling.operators`, which also checks that it has these settings.
+    mask_rule : str
+        How masks weigh cells, if the operator pools masks; see `roicli.pooling.masks`.
 
     Raises
     ------
@@ -50,6 +54,7 @@ class PoolSpec:
     mode: Mode = "avg"
     reduce: Reduce = "none"
     op: str = "roi_align"
+    mask_rule: MaskRule = "coverage"
 
     def __post_init__(self) -> None:
         if not all(1 <= side <= MAX_OUTPUT_SIDE for side in self.output_size):
@@ -66,6 +71,8 @@ class PoolSpec:
             raise UsageError(f"mode {self.mode!r} is unknown", "Give 'avg' or 'max'.")
         if self.reduce not in get_args(Reduce):
             raise UsageError(f"reduce {self.reduce!r} is unknown", "Give 'none' or 'mean'.")
+        if self.mask_rule not in get_args(MaskRule):
+            raise UsageError(f"mask rule {self.mask_rule!r} is unknown", f"Give {', '.join(get_args(MaskRule))}.")
 
     @property
     def adaptive(self) -> bool:
@@ -75,8 +82,8 @@ class PoolSpec:
     @property
     def pooled_size(self) -> tuple[int, int]:
         """Height and width of the block that is written: (1, 1) where the bins are averaged away."""
-        return (1, 1) if self.reduce == "mean" else self.output_size
+        return self.output_size if self.reduce == "none" else (1, 1)
 
     def row_shape(self, channels: int) -> tuple[int, ...]:
         """Return the shape of one RoI's result: (C, PH, PW), or (C,) where the bins are averaged away."""
-        return (channels,) if self.reduce == "mean" else (channels, *self.output_size)
+        return (channels, *self.output_size) if self.reduce == "none" else (channels,)

@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "interrupts": set(),
     "protocols": {"arrays", "files"},
     "spec": BOTTOM,
-    "regions": BOTTOM,
+    "regions": BOTTOM | {"protocols"},
     "pooling": VALUES,
     "sources": VALUES,
     "boxfiles": VALUES,

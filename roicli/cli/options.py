@@ -66,6 +66,11 @@ input_options = stacked(
         help=f"Layout of the box file: {', '.join(layout_names())}.  [default: as its content says]",
     ),
     option(
+        *(INPUTS, "--mask-fill"),
+        choices=["coco", "pil"],
+        help="How outlines become masks: as pycocotools or Pillow draws them.  [default: pil for LabelMe, else coco]",
+    ),
+    option(
         *(INPUTS, "--match"),
         choices=["id", "file-name"],
         help="What finds the map of an image that has both.  [default: both, which must agree]",
@@ -160,6 +165,12 @@ pool_options = stacked(
         *(NUMBERS, "--mode"),
         choices=["avg", "max"],
         help="Take the mean or the maximum of a bin's samples.  [default: that of the operator]",
+    ),
+    option(
+        *(NUMBERS, "--mask-rule"),
+        choices=["coverage", "upsampled", "resize", "resize-antialias", "resize-any", "nearest"],
+        default="coverage",
+        help="How a mask weighs cells, with --op mask-mean (roicli help masks).",
     ),
 )
 

@@ -70,6 +70,8 @@ def align(features: PathLike, boxes: PathLike, output: PathLike, **options: Unpa
         What the four numbers of a box mean; by default as the box file says.
     boxes_as : str, optional
         Layout of the box file, such as "coco" or "csv"; by default as its content says.
+    mask_fill : {"coco", "pil"}, optional
+        How outlines become masks: as pycocotools or as Pillow draws them; by default "pil" for LabelMe, else "coco".
     match : {"id", "file-name"}, optional
         What decides about an image whose id and file name are different maps; by default that is an error.
     normalized : bool
@@ -113,6 +115,8 @@ def align(features: PathLike, boxes: PathLike, output: PathLike, **options: Unpa
         Take the mean or the maximum of a bin's samples; by default the mean, and the maximum for RoIPool.
     reduce : {"none", "mean"}
         "mean" averages all bins to one vector a box.
+    mask_rule : {"coverage", "upsampled", "resize", "resize-antialias", "resize-any", "nearest"}
+        How a mask weighs the cells of its map, with ``op="mask_mean"``; see ``roicli help masks``.
     bad_boxes : {"error", "skip", "zero", "keep"}
         NaN and inverted boxes: raise, skip, write zeros, or pool inverted ones as torchvision does.
     missing_features : {"error", "skip", "zero"}

@@ -16,10 +16,10 @@ from roicli.jobs.pyramid import Combine, LevelRule, Levels, Pyramid
 from roicli.jobs.readings import Layout, Reading
 from roicli.jobs.select import BadBoxes, MissingFeatures
 from roicli.pooling.arguments import make_spec
-from roicli.regions import BoxFormat
+from roicli.regions import BoxFormat, MaskFill
 from roicli.sources.retyped import MapDtype
 from roicli.sources.tokens import TokenOrder
-from roicli.spec import Mode, PoolSpec, Reduce
+from roicli.spec import MaskRule, Mode, PoolSpec, Reduce
 
 PathLike = str | os.PathLike[str]
 BoxFormatName = Literal["xyxy", "xywh", "cxcywh"]
@@ -37,6 +37,7 @@ SPEC: dict[str, Any] = {
     "op": "roi_align",
     "mode": None,
     "reduce": "none",
+    "mask_rule": "coverage",
 }
 
 
@@ -53,6 +54,7 @@ class PoolOptions(TypedDict, total=False):
     map_index: PathLike | None
     box_format: BoxFormatName | None
     boxes_as: str | None
+    mask_fill: MaskFill | None
     match: Match | None
     normalized: bool
     levels: Levels | None
@@ -72,6 +74,7 @@ class PoolOptions(TypedDict, total=False):
     op: str
     mode: Mode | None
     reduce: Reduce
+    mask_rule: MaskRule
     bad_boxes: BadBoxes
     missing_features: MissingFeatures
     out_dtype: OutDtype | None

@@ -18,6 +18,7 @@ from roicli import __version__
 from roicli.errors import BoxError
 from roicli.jobs.geometry import Geometry, Located
 from roicli.jobs.locate import locate_on_levels, settle_grids
+from roicli.jobs.masks import add_masks, with_masks
 from roicli.jobs.match import Inputs, bind, check_bits
 from roicli.jobs.pyramid import Pyramid, channels_of, levels_of, tally
 from roicli.jobs.readings import Reading
@@ -100,6 +101,7 @@ class PoolJob:
             "aligned": self.spec.aligned,
             "mode": self.spec.mode,
             "reduce": self.spec.reduce,
+            **self._masks(),
             "features": self.features,
             **self.reading.parameters(),
             "boxes_file": str(self.boxes),
@@ -113,6 +115,12 @@ class PoolJob:
         if levels:
             del made["spatial_scale"]  # each level has its own
         return made
+
+    def _masks(self) -> dict[str, str]:
+        """Return what an output says of how masks were pooled."""
+        if not find(self.spec.op).masks:
+            return {}
+        return {"mask_rule": self.spec.mask_rule, "mask_fill": self.reading.mask_fill or "as the format does"}
 
 
 class Prepared(NamedTuple):
@@ -191,6 +199,7 @@ def prepare(job: PoolJob, inputs: Inputs, note: Callable[[str], None]) -> Prepar
     """
     operator = find(job.spec.op)
     operator.check(job.spec)
+    inputs = with_masks(inputs, job.reading.mask_fill, job.spec)
     selection = select(inputs, job.spec, job.bad_boxes, job.missing_features, note)
     inputs = selection.inputs
     settle_grids(job.geometry, inputs, job.reading.patch, note)
@@ -200,6 +209,7 @@ def prepare(job: PoolJob, inputs: Inputs, note: Callable[[str], None]) -> Prepar
 
     computed = np.result_type(*{compute_dtype(info.dtype) for info in infos.values()})
     located, placements = locate_on_levels(job.geometry, job.pyramid, inputs, infos, computed, note)
+    located, placements = add_masks(inputs, located, placements)
     placement, levels = located.placement, inputs.source.levels
     sizes = map_sizes(infos, placement.map_index)
     pooled, outside = np.ones(len(placement), np.bool_), np.zeros(len(placement), np.bool_)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from roicli.errors import FeatureError, RoicliError, UsageError
 from roicli.jobs.imageids import Match
 from roicli.jobs.likeness import better_reading, is_better
-from roicli.regions import BoxFormat
+from roicli.regions import BoxFormat, MaskFill
 from roicli.sources import FeatureSource
 from roicli.sources.retyped import MapDtype
 from roicli.sources.tokens import TokenLayout, TokenOrder
@@ -48,6 +48,8 @@ class Reading:
         Where it is not what the box file says.
     boxes_as : str, optional
         Layout of the box file, where its content does not say.
+    mask_fill : {"coco", "pil"}, optional
+        How outlines become masks; by default as their format does.
     match : {"id", "file-name"}, optional
         What decides about an image whose id and file name are different maps.
     """
@@ -62,6 +64,7 @@ class Reading:
     map_index: str | os.PathLike[str] | None = None
     box_format: BoxFormat | None = None
     boxes_as: str | None = None
+    mask_fill: MaskFill | None = None
     match: Match | None = None
 
     def of_maps(self) -> dict[str, Any]:

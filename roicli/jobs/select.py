@@ -136,7 +136,9 @@ def _bad_rows(
     unusable, inverted = (rows[judged[rows]] for rows in find_bad_boxes(table.boxes))
     missing = np.flatnonzero(absent)
     numbered = table.image_ids is None and table.image_index is not None
+    bare = np.empty(0, np.intp) if table.masks is None else np.flatnonzero(judged & ~table.masks.present)
     for rows, fault, remedy in (
+        (bare, "without a mask", "Give `bad_boxes=skip` or `bad_boxes=zero`."),
         (missing, "absent (empty, null, NaN or missing)", "Give `bad_boxes=skip` or `bad_boxes=zero`."),
         (unusable, "NaN, infinite or beyond 1e9 pixels", "Give `bad_boxes=skip` or `bad_boxes=zero`."),
         (
@@ -152,8 +154,12 @@ def _bad_rows(
             continue
         found = f"{table.source}, {table.where(rows)}: {fault}, {len(rows):,} of {count(len(table), 'box')}"
         if bad_boxes == "error" or (bad_boxes == "keep" and rows is not inverted):
-            first = "" if rows is missing else f"; the first is {table.given[rows[0]].tolist()} as {table.box_format}"
+            first = (
+                ""
+                if rows is missing or rows is bare
+                else f"; the first is {table.given[rows[0]].tolist()} as {table.box_format}"
+            )
             raise BoxError(found + first, remedy)
         fate = {"skip": "left out of the output", "zero": "zeros in the output", "keep": find(spec.op).inverted(spec)}
         note(f"{found}; {fate[bad_boxes]}")
-    return {"absent": missing, "not finite": unusable, "inverted": inverted}
+    return {"without a mask": bare, "absent": missing, "not finite": unusable, "inverted": inverted}

@@ -14,6 +14,7 @@ from roicli.execution.executors import apart
 from roicli.jobs.geometry import Box, Geometry, Steps, as_box
 from roicli.jobs.imageids import match_images
 from roicli.jobs.locate import locate_on_levels, settle_grids
+from roicli.jobs.masks import add_masks, with_masks
 from roicli.jobs.match import Inputs, bind, check_bits
 from roicli.jobs.pyramid import Pyramid, levels_of, open_maps
 from roicli.jobs.readings import Reading, check_readings
@@ -152,11 +153,13 @@ def trace(job: TraceJob, note: Callable[[str], None]) -> Traced:
     rows = np.array([row])
     if not geometry.normalized:  # else the sizes of all images and maps decide, as in align
         inputs, rows = inputs.take(rows), np.array([0])
+    inputs = with_masks(inputs, job.reading.mask_fill, *job.specs)
     settle_grids(geometry, inputs, job.reading.patch, note)
     check_bits(inputs, note)
     infos = inputs.infos()
     dtype = compute_dtype(infos[min(infos)].dtype)
-    located = locate_on_levels(geometry, job.pyramid, inputs, infos, dtype, note)[0].take(rows)
+    located, _ = locate_on_levels(geometry, job.pyramid, inputs, infos, dtype, note)
+    located = add_masks(inputs, located, ())[0].take(rows)
     for text in located.warnings:
         note(text)
     placement = located.placement

@@ -9,9 +9,30 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from roicli.errors import UsageError
+from roicli.protocols import Masks
 
 # Beyond these, float32 cannot hold the extent of a box of image pixels.
 MIN_SCALE, MAX_SCALE = 1e-9, 1e9
+
+
+@dataclass(frozen=True, eq=False)
+class PlacedMasks:
+    """Masks of K regions, and where their pixels lie in the network's input: ``pixel * ratio + offset``."""
+
+    masks: Masks
+    sizes: NDArray[np.float64]  # (K, 2) height and width of the image of each, NaN where unknown
+    ratio: NDArray[np.float64]  # (K, 2) input pixels per image pixel along y and x
+    offset: NDArray[np.float64]  # (K, 2) where the upper and the left border of the image lie
+
+    def take(self, rows: Any) -> PlacedMasks:
+        """Return the masks at `rows`, an index or a slice, in that order."""
+        return PlacedMasks(self.masks.take(rows), self.sizes[rows], self.ratio[rows], self.offset[rows])
+
+    def decode(self, row: int, canvas: tuple[int, int]) -> NDArray[np.bool_]:
+        """Decode the mask of one region; an outline within `canvas`, if the size of its image is not known."""
+        known = np.isfinite(self.sizes[row]).all()
+        height, width = self.sizes[row].astype(int).tolist() if known else canvas
+        return self.masks.decode(row, (height, width) if known else None, canvas)
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,6 +42,7 @@ class Placement:
     map_index: NDArray[np.intp]  # (K,) the map of each region; -1 for a region without one
     boxes: NDArray[np.floating[Any]]  # (K, 4) xyxy in pixels of the network's input; float64 until they are rounded
     scale: NDArray[np.float64]  # (K, 2) or (1, 2) feature cells per pixel along y and x; one line holds for all regions
+    masks: PlacedMasks | None = None  # of the regions, if their operator pools masks
 
     def __post_init__(self) -> None:
         if self.scale.shape not in ((1, 2), (len(self.boxes), 2)) or self.boxes.shape != (len(self.map_index), 4):
@@ -33,13 +55,14 @@ class Placement:
     def take(self, rows: Any) -> Placement:
         """Return the regions at `rows`, an index or a slice, in that order."""
         scale = self.scale if len(self.scale) == 1 else self.scale[rows]
-        return self._with(map_index=self.map_index[rows], boxes=self.boxes[rows], scale=scale)
+        masks = None if self.masks is None else self.masks.take(rows)
+        return self._with(map_index=self.map_index[rows], boxes=self.boxes[rows], scale=scale, masks=masks)
 
     def rounded(self, dtype: np.dtype[Any]) -> Placement:
         """Return the same with boxes in the dtype of the computation, as operators take them."""
         return self._with(boxes=self.boxes.astype(dtype))
 
-    def _with(self, **arrays: NDArray[Any]) -> Placement:
+    def _with(self, **arrays: Any) -> Placement:
         """Return the same with other arrays, which are not checked again: small calls would take 4% longer."""
         made = object.__new__(Placement)
         vars(made).update(vars(self) | arrays)

@@ -252,13 +252,26 @@ def in_map(boxes: FloatArray, scale: FloatArray) -> FloatArray:
     return boxes * scale[:, [1, 0, 1, 0]]
 
 
+def pixels_in_map(regions: Placement, row: int) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Return where the pixels of the image of one region with a mask lie on the map: step and begin along y, and x.
+
+    Pixel i reaches from ``begin + i * step`` on; here 0 is the border of the map, not the centre of the first cell.
+    """
+    assert regions.masks is not None
+    scale = regions.scale[min(row, len(regions.scale) - 1)]
+    (step_y, step_x), (y, x) = (regions.masks.ratio[row] * scale).tolist(), (regions.masks.offset[row] * scale).tolist()
+    return (step_y, y), (step_x, x)
+
+
 def cells_in_reach(regions: Placement, height: int, width: int) -> tuple[slice, slice]:
     """Find rows and columns of a map that hold all cells that finite boxes read.
 
-    Cells to spare are for the shift, the smallest RoI and all rounding.
+    Cells to spare are for the shift, the smallest RoI and all rounding. A mask may leave its box.
     """
     if not len(regions):
         return slice(0, 0), slice(0, 0)
+    if regions.masks is not None:
+        return slice(0, height), slice(0, width)
     corners = in_map(regions.boxes, regions.scale).reshape(-1, 2)  # of an inverted box, the smaller corner comes second
     ends = []
     for low, high, length in zip(corners.min(0).tolist(), corners.max(0).tolist(), (width, height), strict=True):

@@ -273,8 +273,8 @@ def test_a_new_operator_is_traced(nearest, tmp_path):
 
 
 def test_the_registry_names_the_choices(nearest):
-    assert operators.names() == ("roi_align", "roi_pool", "nearest")
+    assert operators.names() == ("roi_align", "roi_pool", "mask_mean", "nearest")
     for name in ("align", "check", "trace"):
-        assert "roi-align|roi-pool|nearest" in command(name, "--help").replace("\n", "").replace(" ", "")
-    with pytest.raises(UsageError, match="op must be one of roi_align, roi_pool, nearest, got 'median'"):
+        assert "roi-align|roi-pool|mask-mean|nearest" in command(name, "--help").replace("\n", "").replace(" ", "")
+    with pytest.raises(UsageError, match="op must be one of roi_align, roi_pool, mask_mean, nearest, got 'median'"):
         operators.find("median")

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "roi_align": "roicli.pooling.operators.roi_align",
     "roi_pool": "roicli.pooling.operators.roi_pool",
+    "mask_mean": "roicli.pooling.operators.mask_mean",
 }
 _registered: dict[str, Operator] = {}
 

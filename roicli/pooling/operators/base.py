@@ -29,12 +29,17 @@ class Operator(ABC):
     title: str  # as people write it: "RoIAlign"
     noun: str = "sample"  # what a bin is made of
     modes: tuple[Mode, ...] = ("avg",)  # the first one is the default
+    masks: bool = False  # whether it pools masks of regions: `Placement.masks`
     interpolates: bool = True  # whether a sample is the weighted sum of four cells; if not, one cell with weight 1
 
     def check(self, spec: PoolSpec) -> None:
         """Raise UsageError for settings that the operator does not have."""
         if spec.mode not in self.modes:
             raise UsageError(f"{self.title} has no mode {spec.mode}", f"Give `mode={self.modes[0]}`, or leave it out.")
+
+    def settle(self, spec: PoolSpec) -> PoolSpec:
+        """Return settings that a caller gave, with those that the operator decides itself."""
+        return spec
 
     def adopt(self, spec: PoolSpec) -> PoolSpec:
         """Return the settings of another operator as far as this one has them."""

@@ -1,0 +1,54 @@
+"""The masks of a job's regions: read if its operator pools masks, and placed as its boxes are."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from roicli.errors import UsageError
+from roicli.jobs.geometry import Located
+from roicli.jobs.match import Inputs
+from roicli.pooling.operators import find
+from roicli.pooling.placement import PlacedMasks, Placement
+from roicli.regions import MaskFill
+from roicli.spec import PoolSpec
+
+
+def with_masks(inputs: Inputs, fill: MaskFill | None, *specs: PoolSpec) -> Inputs:
+    """Read the masks of the regions of a job, if one of its operators pools masks."""
+    if not any(find(spec.op).masks for spec in specs):
+        return inputs
+    from roicli.boxfiles.masks import read_masks
+
+    return inputs._replace(table=replace(inputs.table, masks=read_masks(inputs.table, fill)))
+
+
+def placed_masks(inputs: Inputs, located: Located) -> PlacedMasks | None:
+    """Place the masks of regions: their pixels go the way of the images.
+
+    Raises
+    ------
+    UsageError
+        Boxes in 0..1 of their maps say nothing of pixels.
+    """
+    if (masks := inputs.table.masks) is None:
+        return None
+    if located.unit is located.map_sizes:
+        raise UsageError(
+            "masks are in pixels, and the sizes of the images are not known", "Give `image_size` and `stride`."
+        )
+    image, transform = located.image, located.transform
+    ratio, offset = np.ones((len(masks), 2)), np.zeros((len(masks), 2))
+    if transform is not None:
+        ratio = np.stack([transform.ry, transform.rx], axis=1)[image]
+        offset = np.stack([transform.py, transform.px], axis=1)[image]
+    return PlacedMasks(masks, located.sizes[image], ratio, offset)
+
+
+def add_masks(inputs: Inputs, located: Located, levels: tuple[Placement, ...]) -> tuple[Located, tuple[Placement, ...]]:
+    """Give placements the masks of their regions, if there are any."""
+    if (masks := placed_masks(inputs, located)) is None:
+        return located, levels
+    levels = tuple(replace(level, masks=masks) for level in levels)
+    return located._replace(placement=replace(located.placement, masks=masks)), levels
