@@ -21,7 +21,7 @@ import roicli
 from roicli.boxfiles import registry
 from roicli.cli.help import TOPICS
 from roicli.cli.main import main
-from roicli.outputs import find_format, suffixes
+from roicli.outputs import LAYOUTS, find_format, suffixes
 from roicli.sources import open as sources
 
 ROOT = Path(__file__).parent.parent
@@ -172,6 +172,14 @@ def outputs():
     return table(("file", "holds"), [(names(found), one.holds) for one, found in by_class.items()])
 
 
+def layouts():
+    found = [(name, loaded(entry)) for name, entry in LAYOUTS.items()]
+    return table(
+        ("`--output-layout`", "file", "holds"),
+        [(f"`{name}`", f"`{one.suffixes[0]}`", one.holds) for name, one in found],
+    )
+
+
 def files():
     return table(
         ("", "files"),
@@ -192,9 +200,10 @@ def files():
         (GUIDE / "formats.md", "features", features),
         (GUIDE / "formats.md", "boxes", boxes),
         (GUIDE / "formats.md", "outputs", outputs),
+        (GUIDE / "outputs.md", "layouts", layouts),
         (README, "files", files),
     ],
-    ids=["features", "boxes", "outputs", "files"],
+    ids=["features", "boxes", "outputs", "layouts", "files"],
 )
 def test_tables_are_those_of_the_registries(page, name, made):
     [shown] = re.findall(rf"<!-- {name} -->\n(.*?)<!-- /{name} -->", TEXTS[page], re.DOTALL)

@@ -39,7 +39,7 @@ MAY_IMPORT = {
     "resume": VALUES | {"outputs"},
     "picture": VALUES | {"pooling"},
     "jobs": VALUES | {"__init__", "resume", "execution", "picture", "outputs", "sources", "boxfiles", "pooling"},
-    "cli": {"__init__", "boxfiles", "jobs", "picture", "pooling", "sources"} | VALUES,
+    "cli": {"__init__", "boxfiles", "jobs", "outputs", "picture", "pooling", "sources"} | VALUES,
 }
 HEAVY = {"click", "rich", "PIL", "h5py", "msgspec", "concurrent.futures", "multiprocessing"}
 

@@ -19,6 +19,7 @@ from roicli.cli.options import (
     quiet_option,
     run_options,
 )
+from roicli.cli.values import LayoutName
 
 
 @click.command(cls=Command)
@@ -33,6 +34,18 @@ from roicli.cli.options import (
 )
 @option(OUTPUT, "--index", type=FILE, metavar="FILE", help="Also write a CSV that names the box of each row.")
 @option(OUTPUT, "--sidecar", is_flag=True, help="Also write OUTPUT.origin.json beside an .npy: how it was made.")
+@option(
+    OUTPUT,
+    "--output-layout",
+    type=LayoutName(),
+    help="Write what the loaders of other projects read; see roicli help outputs.",
+)
+@option(
+    OUTPUT,
+    "--spatial",
+    type=click.Choice(["4", "5", "6", "7"]),
+    help="Numbers of the spatial vectors in such a layout.  [default: 6, where image sizes are known]",
+)
 @dtype_option
 @overwrite_option
 @run_options
@@ -54,7 +67,8 @@ def align(features: str, boxes: Path, quiet: bool, as_json: bool, **options: Any
     from roicli.jobs.align import align as run_job
     from roicli.jobs.api import align_job
 
-    job = align_job(features, boxes, **options)
+    spatial = options.pop("spatial")
+    job = align_job(features, boxes, spatial=spatial and int(spatial), **options)
     with Display(quiet=quiet) as display:
         report = run_job(job, display)
     if not quiet:  # before the JSON, which a full disk may refuse

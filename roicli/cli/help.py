@@ -17,6 +17,7 @@ TOPICS = {
     "tokens": "How sequences of ViT tokens become maps.",
     "conventions": "Which options give torchvision's or detectron2's numbers.",
     "pyramids": "How boxes are pooled from several levels.",
+    "outputs": "How to write what the loaders of other projects read.",
     "bad-input": "What becomes of bad boxes and damaged files; exit codes.",
     "resume": "How a job continues after Ctrl-C, a crash or a full disk.",
     "cluster": "How to split a job into parts and join them.",

@@ -112,3 +112,20 @@ class OperatorName(click.Choice):  # type: ignore[type-arg, unused-ignore]
 
     @choices.setter
     def choices(self, _: object) -> None: ...
+
+
+class LayoutName(click.Choice):  # type: ignore[type-arg, unused-ignore]
+    """The name of a layout of outputs."""
+
+    def __init__(self) -> None:
+        super().__init__(())
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """All names."""
+        from roicli.outputs import LAYOUTS
+
+        return tuple(LAYOUTS)
+
+    @choices.setter
+    def choices(self, _: object) -> None: ...

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from roicli.errors import OutputError
+from roicli.errors import OutputError, UsageError
 from roicli.execution.combine import LevelsPooler
 from roicli.execution.executors import run
 from roicli.execution.plan import MOST_PASSES, Plan, Task, make_plan
@@ -66,6 +66,11 @@ class AlignJob(PoolJob):
         A CSV that says whose features each row is.
     sidecar : bool
         Write beside an .npy how it was made; other formats hold it.
+    output_layout : str, optional
+        The layout of another project's loader, one of `outputs.LAYOUTS`. A part of a job is a plain file, whose layout
+        merge makes.
+    spatial : {4, 5, 6, 7}, optional
+        Numbers of the spatial vectors that such a layout holds.
     shard : Shard, optional
         The part of the job that is done; all of it by default.
     overwrite : bool
@@ -81,12 +86,23 @@ class AlignJob(PoolJob):
     output: Path
     index: Path | None = None
     sidecar: bool = False
+    output_layout: str | None = None
+    spatial: int | None = None
     shard: Shard | None = None
     overwrite: bool = False
     resume: bool = False
     workers: int = 1
     batch_size: int | None = None
     max_memory: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.spatial is not None and self.output_layout is None:
+            raise UsageError("spatial vectors are part of a layout", "Give `output_layout` too.")
+
+    @property
+    def written_layout(self) -> str | None:
+        """Return the layout of the file that this job writes."""
+        return self.output_layout if self.shard is None else None
 
 
 class _Work(NamedTuple):
@@ -118,7 +134,7 @@ def align(job: AlignJob, listener: Listener, executor: Executor | None = None) -
         Any of its kinds; the message names the file, and the row or dataset.
     """
     began, told = time.monotonic(), Told(listener)
-    check_output(job.output)
+    check_output(job.output, job.written_layout)
     if job.index is not None:
         check_index(job.index, overwrite=True)
     with locked(path for path in (job.output, job.index) if path is not None) as locks:
@@ -191,7 +207,7 @@ def _open_session(
         return None, plan, side_files, before
     session = Session(
         job.output,
-        find_format(job.output),
+        find_format(job.output, job.written_layout),
         work.shape,
         work.prepared.dtype,
         work.record,
@@ -269,8 +285,10 @@ def _check_names(job: AlignJob, earlier: EarlierRun | None) -> None:
 def _side_files(work: _Work, earlier: EarlierRun | None, told: Told) -> list[SideFile]:
     """Return the files that appear with the output; those of an output before it are removed."""
     job, record, skipped = work.job, work.record, work.prepared.skipped
-    listed, keeps_record = skipped_file(job.output), find_format(job.output).keeps_record
+    output_format = find_format(job.output, job.written_layout)
+    listed, keeps_record = skipped_file(job.output), output_format.keeps_record
     files: list[tuple[Path, Callable[[], Iterator[str]] | None]] = []
+    files += output_format.beside(job.output, record).items()
     for path, wanted, content in (
         (shard_file(job.output), job.shard is not None and not keeps_record, partial(shard_text, record)),
         (origin_file(job.output), job.sidecar, partial(origin_text, record, work.shape)),
@@ -313,9 +331,19 @@ def _record(job: AlignJob, prepared: Prepared, part: Part | None) -> Record:
         number = {name: len(names) + n for n, name in enumerate(dict.fromkeys(others))}
         names, index = [*names, *number], index.copy()
         index[missing] = [number[name] for name in others]
-    rows = part.rows if part else None
+    if job.output_layout is not None:
+        parameters |= {"output_layout": job.output_layout, "spatial": job.spatial or 0}
+    located, rows = prepared.located, part.rows if part else None
+    sized = table.image_sizes is not None or job.geometry.image_size is not None  # the same for all parts of a job
     return Record(
-        Names(index, names), table.boxes, prepared.kept, table.box_ids, parameters, rows, prepared.level_names
+        Names(index, names),
+        table.boxes if job.output_layout is None else located.in_pixels(table.boxes),
+        prepared.kept,
+        table.box_ids,
+        parameters,
+        rows,
+        prepared.level_names,
+        located.sizes[located.image].astype(np.float32) if sized else None,
     )
 
 

@@ -125,6 +125,10 @@ def align(features: PathLike, boxes: PathLike, output: PathLike, **options: Unpa
         Also write a CSV that names the box of each row.
     sidecar : bool
         Also write OUTPUT.origin.json beside an .npy: how it was made. Other formats hold that themselves.
+    output_layout : str, optional
+        Write what the loaders of other projects read, such as "butd-h5-adaptive". With `shard`, merge does.
+    spatial : {4, 5, 6, 7}, optional
+        Numbers of the spatial vectors in such a layout; by default 6, where the sizes of images are known.
     out_dtype : {"float16", "float32"}, optional
         Dtype of the output; by default float32, and float64 for float64 features.
     overwrite : bool

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from roicli.errors import FileError, OutputError, UsageError
-from roicli.files import HDF5_SUFFIXES
+from roicli.files import HDF5_SUFFIXES, printable, reading
 from roicli.jobs.partfiles import StoredPart, read_parts
 from roicli.newfiles import check_name
-from roicli.outputs import check_output, find_format
-from roicli.outputs.base import OutputFormat, Record
+from roicli.outputs import LAYOUTS, find_format
+from roicli.outputs.base import REMEDY, OutputFormat, Record
 from roicli.outputs.rowfile import RowFile
 from roicli.outputs.sidefiles import SideFile, origin_file, shard_file, skipped_file
 from roicli.progress import Progress
@@ -83,7 +83,7 @@ def merge(job: MergeJob, advance: Callable[[int], None]) -> MergeReport:
     RoicliError
         Parts that do not belong together, are missing or given twice; an output that cannot be written.
     """
-    check_output(job.output)
+    check_name(job.output, overwrite=True)
     with locked([job.output]) as locks:
         find_earlier(job.output, resume=False, overwrite=job.overwrite)
         beside = [
@@ -91,15 +91,18 @@ def merge(job: MergeJob, advance: Callable[[int], None]) -> MergeReport:
         ]  # of the output that is replaced
         for path in beside:
             check_name(path, overwrite=job.overwrite)
-        parts = read_parts(_paths(job))
-        features = parts[0].output.features
+        paths = _paths(job)
+        layout = _layout(paths[0])
+        _check_kinds(job, paths, layout)
+        parts = read_parts(paths)
+        features, record, output_format = parts[0].output.features, _whole_record(parts), _format(job, parts, layout)
         total = parts[0].total
         session = Session(
             job.output,
-            _format(job, parts),
+            output_format,
             (total, *features.shape[1:]),
             features.dtype,
-            _whole_record(parts),
+            record,
             job={},
             total=total,
             locks=locks,
@@ -114,20 +117,29 @@ def merge(job: MergeJob, advance: Callable[[int], None]) -> MergeReport:
                         advance(rows)
                         locks.touch()
             side_files = [SideFile(path, None, overwrite=True) for path in beside if path.exists()]
+            for path, content in output_format.beside(job.output, record).items():
+                side_files.append(SideFile(path, content, overwrite=job.overwrite))
             session.publish(side_files, Progress())
         return MergeReport(job.output, len(parts), (total, *features.shape[1:]), str(features.dtype), job.virtual)
 
 
-def _format(job: MergeJob, parts: Sequence[StoredPart]) -> OutputFormat:
+def _format(job: MergeJob, parts: Sequence[StoredPart], layout: str | None) -> OutputFormat:
     if not job.virtual:
-        return find_format(job.output)
+        return find_format(job.output, layout)
     from roicli.outputs.hdf5 import Stretch, Virtual
 
     return Virtual(job.output, [Stretch(part.path, part.rows) for part in parts])
 
 
+def _layout(part: Path) -> str | None:
+    """Return the layout that the whole was asked for in."""
+    with reading(printable(str(part)), REMEDY):
+        layout = find_format(part).parameters(part).get("output_layout")
+    return layout if isinstance(layout, str) and layout in LAYOUTS else None
+
+
 def _paths(job: MergeJob) -> list[Path]:
-    """Files that the user named, patterns expanded; all of the output's format, and none of them the output."""
+    """Files that the user named, patterns expanded; none of them is the output."""
     paths: list[Path] = []
     for text in job.parts:
         if os.path.lexists(text) or not glob.has_magic(text):
@@ -136,17 +148,22 @@ def _paths(job: MergeJob) -> list[Path]:
             raise FileError(f"no file matches {text}", "Check the folder and the pattern.")
         else:
             paths += map(Path, matches)
-    kind = _kind(job.output)
-    if job.virtual and kind not in HDF5_SUFFIXES:
-        raise UsageError(f"{job.output}: only HDF5 has virtual datasets", "Leave out `virtual`, or merge .h5 files.")
     for path in paths:
-        if _kind(path) != kind:
-            raise UsageError(
-                f"{path} and {job.output} are of different formats", "Name an output that ends as the parts do."
-            )
         if path.exists() and job.output.exists() and path.samefile(job.output):
             raise OutputError(f"{path} is a part and the output", "Name another output.")
     return paths
+
+
+def _check_kinds(job: MergeJob, paths: Sequence[Path], layout: str | None) -> None:
+    """Refuse an output of another format than its parts, unless they say what is made of them."""
+    kind = _kind(job.output)
+    if job.virtual and (kind not in HDF5_SUFFIXES or layout is not None):
+        raise UsageError(f"{job.output}: only HDF5 has virtual datasets", "Leave out `virtual`, or merge .h5 files.")
+    for path in paths:
+        if _kind(path) != (kind if layout is None else _kind(paths[0])):
+            raise UsageError(
+                f"{path} and {job.output} are of different formats", "Name an output that ends as the parts do."
+            )
 
 
 def _kind(path: Path) -> str:
@@ -164,11 +181,15 @@ def _whole_record(parts: Sequence[StoredPart]) -> Record:
     }
     parameters = {name: value for name, value in parts[0].output.parameters.items() if not name.startswith("shard")}
     image_ids = columns.get("image_ids", Names(np.zeros(0, np.int64), ()))
+    sizes = columns.get("image_sizes")
+    assert sizes is None or isinstance(sizes, np.ndarray)
     boxes, rows = columns.get("boxes", np.zeros((0, 4))), columns.get("rows", np.zeros(0, np.int64))
     assert isinstance(image_ids, Names)
     assert isinstance(boxes, np.ndarray)
     assert isinstance(rows, np.ndarray)
-    return Record(image_ids, boxes, rows, columns.get("box_ids"), parameters, levels=columns.get("levels"))
+    return Record(
+        image_ids, boxes, rows, columns.get("box_ids"), parameters, levels=columns.get("levels"), image_sizes=sizes
+    )
 
 
 def _join(columns: Sequence[Column]) -> Column:

@@ -85,6 +85,8 @@ class AlignOptions(PoolOptions, total=False):
 
     index: PathLike | None
     sidecar: bool
+    output_layout: str | None
+    spatial: Literal[4, 5, 6, 7] | None
     overwrite: bool
     resume: bool
     shard: str | None

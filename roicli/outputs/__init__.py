@@ -1,23 +1,34 @@
-"""Rows to files and back: one class a format, both ways, and the registry that finds it by a file's suffix."""
+"""Rows to files and back: one class a format, both ways, and the registry that finds it by a file's suffix.
+
+Layouts that the loaders of other projects read are formats too, found by their names.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 from pkgutil import resolve_name
 
-from roicli.errors import OutputError
+from roicli.errors import OutputError, UsageError
 from roicli.files import HDF5_SUFFIXES
 from roicli.newfiles import check_name
 from roicli.outputs.base import OutputFormat
 from roicli.words import listing
 
-__all__ = ["check_output", "find_format", "register", "suffixes"]
+__all__ = ["LAYOUTS", "check_output", "find_format", "register", "suffixes"]
 
 # Suffix -> the class of the format, or where it is: its module is loaded when the first file of it is met.
 _FORMATS: dict[str, OutputFormat | str] = {
     ".npy": "roicli.outputs.npy:Npy",
     ".npz": "roicli.outputs.npz:Npz",
     **dict.fromkeys(HDF5_SUFFIXES, "roicli.outputs.hdf5:Hdf5"),
+}
+
+# Name -> the class of a layout.
+LAYOUTS: dict[str, str] = {
+    "butd-h5-adaptive": "roicli.outputs.butd:ButdAdaptive",
+    "butd-h5-fixed": "roicli.outputs.butd:ButdFixed",
+    "m2-h5": "roicli.outputs.perimage:M2",
+    "vlt5-h5": "roicli.outputs.perimage:VLT5",
 }
 
 
@@ -31,9 +42,21 @@ def suffixes() -> tuple[str, ...]:
     return tuple(_FORMATS)
 
 
-def find_format(path: Path) -> OutputFormat:
-    """Return the format that the suffix of a file names; OutputError if there is none."""
+def find_format(path: Path, layout: str | None = None) -> OutputFormat:
+    """Return the format that the suffix of a file names, or the layout; OutputError if they do not fit."""
     suffix = path.suffix.lower()
+    if layout is not None:
+        if layout not in LAYOUTS:
+            raise UsageError(
+                f"{layout!r} is not a layout of outputs", f"Give one of {listing(list(LAYOUTS), len(LAYOUTS))}."
+            )
+        made = _load(LAYOUTS[layout])
+        if suffix not in made.suffixes:
+            raise OutputError(
+                f"{path}: {layout} is not written to {suffix or 'a name without suffix'}",
+                f"Name a file that ends in {made.suffixes[0]}.",
+            )
+        return made
     found = _FORMATS.get(suffix)
     if found is None:
         raise OutputError(
@@ -41,13 +64,18 @@ def find_format(path: Path) -> OutputFormat:
             f"Name a file that ends in {listing(suffixes(), len(_FORMATS))}.",
         )
     if isinstance(found, str):
-        found = resolve_name(found)()
-        assert isinstance(found, OutputFormat)
+        found = _load(found)
         _FORMATS.update(dict.fromkeys(found.suffixes, found))
     return found
 
 
-def check_output(path: Path) -> None:
+def check_output(path: Path, layout: str | None = None) -> None:
     """Refuse an output that cannot be written, before anything is computed; OutputError says why."""
-    find_format(path)
+    find_format(path, layout)
     check_name(path, overwrite=True)
+
+
+def _load(where: str) -> OutputFormat:
+    found = resolve_name(where)()
+    assert isinstance(found, OutputFormat)
+    return found

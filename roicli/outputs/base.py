@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, ClassVar, NamedTuple
 
@@ -47,6 +47,8 @@ class Record(NamedTuple):
         For a part of a job: the rows of the whole output, ascending.
     levels : (K,) column, optional
         The level of a pyramid that each row was pooled from.
+    image_sizes : (K, 2) float32, optional
+        Height and width in pixels of the image of each row; NaN where they are not known.
     """
 
     image_ids: Names
@@ -56,6 +58,7 @@ class Record(NamedTuple):
     parameters: Parameters
     output_rows: NDArray[np.int64] | None = None
     levels: Column | None = None
+    image_sizes: NDArray[np.float32] | None = None
 
     def columns(self) -> dict[str, Column]:
         """Return the columns under the names that they have in an output."""
@@ -66,6 +69,7 @@ class Record(NamedTuple):
             "box_ids": self.box_ids,
             "output_rows": self.output_rows,
             "levels": self.levels,
+            "image_sizes": self.image_sizes,
         }
         return {name: column for name, column in columns.items() if column is not None}
 
@@ -83,12 +87,23 @@ class Layout(NamedTuple):
         Bytes of the file while rows are written.
     columns : sequence of (int, column, dtype)
         Columns that are written when the file is made: place, values, and dtype in the file.
+    starts : (K,) int64, optional
+        Byte at which each row begins; by default one after the other.
+    end : int, optional
+        Byte after the last row, where rows do not lie side by side.
     """
 
     frame: Mapping[int, bytes | bytearray]
     offset: int
     size: int
     columns: Sequence[tuple[int, Column, np.dtype[Any]]] = ()
+    starts: NDArray[np.int64] | None = None
+    end: int | None = None
+
+    def target(self, path: Path, name: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> RowFile:
+        """Return where the rows of (K, ...) features are written."""
+        end = self.offset + math.prod(shape) * dtype.itemsize if self.end is None else self.end
+        return RowFile(path, name, self.offset, end, shape[1:], dtype, self.starts)
 
 
 class Stored(NamedTuple):
@@ -162,7 +177,7 @@ class OutputFormat(ABC):
                 raise
             finally:
                 os.close(descriptor)
-        return RowFile(path, name, layout.offset, shape[0], shape[1:], dtype)
+        return layout.target(path, name, shape, dtype)
 
     def resume(self, path: Path, name: Path, shape: tuple[int, ...], dtype: np.dtype[Any], record: Record) -> RowFile:
         """Return where rows lie in a file that `create` made; OutputError if it is not as it was made."""
@@ -175,7 +190,11 @@ class OutputFormat(ABC):
         if not same:
             raise was_changed(path)
         check_space(name, missing)
-        return RowFile(path, name, layout.offset, shape[0], shape[1:], dtype)
+        return layout.target(path, name, shape, dtype)
+
+    def beside(self, output: Path, record: Record) -> dict[Path, Callable[[], Iterator[str]]]:
+        """Return the small files that appear with the output: their names, and what makes their text."""
+        return {}
 
     def tail_bytes(self, record: Record) -> int:
         """Return how many bytes `finish` adds to the file."""

@@ -7,7 +7,8 @@ the values itself: an error of the disk never happens inside HDF5, which may end
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -68,33 +69,47 @@ class Hdf5(OutputFormat):
 
     def layout(self, shape: tuple[int, ...], dtype: np.dtype[Any], record: Record) -> Layout:
         """See `OutputFormat`; the file is made in memory."""
+        return self._arrange(record.parameters, record.columns(), "features", shape, dtype)
+
+    def _arrange(
+        self,
+        parameters: Parameters,
+        columns: Mapping[str, Column],
+        name: str,
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+    ) -> Layout:
+        """Lay out a file of columns, and features under a name."""
         import h5py
 
-        memory = _Memory()
-        columns: list[tuple[int, Column, np.dtype[Any]]] = []
+        memory = in_memory()
+        placed: list[tuple[int, Column, np.dtype[Any]]] = []
         with h5py.File(memory, "w", libver=("earliest", "v110")) as file:
-            for name, value in record.parameters.items():
-                file.attrs[name] = encode(value).decode() if isinstance(value, str) else value
-            for name, column in record.columns().items():
+            put_attributes(file, parameters)
+            for key, column in columns.items():
                 kind = text_dtype(column, "S")
                 sides = (len(column),) if isinstance(column, Names) else column.shape
-                columns.append((_create(file, name, sides, kind, _lay_out_early), column, kind))
-            offset = _create(file, "features", shape, dtype, self._place_features)
-        return Layout(memory.pieces, offset, memory.size, columns)
+                placed.append((create_dataset(file, key, sides, kind, lay_out_early), column, kind))
+            offset = create_dataset(file, name, shape, dtype, self._place_features)
+        return Layout(memory.pieces, offset, memory.size, placed)
 
     def _place_features(self, properties: Any, shape: tuple[int, ...]) -> None:
-        _lay_out_early(properties, shape)
+        lay_out_early(properties, shape)
 
     def read(self, path: Path) -> Stored:
         """Read all datasets but the features; links are not followed."""
+        return self._read(path, "features")
+
+    def _read(self, path: Path, name: str) -> Stored:
+        """Read all datasets but the one whose rows are the features."""
         found = child.ask("roicli.outputs.hdf5:describe", path).value
         arrays = {
             name: StoredArray(path, start, tuple(shape), np.dtype(dtype))
             for name, (start, shape, dtype) in found["datasets"].items()
         }
-        if "features" not in arrays:
+        if name not in arrays:
             raise not_ours(str(path))
-        features = arrays.pop("features")
+        features = arrays.pop(name)
         return Stored(features, {name: _read(array) for name, array in arrays.items()}, found["parameters"])
 
     def parameters(self, path: Path) -> Parameters:
@@ -165,7 +180,8 @@ class Virtual(Hdf5):
 
     def create(self, path: Path, name: Path, shape: tuple[int, ...], dtype: np.dtype[Any], record: Record) -> RowFile:
         """See `OutputFormat`; no row is written to the file."""
-        return replace(super().create(path, name, shape, dtype, record), count=0)
+        made = super().create(path, name, shape, dtype, record)
+        return replace(made, end=made.offset)
 
     def _place_features(self, properties: Any, shape: tuple[int, ...]) -> None:
         import h5py
@@ -182,11 +198,17 @@ class Virtual(Hdf5):
                 )
 
 
+def in_memory() -> _Memory:
+    """Return a file for HDF5 that keeps what is written, in pieces."""
+    return _Memory()
+
+
 class _Memory:
     """A file for HDF5 that keeps what is written, and no more: its datasets, without values, may be of any size."""
 
     def __init__(self) -> None:
         self.pieces: dict[int, bytearray] = {}
+        self._begins: list[int] = []  # of all pieces, ascending
         self.size = self._place = 0
 
     def seek(self, place: int, whence: int = os.SEEK_SET) -> int:
@@ -204,17 +226,28 @@ class _Memory:
 
     def write(self, data: memoryview) -> int:
         first, stop = self._place, self._place + len(data)
-        near = [begin for begin, piece in self.pieces.items() if begin <= stop and begin + len(piece) >= first]
-        ends = [begin + len(self.pieces[begin]) for begin in near]
-        begin = min([first, *near])
-        joined = bytearray(max([stop, *ends]) - begin)
-        for old in near:
-            piece = self.pieces.pop(old)
-            joined[old - begin : old - begin + len(piece)] = piece
-        joined[first - begin : stop - begin] = data
-        self.pieces[begin] = joined
+        low, high = self._near(first, stop)
+        near = self._begins[low:high]
+        if not near or first < near[0]:
+            self._begins.insert(low, first)
+            self.pieces[first] = bytearray()
+            near.insert(0, first)
+        begin, *others = near
+        piece = self.pieces[begin]
+        for other in others:  # which this write joins
+            piece.extend(bytes(max(0, other - begin - len(piece))))
+            piece[other - begin :] = self.pieces.pop(other)
+        del self._begins[low + 1 : low + len(near)]
+        piece[first - begin : stop - begin] = data
         self.size, self._place = max(self.size, stop), stop
         return len(data)
+
+    def _near(self, first: int, stop: int) -> tuple[int, int]:
+        """Return which pieces overlap some bytes, or lie next to them."""
+        low, high = bisect_right(self._begins, first), bisect_right(self._begins, stop)
+        if low and self._begins[low - 1] + len(self.pieces[self._begins[low - 1]]) >= first:
+            low -= 1
+        return low, high
 
     def read(self, size: int = -1) -> bytes:
         """By this method h5py knows a file; it calls `readinto`."""
@@ -223,7 +256,8 @@ class _Memory:
     def readinto(self, buffer: memoryview) -> int:
         first, stop = self._place, self._place + len(buffer)
         buffer[:] = bytes(len(buffer))
-        for begin, piece in self.pieces.items():
+        for begin in self._begins[slice(*self._near(first, stop))]:
+            piece = self.pieces[begin]
             low, high = max(begin, first), min(begin + len(piece), stop)
             if low < high:
                 buffer[low - first : high - first] = piece[low - begin : high - begin]
@@ -231,7 +265,13 @@ class _Memory:
         return len(buffer)
 
 
-def _create(
+def put_attributes(file: Any, parameters: Parameters) -> None:
+    """Write how an output was made."""
+    for name, value in parameters.items():
+        file.attrs[name] = encode(value).decode() if isinstance(value, str) else value
+
+
+def create_dataset(
     file: Any, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], place: Callable[[Any, tuple[int, ...]], None]
 ) -> int:
     """Create a dataset without values; return where they are to be written."""
@@ -243,11 +283,16 @@ def _create(
     kind = h5py.h5t.py_create(dtype, logical=True)
     if dtype.kind == "S":
         kind.set_cset(h5py.h5t.CSET_UTF8)
-    made = h5py.h5d.create(file.id, name.encode(), kind, h5py.h5s.create_simple(shape), dcpl=properties)
+    groups = h5py.h5p.create(h5py.h5p.LINK_CREATE)
+    groups.set_create_intermediate_group(True)
+    if not name.isascii():
+        groups.set_char_encoding(h5py.h5t.CSET_UTF8)
+    space = h5py.h5s.create_simple(shape)
+    made = h5py.h5d.create(file.id, name.encode(), kind, space, dcpl=properties, lcpl=groups)
     return int(made.get_offset() or 0)
 
 
-def _lay_out_early(properties: Any, shape: tuple[int, ...]) -> None:
+def lay_out_early(properties: Any, shape: tuple[int, ...]) -> None:
     """Give a dataset its place in the file at once, in one piece."""
     import h5py
 

@@ -20,7 +20,7 @@ _fdatasync = getattr(os, "fdatasync", os.fsync)  # which macOS does not have
 
 @dataclass
 class RowFile:
-    """A `RowTarget` that is a file with K rows from byte `offset` on; picklable, and opened where it is used.
+    """A `RowTarget` that is a file with places for K rows; picklable, and opened where it is used.
 
     Attributes
     ----------
@@ -28,33 +28,29 @@ class RowFile:
         A file that exists, of its full size.
     name : Path
         The output that it is for, as messages call it.
-    offset : int
-        Byte at which row 0 begins.
-    count : int
-        Rows (K).
+    offset, end : int
+        Byte at which the first row begins, and the one after the last.
     row_shape : tuple of int
         Shape of one row: (C, PH, PW) or (C,).
     dtype : numpy.dtype
         As it is written.
+    starts : (K,) int64, optional
+        Byte at which each row begins; by default one after the other.
     """
 
     path: Path
     name: Path
     offset: int
-    count: int
+    end: int
     row_shape: tuple[int, ...]
     dtype: np.dtype[Any]
+    starts: NDArray[np.int64] | None = None
     _descriptor: int | None = field(default=None, repr=False)
 
     @cached_property
     def row_bytes(self) -> int:
         """Size of one row."""
         return int(np.prod(self.row_shape, dtype=np.int64)) * self.dtype.itemsize
-
-    @property
-    def end(self) -> int:
-        """Byte after the last row."""
-        return self.offset + self.count * self.row_bytes
 
     def write(self, rows: NDArray[np.intp], block: NDArray[Any]) -> None:
         """Write `block`, (k, *row_shape), to the k rows `rows`, ascending.
@@ -65,11 +61,12 @@ class RowFile:
             The disk is full, or another failure of the system.
         """
         data = memoryview(np.ascontiguousarray(block, dtype=self.dtype).reshape(-1).view(np.uint8).data)
-        breaks = (np.flatnonzero(np.diff(rows) != 1) + 1).tolist()
+        starts = self.offset + rows * self.row_bytes if self.starts is None else self.starts[rows]
+        breaks = (np.flatnonzero(np.diff(starts) != self.row_bytes) + 1).tolist()
         with writing(self.name):
             for first, stop in pairwise([0, *breaks, len(rows)]) if len(rows) else ():
                 part = data[first * self.row_bytes : stop * self.row_bytes]
-                write_all(self.open(), part, self.offset + int(rows[first]) * self.row_bytes)
+                write_all(self.open(), part, int(starts[first]))
 
     def flush(self) -> None:
         """Force onto the disk what any process has written so far.
