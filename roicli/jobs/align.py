@@ -224,9 +224,9 @@ def _open_session(
 def _plan(job: AlignJob, prepared: Prepared, before: Progress) -> Plan:
     """Order the rows that are still to be pooled."""
     map_index = prepared.placement.map_index
-    if len(prepared.zeroed):  # an output is made of zeros
+    if len(prepared.selection.zeroed):  # an output is made of zeros
         map_index = map_index.copy()
-        map_index[prepared.zeroed] = -1
+        map_index[prepared.selection.zeroed] = -1
     return make_plan(
         map_index,
         make_costs(job, prepared, map_index),
@@ -284,7 +284,7 @@ def _check_names(job: AlignJob, earlier: EarlierRun | None) -> None:
 
 def _side_files(work: _Work, earlier: EarlierRun | None, told: Told) -> list[SideFile]:
     """Return the files that appear with the output; those of an output before it are removed."""
-    job, record, skipped = work.job, work.record, work.prepared.skipped
+    job, record, skipped = work.job, work.record, work.prepared.selection.skipped
     output_format = find_format(job.output, job.written_layout)
     listed, keeps_record = skipped_file(job.output), output_format.keeps_record
     files: list[tuple[Path, Callable[[], Iterator[str]] | None]] = []
@@ -338,7 +338,7 @@ def _record(job: AlignJob, prepared: Prepared, part: Part | None) -> Record:
     return Record(
         Names(index, names),
         table.boxes if job.output_layout is None else located.in_pixels(table.boxes),
-        prepared.kept,
+        prepared.selection.kept,
         table.box_ids,
         parameters,
         rows,
@@ -363,9 +363,9 @@ def _report(
         boxes=done.rows,
         images=prepared.images(),
         resumed=before.rows,
-        skipped=prepared.skipped.of("skipped"),
-        zeroed=prepared.skipped.of("zeroed"),
-        missing_images=prepared.skipped.missing_images(),
+        skipped=prepared.selection.skipped.of("skipped"),
+        zeroed=prepared.selection.skipped.of("zeroed"),
+        missing_images=prepared.selection.skipped.missing_images(),
         not_finite=done.not_finite,
         overflowed=done.overflowed,
         seconds=time.monotonic() - began,

@@ -57,14 +57,9 @@ def take_part(job: PoolJob, shard: Shard, inputs: Inputs, whole: Prepared) -> tu
     """
     table = inputs.table
     image = np.zeros(len(table), np.int64) if table.image_index is None else table.image_index
-    mine = parts_of(image, shard.count) == shard.index
-    rows, listed = np.flatnonzero(mine[whole.kept]), np.flatnonzero(mine[whole.listed])
+    selection, rows = whole.selection.only(parts_of(image, shard.count) == shard.index)
     prepared = whole._replace(
-        inputs=whole.inputs.take(rows),
-        kept=whole.kept[rows],
-        listed=whole.listed[listed],
-        skipped=whole.skipped.take(listed),
-        zeroed=np.flatnonzero(np.isin(rows, whole.zeroed)),
+        selection=selection,
         sizes=whole.sizes[rows],
         located=whole.located.take(rows),
         outside=whole.outside[rows],
@@ -90,7 +85,7 @@ def _digest(job: PoolJob, whole: Prepared) -> str:
         ],
     }
     digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
-    for column, kind in ((map_of_box, "<i8"), (table.rows, "<i8"), (whole.zeroed, "<i8")):
+    for column, kind in ((map_of_box, "<i8"), (table.rows, "<i8"), (whole.selection.zeroed, "<i8")):
         digest.update(column.astype(kind).tobytes())
     for numbers in (table.boxes, whole.placement.boxes):
         digest.update(numbers.astype("<f8").tobytes())

@@ -22,8 +22,7 @@ from roicli.jobs.masks import add_masks, with_masks
 from roicli.jobs.match import Inputs, bind, check_bits
 from roicli.jobs.pyramid import Pyramid, channels_of, levels_of, tally
 from roicli.jobs.readings import Reading
-from roicli.jobs.select import BadBoxes, MissingFeatures, select
-from roicli.outputs.skipped import Skipped
+from roicli.jobs.select import BadBoxes, MissingFeatures, Selection, select
 from roicli.pooling.arguments import compute_dtype
 from roicli.pooling.extents import lie_outside
 from roicli.pooling.kernels.blas import blas_kernel
@@ -128,14 +127,8 @@ class Prepared(NamedTuple):
 
     Attributes
     ----------
-    inputs : Inputs
-        The boxes that have a row in the output, and their maps.
-    kept, listed : (K,) and (n,) intp
-        Boxes of the box file that have a row, and those left out or zeroed because the user said so.
-    skipped : Skipped
-        What is told of the latter.
-    zeroed : (m,) intp
-        Rows of the output that are zeros because the user said so.
+    selection : Selection
+        The boxes that have a row in the output, and what became of the others.
     infos : dict of int to MapInfo
         The maps.
     sizes : (K, 2) float64
@@ -154,11 +147,7 @@ class Prepared(NamedTuple):
         Correlation of neighboring cells, measured on one or two maps; NaN if it was not.
     """
 
-    inputs: Inputs
-    kept: NDArray[np.intp]
-    listed: NDArray[np.intp]
-    skipped: Skipped
-    zeroed: NDArray[np.intp]
+    selection: Selection
     infos: dict[int, MapInfo]
     sizes: NDArray[np.float64]
     located: Located
@@ -168,6 +157,11 @@ class Prepared(NamedTuple):
     row_shape: tuple[int, ...]
     alike: float = math.nan
     levels: tuple[Placement, ...] = ()
+
+    @property
+    def inputs(self) -> Inputs:
+        """The boxes that have a row in the output, and their maps."""
+        return self.selection.inputs
 
     @property
     def level_names(self) -> Names | None:
@@ -182,7 +176,7 @@ class Prepared(NamedTuple):
 
     def pooled(self) -> NDArray[np.intp]:
         """Return the rows of the output that are pooled."""
-        return np.delete(np.arange(len(self.placement)), self.zeroed)
+        return np.delete(np.arange(len(self.placement)), self.selection.zeroed)
 
     def images(self) -> int:
         """Count the maps that have boxes."""
@@ -238,11 +232,7 @@ def prepare(job: PoolJob, inputs: Inputs, note: Callable[[str], None]) -> Prepar
             "`sampling_ratio=2` would sample them"
         )
     prepared = Prepared(
-        inputs=inputs,
-        kept=selection.kept,
-        listed=selection.listed,
-        skipped=selection.skipped,
-        zeroed=selection.zeroed,
+        selection=selection,
         infos=infos,
         sizes=sizes,
         located=located,

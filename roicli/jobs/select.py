@@ -44,6 +44,13 @@ class Selection(NamedTuple):
     listed: NDArray[np.intp]
     skipped: Skipped
 
+    def only(self, chosen: NDArray[np.bool_]) -> tuple[Selection, NDArray[np.intp]]:
+        """Keep some boxes of the box file; return their selection, and the rows that are left of this one."""
+        rows, listed = np.flatnonzero(chosen[self.kept]), np.flatnonzero(chosen[self.listed])
+        zeroed = np.flatnonzero(np.isin(rows, self.zeroed))
+        inputs, skipped = self.inputs.take(rows), self.skipped.take(listed)
+        return Selection(inputs, self.kept[rows], zeroed, self.listed[listed], skipped), rows
+
 
 def select(
     inputs: Inputs, spec: PoolSpec, bad_boxes: BadBoxes, missing_features: MissingFeatures, note: Callable[[str], None]

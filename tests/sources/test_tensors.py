@@ -38,23 +38,22 @@ def safetensors(path: Path, arrays: Mapping[str, np.ndarray], names: Mapping[str
     return str(path)
 
 
-class TestSafetensorsMaps(SourceTests):
-    ids = ("139", "285", "1000")
+class Safetensors(SourceTests):
     labelled = True
 
     def read_as(self, dtype: str) -> np.dtype[Any]:
         return np.dtype(dtype).newbyteorder("<")
+
+
+class TestSafetensorsMaps(Safetensors):
+    ids = ("139", "285", "1000")
 
     def write(self, folder: Path, maps: list[np.ndarray]) -> str:
         return safetensors(folder / "a.safetensors", dict(zip(self.ids, maps, strict=True)))
 
 
-class TestSafetensorsStack(SourceTests):
+class TestSafetensorsStack(Safetensors):
     ids = ("7", "8", "9")
-    labelled = True
-
-    def read_as(self, dtype: str) -> np.dtype[Any]:
-        return np.dtype(dtype).newbyteorder("<")
 
     def write(self, folder: Path, maps: list[np.ndarray]) -> str:
         arrays = {"feats": stack(maps), "image_ids": np.array([7, 8, 9], "i4")}
