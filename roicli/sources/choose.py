@@ -42,11 +42,14 @@ class Choice(NamedTuple):
         Names of the 3-D arrays of the group; None for a 4-D array.
     summary : str
         What a listing says of it.
+    ids : tuple of str, optional
+        Image ids of the maps, where these are not their names.
     """
 
     path: str
     maps: tuple[str, ...] | None
     summary: str
+    ids: tuple[str, ...] | None = None
 
 
 def listing(rows: Sequence[str]) -> str:
@@ -61,7 +64,11 @@ def choose(where: str, choices: Sequence[Choice], others: Sequence[str], layout:
         return choices[0]
     if choices:
         rows = listing([f"{choice.path}  {choice.summary}" for choice in choices])
-        raise FeatureError(f"{where} holds more than one thing to pool:\n{rows}", "Name one of them by `dataset`.")
+        alike = {choice.maps for choice in choices if choice.maps}
+        each = f", or one of each group, such as `dataset=*/{next(iter(alike))[0]}`" if len(alike) == 1 else ""
+        raise FeatureError(
+            f"{where} holds more than one thing to pool:\n{rows}", f"Name one of them by `dataset`{each}."
+        )
     found = f"it holds:\n{listing(others)}" if others else "it is empty"
     raise FeatureError(
         f"{where} holds no feature maps: no numeric array of axes (N, {layout.axes}) or ({layout.axes}); {found}",

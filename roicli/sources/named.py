@@ -61,9 +61,7 @@ class NamedArrays(MapSource, Generic[A]):
         choice = self._choose(dataset.strip("/") if dataset else dataset)
         self._names, self._stack = choice.maps, choice.path
         if choice.maps is not None:
-            shared = f"/{dataset.rpartition('*/')[2]}" if dataset and "*/" in dataset else ""
-            names = (name.removesuffix(shared).rpartition("/")[2] if shared else name for name in choice.maps)
-            self.labelled, self.ids = True, unique(names, self.name)
+            self.labelled, self.ids = True, unique(choice.ids or choice.maps, self.name)
             return
         shape = self._arrays[choice.path].shape
         ids = sibling_ids(self._arrays, shape[0], self._whole)
@@ -83,10 +81,11 @@ class NamedArrays(MapSource, Generic[A]):
             choices = self._choices(self._arrays)
             kept = choices if dataset is None else [choice for choice in choices if choice.maps]
             return choose(self.name, kept, others, self.layout)
-        if "*/" in dataset:
-            above, _, shared = dataset.rpartition("*/")
-            within = [name for name in self._arrays if name.startswith(above) and name.endswith(f"/{shared}")]
-            return choose(self.name, [one for one in self._choices(within) if one.maps], others, self.layout)
+        if "*" in dataset and dataset not in rows:
+            first, _, last = dataset.partition("*")
+            within = [name for name in self._arrays if name.startswith(first) and name.endswith(last)]
+            chosen = choose(self.name, [one for one in self._choices(within) if one.maps], others, self.layout)
+            return chosen._replace(ids=tuple(name[len(first) : len(name) - len(last)] for name in chosen.maps or ()))
         if dataset not in rows:
             raise FeatureError(
                 f"{self.path} has no {self.noun} {dataset!r}; it holds:\n{listing(others)}", "Name another."

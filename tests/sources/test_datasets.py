@@ -269,3 +269,54 @@ def test_hard_links_may_repeat_and_go_in_circles(tmp_path: Path):
         file["net/loop"] = file["/"]
     assert open_source(tmp_path / "a.h5").ids == ("0", "1")
     assert open_source(tmp_path / "b.h5").ids == ("dog",)
+
+
+def grouped(path: Path, *names: str) -> Path:
+    with h5py.File(path, "w") as file:
+        for number, name in enumerate(names):
+            file[name] = MAP + number
+    return path
+
+
+@pytest.mark.parametrize(
+    ("names", "dataset", "ids"),
+    [
+        (("train/a", "train/b", "val/c"), None, ("train/a", "train/b", "val/c")),
+        (("x/train/a", "x/val/c", "x/val/d"), None, ("x/train/a", "x/val/c", "x/val/d")),
+        (("x/train/a", "x/val/c", "x/val/d"), "x", ("train/a", "val/c", "val/d")),
+        (("train/a", "train/b", "val/a"), "/", ("train/a", "train/b", "val/a")),
+        (("train/a/features", "train/b/features", "val/c/features"), None, ("train/a", "train/b", "val/c")),
+        (("a/features", "a/other", "b/features", "b/other"), "*/features", ("a", "b")),
+        (("a/features", "a/other", "b/other"), "*/features", ("a",)),
+        (("a/x/features", "b/x/features", "b/x/other"), "*/x/features", ("a", "b")),
+        (("a_features", "b_features", "c_others"), "*_features", ("a", "b")),
+        (("x/a_features", "x/b_features"), "x/*_features", ("a", "b")),
+    ],
+)
+def test_names_that_are_paths(tmp_path: Path, names: tuple[str, ...], dataset: str | None, ids: tuple[str, ...]):
+    source = open_source(grouped(tmp_path / "a.h5", *names), dataset=dataset)
+    assert source.ids == ids
+    wanted = [number for number, name in enumerate(names) if any(id_ in name for id_ in ids) and "other" not in name]
+    for index, number in enumerate(wanted):
+        np.testing.assert_array_equal(source.read(index), MAP + number)
+
+
+def test_an_array_of_each_name_in_an_npz(tmp_path: Path):
+    npz(a_features=MAP, b_features=MAP, b_boxes=MAP)(tmp_path / "a.npz")
+    assert open_source(tmp_path / "a.npz", dataset="*_features").ids == ("a", "b")
+
+
+def test_groups_of_the_same_names_are_not_taken_for_one(tmp_path: Path):
+    path = grouped(tmp_path / "a.h5", "a/x", "a/y", "b/x", "b/y")
+    with pytest.raises(FeatureError, match="more than one thing to pool") as error:
+        open_source(path)
+    assert "`dataset=*/x`" in error.value.hint
+    with pytest.raises(FeatureError, match=r"no maps named '\*/z'"):
+        open_source(path, dataset="*/z")
+    assert len(open_source(path, dataset="/")) == 4
+
+
+def test_many_groups_are_all_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_child: None):
+    monkeypatch.setattr("roicli.sources.hdf5.tree._FILE_SAMPLE", 60)
+    names = [f"{number // 4:02d}/{number}" for number in range(100)]
+    assert len(open_source(grouped(tmp_path / "a.h5", *names))) == 100

@@ -47,7 +47,7 @@ def survey(path: str, dataset: str | None, layout: str) -> Answer:
             choice = find_maps(file, printable(path), dataset, order)
             found: dict[str, Any] = {"at": choice.path, "stamp": _stamp(file), "maps": choice.maps}
             if choice.maps is not None:
-                names = (name.partition("/")[0] for name in choice.maps)
+                names = choice.ids or choice.maps
                 return Answer(found | {"ids": unique(map(printable, names), printable(path))})
             stack = file[raw(choice.path)]
             ids = sibling_ids(members(stack.parent)[0], stack.shape[0], lambda name: _beside(path, stack, name))

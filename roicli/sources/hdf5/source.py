@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from roicli import child
 from roicli.arrays import StoredArray
 from roicli.errors import FeatureError
-from roicli.files import Stamp, printable, reading
+from roicli.files import HDF5_SUFFIXES, Stamp, printable, reading
 from roicli.protocols import Shared
 from roicli.sources.base import MapSource, StoredMap
 from roicli.sources.counted import Counted
@@ -99,8 +99,9 @@ class Hdf5Source(MapSource):
         if place.start is not None:
             self._array(place, place.start).check_inside(self.stamps[str(self.path)].size)
         where, shape = f"{self.path}, dataset {name}", place.shape
+        note = "" if self.path.suffix.lower() in HDF5_SUFFIXES else f"a {self.path.suffix} file, read as HDF5"
         if item is None:
-            stored = StoredMap(where, shape, place.dtype, lambda: self._load(where, place, name))
+            stored = StoredMap(where, shape, place.dtype, lambda: self._load(where, place, name), note)
             return self._without_batch(decoded(stored, place.packing))
         where = f"{where}, map {item}"
         if place.chunks and place.chunks.lacks(item):
@@ -108,7 +109,7 @@ class Hdf5Source(MapSource):
                 f"{printable(where)} was never written, though others were: HDF5 would give its fill value",
                 "Write it, or leave out the boxes of its image; an extraction that was killed leaves such maps.",
             )
-        stored = StoredMap(where, shape[1:], place.dtype, lambda: self._load(where, place, name, item))
+        stored = StoredMap(where, shape[1:], place.dtype, lambda: self._load(where, place, name, item), note)
         return decoded(stored, place.packing)
 
     def shared(self, index: int) -> Shared | None:

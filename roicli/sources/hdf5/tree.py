@@ -24,19 +24,18 @@ _FILE_SAMPLE = 10_000
 def find_maps(file: Any, where: str, dataset: str | None, layout: MapLayout) -> Choice:
     """Choose the 4-D dataset or the group of 3-D datasets to read.
 
-    Without `dataset` there must be exactly one of them in the file; a group given as `dataset` is taken if it holds
-    3-D datasets itself, or else must hold exactly one choice. Only hard links are followed, so that no map comes
+    Without `dataset` there must be exactly one of them in the file, or groups whose maps have names of their own: paths
+    of images. A group given as `dataset` is taken if it holds 3-D datasets itself, else with all groups below it. A "*"
+    in `dataset` stands for image ids. Only hard links are followed, so that no map comes
     from another file unnoticed.
     """
     if dataset is None:
-        return _one_a_group(file["/"], layout) or choose(where, *_survey(file["/"], layout), layout)
-    if "*/" in dataset:
-        above, _, name = dataset.rpartition("*/")
-        group = file.get(above) if above.strip("/") else file["/"]
-        found = _one_a_group(group, layout, name, least=1) if isinstance(group, h5py.Group) else None
-        if found is None:
-            raise FeatureError(f"{where} has no dataset {printable(name)!r} in each of its groups", "Name another.")
-        return found
+        if one := _one_a_group(file["/"], layout):
+            return one
+        choices, rows = _survey(file["/"], layout)
+        return _merged(file["/"], choices, rows) or choose(where, choices, rows, layout)
+    if "*" in dataset and dataset not in file:
+        return _by_pattern(file, where, dataset, layout)
     if dataset != printable(dataset):  # h5py looks up links by text only
         raise FeatureError(
             f"{where}: the name {printable(dataset)!r} is not UTF-8",
@@ -61,7 +60,8 @@ def find_maps(file: Any, where: str, dataset: str | None, layout: MapLayout) -> 
     if isinstance(item, h5py.Group):
         choices, rows = _survey(item, layout)
         own = [choice for choice in choices if choice.maps and choice.path == name_of(item)]
-        return choose(f"{where}, group {dataset}", own or choices, rows, layout)
+        merged = None if own else _merged(item, choices, rows, asked=True)
+        return merged or choose(f"{where}, group {dataset}", own or choices, rows, layout)
     if not isinstance(item, h5py.Dataset):
         raise FeatureError(f"{where}: {dataset} is a datatype, not a dataset", "Name a dataset.")
     shape, dtype = shape_of(item, f"{where}, dataset {name_of(item)}"), item.dtype
@@ -88,7 +88,50 @@ def _one_a_group(root: Any, layout: MapLayout, dataset: str | None = None, least
             dataset = maps[0]
         if dataset not in inner or not _is_map(group[raw(dataset)], dataset, layout):
             return None
-    return Choice(name_of(root), tuple(f"{name}/{dataset}" for name in names), "")
+    return Choice(name_of(root), tuple(f"{name}/{dataset}" for name in names), "", tuple(names))
+
+
+def _merged(root: Any, choices: list[Choice], rows: list[str], *, asked: bool = False) -> Choice | None:
+    """Take the maps of several groups, named by their paths: names with "/" make groups.
+
+    Groups of maps of the same names may be levels or layers: they are taken if the group above was asked for.
+    """
+    groups = [choice for choice in choices if choice.maps]
+    if len(groups) < 2 or len(groups) < len(choices) or (rows and rows[0].startswith("(more than")):
+        return None
+    names = [name for choice in groups for name in choice.maps or ()]
+    alone = {choice.maps for choice in groups if choice.maps and len(choice.maps) == 1}
+    doubtful = groups[0].path == name_of(root) or (len(set(names)) < len(names) and len(alone) != 1)
+    if doubtful and not asked:
+        return None
+    above = name_of(root).rstrip("/") + "/"
+    paths = [f"{choice.path.rstrip('/')}/{name}".removeprefix(above) for choice in groups for name in choice.maps or ()]
+    one = len(alone) == 1 and len(names) == len(groups)  # the group is the image
+    ids = tuple(path.rpartition("/")[0] for path in paths) if one else None
+    return Choice(name_of(root), tuple(paths), "", ids)
+
+
+def _by_pattern(file: Any, where: str, pattern: str, layout: MapLayout) -> Choice:
+    """Choose the maps that a pattern such as "*/features" or "train/*_features" names; "*" is their image id."""
+    first, _, last = pattern.partition("*")
+    above, _, start = first.rpartition("/")
+    end, _, inner = last.partition("/")
+    group = file.get(above) if above.strip("/") else file["/"]
+    names = members(group)[0] if isinstance(group, h5py.Group) else []
+    found = [name for name in names if name.startswith(start) and name.endswith(end) and len(name) > len(start + end)]
+    maps = []
+    for number, name in enumerate(found):
+        if number < _GROUP_SAMPLE:
+            item = group[raw(name)]
+            if inner:
+                item = item.get(inner) if isinstance(item, h5py.Group) else None
+            if not _is_map(item, inner or name, layout):
+                continue
+        maps.append(name)
+    if not maps:
+        raise FeatureError(f"{where} holds no maps named {printable(pattern)!r}", "Name others by `dataset`.")
+    ids = tuple(name[len(start) : len(name) - len(end)] for name in maps)
+    return Choice(name_of(group), tuple(f"{name}/{inner}" if inner else name for name in maps), "", ids)
 
 
 def _is_map(item: Any, name: str, layout: MapLayout) -> bool:
@@ -106,18 +149,20 @@ def _survey(root: Any, layout: MapLayout) -> tuple[list[Choice], list[str]]:
     """Walk the groups below `root`, nearest first: what could be chosen, and a row for everything seen."""
     choices: list[Choice] = []
     rows: list[str] = []
-    pending, seen, opened, partly = deque([root]), set(), 0, False
-    while pending and opened < _FILE_SAMPLE and len(choices) <= LISTED:
+    pending, seen, opened, partly, unseen = deque([root]), set(), 0, False, False
+    while pending and opened < _FILE_SAMPLE and (len(choices) <= LISTED or all(choice.maps for choice in choices)):
         group = pending.popleft()
         if _address(group) in seen:  # hard links may go round in circles
             continue
         seen.add(_address(group))
         names, links = members(group)
-        partly |= len(names) > _GROUP_SAMPLE
+        # Many groups share what may be opened; the first ones must not take all of it.
+        sample = min(_GROUP_SAMPLE, max(1, (_FILE_SAMPLE - opened) // (1 + len(pending))))
+        partly |= len(names) > sample
         strangers = set()
         stacks: dict[str, tuple[tuple[int, ...], str]] = {}
         example = ""
-        for name in names[:_GROUP_SAMPLE]:
+        for name in names[:sample]:
             item = group[raw(name)]
             opened += 1
             if isinstance(item, h5py.Dataset):
@@ -150,10 +195,11 @@ def _survey(root: Any, layout: MapLayout) -> tuple[list[Choice], list[str]]:
         else:
             path = name_of(group).rstrip("/")
             choices += [Choice(f"{path}/{name}", None, row) for name, (_, row) in stacks.items()]
+        unseen |= len(names) > sample and not example
         if example:
             maps = tuple(name for name in names if name not in strangers)
             choices.append(Choice(name_of(group), maps, f"{len(maps)} maps such as {example}"))
-    if not choices and (pending or partly):
+    if (pending and len(choices) <= LISTED) or (partly and not choices) or unseen:
         rows.insert(0, f"(more than {opened:,} objects, of which the others were not looked at: name one by `dataset`)")
     return choices, rows
 
