@@ -14,6 +14,7 @@ class Progress(NamedTuple):
     ranges: tuple[Range, ...] = ()  # (first, stop)
     not_finite: int = 0  # rows among them with a NaN or an infinity, because their boxes read such cells
     overflowed: int = 0  # rows with a number too large for the dtype of the output, written as an infinity
+    empty: int = 0  # rows of zeros, because their masks reach no cell
 
     @property
     def rows(self) -> int:
@@ -27,7 +28,7 @@ class Progress(NamedTuple):
         Examples
         --------
         >>> Progress.sum([Progress(((4, 6),)), Progress(((0, 2), (2, 3)), 1)])
-        Progress(ranges=((0, 3), (4, 6)), not_finite=1, overflowed=0)
+        Progress(ranges=((0, 3), (4, 6)), not_finite=1, overflowed=0, empty=0)
         """
         parts = list(parts)
         joined: list[Range] = []
@@ -36,4 +37,5 @@ class Progress(NamedTuple):
                 joined[-1] = (joined[-1][0], max(stop, joined[-1][1]))
             else:
                 joined.append((first, stop))
-        return cls(tuple(joined), sum(part.not_finite for part in parts), sum(part.overflowed for part in parts))
+        counts = zip(*(part[1:] for part in parts), strict=True)
+        return cls(tuple(joined), *map(sum, counts))

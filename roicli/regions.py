@@ -159,6 +159,8 @@ class Regions:
         The boxes are in 0..1 of the image, by the specification of the layout.
     by_file : bool
         The image ids are names of box files, one an image.
+    outlined : bool
+        The file holds masks, be they read or not.
     masks : Masks, optional
         The mask of each region, if they were asked for.
     layout : str
@@ -184,6 +186,7 @@ class Regions:
     category_names: Mapping[str, str] = field(default_factory=dict)
     normalized: bool = False
     by_file: bool = False
+    outlined: bool = False
     masks: Masks | None = None
     layout: str = ""
     notes: tuple[str, ...] = ()

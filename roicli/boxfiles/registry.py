@@ -94,6 +94,8 @@ _REMEDIES = {
     "a Parquet": "Convert it: pandas.read_parquet(...).to_csv('boxes.csv', index=False).",
     "a pickle": "Save the boxes as JSON, as CSV, or with numpy.save as a (K, 4) array.",
 }
+# Bytes of annotations that are looked at for masks.
+_BEGINNING = 1 << 16
 # So many files of a folder are looked at before its layout is known.
 _LOOKED_AT = 100
 
@@ -177,7 +179,18 @@ def _read(
     with opened(path, image_size) as file:
         regions = layout_of(file).read(file, box_format)
         stamps = {str(path): file.stamp} if file.stamp else {}
-    return replace(regions, notes=(*file.notes, *regions.notes), stamps=stamps | file.beside)
+        outlined = file.form == "json" and _has_masks(file)
+    notes = (*file.notes, *regions.notes)
+    return replace(regions, notes=notes, stamps=stamps | file.beside, outlined=outlined)
+
+
+def _has_masks(file: BoxFile) -> bool:
+    """Tell by the first annotations of a JSON file whether they have masks, which nobody reads here."""
+    beginning: object = file.head
+    if not file.is_lines and file.document:
+        document = file.document
+        beginning = document[0] if isinstance(document, list) else document.get("annotations", b"")
+    return b'"segmentation"' in bytes(memoryview(beginning)[:_BEGINNING])  # type: ignore[arg-type]
 
 
 def choose(file: BoxFile, boxes_as: str | None = None) -> Layout:

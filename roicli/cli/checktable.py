@@ -25,6 +25,8 @@ def show_check(report: CheckReport) -> None:
             table.add_row("", f"{count(number, 'box')} {fate}")
     if pooled:
         table.add_row("leave their maps", f"{report.partly_outside:,} partly, {report.wholly_outside:,} wholly")
+    if report.masks:
+        table.add_row("masks", f"{report.masks:,} decoded, {report.empty_masks:,} reach no cell")
     if report.levels:
         table.add_row("on levels", plain(", ".join(f"{name} {number:,}" for name, number in report.levels.items())))
     if report.example is not None:

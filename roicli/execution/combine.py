@@ -54,10 +54,10 @@ class LevelsPooler(Pooler):
     def _maps_of(self, task: Task) -> list[int]:
         return sorted(index for level in self._levels for index in Pooler._maps_of(level, task))
 
-    def _pool_rows(self, rows: Any) -> tuple[int, int]:
+    def _pool_rows(self, rows: Any) -> tuple[int, int, int]:
         blocks = [
             np.concatenate([level.pool_alike(part)[0].copy() for part in level.alike(rows)]) for level in self._levels
         ]
         combined = COMBINES[self._how](blocks)
         not_finite = int((~np.isfinite(combined)).reshape(len(rows), -1).any(axis=1).sum())
-        return not_finite, self._write(rows, combined)
+        return not_finite, self._write(rows, combined), self.count_empty(combined)

@@ -76,7 +76,7 @@ class Pooler:
 
     def pool(self, task: Task) -> Progress:
         """Work off one task."""
-        parts: list[tuple[int, int]] = []
+        parts: list[tuple[int, int, int]] = []
         self.enter()
         self._source.expect(self._maps_of(task))
         try:
@@ -84,8 +84,8 @@ class Pooler:
                 parts += [self._pool_rows(rows) for rows in self.alike(self._order[unit.first : unit.stop])]
         finally:
             self.leave()
-        not_finite, overflowed = (sum(counts) for counts in zip(*parts, strict=True))
-        return Progress(tuple((unit.first, unit.stop) for unit in task), not_finite, overflowed)
+        counts = map(sum, zip(*parts, strict=True))
+        return Progress(tuple((unit.first, unit.stop) for unit in task), *counts)
 
     def _maps_of(self, task: Task) -> list[int]:
         """List the maps of a task, ascending."""
@@ -113,10 +113,15 @@ class Pooler:
         for first, stop in pairwise([*changes, len(rows)]):
             yield rows[first:stop]
 
-    def _pool_rows(self, rows: NDArray[np.intp]) -> tuple[int, int]:
-        """Pool and write rows whose maps are alike; count those that are not finite, and those that overflow."""
+    def _pool_rows(self, rows: NDArray[np.intp]) -> tuple[int, int, int]:
+        """Pool and write rows whose maps are alike; count those not finite, those that overflow, and empty masks."""
         block, not_finite = self.pool_alike(rows)
-        return not_finite, self._write(rows, block)
+        return not_finite, self._write(rows, block), self.count_empty(block)
+
+    def count_empty(self, block: FloatArray) -> int:
+        """Count rows of zeros, if they are of masks: these reach no cell."""
+        masks = self._placement.masks is not None
+        return int((~block.reshape(len(block), -1).any(axis=1)).sum()) if masks else 0
 
     def pool_alike(self, rows: NDArray[np.intp]) -> tuple[FloatArray, int]:
         """Pool rows whose maps are alike: a block that this thread overwrites next, and how many are not finite."""

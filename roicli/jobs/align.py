@@ -356,6 +356,8 @@ def _report(
     if done.overflowed:
         rows = count(done.overflowed, "row")
         told.note(f"{rows} with values too large for {prepared.dtype}, written as infinities; try float32")
+    if done.empty:
+        told.note(f"masks that reach no cell: {done.empty:,} of {done.rows:,}; their features are zero")
     return RunReport(
         output=work.job.output,
         shape=work.shape,
@@ -368,6 +370,7 @@ def _report(
         missing_images=prepared.selection.skipped.missing_images(),
         not_finite=done.not_finite,
         overflowed=done.overflowed,
+        empty_masks=done.empty,
         seconds=time.monotonic() - began,
         peak_memory=peak_memory(),
         strategy=str(plan.strategy) if executor is None else type(executor).__name__,

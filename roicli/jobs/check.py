@@ -11,10 +11,14 @@ import numpy as np
 from roicli.jobs.advice import prepare_and_judge
 from roicli.jobs.geometry import Box, Steps, as_box
 from roicli.jobs.listener import Listener, Told
+from roicli.jobs.masks import empty_masks
 from roicli.jobs.prepare import PoolJob, Prepared
 from roicli.jobs.pyramid import tally
 from roicli.pooling.extents import shares_inside
 from roicli.pooling.operators import find
+
+# So many masks are decoded: a thousand take a second.
+_MOST_MASKS = 10_000
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,10 @@ class CheckReport:
         What was assumed.
     levels : dict of str to int
         Boxes that would be pooled from each level of a pyramid; empty for other features.
+    masks : int
+        How many regions with a mask were looked at: all that would be pooled, at most 10,000; 0 if boxes are pooled.
+    empty_masks : int
+        How many of them reach no cell.
     """
 
     features: str
@@ -102,6 +110,8 @@ class CheckReport:
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
     levels: dict[str, int] = field(default_factory=dict)
+    masks: int = 0
+    empty_masks: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, as JSON can hold them."""
@@ -131,6 +141,13 @@ def check(job: PoolJob, listener: Listener) -> CheckReport:
     shares = shares_inside(work.placement.take(pooled), work.sizes[pooled])
     shape = (len(work.placement), *work.row_shape)
     outside = work.outside[pooled]
+    masks, empty = pooled[: 0 if work.placement.masks is None else _MOST_MASKS], np.zeros(0, np.intp)
+    if len(masks):
+        empty = masks[empty_masks(work.placement.take(masks), work.infos, job.spec)]
+    if len(empty):
+        told.note(
+            f"{inputs.table.source}, {work.inputs.table.where(empty)}: masks that reach no cell, features of zero"
+        )
     return CheckReport(
         features=inputs.source.name,
         boxes_file=inputs.table.source,
@@ -150,6 +167,8 @@ def check(job: PoolJob, listener: Listener) -> CheckReport:
         bytes=math.prod(shape) * work.dtype.itemsize,
         warnings=tuple(told.warnings),
         notes=tuple(told.notes),
+        masks=len(masks),
+        empty_masks=len(empty),
         levels={} if (names := work.level_names) is None else tally(names[pooled]),
     )
 

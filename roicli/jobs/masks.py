@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from roicli.errors import UsageError
 from roicli.jobs.geometry import Located
 from roicli.jobs.match import Inputs
+from roicli.pooling.masks import cell_weights
 from roicli.pooling.operators import find
 from roicli.pooling.placement import PlacedMasks, Placement
 from roicli.regions import MaskFill
+from roicli.sources import MapInfo
 from roicli.spec import PoolSpec
 
 
-def with_masks(inputs: Inputs, fill: MaskFill | None, *specs: PoolSpec) -> Inputs:
-    """Read the masks of the regions of a job, if one of its operators pools masks."""
+def with_masks(inputs: Inputs, fill: MaskFill | None, note: Callable[[str], None], *specs: PoolSpec) -> Inputs:
+    """Read the masks of the regions of a job, if one of its operators pools masks; say if they are left unread."""
     if not any(find(spec.op).masks for spec in specs):
+        if inputs.table.outlined:
+            note(f"{inputs.table.source}: its masks are not read, since boxes are pooled (`op=mask_mean` pools masks)")
         return inputs
     from roicli.boxfiles.masks import read_masks
 
@@ -52,3 +58,13 @@ def add_masks(inputs: Inputs, located: Located, levels: tuple[Placement, ...]) -
         return located, levels
     levels = tuple(replace(level, masks=masks) for level in levels)
     return located._replace(placement=replace(located.placement, masks=masks)), levels
+
+
+def empty_masks(placement: Placement, infos: Mapping[int, MapInfo], spec: PoolSpec) -> NDArray[np.intp]:
+    """Decode masks, and find those that reach no cell of their maps."""
+    empty = [
+        row
+        for row, index in enumerate(placement.map_index.tolist())
+        if not cell_weights(placement, row, infos[index].shape[1:], spec.mask_rule, np.dtype(np.float64)).any()
+    ]
+    return np.array(empty, np.intp)

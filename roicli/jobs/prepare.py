@@ -193,7 +193,7 @@ def prepare(job: PoolJob, inputs: Inputs, note: Callable[[str], None]) -> Prepar
     """
     operator = find(job.spec.op)
     operator.check(job.spec)
-    inputs = with_masks(inputs, job.reading.mask_fill, job.spec)
+    inputs = with_masks(inputs, job.reading.mask_fill, note, job.spec)
     selection = select(inputs, job.spec, job.bad_boxes, job.missing_features, note)
     inputs = selection.inputs
     settle_grids(job.geometry, inputs, job.reading.patch, note)

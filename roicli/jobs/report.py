@@ -34,6 +34,8 @@ class RunReport(NamedTuple):
         Rows with a NaN or an infinity, read from such cells of the features.
     overflowed : int
         Rows with numbers too large for the output's dtype, written as infinities.
+    empty_masks : int
+        Rows of zeros, since their masks reach no cell.
     seconds : float
         Wall time of the whole job.
     peak_memory : int
@@ -59,6 +61,7 @@ class RunReport(NamedTuple):
     missing_images: int
     not_finite: int
     overflowed: int
+    empty_masks: int
     seconds: float
     peak_memory: int
     strategy: str

@@ -153,7 +153,7 @@ def trace(job: TraceJob, note: Callable[[str], None]) -> Traced:
     rows = np.array([row])
     if not geometry.normalized:  # else the sizes of all images and maps decide, as in align
         inputs, rows = inputs.take(rows), np.array([0])
-    inputs = with_masks(inputs, job.reading.mask_fill, *job.specs)
+    inputs = with_masks(inputs, job.reading.mask_fill, note, *job.specs)
     settle_grids(geometry, inputs, job.reading.patch, note)
     check_bits(inputs, note)
     infos = inputs.infos()

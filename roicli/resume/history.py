@@ -142,9 +142,10 @@ def _progress(line: dict[str, Any], total: int) -> Progress:
         if type(first) is not int or type(stop) is not int or not 0 <= first < stop <= total:
             raise ValueError(f"rows {first} to {stop} of {total}")
         ranges.append((first, stop))
-    for name in ("not_finite", "overflowed"):
-        _check_count(line[name])
-    return Progress(tuple(ranges), line["not_finite"], line["overflowed"])
+    counts = line["not_finite"], line["overflowed"], line.get("empty", 0)
+    for count in counts:
+        _check_count(count)
+    return Progress(tuple(ranges), *counts)
 
 
 def _check_count(value: Any) -> None:

@@ -53,14 +53,14 @@ class Journal:
 
     def add(self, done: Progress) -> None:
         """Write a checkpoint; its rows must be on the disk."""
-        self._append({"done": done.ranges, "not_finite": done.not_finite, "overflowed": done.overflowed})
+        self._append({"done": done.ranges, **_counts(done)})
 
     def add_publishing(self, files: Iterable[tuple[Path, Path]], done: Progress) -> None:
         """Write that all is `done` and flushed, and that each file (before, after) is about to get its final name."""
         with writing(self._output):
             folder = real(self._output).parent
             names = [[os.path.relpath(after, folder), identity(before)] for before, after in files]
-        self._append({"publishing": names, "not_finite": done.not_finite, "overflowed": done.overflowed})
+        self._append({"publishing": names, **_counts(done)})
         self.flush()
 
     def flush(self) -> None:
@@ -88,6 +88,12 @@ class Journal:
         self._last = checksum(content, self._last)
         with writing(self._output):
             write_all(self._descriptor, self._last + b" " + content)
+
+
+def _counts(done: Progress) -> dict[str, int]:
+    """Return what is counted; masks are rare."""
+    empty = {"empty": done.empty} if done.empty else {}
+    return {"not_finite": done.not_finite, "overflowed": done.overflowed, **empty}
 
 
 def checksum(content: bytes, before: bytes) -> bytes:
