@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from roicli.pooling.bintrace import BinTrace as BinTrace
     from roicli.pooling.engine import roi_align as roi_align
     from roicli.pooling.engine import roi_pool as roi_pool
+    from roicli.pooling.functions import precise_roi_pool as precise_roi_pool
+    from roicli.pooling.functions import ps_roi_align as ps_roi_align
+    from roicli.pooling.functions import ps_roi_pool as ps_roi_pool
     from roicli.pooling.maskpool import mask_pool as mask_pool
     from roicli.pooling.multiscale import multiscale_roi_align as multiscale_roi_align
     from roicli.pooling.trace import trace_bin as trace_bin
@@ -29,6 +32,9 @@ _HOMES = {
     "mask_pool": "pooling.maskpool",
     "multiscale_roi_align": "pooling.multiscale",
     "open_features": "jobs.inputs",
+    "precise_roi_pool": "pooling.functions",
+    "ps_roi_align": "pooling.functions",
+    "ps_roi_pool": "pooling.functions",
     "read_regions": "jobs.inputs",
     "roi_align": "pooling.engine",
     "roi_pool": "pooling.engine",
@@ -44,6 +50,9 @@ __all__ = [
     "mask_pool",
     "multiscale_roi_align",
     "open_features",
+    "precise_roi_pool",
+    "ps_roi_align",
+    "ps_roi_pool",
     "read_regions",
     "roi_align",
     "roi_pool",

@@ -30,8 +30,8 @@ class PoolSpec:
         Shift boxes by half a cell, as detectron2 does, so that a cell's value lies at its centre.
     mode : {"avg", "max"}
         What a bin is of its interpolated samples.
-    reduce : {"none", "mean"}
-        "mean" averages the bins too: one vector of C channels a RoI.
+    reduce : {"none", "mean", "max", "l2"}
+        What the bins become too: their mean, their maximum, or their mean scaled to length 1: a vector a RoI.
     op : str
         Name of the operator; see `roicli.pooling.operators`, which also checks that it has these settings.
     mask_rule : str
@@ -70,7 +70,7 @@ class PoolSpec:
         if self.mode not in get_args(Mode):
             raise UsageError(f"mode {self.mode!r} is unknown", "Give 'avg' or 'max'.")
         if self.reduce not in get_args(Reduce):
-            raise UsageError(f"reduce {self.reduce!r} is unknown", "Give 'none' or 'mean'.")
+            raise UsageError(f"reduce {self.reduce!r} is unknown", "Give 'none', 'mean', 'max' or 'l2'.")
         if self.mask_rule not in get_args(MaskRule):
             raise UsageError(f"mask rule {self.mask_rule!r} is unknown", f"Give {', '.join(get_args(MaskRule))}.")
 
@@ -81,9 +81,9 @@ class PoolSpec:
 
     @property
     def pooled_size(self) -> tuple[int, int]:
-        """Height and width of the block that is written: (1, 1) where the bins are averaged away."""
+        """Height and width of the block that is written: (1, 1) where the bins become one vector."""
         return self.output_size if self.reduce == "none" else (1, 1)
 
     def row_shape(self, channels: int) -> tuple[int, ...]:
-        """Return the shape of one RoI's result: (C, PH, PW), or (C,) where the bins are averaged away."""
+        """Return the shape of one RoI's result: (C, PH, PW), or (C,) where the bins become one vector."""
         return (channels, *self.output_size) if self.reduce == "none" else (channels,)

@@ -22,6 +22,7 @@ from roicli.boxfiles import registry
 from roicli.cli.help import TOPICS
 from roicli.cli.main import main
 from roicli.outputs import LAYOUTS, find_format, suffixes
+from roicli.pooling import operators
 from roicli.sources import open as sources
 
 ROOT = Path(__file__).parent.parent
@@ -180,6 +181,11 @@ def layouts():
     )
 
 
+def operator_table():
+    found = map(operators.find, operators.names())
+    return table(("`--op`", "operator", "a bin is"), [(f"`{a.name.replace('_', '-')}`", a.title, a.bin) for a in found])
+
+
 def files():
     return table(
         ("", "files"),
@@ -201,9 +207,10 @@ def files():
         (GUIDE / "formats.md", "boxes", boxes),
         (GUIDE / "formats.md", "outputs", outputs),
         (GUIDE / "outputs.md", "layouts", layouts),
+        (GUIDE / "operators.md", "operators", operator_table),
         (README, "files", files),
     ],
-    ids=["features", "boxes", "outputs", "layouts", "files"],
+    ids=["features", "boxes", "outputs", "layouts", "operators", "files"],
 )
 def test_tables_are_those_of_the_registries(page, name, made):
     [shown] = re.findall(rf"<!-- {name} -->\n(.*?)<!-- /{name} -->", TEXTS[page], re.DOTALL)

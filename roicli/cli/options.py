@@ -158,8 +158,9 @@ pool_options = stacked(
     option(
         *(NUMBERS, "--op"),
         type=OperatorName(),
+        metavar="NAME",
         default="roi-align",
-        help="The operator: RoIAlign, or RoIPool (the maximum over whole cells).",
+        help="The operator, such as roi-pool; roicli help operators lists all.",
     ),
     option(
         *(NUMBERS, "--mode"),
@@ -176,9 +177,9 @@ pool_options = stacked(
 
 _reduce_option = option(
     *(NUMBERS, "--reduce"),
-    choices=["none", "mean"],
+    choices=["none", "mean", "max", "l2"],
     default="none",
-    help="mean: average all bins to one vector a box.",
+    help="One vector a box: mean or maximum of all bins; l2 scales the mean to length 1.",
 )
 
 _row_options = stacked(

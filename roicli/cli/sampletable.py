@@ -40,10 +40,12 @@ def samples_table(trace: BinTrace, limit: int, width: int) -> Table:
 
 def cells_table(trace: BinTrace, limit: int) -> Table:
     """List the first `limit` cells of a bin that takes whole ones."""
-    table = _table("row", "column", "value", "note")
+    shares = [] if trace.shares is None else ["share"]
+    table = _table("row", "column", *shares, "value", "note")
     for number in range(min(limit, trace.count)):
         row, column, value = trace.rows[number, 0], trace.columns[number, 0], trace.interpolated[number]
-        table.add_row(str(row), str(column), f"{value:.7g}", "maximum" if number == trace.best else "")
+        share = [] if trace.shares is None else [f"{trace.shares[number]:.6f}"]
+        table.add_row(str(row), str(column), *share, f"{value:.7g}", "maximum" if number == trace.best else "")
     return table
 
 

@@ -45,7 +45,8 @@ def _trace_as_dict(trace: BinTrace) -> dict[str, Any]:
         "bin_rows": trace.bin_rows,
         "bin_columns": trace.bin_columns,
         "grid": trace.grid,
-        "samples": {name: getattr(trace, name) for name in _SAMPLES},
+        "samples": {name: getattr(trace, name) for name in _SAMPLES}
+        | ({} if trace.shares is None else {"shares": trace.shares}),
         "sum": trace.total,
         "count": trace.count,
         "result": trace.result,

@@ -139,6 +139,8 @@ def _sum(trace: BinTrace, samples: str) -> Text:
     if trace.spec.mode == "max":
         which = "" if trace.best is None else f", {samples} {trace.iy[trace.best]},{trace.ix[trace.best]}"
         how = f"maximum of {count(trace.count, samples)}{which} = {trace.result:.9g}"
+    elif trace.shares is not None:
+        how = f"sum of share {TIMES} value of {count(trace.count, samples)} = {trace.result:.9g}"
     else:
         how = f"sum {trace.total:.9g} / {count(trace.count, samples)} = {trace.result:.9g}"
     return Text(f"\n{how}\nalign computes {trace.engine_value:.9g}, difference {trace.difference:.2g}")

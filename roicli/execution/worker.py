@@ -127,7 +127,7 @@ class Pooler:
         """Pool rows whose maps are alike: a block that this thread overwrites next, and how many are not finite."""
         placement = self._placement.take(rows)
         info = self._infos[int(placement.map_index[0])]
-        channels = find(self._spec.op).channels(info.shape[0])
+        channels = find(self._spec.op).channels(info.shape[0], self._spec)
         block = self._block((len(rows), *self._spec.row_shape(channels)), compute_dtype(info.dtype))
         return block, pool_maps(self._feature_map, placement, info.shape[1:], self._spec, block, self._kernel)
 

@@ -110,11 +110,11 @@ def align(features: PathLike, boxes: PathLike, output: PathLike, **options: Unpa
     sampling_ratio : int
         Samples per bin and axis; -1 takes one per cell, rounded up.
     op : str
-        The operator: "roi_align" or "roi_pool".
+        The operator, such as "roi_align" or "roi_pool"; ``roicli help operators`` lists all.
     mode : {"avg", "max"}, optional
         Take the mean or the maximum of a bin's samples; by default the mean, and the maximum for RoIPool.
-    reduce : {"none", "mean"}
-        "mean" averages all bins to one vector a box.
+    reduce : {"none", "mean", "max", "l2"}
+        Make one vector a box: the mean or the maximum of all bins, or their mean scaled to length 1.
     mask_rule : {"coverage", "upsampled", "resize", "resize-antialias", "resize-any", "nearest"}
         How a mask weighs the cells of its map, with ``op="mask_mean"``; see ``roicli help masks``.
     bad_boxes : {"error", "skip", "zero", "keep"}

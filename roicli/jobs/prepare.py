@@ -239,7 +239,7 @@ def prepare(job: PoolJob, inputs: Inputs, note: Callable[[str], None]) -> Prepar
         outside=outside,
         computed=computed,
         dtype=np.dtype(job.out_dtype or computed),
-        row_shape=job.spec.row_shape(operator.channels(channels_of(infos, max(1, len(levels)), job.pyramid))),
+        row_shape=job.spec.row_shape(operator.channels(channels_of(infos, max(1, len(levels)), job.pyramid), job.spec)),
         levels=placements if job.pyramid.levels_combine else (),
     )
     if (names := prepared.level_names) is not None and len(levels) > 1:

@@ -96,7 +96,7 @@ def so_far(trace: BinTrace, until: int) -> tuple[str, float]:
     with np.errstate(invalid="ignore"):  # inf - inf
         if trace.spec.mode == "max":
             return "Maximum", trace.operator.combine(values, trace.spec)[0]
-        return "Sum", float(values.sum(dtype=np.float64))
+        return "Sum", trace.sum_until(until + 1)
 
 
 def story(trace: BinTrace, point: int, until: int, first: BinTrace | None = None) -> list[tuple[str, str]]:
@@ -109,6 +109,8 @@ def story(trace: BinTrace, point: int, until: int, first: BinTrace | None = None
     value = short(trace.interpolated[point], 5)
     if not trace.operator.interpolates:
         place = f"row {trace.rows[point, 0]}, column {trace.columns[point, 0]}"
+        if trace.shares is not None:
+            value = f"{short(trace.shares[point])} {TIMES} {value}"
         lines = [(f"{trace.operator.noun.capitalize()} {point}: {place}", value)]
     else:
         y, x = coordinate_arithmetic(trace, point)

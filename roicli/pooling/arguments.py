@@ -31,8 +31,6 @@ def make_spec(
     spec = PoolSpec(
         (int(size[0]), int(size[1])), int(sampling_ratio), mode=mode or operator.modes[0], op=op, **settings
     )
-    if spec.reduce in ("max", "l2") and not operator.masks:  # until other operators have them
-        raise UsageError(f"reduce {spec.reduce!r} is of masks", "Give 'none' or 'mean'.")
     operator.check(spec)
     return operator.settle(spec)
 

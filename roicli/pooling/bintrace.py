@@ -45,6 +45,8 @@ class Reads:
         Weights of its four neighbours: upper left, upper right, lower left, lower right.
     in_range, clamped : (n,) bool
         Whether a sample counts, and whether it was moved onto the border of the map first.
+    shares : (n,), optional
+        How much each sample counts in the bin; by default the bin is their mean, or maximum.
     """
 
     grid: tuple[int, int]
@@ -61,6 +63,7 @@ class Reads:
     weights: FloatArray
     in_range: NDArray[np.bool_]
     clamped: NDArray[np.bool_]
+    shares: FloatArray | None = None
 
 
 class Axis(NamedTuple):
@@ -73,6 +76,7 @@ class Axis(NamedTuple):
     weights: FloatArray  # (n, 2) their weights
     in_range: NDArray[np.bool_]  # (n,)
     clamped: NDArray[np.bool_]  # (n,)
+    shares: FloatArray | None = None  # (n,) how much they count, if not alike
 
 
 def crossed(y: Axis, x: Axis, roi: FloatArray, change: str = "") -> Reads:
@@ -96,6 +100,7 @@ def crossed(y: Axis, x: Axis, roi: FloatArray, change: str = "") -> Reads:
         weights=(y.weights[iy][:, :, None] * x.weights[ix][:, None, :]).reshape(-1, 4),
         in_range=in_range,
         clamped=(y.clamped[iy] | x.clamped[ix]) & in_range,
+        shares=None if y.shares is None or x.shares is None else y.shares[iy] * x.shares[ix],
     )
 
 
@@ -114,7 +119,7 @@ class BinTrace(Reads):
     shape : (int, int, int)
         C, H, W of the feature map.
     channel : int
-        The channel that is traced.
+        The channel of the map that is traced.
     bin : (int, int)
         The bin that is traced: row and column of the pooled block.
     plane : (H, W)
@@ -167,9 +172,14 @@ class BinTrace(Reads):
 
     @property
     def total(self) -> float:
-        """Sum of the interpolated values."""
+        """Sum of the interpolated values, times their shares if they have any."""
+        return self.sum_until(self.count)
+
+    def sum_until(self, stop: int) -> float:
+        """Return the sum of the first samples."""
+        values = self.interpolated if self.shares is None else self.interpolated * self.shares
         with np.errstate(invalid="ignore"):
-            return float(self.interpolated.sum(dtype=np.float64))
+            return float(values[:stop].sum(dtype=np.float64))
 
     @property
     def engine_value(self) -> float:
@@ -191,8 +201,8 @@ class BinTrace(Reads):
         rows, columns : (h,), (w,) intp
             The smallest window of cells that holds all that are read; empty if none is.
         weights : (h, w) float64
-            For a mean, each sample's weights over the number of samples. For a maximum, the weights of the first
-            sample that attains it, all zero if that is one out of range.
+            For a mean, each sample's weights over their number, or times its share. For a maximum, the weights of
+            the first sample that attains it, all zero if that is one out of range.
         """
         read = np.flatnonzero(self.in_range)
         if not len(read):
@@ -202,7 +212,7 @@ class BinTrace(Reads):
         if self.spec.mode == "max":
             share = (np.arange(self.count) == self.best).astype(np.float64)
         else:
-            share = np.full(self.count, 1 / self.count)
+            share = np.full(self.count, 1 / self.count) if self.shares is None else self.shares
         weights = np.zeros((bottom - top, right - left))
         for corner in range(4):
             y, x = self.rows[read, corner // 2] - top, self.columns[read, corner % 2] - left

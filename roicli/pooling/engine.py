@@ -102,7 +102,7 @@ def roi_align(
            [1.5, 3.5]])
     """
     settings = {"sampling_ratio": sampling_ratio, "aligned": aligned, "mode": mode}
-    return _pool_batch(features, boxes, output_size, spatial_scale, out, threads, kernel, **settings)
+    return pool_batch(features, boxes, output_size, spatial_scale, out, threads, kernel, **settings)
 
 
 def roi_pool(
@@ -131,10 +131,10 @@ def roi_pool(
     array([[ 5.,  7.],
            [13., 15.]])
     """
-    return _pool_batch(features, boxes, output_size, spatial_scale, out, threads, op="roi_pool")
+    return pool_batch(features, boxes, output_size, spatial_scale, out, threads, op="roi_pool")
 
 
-def _pool_batch(
+def pool_batch(
     features: ArrayLike,
     boxes: ArrayLike | Sequence[ArrayLike],
     output_size: int | tuple[int, int],
@@ -151,7 +151,7 @@ def _pool_batch(
     index, corners = split_boxes(boxes, len(maps), dtype)
     placement = place(index, corners, spatial_scale)
     operator = find(spec.op)
-    shape = (len(corners), *spec.row_shape(operator.channels(maps.shape[1])))
+    shape = (len(corners), *spec.row_shape(operator.channels(maps.shape[1], spec)))
     if out is None:
         out = np.empty(shape, dtype)
     else:

@@ -1,4 +1,4 @@
-"""The definitions of RoIAlign and RoIPool, transcribed as plain loops from torchvision's C++: the oracle of the tests.
+"""The definitions of the operators as plain loops, those of torchvision from its C++: the oracle of the tests.
 
 Slow on purpose, and sharing no code with `sampling`, so that a mistake there cannot hide here. Follows
 torchvision/csrc/ops/cpu/roi_align_kernel.cpp, order of operations included. The one deliberate second copy.
@@ -7,6 +7,9 @@ torchvision/csrc/ops/cpu/roi_align_kernel.cpp, order of operations included. The
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -95,6 +98,131 @@ def roi_pool_reference(
                                 largest = features[int(batch), c, y, x]
                     pooled[k, c, ph, pw] = largest if bottom > top and right > left else 0
     return pooled
+
+
+def ps_roi_align_reference(
+    features: NDArray[Any], rois: NDArray[Any], spec: PoolSpec, spatial_scale: float | NDArray[np.float64] = 1.0
+) -> NDArray[Any]:
+    """Pool by position-sensitive RoIAlign; follows torchvision/csrc/ops/cpu/ps_roi_align_kernel.cpp."""
+    return _own_channels(roi_align_reference(features, rois, replace(spec, aligned=True), spatial_scale))
+
+
+def ps_roi_pool_reference(
+    features: NDArray[Any], rois: NDArray[Any], spec: PoolSpec, spatial_scale: float | NDArray[np.float64] = 1.0
+) -> NDArray[Any]:
+    """Pool by position-sensitive RoIPool; follows torchvision/csrc/ops/cpu/ps_roi_pool_kernel.cpp."""
+    real = features.dtype.type
+
+    def range_of(low: Any, high: Any, part: int, parts: int, length: int) -> range:
+        first, last = _c_round(low), _c_round(high)
+        size = real(max(last - first, 1)) / real(parts)
+        begin, end = math.floor(real(part) * size) + first, math.ceil(real(part + 1) * size) + first
+        return range(min(max(begin, 0), length - 1), min(max(end, 0), length - 1))
+
+    return _own_channels(_mean_of_cells(features, rois, spec, spatial_scale, range_of))
+
+
+def window_mean_reference(
+    features: NDArray[Any], rois: NDArray[Any], spec: PoolSpec, spatial_scale: float | NDArray[np.float64] = 1.0
+) -> NDArray[Any]:
+    """Take the mean of the cells that each bin touches.
+
+    Examples
+    --------
+    >>> features = np.arange(4, dtype=np.float32).reshape(1, 1, 1, 4)
+    >>> window_mean_reference(features, np.array([[0, 0.5, 0, 2.5, 1]]), PoolSpec((1, 1))).tolist()
+    [[[[1.0]]]]
+    """
+    real = features.dtype.type
+
+    def range_of(low: Any, high: Any, part: int, parts: int, length: int) -> range:
+        size = max(high - low, real(0)) / real(parts)
+        end = max(low, high) if part + 1 == parts else low + real(part + 1) * size
+        begin = math.floor(low + real(part) * size)
+        return range(max(begin, 0), min(max(math.ceil(end), begin + 1), length))
+
+    return _mean_of_cells(features, rois, spec, spatial_scale, range_of)
+
+
+def cell_reference(
+    features: NDArray[Any], rois: NDArray[Any], spec: PoolSpec, spatial_scale: float | NDArray[np.float64] = 1.0
+) -> NDArray[Any]:
+    """Take the cell that holds the centre of each bin."""
+    real = features.dtype.type
+
+    def range_of(low: Any, high: Any, part: int, parts: int, length: int) -> range:
+        cell = math.floor(low + (real(part) + real(0.5)) / real(parts) * (high - low))
+        return range(max(cell, 0), min(cell + 1, length))
+
+    return _mean_of_cells(features, rois, spec, spatial_scale, range_of)
+
+
+def precise_roi_pool_reference(
+    features: NDArray[Any], rois: NDArray[Any], spec: PoolSpec, spatial_scale: float | NDArray[np.float64] = 1.0
+) -> NDArray[Any]:
+    """Integrate the bilinear surface over each bin in float64, piece by piece between the centres of cells.
+
+    On each piece the surface is linear along both axes, so that its value at the middle is its mean.
+    """
+    _, channels, height, width = features.shape
+    bins_y, bins_x = spec.output_size
+    scales = np.broadcast_to(spatial_scale, (len(rois), 2)).astype(features.dtype)
+    pooled = np.zeros((len(rois), channels, bins_y, bins_x))
+    surface = np.pad(features.astype(np.float64), ((0, 0), (0, 0), (1, 1), (1, 1)))
+
+    def pieces(low: float, high: float, length: int) -> list[tuple[float, float]]:
+        """Middle and length of each piece."""
+        knots = [low, *(float(cell) for cell in range(-1, length + 1) if low < cell < high), high]
+        return [((a + b) / 2, b - a) for a, b in pairwise(knots) if a >= -1 and b <= length]
+
+    for k, (batch, *box) in enumerate(rois):
+        scale_y, scale_x = scales[k]
+        x1, y1, x2, y2 = (
+            float(features.dtype.type(side) * scale) for side, scale in zip(box, (scale_x, scale_y) * 2, strict=True)
+        )
+        high, wide = (y2 - y1) / bins_y, (x2 - x1) / bins_x
+        if high <= 0 or wide <= 0:
+            continue
+        for c, ph, pw in np.ndindex(channels, bins_y, bins_x):
+            plane = surface[int(batch), c]
+            total = 0.0
+            for y, tall in pieces(y1 + ph * high, y1 + (ph + 1) * high, height):
+                for x, broad in pieces(x1 + pw * wide, x1 + (pw + 1) * wide, width):
+                    total += float(_bilinear(plane, np.float64(y + 1), np.float64(x + 1))) * tall * broad
+            pooled[k, c, ph, pw] = total / (high * wide)
+    return pooled.astype(features.dtype)
+
+
+def _mean_of_cells(
+    features: NDArray[Any],
+    rois: NDArray[Any],
+    spec: PoolSpec,
+    spatial_scale: float | NDArray[np.float64],
+    range_of: Callable[[Any, Any, int, int, int], range],
+) -> NDArray[Any]:
+    """Take the mean of the cells that ``range_of(low, high, bin, bins, length)`` gives along each axis."""
+    real = features.dtype.type
+    _, channels, height, width = features.shape
+    bins_y, bins_x = spec.output_size
+    scales = np.broadcast_to(spatial_scale, (len(rois), 2))
+    pooled = np.zeros((len(rois), channels, bins_y, bins_x), dtype=real)
+    for k, (batch, *box) in enumerate(rois):
+        scale_y, scale_x = map(real, scales[k])
+        x1, y1, x2, y2 = (real(side) * scale for side, scale in zip(box, (scale_x, scale_y) * 2, strict=True))
+        for c, ph, pw in np.ndindex(channels, bins_y, bins_x):
+            rows, columns = range_of(y1, y2, ph, bins_y, height), range_of(x1, x2, pw, bins_x, width)
+            cells = [features[int(batch), c, y, x] for y in rows for x in columns]
+            pooled[k, c, ph, pw] = sum(cells, real(0)) / real(max(len(cells), 1))
+    return pooled
+
+
+def _own_channels(pooled: NDArray[Any]) -> NDArray[Any]:
+    """Take bin (ph, pw) of channel c from channel (c * PH + ph) * PW + pw."""
+    rois, channels, bins_y, bins_x = pooled.shape
+    own = np.zeros((rois, channels // (bins_y * bins_x), bins_y, bins_x), dtype=pooled.dtype)
+    for k, c, ph, pw in np.ndindex(own.shape):
+        own[k, c, ph, pw] = pooled[k, (c * bins_y + ph) * bins_x + pw, ph, pw]
+    return own
 
 
 def _c_round(value: Any) -> int:

@@ -219,10 +219,11 @@ class CellRanges(NamedTuple):
         return CellRanges(*(ends[rois] for ends in self))
 
 
-def cell_ranges(sides: Sides, number: int, length: int) -> CellRanges:
+def cell_ranges(sides: Sides, number: int, length: int, *, inclusive: bool = True) -> CellRanges:
     """Round boxes and bins as RoIPool does (torchvision's `roi_pool_kernel.cpp`), along one axis.
 
-    Corners are rounded half away from zero, both ends belong to the RoI, and bins are rounded outwards.
+    Corners are rounded half away from zero, both ends belong to the RoI, and bins are rounded outwards. If not
+    `inclusive`, the end does not belong to the RoI, nor the last cell to the map, as in `ps_roi_pool_kernel.cpp`.
 
     Examples
     --------
@@ -232,12 +233,85 @@ def cell_ranges(sides: Sides, number: int, length: int) -> CellRanges:
     """
     dtype = sides.low.dtype.type
     start, end = map(_round_half_away, sides.scaled())
-    extent = np.maximum(end - start + 1, 1)
+    extent = np.maximum(end - start + inclusive, 1)
     size = (extent.astype(dtype) / dtype(number))[:, None]
     edge = np.arange(number + 1).astype(dtype)
     begin = np.floor(edge[:-1] * size).astype(np.intp) + start[:, None]
     stop = np.ceil(edge[1:] * size).astype(np.intp) + start[:, None]
-    return CellRanges(start, extent, begin, stop, np.clip(begin, 0, length), np.clip(stop, 0, length))
+    last = length if inclusive else length - 1
+    return CellRanges(start, extent, begin, stop, np.clip(begin, 0, last), np.clip(stop, 0, last))
+
+
+def touched_ranges(sides: Sides, number: int, length: int) -> CellRanges:
+    """Find the cells that each bin touches: from ``floor`` of its begin to ``ceil`` of its end, at least one.
+
+    Examples
+    --------
+    >>> ranges = touched_ranges(Sides(np.array([0.5]), np.array([5.0]), np.ones(1)), 2, 6)
+    >>> ranges.start.tolist(), ranges.extent.tolist(), ranges.first.tolist(), ranges.stop.tolist()
+    ([0], [5], [[0, 2]], [[3, 5]])
+    """
+    low, high = sides.scaled()
+    dtype = low.dtype.type
+    edges = (
+        low[:, None] + np.arange(number + 1).astype(low.dtype) * (np.maximum(high - low, 0) / dtype(number))[:, None]
+    )
+    edges[:, -1] = np.maximum(low, high)
+    begin, end = np.floor(edges[:, :-1]).astype(np.intp), np.ceil(edges[:, 1:]).astype(np.intp)
+    return _ranges_of(begin, np.maximum(end, begin + 1), length)
+
+
+def central_ranges(sides: Sides, number: int, length: int) -> CellRanges:
+    """Find the cell that holds the centre of each bin."""
+    low, high = sides.scaled()
+    dtype = low.dtype.type
+    share = (np.arange(number).astype(low.dtype) + dtype(0.5)) / dtype(number)
+    cell = np.floor(low[:, None] + share * (high - low)[:, None]).astype(np.intp)
+    return _ranges_of(cell, cell + 1, length)
+
+
+def _ranges_of(begin: IntArray, end: IntArray, length: int) -> CellRanges:
+    start = begin[:, 0]
+    return CellRanges(start, end.max(axis=1) - start, begin, end, np.clip(begin, 0, length), np.clip(end, 0, length))
+
+
+class Surface(NamedTuple):
+    """The bins of Precise RoI pooling along one axis, in float64 cells."""
+
+    edges: NDArray[np.float64]  # (K, P + 1) where they begin and end
+    first: IntArray  # (K,) the cells whose hats they overlap, on the map
+    stop: IntArray
+
+    def weights(self, roi: IntArray, cell: IntArray) -> NDArray[np.float64]:
+        """Return the mean of the hat of each cell over each bin of its RoI, (T, P); of an empty bin zero."""
+        below = _hat_below(self.edges[roi] - cell[:, None])
+        size = np.diff(self.edges[roi], axis=1)
+        return np.divide(np.diff(below, axis=1), size, out=np.zeros_like(size), where=size > 0)
+
+
+def surface(sides: Sides, number: int, length: int) -> Surface:
+    """Place bins on the bilinear surface, which is zero from one cell beyond the map on; inverted boxes are empty.
+
+    Examples
+    --------
+    >>> bins = surface(Sides(np.array([0.0]), np.array([2.0]), np.ones(1)), 1, 4)
+    >>> bins.weights(np.zeros(4, int), np.arange(4)).ravel().tolist()
+    [0.25, 0.5, 0.25, 0.0]
+    """
+    low, high = (ends.astype(np.float64) for ends in sides.scaled())
+    high = np.maximum(low, high)
+    edges = low[:, None] + np.arange(number + 1) / number * (high - low)[:, None]
+    reach = np.clip([np.floor(low), np.ceil(high) + 1], -1, length + 1)
+    reach[:, high <= low] = 0
+    first, stop = np.clip(reach, 0, length).astype(np.intp)
+    return Surface(edges, first, stop)
+
+
+def _hat_below(at: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Integrate the hat, 1 at 0 and 0 from -1 and 1 on, up to each place."""
+    inside = np.clip(at, -1, 1)
+    below: NDArray[np.float64] = np.where(inside < 0, (inside + 1) ** 2 / 2, 0.5 + inside - inside**2 / 2)
+    return below
 
 
 def _round_half_away(values: FloatArray) -> IntArray:

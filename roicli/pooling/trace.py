@@ -47,7 +47,8 @@ def trace_bin(
     box : (4,)
         xyxy in image pixels.
     output_size, spatial_scale, sampling_ratio, aligned, mode
-        As in `roi_align`; the mode is by default that of the operator. RoIPool takes the first two only.
+        As in `roi_align`; the mode is by default that of the operator. Operators of whole cells take the
+        first two only.
     op : str
         The operator: "roi_align", "roi_pool", or another that is registered.
     bin : (int, int)
@@ -87,10 +88,12 @@ def trace_placed(
 ) -> BinTrace:
     """Trace one bin of one region that is placed already, on a (C, H, W) map as stored."""
     row, column = _whole_numbers(bin, 2, "bin", spec.output_size)
-    (plane_index,) = _whole_numbers((channel,), 1, "channel", feature_map.shape[:1])
     size, dtype = feature_map.shape[1:], compute_dtype(feature_map.dtype)
     operator = find(spec.op)
-    block = np.empty((1, operator.channels(len(feature_map)), *spec.output_size), dtype)
+    channels = operator.channels(len(feature_map), spec)
+    (made,) = _whole_numbers((channel,), 1, "channel", (channels,))
+    plane_index = operator.plane(made, (row, column), spec)
+    block = np.empty((1, channels, *spec.output_size), dtype)
     window = cells_in_reach(placement, *size)
     pool_maps(lambda _: channels_last(feature_map, window), placement, size, spec, block)
     plane, region = feature_map[plane_index], placement.rounded(dtype)
@@ -100,6 +103,8 @@ def trace_placed(
         read = (reads.weights * values).sum(axis=1) if operator.interpolates else values[:, 0]
         interpolated = np.where(reads.in_range, read, 0).astype(dtype)
         result, best = operator.combine(interpolated, spec)
+        if reads.shares is not None:
+            result, best = float((interpolated * reads.shares).sum(dtype=np.float64)), None
     x1, y1, x2, y2 = region.boxes[0].tolist()
     trace = BinTrace(
         spec=spec,
@@ -113,7 +118,7 @@ def trace_placed(
         interpolated=interpolated,
         best=best,
         result=result,
-        pooled=block[0, plane_index],
+        pooled=block[0, made],
         **vars(reads),
     )
     for value in vars(trace).values():

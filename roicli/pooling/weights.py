@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,6 +66,12 @@ class AxisWeights(NamedTuple):
             stop=self.stop[first:stop],
         )
 
+    def matrix(self, roi: int) -> tuple[IntArray, FloatArray]:
+        """Return the cells of one RoI, and its matrix (bins, cells)."""
+        first, stop = self.cell_splits[roi : roi + 2].tolist()
+        weight = self.weight[self.bins * first : self.bins * stop]
+        return self.cell[first:stop], weight.reshape(self.bins, stop - first)
+
 
 def axis_weights(grid: SampleGrid, cells: Cells, whole_window: NDArray[np.bool_], *, mean: bool = False) -> AxisWeights:
     """Sum the samples' bilinear weights into one matrix a RoI; of one row if `mean` averages the bins too.
@@ -87,6 +94,39 @@ def axis_weights(grid: SampleGrid, cells: Cells, whole_window: NDArray[np.bool_]
         ends.reshape(rois, number) for ends in _extent(low, high + 1, roi if mean else grid.bin_index, rois * number)
     )
     return AxisWeights(number, splits, _runs(cell, splits), cell, weight, first, stop)
+
+
+def window_weights(
+    first: IntArray,
+    stop: IntArray,
+    weights_of: Callable[[IntArray, IntArray], NDArray[np.float64]],
+    dtype: np.dtype[Any],
+    *,
+    mean: bool = False,
+) -> AxisWeights:
+    """Make one matrix a RoI of the weights that its bins give to the cells ``first:stop``; of one row if `mean`.
+
+    ``weights_of(roi, cell)`` returns them for (T,) cells of as many RoIs, (T, P).
+    """
+    width = np.maximum(stop - first, 0)
+    splits = np.concatenate([[0], np.cumsum(width)])
+    roi = np.repeat(np.arange(len(width)), width)
+    column = np.arange(splits[-1]) - splits[roi]
+    cell = first[roi] + column
+    values = weights_of(roi, cell)
+    if mean:
+        values = values.mean(axis=1, keepdims=True)
+    number = values.shape[1]
+    weight = np.empty(number * len(cell), dtype)
+    weight[(splits[roi] * number + column)[:, None] + np.arange(number) * width[roi][:, None]] = values
+    begin, end = np.zeros((2, len(width), number), np.intp)
+    some = np.flatnonzero(width)
+    if len(some):
+        read, place = values != 0, column[:, None]
+        begin[some] = np.minimum.reduceat(np.where(read, place, len(cell)), splits[some])
+        end[some] = np.maximum.reduceat(np.where(read, place + 1, 0), splits[some])
+        begin = np.minimum(begin, end)
+    return AxisWeights(number, splits, _runs(cell, splits), cell, weight, begin, end)
 
 
 def _runs(cell: IntArray, splits: IntArray) -> IntArray:

@@ -18,10 +18,23 @@ from roicli.pooling.channels_last import channels_last
 from roicli.pooling.contraction import pool_maps
 from roicli.pooling.extents import lie_outside
 from roicli.pooling.operators.base import Operator, Placed
+from roicli.pooling.operators.cell import Cell
+from roicli.pooling.operators.precise_roi_pool import PreciseRoIPool
+from roicli.pooling.operators.ps_roi_align import PsRoIAlign
+from roicli.pooling.operators.ps_roi_pool import PsRoIPool
 from roicli.pooling.operators.roi_align import RoIAlign
 from roicli.pooling.operators.roi_pool import RoIPool
+from roicli.pooling.operators.window_mean import WindowMean
 from roicli.pooling.placement import place
-from roicli.pooling.reference import roi_align_reference, roi_pool_reference
+from roicli.pooling.reference import (
+    cell_reference,
+    precise_roi_pool_reference,
+    ps_roi_align_reference,
+    ps_roi_pool_reference,
+    roi_align_reference,
+    roi_pool_reference,
+    window_mean_reference,
+)
 from roicli.pooling.sampling import make_bins, sample_coordinates, sides
 from roicli.pooling.trace import trace_placed
 from roicli.spec import PoolSpec
@@ -41,7 +54,8 @@ inherited = settings(suppress_health_check=[HealthCheck.differing_executors], ma
 
 def pooled(features, placement, spec):
     """All regions of one map."""
-    out = np.empty((len(placement), *spec.row_shape(len(features))), np.float32)
+    channels = operators.find(spec.op).channels(len(features), spec)
+    out = np.empty((len(placement), *spec.row_shape(channels)), np.float32)
     pool_maps(lambda _: channels_last(features), placement, features.shape[1:], spec, out)
     return out
 
@@ -51,6 +65,7 @@ class OperatorConformance:
 
     operator: Operator
     settings: tuple[dict, ...] = ({},)
+    channels = 2  # of the map
 
     @staticmethod
     def reference(features, rois, spec, spatial_scale):
@@ -74,20 +89,26 @@ class OperatorConformance:
     @given(data=st.data())
     def test_equals_its_loops(self, data):
         spec, placement = self.spec(data), self.placement(data)
-        features = np.random.default_rng(0).standard_normal((2, 8, 5)).astype(np.float32)
+        features = np.random.default_rng(0).standard_normal((self.channels, 8, 5)).astype(np.float32)
         rois = np.insert(placement.boxes, 0, 0, axis=1).astype(np.float32)
         if np.abs(rois).max() > 1e3:
             return  # which the loops would take minutes for
         expected = self.reference(features[None], rois, spec, np.broadcast_to(placement.scale, (len(rois), 2)))
         np.testing.assert_allclose(pooled(features, placement, spec), expected, rtol=0, atol=2e-6)
-        mean = pooled(features, placement, replace(spec, reduce="mean"))
-        np.testing.assert_allclose(mean, expected.mean(axis=(2, 3)), rtol=0, atol=2e-6)
+        mean = expected.mean(axis=(2, 3))
+        length = np.sqrt((mean**2).sum(axis=1, keepdims=True))
+        unit = np.divide(mean, length, out=np.zeros_like(mean), where=length != 0)
+        for reduce, vector in (("mean", mean), ("max", expected.max(axis=(2, 3))), ("l2", unit)):
+            got = pooled(features, placement, replace(spec, reduce=reduce))
+            np.testing.assert_allclose(
+                got, vector, rtol=0, atol=2e-6 if reduce != "l2" else 2e-6 / max(length.min(initial=1), 1e-6)
+            )
 
     @inherited
     @given(data=st.data())
     def test_a_region_does_not_depend_on_its_neighbours(self, data):
         spec, placement = self.spec(data), self.placement(data)
-        features = np.random.default_rng(0).standard_normal((2, 8, 5)).astype(np.float32)
+        features = np.random.default_rng(0).standard_normal((self.channels, 8, 5)).astype(np.float32)
         together = pooled(features, placement, spec)
         for row in range(len(placement)):
             np.testing.assert_array_equal(pooled(features, placement.take([row]), spec)[0], together[row])
@@ -96,7 +117,7 @@ class OperatorConformance:
     @given(data=st.data())
     def test_what_it_traces_is_what_it_computes(self, data):
         spec, placement = self.spec(data), self.placement(data).take([0])
-        features = np.random.default_rng(0).standard_normal((2, 8, 5)).astype(np.float32)
+        features = np.random.default_rng(0).standard_normal((self.channels, 8, 5)).astype(np.float32)
         block = pooled(features, placement, spec)
         at = (data.draw(st.integers(0, 2)), data.draw(st.integers(0, 1)))
         if np.ptp(placement.boxes) > 1e3:
@@ -113,7 +134,7 @@ class OperatorConformance:
     def test_what_lies_outside_reads_nothing(self, data):
         """And what does not reads something, unless it has no samples."""
         spec, placement = self.spec(data), self.placement(data)
-        fives = np.full((1, 8, 5), 5, np.float32)
+        fives = np.full((self.channels, 8, 5), 5, np.float32)
         zero = (pooled(fives, placement, spec) == 0).all(axis=(1, 2, 3))
         sizes = np.tile([8.0, 5.0], (len(placement), 1))
         outside = lie_outside(placement.rounded(np.float32), sizes, spec)
@@ -144,6 +165,34 @@ class TestRoIAlign(OperatorConformance):
 class TestRoIPool(OperatorConformance):
     operator = RoIPool()
     reference = staticmethod(roi_pool_reference)
+
+
+class TestPsRoIAlign(OperatorConformance):
+    operator = PsRoIAlign()
+    reference = staticmethod(ps_roi_align_reference)
+    settings = ({"aligned": True}, {"aligned": True, "sampling_ratio": 2})
+    channels = 12
+
+
+class TestPsRoIPool(OperatorConformance):
+    operator = PsRoIPool()
+    reference = staticmethod(ps_roi_pool_reference)
+    channels = 12
+
+
+class TestPreciseRoIPool(OperatorConformance):
+    operator = PreciseRoIPool()
+    reference = staticmethod(precise_roi_pool_reference)
+
+
+class TestWindowMean(OperatorConformance):
+    operator = WindowMean()
+    reference = staticmethod(window_mean_reference)
+
+
+class TestCell(OperatorConformance):
+    operator = Cell()
+    reference = staticmethod(cell_reference)
 
 
 # A throw-away operator: what follows, up to its loops, is all that a new one costs.
@@ -273,8 +322,11 @@ def test_a_new_operator_is_traced(nearest, tmp_path):
 
 
 def test_the_registry_names_the_choices(nearest):
-    assert operators.names() == ("roi_align", "roi_pool", "mask_mean", "nearest")
+    assert operators.names()[-1] == "nearest"
+    spelled = ", ".join(f"'{name}'" for name in operators.names()).replace("_", "-")
     for name in ("align", "check", "trace"):
-        assert "roi-align|roi-pool|mask-mean|nearest" in command(name, "--help").replace("\n", "").replace(" ", "")
-    with pytest.raises(UsageError, match="op must be one of roi_align, roi_pool, mask_mean, nearest, got 'median'"):
+        said = CliRunner().invoke(main, [name, "map.npy", "boxes.json", "--op", "median"])
+        assert said.exit_code == 2
+        assert f"'median' is not one of {spelled}" in " ".join(said.output.split())
+    with pytest.raises(UsageError, match=r"op must be one of roi_align, .*, nearest, got 'median'"):
         operators.find("median")

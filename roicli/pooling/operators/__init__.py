@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 _MODULES = {
     "roi_align": "roicli.pooling.operators.roi_align",
     "roi_pool": "roicli.pooling.operators.roi_pool",
+    "ps_roi_align": "roicli.pooling.operators.ps_roi_align",
+    "ps_roi_pool": "roicli.pooling.operators.ps_roi_pool",
+    "precise_roi_pool": "roicli.pooling.operators.precise_roi_pool",
+    "window_mean": "roicli.pooling.operators.window_mean",
+    "cell": "roicli.pooling.operators.cell",
     "mask_mean": "roicli.pooling.operators.mask_mean",
 }
 _registered: dict[str, Operator] = {}

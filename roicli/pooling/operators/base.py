@@ -16,7 +16,7 @@ from roicli.pooling.bintrace import Reads
 from roicli.pooling.kernels.choose import Kernel
 from roicli.pooling.placement import Placement
 from roicli.pooling.sampling import FloatArray, IntArray
-from roicli.spec import Mode, PoolSpec
+from roicli.spec import Mode, PoolSpec, Reduce
 
 
 class Operator(ABC):
@@ -27,10 +27,12 @@ class Operator(ABC):
 
     name: str  # by which it is asked for: "roi_align"
     title: str  # as people write it: "RoIAlign"
+    bin: str  # what a bin is: the guide's table of operators has this line
     noun: str = "sample"  # what a bin is made of
     modes: tuple[Mode, ...] = ("avg",)  # the first one is the default
     masks: bool = False  # whether it pools masks of regions: `Placement.masks`
     interpolates: bool = True  # whether a sample is the weighted sum of four cells; if not, one cell with weight 1
+    unread: int = 0  # last rows and columns of a map that are never read
 
     def check(self, spec: PoolSpec) -> None:
         """Raise UsageError for settings that the operator does not have."""
@@ -45,9 +47,13 @@ class Operator(ABC):
         """Return the settings of another operator as far as this one has them."""
         return spec if spec.op == self.name else replace(spec, op=self.name, mode=self.modes[0])
 
-    def channels(self, channels: int) -> int:
+    def channels(self, channels: int, spec: PoolSpec) -> int:
         """Return how many channels it makes of a map's channels."""
         return channels
+
+    def plane(self, channel: int, bin: tuple[int, int], spec: PoolSpec) -> int:
+        """Return the channel of the map that one bin of a channel of the result reads."""
+        return channel
 
     def contracts(self, spec: PoolSpec) -> bool:
         """Tell whether a `Kernel` computes it, so that loading a compiled one may pay."""
@@ -81,9 +87,9 @@ class Operator(ABC):
     def trace(self, region: Placement, size: tuple[int, ...], spec: PoolSpec, bin: tuple[int, int]) -> Reads:
         """Return what one bin of one region, reads of a map of some height and width."""
 
-    @abstractmethod
     def combine(self, values: FloatArray, spec: PoolSpec) -> tuple[float, int | None]:
         """Return the value of a bin of some samples, and the first sample that is the maximum if it is one."""
+        return float(values.sum(dtype=np.float64) / max(len(values), 1)), None
 
     def convention(self, spec: PoolSpec) -> str:
         """Name the operator with the settings that change its numbers."""
@@ -112,15 +118,30 @@ class Placed(ABC):
         """Repair regions in `out` that cells have reached without being read; return how many are not finite."""
         return len(not_finite(out))
 
+    def scatter(self, grad: FloatArray, first: int, stop: int, out: FloatArray) -> None:
+        """Add the adjoint of `pool` on (stop - first, C, PH, PW) to an (H, W, C) map, for operators that are linear."""
+        raise NotImplementedError
+
     @contextmanager
     def blocks(self, out: FloatArray) -> Iterator[FloatArray]:
-        """Yield where whole blocks go: `out` itself, or a buffer whose bins are averaged into it afterwards."""
+        """Yield where whole blocks go: `out` itself, or a buffer whose bins become one vector there afterwards."""
         if self._spec.reduce == "none":
             yield out
         else:
             blocks = np.empty((*out.shape[:2], *self._spec.output_size), out.dtype)
             yield blocks
-            np.mean(blocks, axis=(2, 3), keepdims=True, out=out)
+            reduce_bins(blocks, self._spec.reduce, out)
+
+
+def reduce_bins(blocks: FloatArray, how: Reduce, out: FloatArray) -> None:
+    """Make one vector of the bins of (K, C, PH, PW), in (K, C, 1, 1); a mean of length 0 stays so."""
+    if how == "max":
+        np.max(blocks, axis=(2, 3), keepdims=True, out=out)
+        return
+    np.mean(blocks, axis=(2, 3), keepdims=True, out=out)
+    if how == "l2":
+        length = np.sqrt(np.square(out, dtype=np.float64).sum(axis=1, keepdims=True))
+        np.divide(out, length, out=out, where=length != 0, casting="same_kind")
 
 
 def not_finite(blocks: FloatArray) -> IntArray:

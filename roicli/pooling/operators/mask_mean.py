@@ -21,6 +21,7 @@ class MaskMean(Operator):
     """The mean of the cells under a mask, weighted by a rule of `roicli.pooling.masks`: one vector a region."""
 
     name, title, noun = "mask_mean", "Mask pooling", "cell"
+    bin = "the mean of the cells under a mask"
     interpolates = False
     masks = True
 

@@ -10,6 +10,7 @@ from roicli.pooling.bintrace import Axis, Reads, crossed
 from roicli.pooling.kernels.choose import Kernel
 from roicli.pooling.kernels.pointwise import pool_pointwise
 from roicli.pooling.operators.base import Operator, Placed, not_finite
+from roicli.pooling.operators.contracted import Contracted
 from roicli.pooling.placement import Placement
 from roicli.pooling.sampling import (
     Bins,
@@ -34,6 +35,7 @@ class RoIAlign(Operator):
     """RoIAlign (He et al., "Mask R-CNN", 2017), with the numbers of torchvision."""
 
     name, title = "roi_align", "RoIAlign"
+    bin = "the mean of interpolated samples, or their maximum"
     modes: tuple[Mode, ...] = ("avg", "max")
 
     def contracts(self, spec: PoolSpec) -> bool:
@@ -93,7 +95,7 @@ class RoIAlign(Operator):
         if spec.mode == "max" and len(values):
             best = int(np.argmax(values))
             return float(values[best]), best
-        return float(values.sum(dtype=np.float64) / max(len(values), 1)), None
+        return super().combine(values, spec)
 
     def convention(self, spec: PoolSpec) -> str:
         """Name the shift, the sampling and the mode."""
@@ -142,30 +144,28 @@ class _Samples(Placed):
         self._rows, self._columns = rows, columns
 
     def pool(self, feature_map: FloatArray, first: int, stop: int, out: FloatArray) -> None:
-        self._interpolate(feature_map, slice(first, stop), out)
+        self.interpolate(feature_map, slice(first, stop), out)
 
-    def _interpolate(self, feature_map: FloatArray, rois: IntArray | slice, out: FloatArray) -> None:
+    def interpolate(self, feature_map: FloatArray, rois: IntArray | slice, out: FloatArray) -> None:
+        """Pool some of the regions."""
         rows, columns = (sample_grid(bins.take(rois)) for bins in (self._rows, self._columns))
         with self.blocks(out) as blocks:
             pool_pointwise(feature_map, rows, columns, self._spec.mode, blocks)
 
 
-class _Averages(_Samples):
+class _Averages(Contracted):
     """One weight matrix an axis, contracted with the map."""
 
     def __init__(self, rows: Bins, columns: Bins, spec: PoolSpec, kernel: Kernel) -> None:
-        super().__init__(rows, columns, spec)
         grid_y, grid_x = sample_grid(rows), sample_grid(columns)
         cells_y, cells_x = cells_read(grid_y), cells_read(grid_x)
         window = (cells_y.stop - cells_y.first) * (cells_x.stop - cells_x.first)
         whole = window <= kernel.sparse * cells_y.number() * cells_x.number()
         mean = spec.reduce == "mean"
-        self._weights_y = axis_weights(grid_y, cells_y, whole, mean=mean)
-        self._weights_x = axis_weights(grid_x, cells_x, whole, mean=mean)
-        self._contract = kernel.contract
-
-    def pool(self, feature_map: FloatArray, first: int, stop: int, out: FloatArray) -> None:
-        self._contract(feature_map, self._weights_y.part(first, stop), self._weights_x.part(first, stop), out)
+        weights_y = axis_weights(grid_y, cells_y, whole, mean=mean)
+        weights_x = axis_weights(grid_x, cells_x, whole, mean=mean)
+        super().__init__(weights_y, weights_x, spec, kernel)
+        self._samples = _Samples(rows, columns, spec)
 
     def repair(self, feature_map: FloatArray, first: int, stop: int, out: FloatArray) -> int:
         """Pool regions again whose window holds a cell that is not finite: it has spread over the whole block."""
@@ -173,7 +173,7 @@ class _Averages(_Samples):
         if not len(broken):
             return 0
         again = np.empty((len(broken), *out.shape[1:]), out.dtype)
-        self._interpolate(feature_map, first + broken, again)
+        self._samples.interpolate(feature_map, first + broken, again)
         out[broken] = again
         return len(not_finite(again))
 
