@@ -82,6 +82,12 @@ def create_file(path: Path) -> int:
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
 
 
+def close_file(descriptor: int) -> None:
+    """Close a file. What must last has been flushed before, so a failure changes nothing."""
+    with suppress(OSError):
+        os.close(descriptor)
+
+
 def write_all(descriptor: int, data: bytes | bytearray | memoryview, place: int | None = None) -> None:
     """Write bytes at a place, or where the last ones ended."""
     rest = memoryview(data)
@@ -103,7 +109,7 @@ def flush_folder(path: Path) -> None:
         if error.errno not in _CANNOT:
             raise
     finally:
-        os.close(descriptor)
+        close_file(descriptor)
 
 
 class NewFile:
@@ -142,7 +148,7 @@ class NewFile:
             self.remove()
             raise
         finally:
-            os.close(descriptor)
+            close_file(descriptor)
 
     def publish(self) -> None:
         """Give the file its final name. Another program's file is not replaced unless that was asked for.

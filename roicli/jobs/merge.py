@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -208,7 +209,8 @@ def _join(columns: Sequence[Column]) -> Column:
 def _copy(part: StoredPart, target: RowFile) -> Iterator[int]:
     """Copy the rows of a part block by block; yields how many."""
     done = 0
-    for block in part.blocks():
-        target.write(part.rows[done : done + len(block)].astype(np.intp), block)
-        done += len(block)
-        yield len(block)
+    with closing(part.blocks()) as blocks:
+        for block in blocks:
+            target.write(part.rows[done : done + len(block)].astype(np.intp), block)
+            done += len(block)
+            yield len(block)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ class StoredPart:
     job: str
     rows: NDArray[np.int64]
 
-    def blocks(self) -> Iterator[NDArray[Any]]:
+    def blocks(self) -> Generator[NDArray[Any], None, None]:
         """Yield the features in order, some rows at a time."""
         return find_format(self.path).blocks(self.path, self.output.features)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, ClassVar, NamedTuple
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from roicli.arrays import StoredArray
 from roicli.errors import FileError, OutputError
 from roicli.files import file_size, printable, reading
-from roicli.newfiles import check_space, create_file, write_all, writing
+from roicli.newfiles import check_space, close_file, create_file, write_all, writing
 from roicli.outputs.rowfile import RowFile
 from roicli.regions import Column, Names
 
@@ -176,7 +176,7 @@ class OutputFormat(ABC):
                 path.unlink(missing_ok=True)
                 raise
             finally:
-                os.close(descriptor)
+                close_file(descriptor)
         return layout.target(path, name, shape, dtype)
 
     def resume(self, path: Path, name: Path, shape: tuple[int, ...], dtype: np.dtype[Any], record: Record) -> RowFile:
@@ -204,7 +204,7 @@ class OutputFormat(ABC):
         """Complete the file when all rows are written; done again, it gives the same bytes."""
         return
 
-    def blocks(self, path: Path, features: StoredArray) -> Iterator[NDArray[Any]]:
+    def blocks(self, path: Path, features: StoredArray) -> Generator[NDArray[Any], None, None]:
         """Yield the features in order, some rows at a time."""
         with reading(printable(str(path))), path.open("rb", buffering=0) as file:
             file.seek(features.start)

@@ -11,7 +11,7 @@ import json
 import os
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -122,7 +122,7 @@ class Npz(OutputFormat):
                 return found
         return {}
 
-    def blocks(self, path: Path, features: StoredArray) -> Iterator[NDArray[Any]]:
+    def blocks(self, path: Path, features: StoredArray) -> Generator[NDArray[Any], None, None]:
         """Yield the features; the archive's checksum is checked on the way."""
         with zipfile.ZipFile(path) as archive, archive.open("features.npy") as stream:
             read_header(stream, path, str(path))

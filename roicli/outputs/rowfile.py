@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roicli.errors import OutputError
-from roicli.newfiles import write_all, writing
+from roicli.newfiles import close_file, write_all, writing
 
 _fdatasync = getattr(os, "fdatasync", os.fsync)  # which macOS does not have
 
@@ -93,7 +93,7 @@ class RowFile:
     def close(self) -> None:
         """Release the descriptor of this process."""
         if self._descriptor is not None:
-            os.close(self._descriptor)
+            close_file(self._descriptor)
             self._descriptor = None
 
     def __getstate__(self) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from roicli.newfiles import JOURNAL, beside, create_file, flush_folder, real, write_all, writing
+from roicli.newfiles import JOURNAL, beside, close_file, create_file, flush_folder, real, write_all, writing
 from roicli.outputs.rowfile import RowFile
 from roicli.progress import Progress
 
@@ -74,7 +74,7 @@ class Journal:
     def close(self) -> None:
         """Release the file."""
         if self._descriptor >= 0:
-            os.close(self._descriptor)
+            close_file(self._descriptor)
             self._descriptor = -1
 
     def remove(self) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from roicli.errors import OutputError
-from roicli.newfiles import beside, create_file, write_all, writing
+from roicli.newfiles import beside, close_file, create_file, write_all, writing
 
 LOCK = "lock"
 # A heartbeat comes every few seconds; it may have to wait for a disk, and network file systems show it late.
@@ -108,7 +108,7 @@ class Lock:
             if self._is_ours():
                 self._path.unlink()
         if self._descriptor is not None:
-            os.close(self._descriptor)
+            close_file(self._descriptor)
             self._descriptor = None
 
     def _is_ours(self) -> bool:
@@ -147,7 +147,7 @@ class Lock:
             self._descriptor = self._create(ours)
             ours.replace(self._path)
         finally:
-            os.close(descriptor)
+            close_file(descriptor)
 
     def _refusal(self, holder: Holder | None) -> OutputError:
         who = "another run" if holder is None else f"process {holder.process or 'unknown'} of {holder.host}"
@@ -183,7 +183,7 @@ def read_lock(path: Path) -> Holder | None:
                 raise OutputError(f"{path} is not a regular file", "Remove it.")
             text = os.read(descriptor, _LONGEST)
         finally:
-            os.close(descriptor)
+            close_file(descriptor)
     try:
         found = json.loads(text)
         host, machine, process = str(found["host"]), str(found["machine"]), int(found["process"])

@@ -83,7 +83,7 @@ def find_earlier(output: Path, *, resume: bool, overwrite: bool) -> EarlierRun |
     if not resume:
         raise OutputError(
             f"{output} is unfinished: {_how_far(earlier.done.rows, earlier.total)}",
-            "Run roicli align with `resume` to go on, or give `overwrite` to start over.",
+            "If roicli align began it, run that with `resume` to go on; or give `overwrite` to start over.",
         )
     return earlier
 

@@ -15,13 +15,15 @@ from driving import Silent, write_journal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roicli.errors import RoicliError, UsageError
+from roicli.errors import FileError, RoicliError, UsageError
 from roicli.jobs.align import AlignJob, align
 from roicli.jobs.info import info
 from roicli.jobs.merge import MergeJob, merge
 from roicli.jobs.options import grouped
+from roicli.jobs.partfiles import StoredPart
 from roicli.jobs.shards import Shard, parts_of, read_shard
 from roicli.outputs import hdf5
+from roicli.outputs.rowfile import RowFile
 from roicli.resume.history import find_history
 from roicli.spec import PoolSpec
 
@@ -447,10 +449,28 @@ def test_an_output_that_is_unfinished(parts, tmp_path):
     done = run(tmp_path, "merge", "out.npy", f"{parts}/part-*.npy", expect=3)
     assert done.stderr == (
         "error: out.npy is unfinished: 4 of 9 rows are done\n"
-        "hint: Run roicli align with --resume to go on, or give --overwrite to start over.\n"
+        "hint: If roicli align began it, run that with --resume to go on; or give --overwrite to start over.\n"
     )
     run(tmp_path, "merge", "out.npy", f"{parts}/part-*.npy", "--overwrite")
     assert [path.name for path in tmp_path.iterdir()] == ["out.npy"]
+
+
+def test_parts_are_closed_where_the_output_cannot_be_written(parts, tmp_path, monkeypatch):
+    """What fails then is a message, not what Python prints when it collects what nobody closed."""
+
+    def blocks(self):
+        try:
+            yield np.zeros((1, *self.output.features.shape[1:]), np.float32)
+        finally:
+            raise FileError(f"{self.path.name} cannot be read: Input/output error", "Check the disk.")
+
+    def write(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(StoredPart, "blocks", blocks)
+    monkeypatch.setattr(RowFile, "write", write)
+    with pytest.raises(FileError, match="cannot be read"):
+        merge_here(tmp_path / "out.npy", *sorted(parts.glob("part-*.npy")))
 
 
 def test_a_merge_that_fails_at_last_leaves_what_belongs_to_the_old_output(parts, tmp_path, monkeypatch):

@@ -165,7 +165,9 @@ def test_a_signal_keeps_what_is_done(folder, job):
     }  # fmt: skip
     refused = run(folder, expect=3).stderr
     assert refused.startswith("error: out.npy is unfinished: ")
-    assert refused.endswith("hint: Run roicli align with --resume to go on, or give --overwrite to start over.\n")
+    assert refused.endswith(
+        "hint: If roicli align began it, run that with --resume to go on; or give --overwrite to start over.\n"
+    )
     report = json.loads(run(folder, "--resume", "--json").stdout)
     assert f"stopped: {report['resumed']:,} of" in last
     check_result(folder, job)

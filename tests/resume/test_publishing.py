@@ -56,6 +56,25 @@ def test_rows_are_flushed_before_they_are_proved(folder, monkeypatch):
     assert steps == ["rows", "line", "journal"] * (len(steps) // 3)
 
 
+def test_a_file_that_cannot_be_closed_is_complete_all_the_same(folder, inputs, monkeypatch):
+    """All that must last was flushed; after the output has its name, a failure would deny it."""
+    close = os.close
+
+    def fail(descriptor):
+        name = Path(f"/proc/self/fd/{descriptor}").readlink().name
+        close(descriptor)
+        if name.startswith((".out.npy", "out.npy", ".rows.csv")):
+            failed.append(name)
+            raise OSError(errno.EIO, "Input/output error")
+
+    failed = []
+    monkeypatch.setattr(os, "close", fail)
+    align(make_job(folder, ".npy"), Silent())
+    monkeypatch.undo()
+    assert len(failed) > 2
+    assert content(folder) == expected(inputs, ".npy")
+
+
 def test_after_a_failed_flush_nothing_more_is_proved(folder, monkeypatch):
     """The system reports rows that it lost once, and takes them for written afterwards."""
     calls = []
