@@ -166,6 +166,7 @@ def align(features: PathLike, boxes: PathLike, output: PathLike, **options: Unpa
     >>> report.shape, float(np.load(report.output).mean())
     ((2, 8, 7, 7), 1.0)
     """
+    signature(align).bind(features, boxes, output, **options)  # names an option that is unknown
     return run_align(align_job(features, boxes, output, **options), Silent())
 
 
@@ -198,6 +199,7 @@ def check(features: PathLike, boxes: PathLike, **options: Unpack[PoolOptions]) -
     >>> report.shape, report.wholly_outside
     ((2, 8, 7, 7), 1)
     """
+    signature(check).bind(features, boxes, **options)
     return run_check(check_job(features, boxes, **options), Silent())
 
 

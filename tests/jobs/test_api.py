@@ -72,6 +72,11 @@ def test_errors_are_exceptions_that_name_parameters(folder):
             roicli.check(folder / "map.npy", folder / "boxes.json", **settings)
 
 
+def test_an_option_of_another_command_is_named(folder):
+    with pytest.raises(TypeError, match="^got an unexpected keyword argument 'overwrite'"):
+        roicli.check(folder / "map.npy", folder / "boxes.json", overwrite=True)
+
+
 def test_check(folder, capfd):
     report = roicli.check(folder / "map.npy", folder / "boxes.json", spatial_scale=1 / 4)
     assert capfd.readouterr() == ("", "")
