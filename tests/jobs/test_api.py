@@ -73,7 +73,7 @@ def test_errors_are_exceptions_that_name_parameters(folder):
 
 
 def test_an_option_of_another_command_is_named(folder):
-    with pytest.raises(TypeError, match="^got an unexpected keyword argument 'overwrite'"):
+    with pytest.raises(TypeError, match=r"^got an unexpected keyword argument 'overwrite'"):
         roicli.check(folder / "map.npy", folder / "boxes.json", overwrite=True)
 
 
