@@ -80,6 +80,11 @@ class _Columns(NamedTuple):
     size: tuple[int, int] | None
     kept: dict[str, int]
 
+    @property
+    def places(self) -> set[int]:
+        """All of them."""
+        return {*self.numbers, *(self.size or ()), *self.kept.values(), *([] if self.image is None else [self.image])}
+
 
 def _recognizes(file: BoxFile) -> bool:
     """Look for the columns of a box in the first line."""
@@ -118,7 +123,7 @@ def read_csv(file: BoxFile, box_format: BoxFormat | None) -> Regions:
     with file.text() as text:
         try:
             reader, header, line = _open(_lines(file, text))
-            table = _Table(file, header, box_format, line)
+            table = Table(file, header, box_format, line)
             line = reader.line_num + 1
             while True:
                 starts, rows = [line], []
@@ -145,12 +150,14 @@ def _lines(file: BoxFile, text: TextIO) -> Iterator[str]:
     return chain.from_iterable(blocks())
 
 
-class _Table:
+class Table:
     """The rows of a CSV as they become boxes."""
 
-    def __init__(self, file: BoxFile, header: list[str], box_format: BoxFormat | None, line: int) -> None:
+    def __init__(
+        self, file: BoxFile, header: list[str], box_format: BoxFormat | None, line: int, row_word: str = "line"
+    ) -> None:
         self.header = header
-        self.builder = Builder(file.path, "line")
+        self.builder = Builder(file.path, row_word)
         self.columns = _find_columns(header, box_format, self.builder.where(line))
         self.sizes: dict[str, tuple[float | None, ...]] = {}
 

@@ -18,6 +18,7 @@ from roicli.boxfiles.jsontext import (
     RAW,
     check_members,
     has_key,
+    is_mask,
     may_repeat,
     opens,
     parse,
@@ -239,7 +240,8 @@ _LOOKED_AT = 100
 def _is_list(file: BoxFile) -> bool:
     if file.is_lines or not isinstance(items := file.document, list):
         return False
-    return not items or opens(items[0], b"[") or any(has_key(item, "bbox") for item in items[:_LOOKED_AT])
+    boxes = not items or opens(items[0], b"[") or any(has_key(item, "bbox") for item in items[:_LOOKED_AT])
+    return boxes and not is_mask(items)
 
 
 def _read_list(file: BoxFile, box_format: BoxFormat | None) -> Regions:

@@ -97,6 +97,12 @@ def has_key(raw: Raw, name: str) -> bool:
     return opens(raw, b"{") and name in keys_of(raw)
 
 
+def is_mask(items: list[Raw]) -> bool:
+    """Tell whether a list is of masks of Segment Anything, which name no image."""
+    keys = {*keys_of(items[0])} if items else set[str]()
+    return "bbox" in keys and bool(keys & {"predicted_iou", "stability_score"}) and "image_id" not in keys
+
+
 def is_value(line: bytes) -> bool:
     """Tell whether a line is one whole JSON value, a NaN in it or not."""
     with suppress(DecodeError):
@@ -172,20 +178,8 @@ def check_members(raw: Raw, where: str) -> None:
 
 # What the JSON of other tools looks like, by keys that only they have.
 TOOLS = (
-    ({"shapes", "imagePath"}, "LabelMe"),
-    ({"_via_img_metadata"}, "a VIA project"),
-    ({"regions", "filename"}, "VIA annotations"),
-    ({"detection_categories"}, "MegaDetector results"),
     ({"boxes", "labels"}, "torchvision detections"),
-    ({"annotations", "file_name"}, "detectron2 dataset dicts"),
-    ({"instances", "image_id"}, "detectron2 predictions"),
-    ({"objects", "image_id"}, "Visual Genome objects"),
-    ({"regions", "id"}, "Visual Genome regions"),
-    ({"box", "confidence"}, "Ultralytics results"),
-    ({"data", "annotations"}, "a Label Studio export"),
-    ({"image", "annotations"}, "CreateML annotations"),
     ({"x1", "y1", "x2", "y2"}, "tables of pandas: write them by to_csv"),
-    ({"type", "features"}, "GeoJSON"),
 )
 
 

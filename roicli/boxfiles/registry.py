@@ -76,10 +76,21 @@ _LAYOUTS: dict[str, Layout | tuple[Form, str]] = {
     "dota": ("text", "dota:LAYOUT"),
     "vinvl": ("text", "vinvl:LAYOUT"),
     "vg-sgg": ("hdf5", "sgg:LAYOUT"),
+    "coco-panoptic": ("json", "panoptic:LAYOUT"),
+    "sam": ("json", "sam:LAYOUT"),
+    "ultralytics": ("json", "ultralytics:LAYOUT"),
+    "labelme": ("json", "drawn:LABELME"),
+    "geojson": ("json", "drawn:GEOJSON"),
+    "mot": ("text", "tracks:MOT"),
+    "ava": ("text", "tracks:AVA"),
+    "butd-tsv": ("text", "butd:TSV"),
+    "butd-h5": ("hdf5", "butd:HDF5"),
+    "npz": ("npz", "npzboxes:LAYOUT"),
+    "parquet": ("parquet", "parquet:LAYOUT"),
 }
 
 # Suffixes that box files have by custom; the content decides.
-SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".npy", ".txt", ".xml")
+SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".npy", ".txt", ".xml", ".geojson", ".parquet")
 
 # How to make a box file of what is not one, by the beginning of its description.
 _KINDS = {"npz": "a zip archive", "hdf5": "an HDF5 file", "parquet": "a Parquet file", "xml": "XML"}
@@ -211,6 +222,9 @@ def _candidates(file: BoxFile) -> list[Layout]:
     of_form = [load(name) for name, entry in _LAYOUTS.items() if file.form == _form(entry)]
     if found := [layout for layout in of_form if layout.recognizes(file)]:
         return found
+    from roicli.boxfiles.foreign import check_foreign  # few files need it
+
+    check_foreign(file)
     suffix, known = file.suffix, signature(file.head) if file.form == "other" else _KINDS.get(file.form, "")
     by_suffix = [layout for layout in (*of_form, *map(load, _LAYOUTS)) if suffix in layout.suffixes]
     if by_suffix and not known:

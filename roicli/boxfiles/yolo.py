@@ -83,7 +83,9 @@ def _read_turned(file: BoxFile, box_format: BoxFormat | None) -> Regions:
     found.image(file.stem, height, width)
     for line, words in lines:
         if len(words) not in (9, 10):
-            raise BoxError(f"{found.where(line)}: expected a class and four corners, got {len(words)} numbers", "")
+            raise BoxError(
+                f"{found.where(line)}: expected a class and four corners, got {len(words)} numbers", "See YOLO."
+            )
         values = [number(word, found.where(line), f"number {place}") for place, word in enumerate(words[1:], 2)]
         corners = [value * side for value, side in zip(values[:8], (width, height) * 4, strict=True)]
         *box, angle = turned_box(corners)

@@ -1,8 +1,17 @@
 """Layouts of datasets and of the tools that people draw boxes with, each to its published schema."""
 
+import base64
+import io
 import json
+import sys
 
+import h5py
+import numpy as np
+import pytest
 from boxfiles.conformance import LayoutConformance
+
+from roicli.boxfiles import read_regions
+from roicli.errors import RoicliError
 
 NAN = float("nan")
 # Two boxes that every example holds, as xyxy: in image 7 (30 high, 40 wide) and in image 9 (20 high, 10 wide).
@@ -233,3 +242,302 @@ class TestVinvlPredictions(LayoutConformance):
         'a\t{"objects": [{"rect": [1, 2, 4, 6], "bbox_id": 0, "class": "Dog", "conf": 0.5}], "relations": []}\n'
         'b\t{"objects": [{"rect": [0, 1, 2.5, 3], "bbox_id": 4, "class": "Cat", "feature": "AAA="}]}\n'
     )
+
+
+class TestPanoptic(LayoutConformance):
+    name, file_name, boxes, images, sizes = "coco-panoptic", "panoptic_val2017.json", BOXES, ["7", "9"], SIZES
+    columns = {"box_id": [700, 900], "category": [3, 3], "area": [12, 5]}
+    content = json.dumps(
+        {
+            "images": [
+                {"id": i, "file_name": f"{i:012d}.jpg", **named("height width", size)}
+                for i, size in zip((7, 9), SIZES, strict=True)
+            ],
+            "annotations": [
+                {
+                    "segments_info": [{"id": 100 * i, "category_id": 3, "iscrowd": 0, "bbox": box, "area": area}],
+                    "file_name": f"{i:012d}.png",
+                    "image_id": i,
+                }
+                for i, box, area in zip((7, 9), XYWH, (12, 5), strict=True)
+            ],
+            "categories": [{"id": 3, "name": "cat", "isthing": 1, "supercategory": "animal"}],
+        }
+    )
+
+
+MASKS = [
+    {
+        "segmentation": {"size": [30, 40], "counts": "abc0"},
+        "area": 12,
+        "bbox": box,
+        "predicted_iou": 0.5,
+        "point_coords": [[1, 2]],
+        "stability_score": 0.9,
+        "crop_box": [0, 0, 40, 30],
+    }
+    for box in XYWH
+]
+
+
+class TestSam(LayoutConformance):
+    name, file_name, boxes, images = "sam", "a1.json", BOXES, ["a1", "a1"]
+    columns = {"score": [0.5, 0.5], "area": [12, 12]}
+    content = json.dumps(MASKS)
+
+
+class TestSa1b(LayoutConformance):
+    name, file_name, boxes, images, sizes = "sam", "sa_7.json", BOXES, ["7", "7"], SIZES[:1]
+    columns = {"box_id": [5, 5], "score": [0.5, 0.5]}
+    content = json.dumps(
+        {
+            "image": {"image_id": 7, "width": 40, "height": 30, "file_name": "sa_7.jpg"},
+            "annotations": [mask | {"id": 5} for mask in MASKS],
+        }
+    )
+
+
+class TestUltralytics(LayoutConformance):
+    name, file_name, boxes, images = "ultralytics", "bus.json", BOXES, ["bus", "bus"]
+    columns = {"label": ["bus", "person"], "category": [5, 0], "score": [0.5, 0.25]}
+    content = json.dumps(
+        [
+            {"name": label, "class": number, "confidence": score, "box": named("x1 y1 x2 y2", box)}
+            for label, number, score, box in zip(("bus", "person"), (5, 0), (0.5, 0.25), BOXES, strict=True)
+        ],
+        indent=2,
+    )
+
+
+class TestUltralyticsTurned(LayoutConformance):
+    name, file_name, images = "ultralytics", "P1.json", ["P1"]
+    boxes = [[80.0, 45.0, 120.0, 55.0]]
+    columns = {"angle": [90]}
+    content = json.dumps(
+        [
+            {
+                "name": "plane",
+                "class": 1,
+                "confidence": 0.5,
+                "box": named("x1 y1 x2 y2 x3 y3 x4 y4", (95, 70, 95, 30, 105, 30, 105, 70)),
+            }
+        ]
+    )
+
+
+class TestLabelMe(LayoutConformance):
+    name, file_name, images, sizes = "labelme", "a1.json", ["a1"] * 3, SIZES[:1]
+    boxes = [*BOXES, [2.0, 5.0, 8.0, 11.0]]
+    columns = {"label": ["cat", "dog", "ball"], "box_id": ["", "4", ""]}
+    content = json.dumps(
+        {
+            "version": "5.4.1",
+            "flags": {},
+            "shapes": [
+                {"label": "cat", "points": [[4, 2], [1, 6]], "group_id": None, "shape_type": "rectangle"},
+                {"label": "dog", "points": [[0, 2], [2.5, 1], [1, 3]], "group_id": 4, "shape_type": "polygon"},
+                {"label": "ball", "points": [[5, 8], [5, 11]], "group_id": None, "shape_type": "circle"},
+            ],
+            "imagePath": "..\\\\images\\\\a1.jpg",
+            "imageData": None,
+            "imageHeight": 30,
+            "imageWidth": 40,
+        }
+    )
+
+
+FEATURES = [
+    {
+        "type": "Feature",
+        "id": "u-1",
+        "geometry": {"type": "Polygon", "coordinates": [[[1, 2], [4, 2], [4, 6], [1, 6], [1, 2]]]},
+        "properties": {"objectType": "annotation", "classification": {"name": "Tumor", "color": [1, 2, 3]}},
+    },
+    {
+        "type": "Feature",
+        "id": "u-2",
+        "geometry": {"type": "MultiPolygon", "coordinates": [[[[0, 1], [1, 1], [0, 2]]], [[[2, 2], [2.5, 3], [2, 3]]]]},
+        "properties": {"label": "cell"},
+    },
+]
+
+
+class TestGeoJson(LayoutConformance):
+    name, file_name, boxes, images = "geojson", "slide.geojson", BOXES, ["slide", "slide"]
+    columns = {"box_id": ["u-1", "u-2"], "label": ["Tumor", "cell"]}
+    content = json.dumps({"type": "FeatureCollection", "features": FEATURES})
+
+
+class TestGeoJsonList(TestGeoJson):
+    content = json.dumps(FEATURES, indent=1)
+
+
+class TestMot(LayoutConformance):
+    name, file_name, boxes, images = "mot", "det.txt", BOXES, ["1", "12"]
+    columns = {"score": [0.5, -1.5]}
+    content = "1,-1,1,2,3,4,0.5,-1,-1,-1\n12,-1,0,1,2.5,2,-1.5,-1,-1,-1\n"
+
+
+class TestMotTruth(LayoutConformance):
+    name, file_name, boxes, images = "mot", "gt.txt", BOXES, ["1", "12"]
+    columns = {"box_id": [2, 3], "score": [1, 0], "category": ["1", "7"]}
+    content = "1,2,1,2,3,4,1,1,0.8\n12,3,0,1,2.5,2,0,7,1\n"
+
+
+class TestAva(LayoutConformance):
+    name, file_name, normalized = "ava", "ava_val_v2.2.csv", True
+    images = ["-5KQ66BBWC4,0902", "1j20qq1JyX4,0903"]
+    boxes = [[0.25, 0.5, 0.75, 1.0], [0, 0.125, 0.5, 0.375]]
+    columns = {"category": ["80", "9"], "box_id": [1, 0]}
+    content = "-5KQ66BBWC4,0902,0.25,0.5,0.75,1.0,80,1\n1j20qq1JyX4,0903,0,0.125,0.5,0.375,9,0\n"
+
+
+class TestAvaDetections(TestAva):
+    columns = {"score": [0.995, 0.9]}
+    content = "-5KQ66BBWC4,0902,0.25,0.5,0.75,1.0,,0.995\n1j20qq1JyX4,0903,0,0.125,0.5,0.375,,0.9\n"
+
+
+def packed(values, dtype):
+    return base64.b64encode(np.array(values, dtype).tobytes()).decode()
+
+
+class TestBottomUpTsv(LayoutConformance):
+    name, file_name, boxes, images, sizes = "butd-tsv", "val_36.tsv", BOXES, ["7", "9"], SIZES
+    content = "".join(
+        f"{i}\t{int(w)}\t{int(h)}\t1\t{packed(box, '<f4')}\t{packed([1, 2, 3], '<f4')}\n"
+        for i, (h, w), box in zip((7, 9), SIZES, BOXES, strict=True)
+    )
+
+
+class TestLxmertTsv(LayoutConformance):
+    name, file_name, boxes, images, sizes = "butd-tsv", "train2014_obj36.tsv", BOXES, ["C_7", "C_9"], SIZES
+    columns = {"category": [5, 5], "score": [0.5, 0.5]}
+    content = "".join(
+        "\t".join(
+            [
+                f"C_{i}\t{int(h)}\t{int(w)}\t{packed([5], '<i8')}\t{packed([0.5], '<f4')}",
+                f"{packed([6], '<i8')}\t{packed([0.5], '<f4')}\t1\t{packed(box, '<f4')}\t{packed([1, 2], '<f4')}\n",
+            ]
+        )
+        for i, (h, w), box in zip((7, 9), SIZES, BOXES, strict=True)
+    )
+
+
+def made(write):
+    stream = io.BytesIO()
+    write(stream)
+    return stream.getvalue()
+
+
+class TestNpzOfAnImage(LayoutConformance):
+    name, file_name, boxes, images, sizes = "npz", "000000000139.npz", BOXES, ["000000000139"] * 2, SIZES[:1]
+    content = made(
+        lambda stream: np.savez(
+            stream, x=np.ones((3, 8)), bbox=np.array([*BOXES, [0] * 4], "f4"), num_bbox=2, image_h=30, image_w=40
+        )
+    )
+
+
+def hdf5(arrays):
+    def write(stream):
+        with h5py.File(stream, "w") as file:
+            for name, array in arrays.items():
+                file[name] = array
+
+    return made(write)
+
+
+class TestBottomUpHdf5(LayoutConformance):
+    name, file_name, boxes, images = "butd-h5", "train2.hdf5", BOXES * 2, ["7", "7", "9", "9"]
+    beside = {"train2_imgid2idx.json": '{"9": 1, "7": 0}', "boxes.json": '{"7": 0, "9": 1}'}
+    content = hdf5({"image_bb": np.array([BOXES, BOXES], "f4"), "image_features": np.ones((2, 2, 8), "f4")})
+
+    def test_is_read(self, path, tmp_path):
+        (tmp_path / "boxes.json").unlink()
+        self.beside = {"train2_imgid2idx.json": ""}
+        super().test_is_read(path)
+
+
+class TestBottomUpHdf5Adaptive(TestBottomUpHdf5):
+    images, boxes = ["7", "9", "9"], [*BOXES[:1], *BOXES]
+    content = hdf5({"image_bb": np.array([*BOXES[:1], *BOXES], "f4"), "pos_boxes": np.array([[0, 1], [1, 3]], "i4")})
+
+
+class TestVgSgg(LayoutConformance):
+    """Boxes of an image of 512 x 256 pixels, and of one of 2048 x 1024."""
+
+    name, file_name, images, sizes = "vg-sgg", "VG-SGG.h5", ["7", "7", "9"], [[256, 512], [1024, 2048]]
+    boxes = [[9.0, 18.0, 11.0, 22.0], [0.0, 0.0, 5.0, 5.0], [36.0, 72.0, 44.0, 88.0]]
+    columns = {"category": [3, 4, 5]}
+    beside = {
+        "image_data.json": json.dumps(
+            [
+                *({"image_id": n, "width": 9, "height": 9} for n in (1592, 1722, 4616, 4617, 1)),
+                {"image_id": 7, "width": 512, "height": 256},
+                {"image_id": 9, "width": 2048, "height": 1024},
+            ]
+        )
+    }
+    content = hdf5(
+        {
+            "boxes_1024": np.array([[20, 40, 4, 8], [5, 5, 10, 10], [20, 40, 4, 8]], "i4"),
+            "boxes_512": np.array([[10, 20, 2, 4], [2, 2, 5, 5], [10, 20, 2, 4]], "i4"),
+            "img_to_first_box": np.array([-1, 0, 2], "i4"),
+            "img_to_last_box": np.array([-1, 1, 2], "i4"),
+            "labels": np.array([[3], [4], [5]], "i8"),
+        }
+    )
+
+    def test_the_user_decides_what_numbers_mean(self):
+        """It is said by the specification, and nothing else is written in such files."""
+
+
+class TestParquet(LayoutConformance):
+    name, file_name, boxes, images, sizes = "parquet", "b.parquet", BOXES, ["a", "b"], SIZES
+    columns = {"score": [0.5, NAN], "label": ["cat", "dog"]}
+
+    @pytest.fixture(autouse=True)
+    def write_beside(self):
+        parquet = pytest.importorskip("pyarrow.parquet")
+        table = pytest.importorskip("pyarrow").table(
+            {
+                "image_id": ["a", "b"],
+                **{name: [box[n] for box in BOXES] for n, name in enumerate(["x1", "y1", "x2", "y2"])},
+                "height": [30, 20],
+                "width": [40, 10],
+                "score": [0.5, None],
+                "class": ["cat", "dog"],
+                "points": [[1, 2], [3]],
+            }
+        )
+        type(self).content = made(lambda stream: parquet.write_table(table, stream))
+
+
+def test_parquet_without_its_library(tmp_path, monkeypatch):
+    (tmp_path / "b.parquet").write_bytes(b"PAR1")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(RoicliError, match=r"b\.parquet is a Parquet file, and pyarrow is missing") as caught:
+        read_regions(tmp_path / "b.parquet")
+    assert caught.value.hint == "Run: pip install 'roicli[parquet]'."
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "tool", "line"),
+    [
+        ("a.xml", "<annotations><version>1.1</version><image id='0'></image></annotations>", "CVAT", "datum convert"),
+        ("a.json", [{"id": 1, "annotations": [{"result": []}], "data": {}}], "Label Studio", "label-studio-converter"),
+        ("a.txt", "Car 0.00 0 -1.58 587.0 173.3 614.1 200.1 1.65 1.67 3.64 -0.65 1.71 46.70 -1.59\n", "KITTI", "datum"),
+        ("a.json", {"_via_img_metadata": {}, "_via_settings": {}}, "VIA", "COCO"),
+        ("a.json", {"a.jpg12": {"filename": "a.jpg", "regions": [{"region_attributes": {}}]}}, "VIA", "COCO"),
+        ("a.json", [{"image": "a.jpg", "annotations": [{"coordinates": {"x": 1}}]}], "CreateML", "cxcywh"),
+        ("a.json", {"size": {}, "objects": [{"points": {"exterior": []}}]}, "Supervisely", "datum convert"),
+        ("a.json", [{"name": "a", "labels": [{"box2d": {}}]}], "BDD100K", "to_coco"),
+        ("a.json", {"images": [{"file": "a", "detections": []}], "detection_categories": {}}, "MegaDetector", "conf"),
+        ("a.json", {"boxes": [[1, 2, 3, 4]], "labels": [1]}, "torchvision", "boxes.json"),
+    ],
+)  # fmt: skip
+def test_other_tools_are_named_with_the_line_that_converts_them(tmp_path, name, content, tool, line):
+    (tmp_path / name).write_text(content if isinstance(content, str) else json.dumps(content))
+    with pytest.raises(RoicliError, match=f"{tool}.*, which roicli does not read") as caught:
+        read_regions(tmp_path / name)
+    assert line in caught.value.hint

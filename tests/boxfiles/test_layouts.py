@@ -114,7 +114,6 @@ def test_a_layout_that_is_not_there(tmp_path):
         (b"BZh9", "it is bzip2 data", "bunzip2"),
         (b"version https://git-lfs.github.com/spec/v1\n", "it is a Git LFS pointer", "git lfs pull"),
         (b"<!doctype html>", "it is a web page", "Download"),
-        (b"PAR1", "it is a Parquet file", "read_parquet"),
         (b"hello", "says nothing", "boxes_as"),
     ],
 )
@@ -131,8 +130,6 @@ def test_other_files_are_called_what_they_are(tmp_path, name, content, said, hin
 @pytest.mark.parametrize(
     ("document", "said"),
     [
-        ({"version": "5", "shapes": [{"label": "cat"}], "imagePath": "a.jpg"}, "LabelMe"),
-        ({"images": [{"file": "a.jpg", "detections": []}], "detection_categories": {}}, "MegaDetector"),
         ({"x1": {"0": 1}, "image_id": {"0": "a"}}, "the keys 'x1', 'image_id'"),
         ({"results": 1, "version": 2}, "the keys 'results', 'version'"),
     ],
