@@ -169,6 +169,8 @@ class Regions:
         One sentence for everything that was assumed rather than read.
     stamps : mapping of str to Stamp
         The files that were read, and their state before that. A pipe has none.
+    content : bytes
+        A hash of all numbers of the file, where its reader has made one.
     """
 
     boxes: NDArray[np.float64]
@@ -191,6 +193,7 @@ class Regions:
     layout: str = ""
     notes: tuple[str, ...] = ()
     stamps: Mapping[str, Stamp] = field(default_factory=dict)
+    content: bytes = b""
 
     def __post_init__(self) -> None:
         columns = {"rows": self.rows, "image_index": self.image_index, **self.columns}

@@ -62,7 +62,11 @@ class BoxFile:
         What was assumed while the file was decoded.
     beside : dict of str to Stamp
         Other files that its reader has read.
+    mapped : bool
+        Whether arrays may stay in the file, to be read where they are used.
     """
+
+    mapped = False
 
     def __init__(
         self,

@@ -223,7 +223,12 @@ class Builder:
         )
 
 
-def regions_of(numbers: NDArray[np.float64], box_format: BoxFormat, **known: Any) -> Regions:
+def regions_of(
+    numbers: NDArray[np.float64],
+    box_format: BoxFormat,
+    blocks: Iterable[NDArray[np.float64]] | None = None,
+    **known: Any,
+) -> Regions:
     """Put numbers as they stand in a file into `Regions`.
 
     Parameters
@@ -232,6 +237,8 @@ def regions_of(numbers: NDArray[np.float64], box_format: BoxFormat, **known: Any
         The boxes; the first of five columns is the batch index.
     box_format : BoxFormat
         What the last four columns mean.
+    blocks : iterable of (k, 5) float64, optional
+        The same numbers piece by piece, where `numbers` is a memory map whose pages should stay in their file.
     **known
         Everything else that is known of them, under the names of `Regions`.
     """
@@ -241,31 +248,42 @@ def regions_of(numbers: NDArray[np.float64], box_format: BoxFormat, **known: Any
         regions = Regions(boxes=to_xyxy(given, box_format), given=given, box_format=box_format, **known)
     if numbers.shape[1] == 4:
         return regions
-    batch_index = numbers[:, 0]
-    if (nowhere := np.isnan(batch_index) & regions.absent).any():  # an absent box may be of no image
-        batch_index = np.where(nowhere, -1, batch_index)
-    legal = (batch_index >= 0) & (batch_index < _BATCH_INDEX_END) & (np.floor(batch_index) == batch_index) | nowhere
-    if not legal.all():
-        bad = np.flatnonzero(~legal)
+    index, first = np.empty(len(numbers), np.int64), 0
+    bad: list[NDArray[np.intp]] = []
+    boxes, fraction = len(numbers) > 0, False
+    for block in (numbers,) if blocks is None else blocks:
+        batch_index = block[:, 0]
+        if (nowhere := np.isnan(batch_index)).any():  # an absent box may be of no image
+            nowhere &= np.isnan(block[:, 1:]).all(axis=1)
+            batch_index = np.where(nowhere, -1, batch_index)
+        legal = (batch_index >= 0) & (batch_index < _BATCH_INDEX_END) & (np.floor(batch_index) == batch_index) | nowhere
+        if not legal.all():
+            bad.append(first + np.flatnonzero(~legal))
+        with np.errstate(invalid="ignore"):
+            index[first : first + len(block)] = batch_index
+        first += len(block)
+        boxes = boxes and _scores_may_be_last(block)
+        fraction = fraction or (boxes and bool((block[:, 4] % 1 != 0).any()))
+    if bad:
+        rows = np.concatenate(bad)
         raise BoxError(
-            f"{regions.source}, {regions.where(bad)}: batch index {batch_index[bad[0]]:g} is not a whole number >= 0",
+            f"{regions.source}, {regions.where(rows)}: batch index {numbers[rows[0], 0]:g} is not a whole number >= 0",
             "The first of five numbers is the batch index, the position of the map from 0."
-            + (" Is the score last? Leave it out." if _score_is_last(numbers) else ""),
+            + (" Is the score last? Leave it out." if boxes and fraction else ""),
         )
     notes = regions.notes
-    if box_format is BoxFormat.XYXY and _score_is_last(numbers):
+    if box_format is BoxFormat.XYXY and boxes and fraction:
         notes = (*notes, f"{regions.source}: the last of five numbers looks like a score; the first is the batch index")
-    return replace(regions, image_index=batch_index.astype(np.int64), notes=notes)
+    return replace(regions, image_index=index, notes=notes)
 
 
-def _score_is_last(numbers: NDArray[np.float64]) -> bool:
-    """Tell whether five numbers look like x1, y1, x2, y2, score.
+def _scores_may_be_last(numbers: NDArray[np.float64]) -> bool:
+    """Tell whether five numbers may be x1, y1, x2, y2, score.
 
     Read as batch index, x1, y1, x2, y2, all of them would be inverted: x2, taken as y1, is beyond the score.
     """
     x1, y1, x2, y2, last = numbers.T
-    boxes = (x2 > x1) & (y2 > y1) & (x2 > 1)
-    return bool(len(numbers) and boxes.all() and ((last >= 0) & (last <= 1)).all() and (last % 1 != 0).any())
+    return bool(((x2 > x1) & (y2 > y1) & (x2 > 1) & (last >= 0) & (last <= 1)).all())
 
 
 def _in_words(width: int, named: bool) -> str:

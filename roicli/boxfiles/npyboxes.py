@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
 
-from roicli.arrays import read_header, read_into
+import numpy as np
+from numpy.typing import NDArray
+
+from roicli.arrays import StoredArray, read_header, read_into
 from roicli.boxfiles.boxfile import BoxFile
 from roicli.boxfiles.builder import FOUR_NUMBERS, assumed_xyxy, regions_of
 from roicli.boxfiles.registry import Layout
 from roicli.errors import BoxError
-from roicli.files import reading
+from roicli.files import Stamp, reading
 from roicli.regions import BoxFormat, Regions
+
+# Rows of a large array that are looked at together.
+_ROWS = 2**17
 
 
 def _read(file: BoxFile, box_format: BoxFormat | None) -> Regions:
@@ -36,26 +44,47 @@ def _read(file: BoxFile, box_format: BoxFormat | None) -> Regions:
         )
     # A header may promise any shape: compare it with the file before anything is allocated.
     stored.check_inside(file.size)
-    values = np.empty(shape, dtype, order="F" if stored.fortran else "C")
-    with reading(source):
-        read_into(stream.fileno(), stored.start, values.T if stored.fortran else values)
     stream.seek(stored.start + stored.nbytes)
     if stream.read(6) == b"\x93NUMPY":
         raise BoxError(
             f"{source}: another array follows the first one", "Save all boxes as one array, by one numpy.save."
         )
-    # What float64 cannot hold becomes infinite or NaN, and such boxes are listed by row later on.
-    with np.errstate(over="ignore", invalid="ignore"):
-        numbers = values.astype(np.float64, copy=False)
+    plain = shape[1] == 5 and dtype == np.float64 and dtype.isnative and not stored.fortran
+    if file.mapped and plain and file.stamp == Stamp.of(stream.fileno()):  # not a copy of what was unpacked
+        from hashlib import sha256
+
+        stored, digest = stored._replace(stamp=file.stamp), sha256()
+        # arrays.py maps in workers alone; here the rows of a part are copied at once, and the others never read.
+        numbers = np.asarray(np.memmap(file.path, dtype, "r", stored.start, shape))
+        blocks: Iterator[NDArray[np.float64]] | None = _blocks(stored, digest)
+    else:
+        values = np.empty(shape, dtype, order="F" if stored.fortran else "C")
+        with reading(source):
+            read_into(stream.fileno(), stored.start, values.T if stored.fortran else values)
+        # What float64 cannot hold becomes infinite or NaN, and such boxes are listed by row later on.
+        with np.errstate(over="ignore", invalid="ignore"):
+            numbers, blocks, digest = values.astype(np.float64, copy=False), None, None
     notes = (assumed_xyxy(file.path),) if box_format is None and len(numbers) else ()
-    return regions_of(
+    regions = regions_of(
         numbers,
         box_format or BoxFormat.XYXY,
+        blocks,
         rows=np.arange(len(numbers)),
         source=source,
         layout="array of boxes",
         notes=notes,
     )
+    return regions if digest is None else replace(regions, content=digest.digest())
+
+
+def _blocks(stored: StoredArray, digest: Any) -> Iterator[NDArray[np.float64]]:
+    """Yield the rows of an array piece by piece, hashed on the way; only one piece is in memory."""
+    for first in range(0, stored.shape[0], _ROWS):
+        rows = stored.shape[0] - first
+        start = stored.start + first * stored.shape[1] * stored.dtype.itemsize
+        block = stored._replace(start=start, shape=(min(rows, _ROWS), stored.shape[1])).load()
+        digest.update(block)
+        yield block
 
 
 LAYOUT = Layout(

@@ -138,6 +138,8 @@ def read_regions(
     box_format: BoxFormat | None = None,
     boxes_as: str | None = None,
     image_size: Path | tuple[float, float] | None = None,
+    *,
+    mapped: bool = False,
 ) -> Regions:
     """Read the regions of one file, or of several of one layout.
 
@@ -153,6 +155,8 @@ def read_regions(
         Name of the layout, where the content does not say or says it wrongly; see `layout_names`.
     image_size : Path or (float, float), optional
         Sizes of images, for layouts that need them to be read: a file, or one height and width.
+    mapped : bool
+        Leave a large array in its file, as a memory map: the caller takes what it needs, and soon.
 
     Returns
     -------
@@ -173,7 +177,7 @@ def read_regions(
 
     files = files_of(path)
     if files is None:
-        regions = _read(path, box_format, image_size, lambda file: choose(file, boxes_as))
+        regions = _read(path, box_format, image_size, lambda file: choose(file, boxes_as), mapped=mapped)
     else:
         layout = _common(path, files) if boxes_as is None else load(boxes_as)
         regions = join(path, (_read(file, box_format, image_size, lambda _: layout) for file in files))
@@ -185,9 +189,12 @@ def _read(
     box_format: BoxFormat | None,
     image_size: Path | tuple[float, float] | None,
     layout_of: Callable[[BoxFile], Layout],
+    *,
+    mapped: bool = False,
 ) -> Regions:
     """Read one file."""
     with opened(path, image_size) as file:
+        file.mapped = mapped
         regions = layout_of(file).read(file, box_format)
         stamps = {str(path): file.stamp} if file.stamp else {}
         outlined = file.form == "json" and _has_masks(file)

@@ -140,9 +140,7 @@ def align(job: AlignJob, listener: Listener, executor: Executor | None = None) -
     with locked(path for path in (job.output, job.index) if path is not None) as locks:
         earlier = find_earlier(job.output, resume=job.resume, overwrite=job.overwrite)
         _check_names(job, earlier)
-        inputs = _open_inputs(job, told)
-        job = job.knowing(inputs)
-        work = _prepare(job, inputs, told)
+        work = _prepare(job, _open_inputs(job, told), told)
         session, plan, side_files, before = _open_session(work, earlier, locks, told)
         done = before
         if session is None:
@@ -158,18 +156,19 @@ def align(job: AlignJob, listener: Listener, executor: Executor | None = None) -
 
 def _open_inputs(job: AlignJob, told: Told) -> Inputs:
     """Open the features, read the boxes, match them; the state of each file is taken before it is read."""
-    inputs = job.bind(told.note)
+    inputs = job.bind(told.note, mapped=job.shard is not None)
     _spare_inputs(job, inputs)
     return inputs
 
 
 def _prepare(job: AlignJob, inputs: Inputs, told: Told) -> _Work:
     """Select and place the boxes, check them, reduce the job to its part, and say what must be the same to resume."""
+    job = job.knowing(inputs)
+    taken = None if job.shard is None else take_part(job, job.shard, inputs)
+    inputs = inputs if taken is None else taken.inputs  # the whole may go
     prepared = prepare_and_judge(job, inputs, told.note, told.warn)
-    job = replace(job, kernel=choose_kernel(job, prepared))
-    part = None
-    if job.shard is not None:
-        prepared, part = take_part(job, job.shard, inputs, prepared)
+    prepared, part = (prepared, None) if taken is None else taken.part(prepared)
+    job = replace(job, kernel=choose_kernel(job, prepared, part.total if part else len(prepared.placement)))
     record = _record(job, prepared, part)
     mine, infos = prepared.inputs, prepared.infos
     table, ids, count = mine.table, mine.source.ids, max(1, len(mine.source.levels))

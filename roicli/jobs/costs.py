@@ -71,12 +71,12 @@ def _block_bytes(job: PoolJob, work: Prepared) -> int:
     return work.row_shape[0] * math.prod(job.spec.output_size) * work.computed.itemsize
 
 
-def choose_kernel(job: PoolJob, work: Prepared) -> Literal["numpy", "numba"]:
-    """Choose by the whole job, not by how it is shared out: the last bits of the numbers depend on the kernel."""
+def choose_kernel(job: PoolJob, work: Prepared, total: int) -> Literal["numpy", "numba"]:
+    """Choose by the rows of the whole job, not of a part: the last bits of the numbers depend on the kernel."""
     contracts = find(job.spec.op).contracts(job.spec)
     if job.kernel == "numba" and not contracts:
         raise UsageError("the kernel numba computes averages only", "Leave `kernel` out, or give `mode=avg`.")
     if job.kernel == "auto":
-        large = is_large(len(work.placement) * _block_bytes(job, work))
+        large = is_large(total * _block_bytes(job, work))
         return "numba" if contracts and large and numba_is_installed() else "numpy"
     return job.kernel

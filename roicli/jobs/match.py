@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from roicli.regions import Regions, batch_index_may_be_last
 from roicli.sources import FeatureSource, MapInfo
 from roicli.sources.layout import layout_of
 from roicli.sources.retyped import are_bits
-from roicli.words import size
+from roicli.words import count, size
 
 # Bytes of text that take about a second to parse.
 _SLOW = 2**24
@@ -45,6 +45,8 @@ class Inputs(NamedTuple):
         Other files that are read (sizes of images, what was done to them), and their state before that.
     apart : bool
         Whether the levels of a pyramid may differ in their channels.
+    dtypes : frozenset of numpy.dtype, optional
+        Of the maps of the whole job, if this is a part of it: they decide the dtype of the output.
     """
 
     source: FeatureSource
@@ -53,6 +55,7 @@ class Inputs(NamedTuple):
     layout: Layout = "chw"
     beside: Mapping[str, Stamp] = MappingProxyType({})
     apart: bool = False
+    dtypes: frozenset[np.dtype[Any]] | None = None
 
     def maps_used(self) -> list[int]:
         """Name the maps (images of a pyramid) that have boxes, ascending."""
@@ -107,6 +110,7 @@ def bind(
     *,
     image_size: ImageSize | None = None,
     all_images: bool = True,
+    mapped: bool = False,
 ) -> Inputs:
     """Open the features, read the boxes, and find the map of each box.
 
@@ -124,6 +128,8 @@ def bind(
         Sizes of images, for box files that cannot be read without.
     all_images
         Whether every image of the box file must have features.
+    mapped
+        See `read_regions`.
 
     Raises
     ------
@@ -134,7 +140,7 @@ def bind(
     if boxes.suffix.lower() != ".npy" and (length := _length(boxes)) > _SLOW:
         note(f"reading the boxes of {boxes}, {size(length)}")
     sizes = None if image_size is None else one_size(image_size) or Path(image_size)  # type: ignore[arg-type]
-    table = read_regions(boxes, reading.box_format, reading.boxes_as, sizes)
+    table = read_regions(boxes, reading.box_format, reading.boxes_as, sizes, mapped=mapped)
     for text in table.notes:
         note(text)
     angles = table.columns.get("angle")
@@ -215,6 +221,14 @@ def _map_index(
                 note(f"the maps of {source.name} have no ids: image ids of {table.source} are positions from 0{one}")
         names = {"boxes": table.source, "features": source.name}
         found = match_images(table.image_ids, aliases, map_ids, **names, match=match, note=note, all_images=all_images)
+        if len(table) and (found < 0).all() and (table.image_index >= 0).any():
+            raise BoxError(
+                f"{table.source}: none of its {count(len(found), 'image')} has features in {source.name}: "
+                f"{some(table.image_ids)}",
+                f"The features are named {some(map_ids)}; make the ids agree."
+                if map_ids
+                else "Name features that hold maps.",
+            )
         return np.append(found, -1)[table.image_index]  # an absent box may be of no image
     outside = np.flatnonzero((table.image_index < 0) | (table.image_index >= maps))
     if len(outside):
@@ -230,7 +244,7 @@ def _map_index(
         )
     if source.labelled and maps > 1:
         note(f"batch indices of {table.source} count the maps of {source.name} from 0, which is {source.ids[0]!r}")
-    return table.image_index.astype(np.intp)
+    return table.image_index.astype(np.intp, copy=False)
 
 
 def _is_only_map(source: FeatureSource, table: Regions) -> bool:

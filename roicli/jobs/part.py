@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from roicli.jobs.locate import settle_grids
+from roicli.jobs.masks import with_masks
 from roicli.jobs.match import Inputs
 from roicli.jobs.prepare import PoolJob, Prepared
+from roicli.jobs.select import select
 from roicli.jobs.shards import Shard, parts_of
+from roicli.sources import MapInfo
 
+# Boxes that are hashed at once: all together would take twice their memory.
+_AT_ONCE = 2**16
 # Where the inputs lie may differ from part to part: nodes of a cluster have disks of their own.
 NAMES = ("features", "boxes_file", "preprocess", "image_size")
 
@@ -41,8 +48,43 @@ class Part(NamedTuple):
         return {"shard": str(self.shard), "shard_total_rows": self.total, "shard_job": self.job}
 
 
-def take_part(job: PoolJob, shard: Shard, inputs: Inputs, whole: Prepared) -> tuple[Prepared, Part]:
-    """Reduce a job to one part of it.
+class Taken(NamedTuple):
+    """The boxes of one part, taken before they are judged: a part reads and checks what it pools.
+
+    Attributes
+    ----------
+    shard : Shard
+        Which part.
+    inputs : Inputs
+        Its boxes, and their maps.
+    boxes : (k,) intp
+        Which boxes of the box file those are.
+    kept : (K,) intp or None
+        The boxes of the box file that have a row in the whole output; None if all have.
+    total : int
+        Rows of the whole output.
+    job : str
+        See `Part`.
+    """
+
+    shard: Shard
+    inputs: Inputs
+    boxes: NDArray[np.intp]
+    kept: NDArray[np.intp] | None
+    total: int
+    job: str
+
+    def part(self, prepared: Prepared) -> tuple[Prepared, Part]:
+        """Say by the rows of the whole what was prepared of the part."""
+        mine, boxes = prepared.selection, self.boxes
+        skipped = mine.skipped._replace(rows=boxes[mine.skipped.rows])
+        mine = mine._replace(kept=boxes[mine.kept], listed=boxes[mine.listed], skipped=skipped)
+        rows = mine.kept if self.kept is None else np.searchsorted(self.kept, mine.kept)
+        return prepared._replace(selection=mine), Part(self.shard, rows.astype(np.int64), self.total, self.job)
+
+
+def take_part(job: PoolJob, shard: Shard, inputs: Inputs) -> Taken:
+    """Reduce the inputs of a job to one part of it.
 
     Parameters
     ----------
@@ -52,43 +94,43 @@ def take_part(job: PoolJob, shard: Shard, inputs: Inputs, whole: Prepared) -> tu
         Which part.
     inputs : Inputs
         All boxes of the box file.
-    whole : Prepared
-        The whole job, checked: what one part refuses, all do.
     """
     table = inputs.table
     image = np.zeros(len(table), np.int64) if table.image_index is None else table.image_index
-    selection, rows = whole.selection.only(parts_of(image, shard.count) == shard.index)
-    prepared = whole._replace(
-        selection=selection,
-        sizes=whole.sizes[rows],
-        located=whole.located.take(rows),
-        outside=whole.outside[rows],
-        levels=tuple(level.take(rows) for level in whole.levels),
-    )
-    return prepared, Part(shard, rows.astype(np.int64), len(whole.placement), _digest(job, whole))
+    mine = np.flatnonzero(parts_of(image, shard.count) == shard.index)
+    kept = None
+    if "skip" in (job.bad_boxes, job.missing_features):  # then the rows of a part depend on the boxes of all
+        judged = with_masks(inputs, job.reading.mask_fill, job.spec)
+        kept = select(judged, job.spec, job.bad_boxes, job.missing_features, lambda note: None).kept
+    settle_grids(job.geometry, inputs, job.reading.patch, lambda note: None)
+    infos = inputs.infos()
+    inputs.source.close()
+    part = inputs.take(mine)._replace(dtypes=frozenset(info.dtype for info in infos.values()))
+    total = len(table) if kept is None else len(kept)
+    return Taken(shard, part, mine, kept, total, _digest(job, inputs, infos))
 
 
-def _digest(job: PoolJob, whole: Prepared) -> str:
+def _digest(job: PoolJob, inputs: Inputs, infos: dict[int, MapInfo]) -> str:
     import hashlib  # whose library a job in one piece need not load
 
-    table, ids, levels = whole.inputs.table, whole.inputs.source.ids, whole.inputs.source.levels
-    used, map_of_box = np.unique(whole.placement.map_index, return_inverse=True)
-    said = {
-        "parameters": {name: value for name, value in job.parameters(levels).items() if name not in NAMES},
-        "scale": whole.located.scale,
-        "dtype": str(whole.dtype),
-        "maps": [
-            (ids[index // max(1, len(levels))], whole.infos[index].shape, str(whole.infos[index].dtype))
-            if index >= 0
-            else "no features"
-            for index in used.tolist()
-        ],
-    }
-    digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
-    for column, kind in ((map_of_box, "<i8"), (table.rows, "<i8"), (whole.selection.zeroed, "<i8")):
-        digest.update(column.astype(kind).tobytes())
-    for numbers in (table.boxes, whole.placement.boxes):
-        digest.update(numbers.astype("<f8").tobytes())
+    table, ids, levels = inputs.table, inputs.source.ids, inputs.source.levels
+    said: dict[str, Any] = {name: value for name, value in job.parameters(levels).items() if name not in NAMES}
+    for name in ("preprocess", "image_size"):
+        if (path := str(getattr(job.geometry, name))) not in inputs.beside:
+            said[name] = path  # a file counts by its content, wherever it lies
+    digest = hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode())
+    for path in sorted(inputs.beside):
+        digest.update(Path(path).read_bytes())
+    for index, info in infos.items():
+        digest.update(f"{ids[index // max(1, len(levels))]} {info.shape} {info.dtype}\n".encode("utf-8", "replace"))
+    columns: list[tuple[NDArray[Any], str]] = [(inputs.map_index, "<i8")]
+    if table.content:
+        digest.update(table.content)
+    else:
+        columns += [(table.rows, "<i8"), (table.boxes, "<f8")]
+    for column, kind in columns:
+        for first in range(0, len(column), _AT_ONCE):
+            digest.update(column[first : first + _AT_ONCE].astype(kind).tobytes())
     if table.box_ids is not None:
         digest.update(table.box_ids.tobytes())
     return digest.hexdigest()

@@ -77,11 +77,15 @@ class PoolJob:
         """Whether boxes are in 0..1 of the image."""
         return self.geometry.normalized
 
-    def bind(self, note: Callable[[str], None]) -> Inputs:
+    def bind(self, note: Callable[[str], None], *, mapped: bool = False) -> Inputs:
         """Open the features and read the boxes; see `bind`."""
         beside, every = self.geometry.stamps(), self.missing_features == "error"
-        size = self.geometry.image_size
-        inputs = bind(*(self.features, self.boxes, self.reading, self.pyramid, note), image_size=size, all_images=every)
+        inputs = bind(
+            *(self.features, self.boxes, self.reading, self.pyramid, note),
+            image_size=self.geometry.image_size,
+            all_images=every,
+            mapped=mapped,
+        )
         return inputs._replace(beside=beside)
 
     def knowing(self, inputs: Inputs) -> Self:
@@ -201,7 +205,7 @@ def prepare(job: PoolJob, inputs: Inputs, note: Callable[[str], None]) -> Prepar
     infos = inputs.infos()
     inputs.source.close()
 
-    computed = np.result_type(*{compute_dtype(info.dtype) for info in infos.values()})
+    computed = np.result_type(*map(compute_dtype, inputs.dtypes or {info.dtype for info in infos.values()}))
     located, placements = locate_on_levels(job.geometry, job.pyramid, inputs, infos, computed, note)
     located, placements = add_masks(inputs, located, placements)
     placement, levels = located.placement, inputs.source.levels

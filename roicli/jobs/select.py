@@ -44,13 +44,6 @@ class Selection(NamedTuple):
     listed: NDArray[np.intp]
     skipped: Skipped
 
-    def only(self, chosen: NDArray[np.bool_]) -> tuple[Selection, NDArray[np.intp]]:
-        """Keep some boxes of the box file; return their selection, and the rows that are left of this one."""
-        rows, listed = np.flatnonzero(chosen[self.kept]), np.flatnonzero(chosen[self.listed])
-        zeroed = np.flatnonzero(np.isin(rows, self.zeroed))
-        inputs, skipped = self.inputs.take(rows), self.skipped.take(listed)
-        return Selection(inputs, self.kept[rows], zeroed, self.listed[listed], skipped), rows
-
 
 def select(
     inputs: Inputs, spec: PoolSpec, bad_boxes: BadBoxes, missing_features: MissingFeatures, note: Callable[[str], None]
@@ -71,7 +64,7 @@ def select(
     Raises
     ------
     BoxError
-        Bad boxes where they are not allowed, or no image at all that has features.
+        Bad boxes where they are not allowed.
     """
     table = inputs.table
     absent = table.absent
@@ -79,13 +72,6 @@ def select(
     missing = np.flatnonzero(unmatched)
     reasons, reason = ["", NO_FEATURES], unmatched.astype(np.int8)  # text would take 44 bytes a box
     images = _missing_images(inputs, missing)
-    if len(missing) and len(missing) == len(table) - int(absent.sum()):
-        ids = inputs.source.ids
-        raise BoxError(
-            f"{table.source}: none of its {count(len(images), 'image')} has features in {inputs.source.name}: "
-            f"{some(images)}",
-            f"The features are named {some(ids)}; make the ids agree." if ids else "Name features that hold maps.",
-        )
     if images:
         fate = {"skip": "left out of the output", "zero": "zeros in the output"}[missing_features]
         note(

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from roicli.errors import UsageError
 
 MAX_PARTS = 1_000_000
+# Boxes that are looked at together, to save memory.
+_AT_ONCE = 2**16
 
 _FORMS = "Give `shard=2/10`, `shard=auto`, or `shard=auto/1-10` with the task numbers of the array."
 
@@ -37,7 +39,7 @@ class Shard:
         return f"{self.index}/{self.count}"
 
 
-def parts_of(image_index: NDArray[np.integer], count: int) -> NDArray[np.intp]:
+def parts_of(image_index: NDArray[np.integer], count: int) -> NDArray[np.int32]:
     """Find the part that each box belongs to.
 
     An image belongs to the part in whose share of all boxes its middle lies, so no part holds more than 1/N of the
@@ -52,7 +54,7 @@ def parts_of(image_index: NDArray[np.integer], count: int) -> NDArray[np.intp]:
 
     Returns
     -------
-    (K,) intp
+    (K,) int32
         From 1 to `count`.
 
     Examples
@@ -60,12 +62,19 @@ def parts_of(image_index: NDArray[np.integer], count: int) -> NDArray[np.intp]:
     >>> parts_of(np.array([7, 7, 3, 3, 7, 5]), 2).tolist()
     [1, 1, 2, 2, 1, 2]
     """
-    _, first, image, boxes = np.unique(image_index, return_index=True, return_inverse=True, return_counts=True)
-    by_appearance = np.argsort(first)
+    number = len(image_index)
+    if number and not 0 <= image_index.min() <= image_index.max() <= number:
+        image_index = np.unique(image_index, return_inverse=True)[1]
+    boxes, first = np.bincount(image_index), np.full(number + 1, number)
+    for stop in range(number, 0, -_AT_ONCE):  # backwards, so that the first box of an image is written last
+        start = max(stop - _AT_ONCE, 0)
+        first[image_index[start:stop][::-1]] = np.arange(stop - 1, start - 1, -1)
+    by_appearance = np.argsort(first[: len(boxes)], kind="stable")
     twice_middle = 2 * np.cumsum(boxes[by_appearance]) - boxes[by_appearance]
-    part = np.empty(len(boxes), dtype=np.intp)
-    part[by_appearance] = 1 + twice_middle * count // (2 * max(len(image_index), 1))
-    return part[image]
+    part = np.zeros(len(boxes), dtype=np.int32)
+    part[by_appearance] = 1 + np.minimum(twice_middle * count // (2 * max(number, 1)), count - 1)
+    parts: NDArray[np.int32] = part[image_index]
+    return parts
 
 
 def read_shard(text: str, environment: Mapping[str, str]) -> Shard:

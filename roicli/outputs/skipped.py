@@ -32,11 +32,6 @@ class Skipped(NamedTuple):
     reasons: Sequence[str]
     fates: Sequence[str]
 
-    def take(self, index: NDArray[np.intp]) -> Skipped:
-        """Return the same with some of the boxes only."""
-        ids, reasons, fates = ([texts[i] for i in index] for texts in (self.image_ids, self.reasons, self.fates))
-        return Skipped(self.rows[index], ids, self.boxes[index], reasons, fates)
-
     def of(self, fate: str) -> tuple[int, ...]:
         """Which boxes of the box file met a fate."""
         return tuple(row for row, its in zip(self.rows.tolist(), self.fates, strict=True) if its == fate)

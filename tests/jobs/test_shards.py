@@ -15,6 +15,7 @@ from driving import Silent, write_journal
 from hypothesis import given
 from hypothesis import strategies as st
 
+from roicli.boxfiles import npyboxes
 from roicli.errors import FileError, RoicliError, UsageError
 from roicli.jobs.align import AlignJob, align
 from roicli.jobs.info import info
@@ -220,6 +221,28 @@ def test_boxes_left_out_and_more_parts_than_images(job, tmp_path, suffix):
     report = merge_here(tmp_path / f"merged{suffix}", *(tmp_path / f"{n}{suffix}" for n in range(1, 10)))
     assert (tmp_path / f"merged{suffix}").read_bytes() == (tmp_path / f"whole{suffix}").read_bytes()
     assert (report.parts, report.shape, report.dtype) == (9, (57, 4), "float16")
+
+
+@pytest.mark.parametrize("fate", ["skip", "zero"])
+def test_boxes_of_an_array_are_read_as_far_as_a_part_needs(job, tmp_path, monkeypatch, fate):
+    """They stay in their file, which is read in pieces; a part judges its own boxes alone."""
+    monkeypatch.setattr(npyboxes, "_ROWS", 7)
+    rng = np.random.default_rng(1)
+    boxes = np.column_stack([rng.permutation(np.arange(40) % 7), rng.uniform(0, 90, (40, 2)), np.full((40, 2), 100.0)])
+    boxes[11, 1], boxes[20] = 200, np.nan
+    np.save(tmp_path / "b.npy", boxes)
+    align_here(job, tmp_path / "whole.h5", boxes=tmp_path / "b.npy", bad_boxes=fate)
+    for n in range(1, 4):
+        align_here(job, tmp_path / f"{n}.h5", f"{n}/3", boxes=tmp_path / "b.npy", bad_boxes=fate)
+    merge_here(tmp_path / "merged.h5", *(tmp_path / f"{n}.h5" for n in (1, 2, 3)))
+    assert (tmp_path / "merged.h5").read_bytes() == (tmp_path / "whole.h5").read_bytes()
+    part = parts_of(np.where(np.isnan(boxes[:, 0]), -1, boxes[:, 0]).astype(np.int64), 3)
+    good = next(n for n in (1, 2, 3) if n not in part[[11, 20]])
+    align_here(job, tmp_path / "good.h5", f"{good}/3", boxes=tmp_path / "b.npy", bad_boxes="error")
+    boxes[0, 2] += 1
+    np.save(tmp_path / "b.npy", boxes)
+    align_here(job, tmp_path / "2.h5", "2/3", boxes=tmp_path / "b.npy", bad_boxes=fate, overwrite=True)
+    assert merge_refused(tmp_path, "m.h5", "1.h5", "2.h5", "3.h5").endswith("boxes or feature maps are not the same")
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
