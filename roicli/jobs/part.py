@@ -100,7 +100,7 @@ def take_part(job: PoolJob, shard: Shard, inputs: Inputs) -> Taken:
     mine = np.flatnonzero(parts_of(image, shard.count) == shard.index)
     kept = None
     if "skip" in (job.bad_boxes, job.missing_features):  # then the rows of a part depend on the boxes of all
-        judged = with_masks(inputs, job.reading.mask_fill, job.spec)
+        judged = with_masks(inputs, job.reading.mask_fill, lambda note: None, job.spec)
         kept = select(judged, job.spec, job.bad_boxes, job.missing_features, lambda note: None).kept
     settle_grids(job.geometry, inputs, job.reading.patch, lambda note: None)
     infos = inputs.infos()
