@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import math
 import struct
+from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
-from itertools import product
+from itertools import islice, product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +29,8 @@ from roicli.sources.values import Packing, decoded, packing_of
 _METADATA = ("zarr.json", ".zgroup", ".zarray")
 # Descriptions of so many arrays are watched for changes.
 _WATCHED = 1000
+# And so many chunks of each map.
+_WATCHED_CHUNKS = 10_000
 
 
 class _Described(NamedTuple):
@@ -36,10 +40,20 @@ class _Described(NamedTuple):
     dtype: np.dtype[Any]
     chunks: tuple[int, ...]
     packing: Packing | None
+    path: str  # in the store
+    metadata: Any  # knows the names of chunks
+
+    def keys(self, index: int | None) -> Iterator[str]:
+        """Name the chunks, or those that hold a map of a stack."""
+        counts = [range(-(-length // step)) for length, step in zip(self.shape, self.chunks, strict=True)]
+        if index is not None:
+            counts[0] = range(index // self.chunks[0], index // self.chunks[0] + 1)
+        for place in product(*counts):
+            yield f"{self.path}/{self.metadata.encode_chunk_key(place)}".lstrip("/")
 
 
 class ZarrSource(NamedArrays[_Described]):
-    """One Zarr store. Its chunks are not watched for changes, only what describes its arrays."""
+    """One Zarr store, in a folder or an archive."""
 
     holds = "an array per image, named by its id; or one array (N, C, H, W); a folder or a zip"
 
@@ -70,11 +84,22 @@ class ZarrSource(NamedArrays[_Described]):
         return self._watched
 
     def _whole(self, name: str) -> StoredMap:
+        self._note_chunks(name, None)
         return decoded(super()._whole(name), self._arrays[name].packing)
 
     def _find(self, index: int) -> StoredMap:
         found = super()._find(index)
-        return found if self._names is not None else decoded(found, self._arrays[self._stack].packing)
+        if self._names is not None:
+            return found
+        self._note_chunks(self._stack, index)
+        return decoded(found, self._arrays[self._stack].packing)
+
+    def _note_chunks(self, name: str, index: int | None) -> None:
+        """Keep the stamps of the files of chunks; an archive is one file, which is watched."""
+        if self.path.is_dir():
+            for key in islice(self._arrays[name].keys(index), _WATCHED_CHUNKS):
+                with suppress(FileNotFoundError):  # it holds the fill value
+                    self._note(file := f"{self.path}/{key}", Stamp.of(file))
 
     def _values(self, name: str, index: int | None) -> NDArray[Any]:
         """Values of an array, or of map `index` of a 4-D one."""
@@ -84,7 +109,7 @@ class ZarrSource(NamedArrays[_Described]):
         with reading(where):
             array = self._handle.get().array(name)
             if index is None:
-                _check(array, where, None)
+                _check(array, said, where, None)
                 values = array[...]
                 return (
                     np.array(list(map(str, values.flat))).reshape(values.shape)
@@ -92,7 +117,7 @@ class ZarrSource(NamedArrays[_Described]):
                     else np.asarray(values)
                 )
             nbytes = math.prod(said.shape[1:]) * np.dtype(said.dtype).itemsize
-            return self._with_others(index, nbytes, lambda items: _items(array, where, items))
+            return self._with_others(index, nbytes, lambda items: _items(array, said, where, items))
 
     def shared(self, index: int) -> Shared | None:
         """Return the chunks that map `index` of a stack shares with others."""
@@ -157,7 +182,8 @@ def _describe(array: Any, where: str) -> _Described:
     names = [name for name in Packing.ATTRIBUTES if name in array.attrs]
     attributes = {name: np.asarray(_decoded(array.attrs[name])) for name in names}
     chunks = tuple(array.shards or array.chunks)
-    return _Described(tuple(array.shape), dtype, chunks, packing_of(attributes, where, dtype))
+    packing = packing_of(attributes, where, dtype)
+    return _Described(tuple(array.shape), dtype, chunks, packing, array.path, array.metadata)
 
 
 def _decoded(value: Any) -> Any:
@@ -167,25 +193,20 @@ def _decoded(value: Any) -> Any:
     return value
 
 
-def _items(array: Any, where: str, items: list[int]) -> NDArray[Any]:
+def _items(array: Any, said: _Described, where: str, items: list[int]) -> NDArray[Any]:
     """Read items of the leading axis that share chunks."""
-    _check(array, f"{where}, map {items[0]}", items[0])
+    _check(array, said, f"{where}, map {items[0]}", items[0])
     values = array[items[0] : items[-1] + 1] if len(items) == items[-1] + 1 - items[0] else array.oindex[items]
     return np.asarray(values)
 
 
-def _check(array: Any, where: str, index: int | None) -> None:
+def _check(array: Any, said: _Described, where: str, index: int | None) -> None:
     """Raise FileError if a map is not in the store: Zarr reads zeros for chunks that are missing."""
-    size = array.shards or array.chunks
-    together = max(math.prod(size), math.prod(array.shape if index is None else array.shape[1:]))
+    together = max(math.prod(said.chunks), math.prod(array.shape if index is None else array.shape[1:]))
     check_ratio(where, together * array.dtype.itemsize, array.nbytes, array.nbytes_stored)
-    counts = [range(-(-length // step)) for length, step in zip(array.shape, size, strict=True)]
-    if index is not None:
-        counts[0] = range(index // size[0], index // size[0] + 1)
     from zarr.core.sync import sync
 
-    keys = (f"{array.path}/{array.metadata.encode_chunk_key(place)}".lstrip("/") for place in product(*counts))
-    if all(counts) and not any(sync(array.store.exists(key)) for key in keys):
+    if 0 not in said.shape and not any(sync(array.store.exists(key)) for key in said.keys(index)):
         raise FileError(
             f"{where} was never written: the store has no chunk of it",
             "Write it; if the map is all zeros, write it with write_empty_chunks.",

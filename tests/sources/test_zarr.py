@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from sources.conformance import SourceTests, some_maps, stack
 
-from roicli.errors import FeatureError, FileError, RoicliError
+from roicli.errors import ChangedInputError, FeatureError, FileError, RoicliError
+from roicli.files import Stamp
 from roicli.sources import open_source
 from roicli.sources.inventory import take_stock
 
@@ -46,6 +47,15 @@ class ZarrTests(SourceTests):
                 assert info.dtype.newbyteorder("=") == np.dtype(dtype).newbyteorder("=")
                 assert str(tmp_path) in info.where
                 np.testing.assert_array_equal(array, expected)
+
+    def test_stamps_the_files_that_it_has_read(self, tmp_path: Path):  # type: ignore[override]
+        path = Path(self.write(tmp_path, some_maps(count=len(self.ids))))
+        source = open_source(path)
+        assert len([*source]) == len(self.ids)
+        files = [file for file in path.rglob("*") if file.is_file()] or [path]
+        described = {".zattrs", ".zmetadata"}
+        assert source.stamps == {str(file): Stamp.of(file) for file in files if file.name not in described}
+        assert set(source.paths) <= source.stamps.keys()
 
 
 class TestZarrMaps(ZarrTests):
@@ -131,6 +141,22 @@ def test_damaged_chunks(tmp_path: Path):
     chunk.write_bytes(chunk.read_bytes()[:-9])
     with pytest.raises(FileError, match="array x cannot be read"):
         open_source(path).read(0)
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_chunk_that_is_rewritten_is_noticed(tmp_path: Path, version: Literal[2, 3]):
+    maps = {"feats": stack(some_maps())}
+    path = Path(write(tmp_path / "a.zarr", maps, version, chunks=(1, 2, 2, 5)))
+    source = open_source(path)
+    source.info(1)
+    kept = source.stamps
+    source.read(1)
+    chunk = path / "feats" / ("1.0.1.0" if version == 2 else "c/1/0/1/0")
+    assert str(chunk) in kept
+    chunk.write_bytes(chunk.read_bytes())
+    source.read(0)
+    with pytest.raises(ChangedInputError, match="was modified after it was opened"):
+        source.read(1)
 
 
 def test_what_is_not_a_store(tmp_path: Path):
