@@ -105,6 +105,9 @@ class ItemReader:
                 raise refusal(error, self.builder.where(block[len(values)][0])) from error
             if not all(values):
                 values = self._filled(values)
+            if {*map(type, values)} == {Result}:  # as in most files
+                self.add_results([row for row, _ in block], values)
+                continue
             rows = iter([row for row, _ in block])
             for kind, group in groupby(values, type):
                 for length, alike in groupby(group, len) if kind is list else [(4, group)]:
@@ -135,10 +138,12 @@ class ItemReader:
         columns = [list(map(attrgetter(name), results)) for name in Result.__struct_fields__]
         images, boxes, ids, scores, categories, areas, modes, formats, *angles = columns
         self._any_bbox = self._any_bbox or any(box is not UNSET for box in boxes)
-        said = [
-            (format_.lower() if isinstance(format_, str) else format_) if mode is None else mode
-            for mode, format_ in zip(modes, formats, strict=True)
-        ]
+        said = modes
+        if formats.count(None) < len(formats):
+            said = [
+                (format_.lower() if isinstance(format_, str) else format_) if mode is None else mode
+                for mode, format_ in zip(modes, formats, strict=True)
+            ]
         if not all(boxes) or None in images or {*map(len, boxes)} != {4} or _turned(said):
             boxes = [
                 self._checked(box, image, row, turned=None if mode is None else _turned([mode]))
