@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import mmap
 import os
+from collections.abc import Sequence
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
@@ -79,8 +80,10 @@ class StoredArray(NamedTuple):
         item = self._replace(shape=self.shape[1:])
         return item._replace(start=self.start + index * item.nbytes)
 
-    def load(self, index: int | None = None) -> NDArray[Any]:
+    def load(self, index: int | None = None, *, items: Sequence[int] = ()) -> NDArray[Any]:
         """Return the array, or item `index` of its leading axis: a copy, or in worker processes a map of what is large.
+
+        Several `items` of an array in Fortran order take no longer than one.
 
         Each call makes its own map, which goes with the last array that refers to it: pages of maps read before do
         not stay in the resident memory of the process.
@@ -98,8 +101,10 @@ class StoredArray(NamedTuple):
             self.check_inside(now.size)  # or a memory map would die of SIGBUS
             if self.stamp:
                 self.stamp.check(self.path, now)
+            if items:
+                return self._gathered(file.fileno(), items)
             if index is not None:
-                return self._gathered(file.fileno(), index)
+                return self._gathered(file.fileno(), [index])[0]  # type: ignore[no-any-return]
             if self.nbytes <= READ_AT_MOST or not may_map:
                 whole = np.empty(self.shape, self.dtype, order="F" if self.fortran else "C")
                 read_into(file.fileno(), self.start, whole.T if self.fortran else whole)
@@ -107,16 +112,16 @@ class StoredArray(NamedTuple):
                 whole = self._mapped(file.fileno())
         return whole
 
-    def _gathered(self, descriptor: int, index: int) -> NDArray[Any]:
-        """Read an item in Fortran order, whose values lie scattered over the whole array."""
-        item = np.empty(self.shape[1:], self.dtype, order="F")
-        values, items = item.reshape(-1, order="F"), self.shape[0]
+    def _gathered(self, descriptor: int, wanted: Sequence[int]) -> NDArray[Any]:
+        """Read items in Fortran order, whose values lie scattered over the whole array."""
+        values, items = math.prod(self.shape[1:]), self.shape[0]
+        out = np.empty((len(wanted), values), self.dtype)
         block = np.empty((max(1, _BLOCK // (items * self.dtype.itemsize)), items), self.dtype)
-        for first in range(0, len(values), len(block)):
-            part = block[: len(values) - first]
+        for first in range(0, values, len(block)):
+            part = block[: values - first]
             read_into(descriptor, self.start + first * items * self.dtype.itemsize, part)
-            values[first : first + len(part)] = part[:, index]
-        return item
+            out[:, first : first + len(part)] = part[:, wanted].T
+        return out.reshape(len(wanted), *self.shape[:0:-1]).transpose(0, *range(len(self.shape) - 1, 0, -1))
 
     def _mapped(self, descriptor: int) -> NDArray[Any]:
         inside = self.start % mmap.ALLOCATIONGRANULARITY

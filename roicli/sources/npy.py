@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from roicli.arrays import open_npy
 from roicli.files import printable
+from roicli.protocols import Shared
 from roicli.sources.base import MapSource, StoredMap, check_map
 from roicli.sources.counted import Counted
 from roicli.sources.inventory import Inventory, Kind, group
@@ -39,4 +41,14 @@ class NpySource(MapSource):
         if self.labelled:
             return StoredMap(self.name, array.shape, array.dtype, array.load)
         where = f"{self.path}, map {index}"
-        return StoredMap(where, array.shape[1:], array.dtype, lambda: array.load(index))
+        if not array.fortran:
+            return StoredMap(where, array.shape[1:], array.dtype, lambda: array.load(index))
+        nbytes = array.nbytes // array.shape[0]
+        load = partial(self._with_others, index, nbytes, lambda items: array.load(items=items))
+        return StoredMap(where, array.shape[1:], array.dtype, load)
+
+    def shared(self, index: int) -> Shared | None:
+        """Return the array, if it is a stack in Fortran order, whose maps lie scattered over all of it."""
+        if self.labelled or not self._array.fortran:
+            return None
+        return Shared((0,), f"numpy.save('new.npy', numpy.ascontiguousarray(numpy.load('{self.name}')))")

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from roicli.arrays import StoredArray, read_header
 from roicli.errors import FileError
 from roicli.files import COPY_AGAIN, Stamp, check_ratio, reading, wrong_content
+from roicli.protocols import Shared
 from roicli.sources.base import unique
 from roicli.sources.handle import OwnHandle
 from roicli.sources.inventory import Inventory, Kind, group_named
@@ -144,15 +145,30 @@ class NpzSource(NamedArrays[StoredArray]):
     def _values(self, name: str, index: int | None) -> NDArray[Any]:
         """Values of an array, or of map `index` of a 4-D one."""
         array = self._arrays[name]
+        if index is not None and array.fortran:
+            nbytes = array.nbytes // array.shape[0]
+            return self._with_others(index, nbytes, lambda items: self._scattered(name, items))
         if name in self._stored:
             return array.load(index)
-        scattered = array.fortran and index is not None  # the whole array has to be read for one map of it
         with reading(self._where(name)):
-            shape = array.shape if index is None or scattered else array.shape[1:]
-            out = np.empty(shape, array.dtype, order="F" if array.fortran else "C")
-            start = array.start + (0 if index is None or scattered else index * out.nbytes)
+            out = np.empty(
+                array.shape if index is None else array.shape[1:], array.dtype, "F" if array.fortran else "C"
+            )
+            start = array.start + (0 if index is None else index * out.nbytes)
             self._archive.get().read(f"{name}.npy", start, out.T if array.fortran else out)
-        return out[index] if scattered else out
+        return out
+
+    def _scattered(self, name: str, items: list[int]) -> NDArray[Any]:
+        """Read maps of a stack in Fortran order; of one that is compressed, all have to be read for them."""
+        if name in self._stored:
+            return self._arrays[name].load(items=items)
+        return self._values(name, None)[items]
+
+    def shared(self, index: int) -> Shared | None:
+        """Return the array, if it is a stack in Fortran order, whose maps lie scattered over all of it."""
+        if self._names is not None or not self._arrays[self._stack].fortran:
+            return None
+        return Shared((0,), "numpy.ascontiguousarray before saving")
 
     def close(self) -> None:
         """Release the archive and what is held of maps."""

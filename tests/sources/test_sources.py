@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from sources.conformance import SourceTests, some_maps, stack
+from sources.conformance import SourceTests, loads, some_maps, stack
 
 from roicli import arrays
 from roicli.cli.main import main
@@ -453,3 +453,19 @@ def test_every_suffix_of_hdf5_is_read(tmp_path: Path):
 def test_a_layout_that_is_not_known(tmp_path: Path):
     with pytest.raises(UsageError, match="unknown layout 'hcw'"):
         open_source(tmp_path, layout="hcw")
+
+
+@pytest.mark.parametrize("save", [np.save, np.savez, np.savez_compressed])
+def test_a_stack_in_fortran_order_is_read_in_one_pass(tmp_path: Path, save, monkeypatch: pytest.MonkeyPatch):
+    values = np.random.default_rng(0).normal(size=(7, 3, 4, 5)).astype(np.float32)
+    path = tmp_path / ("a.npy" if save is np.save else "a.npz")
+    save(path, np.asfortranarray(values))
+    source = open_source(path)
+    assert source.shared(0).key == source.shared(6).key == (0,)
+    loaded = loads(monkeypatch)
+    source.expect([1, 3, 4])
+    for index in (1, 3, 4, 0, 6):
+        np.testing.assert_array_equal(source.read(index), values[index])
+    assert len(loaded) == (0 if save is np.savez_compressed else 2)
+    save(path, values)
+    assert open_source(path).shared(0) is None
