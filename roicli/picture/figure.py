@@ -152,8 +152,9 @@ def legend(figures: Sequence[Figure], animated: bool) -> list[tuple[Mark, str]]:
     counted = any(trace.in_range[number] for trace, number in shown)
     trace, panel = pairs[0]
     finite = np.isfinite(trace.plane[panel.view.window(trace.plane.shape)]).all()
+    own = f"{trace.operator.noun} of the traced bin" + ("" if trace.shares is None else ", larger where it weighs more")
     entries: list[tuple[bool, Mark, str]] = [
-        (counted, lambda canvas, x, y: draw_sample(canvas, x, y, 5), f"{pairs[0][0].operator.noun} of the traced bin"),
+        (counted, lambda canvas, x, y: draw_sample(canvas, x, y, 5), own),
         (
             counted and animated,
             lambda canvas, x, y: draw_sample(canvas, x, y, 5, reached=False),

@@ -96,6 +96,10 @@ class MapPanel:
         shares = trace.weights.reshape(-1, 2, 2).astype(np.float64)
         read = (shares.sum(axis=2) * trace.rows).sum(axis=1), (shares.sum(axis=1) * trace.columns).sum(axis=1)
         self._landings = [view.at(*place) for place in zip(*(axis.tolist() for axis in read), strict=True)]
+        # Where samples count unlike, the area of a disc says how much.
+        self._sizes = np.ones(trace.count)
+        if trace.shares is not None and trace.count:
+            self._sizes = np.sqrt(np.clip(trace.shares / max(trace.shares.max(), np.finfo(float).tiny), 0.1, 1))
         self.others = _others(trace, view, step) if min(apart) >= APART / 2 else []
 
     def draw(self, canvas: Canvas, scale: Scale, words: str, side: int) -> None:
@@ -159,7 +163,7 @@ class MapPanel:
         # Those reached last, over the others; the chosen point over all.
         order = sorted(self.shown, key=lambda number: (number == point, number <= until, number))
         for number in order:
-            grown = self.radius * (1.4 if number == point else 1)
+            grown = self.radius * (1.4 if number == point else 1) * float(self._sizes[number])
             counts = bool(trace.in_range[number])
             draw_sample(canvas, *self._places[number], grown, counts=counts, reached=number <= until)
         if trace.best in self.shown and until >= trace.count - 1:

@@ -162,3 +162,21 @@ def test_settings_are_part_of_an_output(folder):
     assert "another job" in run(folder, *made, "--mask-rule", "nearest", expect=3).stderr
     with pytest.raises(UsageError, match="one vector"):
         roicli.align("maps.npz", "masks.json", "x.npy", op="mask_mean", size=3)
+
+
+def test_a_trace_shows_the_cells_and_their_weights(folder):
+    options = ["trace", "maps.npz", "masks.json", "--op", "mask-mean", "--stride", "8", "--roi", "1", "--channel", "2"]
+    traced = json.loads(run(folder, *options, "--json", "--quiet").stdout)["traces"][0]
+    assert traced["result"] == pytest.approx(expected()[1, 2], abs=1e-6)
+    assert abs(traced["difference"]) < 1e-6
+    shares = np.array(traced["samples"]["shares"])
+    assert shares.sum() == pytest.approx(1, abs=1e-6)
+    cells = [row[0] for row in traced["samples"]["rows"]], [column[0] for column in traced["samples"]["columns"]]
+    covered = MASKS[1].reshape(5, 8, 7, 8).mean(axis=(1, 3))
+    np.testing.assert_allclose(shares, covered[cells] / covered.sum(), atol=1e-6)
+    shown = run(folder, *options, "--footprint", "--vs", "roi-align", "--picture", "bin.png").stdout
+    assert "mask pooling, coverage" in shown
+    assert "sum of share" in shown
+    assert (folder / "bin.png").stat().st_size > 0
+    written(folder, dataset(_1=[[1, 1, 2, 2]]))
+    assert "This bin has no cells" in run(folder, *options).stdout

@@ -141,7 +141,7 @@ def test_settings_that_masks_have_not():
     with pytest.raises(UsageError, match="one vector a region, got size 3 x 2"):
         make_spec((3, 2), op="mask_mean")
     spec = make_spec(7, op="mask_mean", mask_rule="nearest", reduce="max")
-    assert (spec.output_size, spec.reduce, operator.convention(spec)) == ((1, 1), "max", "Mask pooling, nearest, max")
+    assert (spec.output_size, spec.reduce, operator.convention(spec)) == ((1, 1), "max", "mask pooling, nearest, max")
     other = make_spec(3, op="roi_align", aligned=True, sampling_ratio=2)
     operator.check(operator.adopt(other))
 

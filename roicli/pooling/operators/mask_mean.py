@@ -20,7 +20,8 @@ from roicli.spec import PoolSpec
 class MaskMean(Operator):
     """The mean of the cells under a mask, weighted by a rule of `roicli.pooling.masks`: one vector a region."""
 
-    name, title, noun = "mask_mean", "Mask pooling", "cell"
+    name, title, noun = "mask_mean", "mask pooling", "cell"
+    bin = "the mean of the cells under the mask of the region, weighted by `--mask-rule`; one vector a region"
     bin = "the mean of the cells under a mask"
     interpolates = False
     masks = True
@@ -30,7 +31,7 @@ class MaskMean(Operator):
         super().check(spec)
         if spec.aligned or not spec.adaptive:
             raise UsageError(
-                "Mask pooling takes the cells under a mask: it has no half-cell shift and no samples",
+                "mask pooling takes the cells under a mask: it has no half-cell shift and no samples",
                 "Leave out `aligned` and `sampling_ratio`.",
             )
         if spec.reduce == "max" and spec.mask_rule == "upsampled":
@@ -66,16 +67,39 @@ class MaskMean(Operator):
         return np.array([placed.weights(row).any() for row in range(len(regions))], np.bool_)
 
     def trace(self, region: Placement, size: tuple[int, ...], spec: PoolSpec, bin: tuple[int, int]) -> Reads:
-        """Return the cells under the mask."""
-        raise UsageError("masks cannot be traced yet", "Trace another operator.")
+        """Return the cells under the mask, and their weights."""
+        weights = _Masked(region, size, spec).weights(0)
+        rows, columns = np.nonzero(weights)
+        left, top, right, bottom = self.extents(region, spec)[0].tolist()
+        return Reads(
+            grid=(1, len(rows)),
+            roi=(left, top, right, bottom),
+            change="the box of the mask, whose cells count as far as it covers them",
+            bin_rows=np.array([[top, bottom]], weights.dtype),
+            bin_columns=np.array([[left, right]], weights.dtype),
+            sample_rows=np.empty((1, 0), weights.dtype),
+            sample_columns=np.empty((1, 0), weights.dtype),
+            y=rows.astype(weights.dtype),
+            x=columns.astype(weights.dtype),
+            rows=np.stack([rows, rows], axis=1),
+            columns=np.stack([columns, columns], axis=1),
+            weights=np.tile(np.array([1, 0, 0, 0], weights.dtype), (len(rows), 1)),
+            in_range=np.ones(len(rows), np.bool_),
+            clamped=np.zeros(len(rows), np.bool_),
+            shares=None if spec.reduce == "max" else weights[rows, columns],
+        )
 
     def combine(self, values: FloatArray, spec: PoolSpec) -> tuple[float, int | None]:
-        """Return the maximum; a mean has shares."""
-        raise UsageError("masks cannot be traced yet", "Trace another operator.")
+        """Return the maximum; a mean has shares instead."""
+        return (float(values.max()), int(values.argmax())) if len(values) else (0.0, None)
 
     def convention(self, spec: PoolSpec) -> str:
         """Name the rule."""
         return f"{self.title}, {spec.mask_rule}" + ("" if spec.reduce == "mean" else f", {spec.reduce}")
+
+    def sampling(self, spec: PoolSpec) -> str:
+        """Say which cells those are."""
+        return "all that the mask weighs"
 
 
 class _Masked(Placed):
