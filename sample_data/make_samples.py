@@ -4,6 +4,7 @@ tutorial.npy, tutorial.json   the 7 x 7 map and the RoI of a well-known walk thr
                               https://towardsdatascience.com/roialign-explained-d30f6843da3a
 feats.h5                      features of three images, one dataset (8, H, W) each, at stride 16
 boxes.json                    the objects of these images, a COCO dataset
+masks.json                    three of these objects as ellipses, a COCO dataset with run lengths
 tokens.npz, tokens.json       a class token, 4 registers and 12 x 12 patches of 14 pixels, and two boxes
 
 The features are made up: no network and no image was used. Ids, sizes and boxes follow COCO val2017,
@@ -77,6 +78,18 @@ def coco() -> None:
                 annotations.append({"id": len(annotations) + 1, "image_id": image_id, "category_id": 1, "bbox": box})
     dataset = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "object"}]}
     (HERE / "boxes.json").write_text(json.dumps(dataset, indent=1) + "\n")
+    masked = [dict(annotations[row], segmentation=ellipse(annotations[row], images)) for row in (0, 5, 6)]
+    (HERE / "masks.json").write_text(json.dumps(dataset | {"annotations": masked}) + "\n")
+
+
+def ellipse(annotation: dict, images: list[dict]) -> dict:
+    """Return the ellipse within a box as run lengths, column by column."""
+    height, width = next((one["height"], one["width"]) for one in images if one["id"] == annotation["image_id"])
+    left, top, across, down = annotation["bbox"]
+    y, x = np.mgrid[:height, :width] + 0.5
+    inside = ((x - left) / across - 0.5) ** 2 + ((y - top) / down - 0.5) ** 2 <= 0.25
+    edges = np.flatnonzero(np.diff(inside.ravel(order="F"), prepend=False))
+    return {"size": [height, width], "counts": np.diff(edges, prepend=0, append=height * width).tolist()}
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ TOPICS = {
     "geometry": "How a box becomes bins, samples and numbers.",
     "tokens": "How sequences of ViT tokens become maps.",
     "operators": "What a bin is: RoIAlign, RoIPool and others; one vector a box.",
+    "masks": "How regions are pooled under their masks.",
     "conventions": "Which options give torchvision's or detectron2's numbers.",
     "pyramids": "How boxes are pooled from several levels.",
     "outputs": "How to write what the loaders of other projects read.",

@@ -171,7 +171,8 @@ pool_options = stacked(
         *(NUMBERS, "--mask-rule"),
         choices=["coverage", "upsampled", "resize", "resize-antialias", "resize-any", "nearest"],
         default="coverage",
-        help="How a mask weighs cells, with --op mask-mean (roicli help masks).",
+        metavar="RULE",
+        help="How a mask weighs the cells: coverage, upsampled, nearest and others (roicli help masks).",
     ),
 )
 

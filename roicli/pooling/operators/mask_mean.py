@@ -21,8 +21,7 @@ class MaskMean(Operator):
     """The mean of the cells under a mask, weighted by a rule of `roicli.pooling.masks`: one vector a region."""
 
     name, title, noun = "mask_mean", "mask pooling", "cell"
-    bin = "the mean of the cells under the mask of the region, weighted by `--mask-rule`; one vector a region"
-    bin = "the mean of the cells under a mask"
+    bin = "the mean of the cells under the mask of the region, weighted by a rule: one vector a region"
     interpolates = False
     masks = True
 
