@@ -46,18 +46,20 @@ def beside(output: Path, ending: str) -> Path:
     return final.with_name(f".{final.name}.{ending}")
 
 
-def check_name(path: Path, *, overwrite: bool) -> None:
-    """Refuse a name that cannot or must not be written."""
+def check_name(path: Path, *, overwrite: bool, is_folder: bool = False) -> None:
+    """Refuse a name that cannot or must not be written, of a file or of a folder."""
     folder = (real(path) if path.is_symlink() else path).parent
     if not folder.is_dir():
         raise OutputError(f"{path}: the folder {folder} does not exist", "Make it first, or name another.")
     if real(path).is_symlink():
         raise OutputError(f"{path} is a link that leads to itself", "Remove it, or name another.")
-    if path.is_dir():
+    if path.is_dir() and not is_folder:
         raise OutputError(f"{path} is a folder", "Name a file.")
+    if is_folder and path.exists() and not path.is_dir():
+        raise OutputError(f"{path} is not a folder", "Name a folder.")
     if not os.access(folder, os.W_OK):
         raise OutputError(f"{path}: the folder {folder} is not writable", "Name a folder that is.")
-    for file in (path, beside(path, PARTIAL), beside(path, JOURNAL)):
+    for file in (*(() if is_folder else (path,)), beside(path, PARTIAL), beside(path, JOURNAL)):
         with writing(path):
             odd = file.exists() and not file.is_file()
         if odd:
@@ -123,6 +125,8 @@ class NewFile:
         The final name; for a symbolic link, the file that it leads to is written.
     overwrite : bool
         Whether a file that exists is replaced.
+    ending : str
+        What the hidden name ends in.
 
     Attributes
     ----------
@@ -130,8 +134,8 @@ class NewFile:
         The file before and after it is published.
     """
 
-    def __init__(self, name: Path, *, overwrite: bool) -> None:
-        self.name, self.final, self.path = name, real(name), beside(name, PARTIAL)
+    def __init__(self, name: Path, *, overwrite: bool, ending: str = PARTIAL) -> None:
+        self.name, self.final, self.path = name, real(name), beside(name, ending)
         self._overwrite = overwrite
 
     def write(self, pieces: Iterable[bytes]) -> None:
@@ -175,3 +179,27 @@ class NewFile:
         """Remove the hidden file if that is possible; the next run can do without."""
         with suppress(OSError):
             self.path.unlink()
+
+
+class NewFolder(NewFile):
+    """A folder that appears under its final name only when it is complete."""
+
+    def publish(self) -> None:
+        """Give the folder its final name; one that is replaced is moved aside first, and removed then."""
+        old = self.path.with_name(f"{self.path.name}.old")
+        with writing(self.name):
+            check_name(self.name, overwrite=self._overwrite, is_folder=True)
+            if self.final.exists():
+                self.final.rename(old)
+            self.path.rename(self.final)
+        _remove_tree(old)
+
+    def remove(self) -> None:
+        """Remove the hidden folder if that is possible."""
+        _remove_tree(self.path)
+
+
+def _remove_tree(path: Path) -> None:
+    from shutil import rmtree  # which a job that makes files need not load
+
+    rmtree(path, ignore_errors=True)

@@ -177,7 +177,7 @@ def layouts():
     found = [(name, loaded(entry)) for name, entry in LAYOUTS.items()]
     return table(
         ("`--output-layout`", "file", "holds"),
-        [(f"`{name}`", f"`{one.suffixes[0]}`", one.holds) for name, one in found],
+        [(f"`{name}`", f"`{one.suffixes[0]}`" if one.suffixes[0] else "a folder", one.holds) for name, one in found],
     )
 
 

@@ -138,7 +138,8 @@ def align(job: AlignJob, listener: Listener, executor: Executor | None = None) -
     if job.index is not None:
         check_index(job.index, overwrite=True)
     with locked(path for path in (job.output, job.index) if path is not None) as locks:
-        earlier = find_earlier(job.output, resume=job.resume, overwrite=job.overwrite)
+        is_folder = find_format(job.output, job.written_layout).folder
+        earlier = find_earlier(job.output, resume=job.resume, overwrite=job.overwrite, is_folder=is_folder)
         _check_names(job, earlier)
         work = _prepare(job, _open_inputs(job, told), told)
         session, plan, side_files, before = _open_session(work, earlier, locks, told)
@@ -274,7 +275,7 @@ def _check_names(job: AlignJob, earlier: EarlierRun | None) -> None:
         beside = (name(job.output) for name in (skipped_file, shard_file, origin_file))
         if real(job.index) in map(real, beside):
             raise OutputError(f"{job.index} is a name that the output needs for itself", "Name another index.")
-    if not find_format(job.output).keeps_record:
+    if not find_format(job.output, job.written_layout).keeps_record:
         for path in (shard_file(job.output), origin_file(job.output)):
             check_name(path, overwrite=_may_replace(job, earlier, path))
     elif job.sidecar:

@@ -16,7 +16,7 @@ from roicli.errors import FileError, OutputError, UsageError
 from roicli.files import HDF5_SUFFIXES, printable, reading
 from roicli.jobs.partfiles import StoredPart, read_parts
 from roicli.newfiles import check_name
-from roicli.outputs import LAYOUTS, find_format
+from roicli.outputs import LAYOUTS, check_output, find_format
 from roicli.outputs.base import REMEDY, OutputFormat, Record
 from roicli.outputs.rowfile import RowFile
 from roicli.outputs.sidefiles import SideFile, origin_file, shard_file, skipped_file
@@ -84,9 +84,7 @@ def merge(job: MergeJob, advance: Callable[[int], None]) -> MergeReport:
     RoicliError
         Parts that do not belong together, are missing or given twice; an output that cannot be written.
     """
-    check_name(job.output, overwrite=True)
     with locked([job.output]) as locks:
-        find_earlier(job.output, resume=False, overwrite=job.overwrite)
         beside = [
             beside(job.output) for beside in (shard_file, skipped_file, origin_file)
         ]  # of the output that is replaced
@@ -95,6 +93,9 @@ def merge(job: MergeJob, advance: Callable[[int], None]) -> MergeReport:
         paths = _paths(job)
         layout = _layout(paths[0])
         _check_kinds(job, paths, layout)
+        check_output(job.output, layout)
+        is_folder = find_format(job.output, layout).folder
+        find_earlier(job.output, resume=False, overwrite=job.overwrite, is_folder=is_folder)
         parts = read_parts(paths)
         features, record, output_format = parts[0].output.features, _whole_record(parts), _format(job, parts, layout)
         total = parts[0].total

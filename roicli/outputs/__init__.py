@@ -21,12 +21,15 @@ _FORMATS: dict[str, OutputFormat | str] = {
     ".npy": "roicli.outputs.npy:Npy",
     ".npz": "roicli.outputs.npz:Npz",
     **dict.fromkeys(HDF5_SUFFIXES, "roicli.outputs.hdf5:Hdf5"),
+    ".safetensors": "roicli.outputs.safetensors:Safetensors",
 }
 
 # Name -> the class of a layout.
 LAYOUTS: dict[str, str] = {
     "butd-h5-adaptive": "roicli.outputs.butd:ButdAdaptive",
     "butd-h5-fixed": "roicli.outputs.butd:ButdFixed",
+    "butd-tsv": "roicli.outputs.assembled:ButdTsv",
+    "per-image-npz": "roicli.outputs.assembled:ImageNpz",
     "m2-h5": "roicli.outputs.perimage:M2",
     "vlt5-h5": "roicli.outputs.perimage:VLT5",
 }
@@ -54,7 +57,7 @@ def find_format(path: Path, layout: str | None = None) -> OutputFormat:
         if suffix not in made.suffixes:
             raise OutputError(
                 f"{path}: {layout} is not written to {suffix or 'a name without suffix'}",
-                f"Name a file that ends in {made.suffixes[0]}.",
+                f"Name a file that ends in {made.suffixes[0]}." if made.suffixes[0] else "Name a folder.",
             )
         return made
     found = _FORMATS.get(suffix)
@@ -71,8 +74,7 @@ def find_format(path: Path, layout: str | None = None) -> OutputFormat:
 
 def check_output(path: Path, layout: str | None = None) -> None:
     """Refuse an output that cannot be written, before anything is computed; OutputError says why."""
-    find_format(path, layout)
-    check_name(path, overwrite=True)
+    check_name(path, overwrite=True, is_folder=find_format(path, layout).folder)
 
 
 def _load(where: str) -> OutputFormat:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from roicli.arrays import StoredArray
 from roicli.errors import FileError, OutputError
 from roicli.files import file_size, printable, reading
-from roicli.newfiles import check_space, close_file, create_file, write_all, writing
+from roicli.newfiles import NewFile, check_space, close_file, create_file, write_all, writing
 from roicli.outputs.rowfile import RowFile
 from roicli.regions import Column, Names
 
@@ -136,6 +136,10 @@ class OutputFormat(ABC):
     suffixes: ClassVar[tuple[str, ...]]
     holds: ClassVar[str] = ""
     """What a file holds, in Markdown: the guide's table of outputs has this line."""
+    assembled: ClassVar[bool] = False
+    """Whether `assemble` makes the output when all rows are there."""
+    folder: ClassVar[bool] = False
+    """Whether the output is a folder."""
     keeps_record: ClassVar[bool] = True
     """Whether a file says how it was made and whose features its rows are."""
 
@@ -191,6 +195,10 @@ class OutputFormat(ABC):
             raise was_changed(path)
         check_space(name, missing)
         return layout.target(path, name, shape, dtype)
+
+    def assemble(self, target: RowFile, record: Record, name: Path, *, overwrite: bool) -> NewFile | None:
+        """Make the output of its rows, where they lie in a file of their own; it is not yet published."""
+        return None
 
     def beside(self, output: Path, record: Record) -> dict[Path, Callable[[], Iterator[str]]]:
         """Return the small files that appear with the output: their names, and what makes their text."""

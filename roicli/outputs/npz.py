@@ -83,10 +83,10 @@ class Npz(OutputFormat):
                 for name, column in (record.columns() | {"parameters": parameters}).items():
                     kind = text_dtype(column)
                     shape = (len(column),) if isinstance(column, Names) else column.shape
-                    with archive.open(_member(name), "w", force_zip64=True) as member:
-                        member.write(npy_header(shape, kind))
+                    with archive.open(member(name), "w", force_zip64=True) as stream:
+                        stream.write(npy_header(shape, kind))
                         for block in [column] if not shape else column_blocks(column, kind):
-                            member.write(block.tobytes())
+                            stream.write(block.tobytes())
 
     def read(self, path: Path) -> Stored:
         """See `OutputFormat`."""
@@ -131,13 +131,14 @@ class Npz(OutputFormat):
 
 def _features(size: int) -> zipfile.ZipInfo:
     """Make the entry of the features, whose .npy file takes `size` bytes."""
-    info = _member("features")
+    info = member("features")
     info.file_size = info.compress_size = size
     info.header_offset = info.CRC = 0
     return info
 
 
-def _member(name: str) -> zipfile.ZipInfo:
+def member(name: str) -> zipfile.ZipInfo:
+    """Make the entry of an array; the same content gives the same bytes."""
     info = zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0))  # a fixed date: the same job gives the same bytes
     info.external_attr = 0o600 << 16
     return info

@@ -61,7 +61,7 @@ def locked(paths: Iterable[Path]) -> Iterator[Locks]:
                 lock.release()
 
 
-def find_earlier(output: Path, *, resume: bool, overwrite: bool) -> EarlierRun | None:
+def find_earlier(output: Path, *, resume: bool, overwrite: bool, is_folder: bool = False) -> EarlierRun | None:
     """Find what an earlier run has left to be resumed, and refuse to write over what must not be.
 
     Raises
@@ -70,12 +70,12 @@ def find_earlier(output: Path, *, resume: bool, overwrite: bool) -> EarlierRun |
         The output exists, or is unfinished, and it was not said what to do about it.
     """
     if overwrite and not resume:
-        check_name(output, overwrite=True)
+        check_name(output, overwrite=True, is_folder=is_folder)
         return None
     earlier = find_history(output)
     if earlier is not None and earlier.published and resume:
         return earlier
-    check_name(output, overwrite=overwrite or resume)
+    check_name(output, overwrite=overwrite or resume, is_folder=is_folder)
     if output.exists() and not overwrite:
         _refuse_complete(output, earlier)
     if earlier is None or not (earlier.done.rows or earlier.files or earlier.damaged):
@@ -163,8 +163,9 @@ class Session:
         self.earlier = earlier
         self._output, self._format, self._of = output, output_format, (shape, dtype, record)
         self._job, self._total, self._locks, self._keep_journal = job, total, locks, keep_journal
+        self._overwrite = overwrite
         self._file = NewFile(output, overwrite=overwrite)
-        self._side: Sequence[SideFile] = ()
+        self._side: Sequence[NewFile] = ()
         self._published = False
 
     def __enter__(self) -> Session:
@@ -217,18 +218,22 @@ class Session:
         self.checkpoints.stop()
         with writing(self._output):
             os.fsync(self.target.open())
-        self._side = side_files
+        if self._format.assembled:
+            self.checkpoints.save()  # the rows are proved before what may take long
+        made = self._format.assemble(self.target, self._of[2], self._output, overwrite=self._overwrite)
+        output = self._file if made is None else made
+        self._side = side_files if made is None else [made, *side_files]
         for side in side_files:
             side.prepare()
         self._locks.touch()
-        files: list[NewFile] = [self._file, *side_files] if self._file.final.exists() else [*side_files, self._file]
+        files: list[NewFile] = [output, *side_files] if output.final.exists() else [*side_files, output]
         self._journal.add_publishing([(file.path, file.final) for file in files if _has_content(file)], done)
         with held_off():
             try:
                 for file in files:
                     file.publish()
-                    self._published |= file is self._file
-                _settle(files)
+                    self._published |= file is output
+                _settle([*files, self._file])
             except OutputError as error:
                 if self._published:
                     raise OutputError(

@@ -1,6 +1,10 @@
-"""HDF5 as the loaders of bottom-up attention features read it: each test reads by the lines of such a loader."""
+"""Layouts of other projects: each test reads by the lines of a loader of that layout."""
 
+import base64
+import csv
 import json
+import subprocess
+import sys
 
 import h5py
 import numpy as np
@@ -8,8 +12,9 @@ import pytest
 from driving import run
 from outputs.conformance import PARAMETERS, OutputConformance
 
-from roicli.errors import FileError
-from roicli.outputs.base import read_output
+from roicli.errors import FileError, OutputError
+from roicli.outputs import find_format
+from roicli.outputs.base import Record, read_output
 from roicli.outputs.butd import ButdAdaptive, ButdFixed
 from roicli.outputs.byimage import ByImage as Grouped
 from roicli.outputs.perimage import M2, VLT5
@@ -192,3 +197,106 @@ def test_loaders_of_datasets_an_image(folder):
         feats = np.zeros((1, 2), np.float32)
         f["139/features"].read_direct(feats)
         np.testing.assert_array_equal(feats, plain[[1]])
+
+
+def run_layout(folder, layout, output, *more, expect=0):
+    return run(folder, *ALIGN, "-o", output, "--output-layout", layout, "-q", *more, expect=expect)
+
+
+def read_tsv(path):
+    """As tools/read_tsv.py of bottom-up-attention reads it."""
+    fields = ["image_id", "image_w", "image_h", "num_boxes", "boxes", "features"]
+    found = {}
+    with path.open() as file:
+        for item in csv.DictReader(file, delimiter="\t", fieldnames=fields):
+            for field in ("boxes", "features"):
+                data = np.frombuffer(base64.decodebytes(item[field].encode()), dtype=np.float32)
+                item[field] = data.reshape((int(item["num_boxes"]), -1))
+            found[item["image_id"]] = item
+    return found
+
+
+def read_folder(path):
+    return {file.stem: dict(np.load(file)) for file in path.iterdir()}
+
+
+def test_loaders_of_files_made_at_the_end(folder):
+    plain = np.load(folder / "plain.npy")
+    run_layout(folder, "butd-tsv", "out.tsv")
+    run_layout(folder, "per-image-npz", "out")
+    lines, files = read_tsv(folder / "out.tsv"), read_folder(folder / "out")
+    assert list(lines) == ["7", "139"]
+    assert files.keys() == {"7", "139"}
+    for image, rows in (("7", [0, 2]), ("139", [1])):
+        np.testing.assert_array_equal(lines[image]["features"], plain[rows])
+        np.testing.assert_array_equal(files[image]["x"], plain[rows])
+        assert lines[image]["boxes"].tolist() == files[image]["bbox"].tolist() == BOXES[image]
+        assert (lines[image]["image_w"], lines[image]["image_h"]) == ("16", "16")
+        assert [int(files[image][key]) for key in ("num_bbox", "image_h", "image_w")] == [len(rows), 16, 16]
+    assert not [path.name for path in folder.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.parametrize(("layout", "name"), [("butd-tsv", "out.tsv"), ("per-image-npz", "out")])
+def test_files_made_at_the_end_are_replaced_and_resumed(folder, layout, name):
+    def content():
+        path = folder / name
+        files = sorted(path.iterdir()) if path.is_dir() else [path]
+        return {file.name: file.read_bytes() for file in files}
+
+    run_layout(folder, layout, name, "--resume")
+    first = content()
+    assert f"{name} exists" in run_layout(folder, layout, name, expect=3).stderr
+    assert "were there already" in run(folder, *ALIGN, "-o", name, "--output-layout", layout, "--resume").stderr
+    run_layout(folder, layout, name, "--overwrite")
+    assert content() == first
+    for part in (1, 2):
+        run_layout(folder, layout, f"part-{part}.npz", "--shard", f"{part}/2")
+    run(folder, "merge", name, "part-1.npz", "part-2.npz", "--overwrite", "-q")
+    assert content() == first
+    assert not [path.name for path in folder.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.parametrize(("layout", "name"), [("butd-tsv", "out.tsv"), ("per-image-npz", "out")])
+def test_a_kill_while_they_are_made_loses_no_row(folder, layout, name):
+    program = """
+import os, signal
+from roicli.__main__ import main
+from roicli.outputs import assembled
+images = assembled.images
+def killed(*arguments):
+    yield next(images(*arguments))
+    os.kill(os.getpid(), signal.SIGKILL)
+assembled.images = killed
+main()
+"""
+    job = [*ALIGN, "-o", name, "--output-layout", layout, "-q"]
+    killed = subprocess.run([sys.executable, "-c", program, *job], cwd=folder, check=False)
+    assert killed.returncode == -9
+    assert not (folder / name).exists()
+    assert "3 of 3 rows are done" in run(folder, *job, expect=3).stderr
+    run(folder, *job, "--resume")
+    found = read_tsv(folder / name) if layout == "butd-tsv" else read_folder(folder / name)
+    assert found.keys() == {"7", "139"}
+
+
+@pytest.mark.parametrize(
+    ("layout", "name", "message"),
+    [
+        ("butd-tsv", "out.tsv", "a TSV cannot hold the image id 'a\\\\tb'"),
+        ("per-image-npz", "out", "no file can be named by the image id '../up'"),
+    ],
+)
+def test_image_ids_that_a_layout_cannot_hold(tmp_path, layout, name, message):
+    image = "a\tb" if layout == "butd-tsv" else "../up"
+    record = Record(Names(np.zeros(1, int), (image,)), np.zeros((1, 4)), np.zeros(1, int), None, {})
+    record = record._replace(image_sizes=np.ones((1, 2), np.float32))
+    made = find_format(tmp_path / name, layout)
+    target = made.create(tmp_path / "rows", tmp_path / name, (1, 2), np.dtype(np.float32), record)
+    with pytest.raises(OutputError, match=message):
+        made.assemble(target, record, tmp_path / name, overwrite=False)
+    target.close()
+
+
+def test_files_of_images_need_their_sizes(folder):
+    plain = ("align", "f.h5", "b.csv", "--stride", "4", "-o", "out", "--output-layout", "per-image-npz")
+    assert "this layout holds the size of each image, and not all are known" in run(folder, *plain, expect=3).stderr

@@ -1,0 +1,147 @@
+"""Layouts that are made when all rows are pooled: until then the rows lie in a hidden file of their own."""
+
+from __future__ import annotations
+
+import base64
+import os
+import zipfile
+from abc import abstractmethod
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roicli.errors import FileError, OutputError
+from roicli.newfiles import NewFile, NewFolder, writing
+from roicli.outputs.base import Layout, OutputFormat, Parameters, Record, Stored, encode
+from roicli.outputs.byimage import ByImage, vectors
+from roicli.outputs.npy import npy_header
+from roicli.outputs.npz import member
+from roicli.outputs.rowfile import RowFile
+
+
+class Image(NamedTuple):
+    """What is written of one image.
+
+    Attributes
+    ----------
+    name : str
+        The image id.
+    height, width : int
+        In pixels.
+    boxes : (n, 4) float32
+        xyxy in pixels.
+    features : (n, D) or (n, C, PH, PW)
+        One row a box.
+    """
+
+    name: str
+    height: int
+    width: int
+    boxes: NDArray[np.float32]
+    features: NDArray[Any]
+
+
+class Assembled(OutputFormat):
+    """A layout that is written from rows that lie in another file."""
+
+    assembled = True
+
+    def layout(self, shape: tuple[int, ...], dtype: np.dtype[Any], record: Record) -> Layout:
+        """See `OutputFormat`: the rows alone, behind a header as in .npy; refuse images without size."""
+        if record.image_sizes is None or np.isnan(record.image_sizes).any():
+            raise OutputError(
+                "this layout holds the size of each image, and not all are known", "Give `image_size=FILE`."
+            )
+        header = npy_header(shape, dtype)
+        return Layout({0: header}, len(header), len(header) + int(np.prod(shape, dtype=np.int64)) * dtype.itemsize)
+
+    @abstractmethod
+    def assemble(self, target: RowFile, record: Record, name: Path, *, overwrite: bool) -> NewFile:
+        """See `OutputFormat`."""
+
+    def read(self, path: Path) -> Stored:
+        """Refuse: it is read as boxes, if at all."""
+        raise FileError(f"{path} is not read back", "Give the output that it was made of.")
+
+    def parameters(self, path: Path) -> Parameters:
+        """Return nothing: the layout has no place for them."""
+        return {}
+
+
+def images(target: RowFile, record: Record) -> Iterator[Image]:
+    """Yield what is written of each image, in the order in which images come first."""
+    rows = ByImage.of(record.image_ids)
+    sizes = record.image_sizes
+    assert sizes is not None
+    shape = (len(record.boxes), *target.row_shape)
+    features = np.memmap(target.path, target.dtype, "r", target.offset, shape) if shape[0] else np.empty(shape)
+    for image, mine in zip(rows.images.tolist(), np.split(rows.order, rows.starts[1:]), strict=True):
+        if len(mine):
+            height, width = np.rint(sizes[mine[0]]).astype(int).tolist()
+            block = np.ascontiguousarray(features[mine]).reshape(vectors((len(mine), *target.row_shape)))
+            boxes = record.boxes[mine].astype(np.float32)
+            yield Image(encode(record.image_ids.names[image]).decode(), height, width, boxes, block)
+
+
+class ButdTsv(Assembled):
+    """Lines of base64, as peteanderson80/bottom-up-attention, tools/generate_tsv.py, writes them."""
+
+    suffixes = (".tsv",)
+    holds = "`image_id`, `image_w`, `image_h`, `num_boxes`, and `boxes`, `features` in base64; no header"
+
+    def assemble(self, target: RowFile, record: Record, name: Path, *, overwrite: bool) -> NewFile:
+        """See `OutputFormat`."""
+
+        def lines() -> Iterator[bytes]:
+            for image in images(target, record):
+                if any(character in image.name for character in "\t\r\n"):
+                    raise OutputError(f"a TSV cannot hold the image id {image.name!r}", "Rename it in the box file.")
+                begin = f"{image.name}\t{image.width}\t{image.height}\t{len(image.boxes)}\t".encode()
+                features = base64.b64encode(image.features.astype(np.float32).tobytes())
+                yield begin + base64.b64encode(image.boxes.tobytes()) + b"\t" + features + b"\n"
+
+        made = NewFile(name, overwrite=overwrite, ending="assembled")
+        made.write(lines())
+        return made
+
+
+class ImageNpz(Assembled):
+    """A folder of one file an image, as airsplay/py-bottom-up-attention and the loaders of VQA-Maskrcnn write them."""
+
+    suffixes = ("",)
+    folder = True
+    holds = "`<image id>.npz` an image: `x` (n, D), `bbox` (n, 4), `num_bbox`, `image_h`, `image_w`"
+
+    def assemble(self, target: RowFile, record: Record, name: Path, *, overwrite: bool) -> NewFile:
+        """See `OutputFormat`; all files are flushed before the folder gets its name."""
+        made = NewFolder(name, overwrite=overwrite, ending="assembled")
+        with writing(name):
+            made.remove()
+            made.path.mkdir()
+            for image in images(target, record):
+                path = made.path / self._name(image.name)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                arrays: dict[str, NDArray[Any]] = {
+                    "x": image.features,
+                    "bbox": image.boxes,
+                    "num_bbox": np.array(len(image.boxes)),
+                    "image_h": np.array(image.height),
+                    "image_w": np.array(image.width),
+                }
+                with zipfile.ZipFile(path, "x") as archive:
+                    for key, array in arrays.items():
+                        with archive.open(member(key), "w") as stream:
+                            stream.write(npy_header(array.shape, array.dtype))
+                            stream.write(array.tobytes())
+            os.sync()
+        return made
+
+    def _name(self, image_id: str) -> str:
+        """Return the name of an image's file, within the folder."""
+        inside = PurePosixPath(image_id)
+        if inside.is_absolute() or ".." in inside.parts or not inside.name or "\0" in image_id:
+            raise OutputError(f"no file can be named by the image id {image_id!r}", "Rename it in the box file.")
+        return f"{image_id}.npz"
