@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from roicli.pooling.functions import precise_roi_pool as precise_roi_pool
     from roicli.pooling.functions import ps_roi_align as ps_roi_align
     from roicli.pooling.functions import ps_roi_pool as ps_roi_pool
+    from roicli.pooling.functions import roi_align_rotated as roi_align_rotated
     from roicli.pooling.maskpool import mask_pool as mask_pool
     from roicli.pooling.multiscale import multiscale_roi_align as multiscale_roi_align
     from roicli.pooling.trace import trace_bin as trace_bin
@@ -37,6 +38,7 @@ _HOMES = {
     "ps_roi_pool": "pooling.functions",
     "read_regions": "jobs.inputs",
     "roi_align": "pooling.engine",
+    "roi_align_rotated": "pooling.functions",
     "roi_pool": "pooling.engine",
     "trace_bin": "pooling.trace",
 }
@@ -55,6 +57,7 @@ __all__ = [
     "ps_roi_pool",
     "read_regions",
     "roi_align",
+    "roi_align_rotated",
     "roi_pool",
     "trace_bin",
 ]

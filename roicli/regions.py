@@ -28,6 +28,7 @@ class BoxFormat(StrEnum):
 
 
 MaskFill = Literal["coco", "pil"]
+AngleUnit = Literal["deg-ccw", "deg-cw", "rad-ccw", "rad-cw"]
 """How outlines become masks: as pycocotools draws them, or as Pillow does."""
 
 

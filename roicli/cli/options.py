@@ -71,6 +71,11 @@ input_options = stacked(
         help="How outlines become masks: as pycocotools or Pillow draws them.  [default: pil for LabelMe, else coco]",
     ),
     option(
+        *(INPUTS, "--angle"),
+        choices=["deg-ccw", "deg-cw", "rad-ccw", "rad-cw"],
+        help="Angles of turned boxes: degrees or radians, counter-clockwise or clockwise.  [default: deg-ccw]",
+    ),
+    option(
         *(INPUTS, "--match"),
         choices=["id", "file-name"],
         help="What finds the map of an image that has both.  [default: both, which must agree]",

@@ -56,7 +56,8 @@ def arithmetic(trace: BinTrace, number: int, times: str) -> Table:
     table.add_column(overflow="fold")
     for name, line in zip("yx", coordinate_arithmetic(trace, number, times), strict=True):
         table.add_row(name, line)
-    table.add_row("", Text(f"begin of the bin + (number + 0.5) {times} size of the bin / samples", style="dim"))
+    if trace.sample_rows.size:
+        table.add_row("", Text(f"begin of the bin + (number + 0.5) {times} size of the bin / samples", style="dim"))
     if not trace.in_range[number]:
         table.add_row("value", "0, since it is out of range")
         return table

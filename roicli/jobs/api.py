@@ -72,6 +72,9 @@ def align(features: PathLike, boxes: PathLike, output: PathLike, **options: Unpa
         Layout of the box file, such as "coco" or "csv"; by default as its content says.
     mask_fill : {"coco", "pil"}, optional
         How outlines become masks: as pycocotools or as Pillow draws them; by default "pil" for LabelMe, else "coco".
+    angle : {"deg-ccw", "deg-cw", "rad-ccw", "rad-cw"}, optional
+        Unit and direction of the angles of turned boxes; by default degrees counter-clockwise. It needs
+        ``op="roi_align_rotated"``.
     match : {"id", "file-name"}, optional
         What decides about an image whose id and file name are different maps; by default that is an error.
     normalized : bool

@@ -143,12 +143,6 @@ def bind(
     table = read_regions(boxes, reading.box_format, reading.boxes_as, sizes, mapped=mapped)
     for text in table.notes:
         note(text)
-    angles = table.columns.get("angle")
-    if isinstance(angles, np.ndarray) and len(turned := np.flatnonzero(np.nan_to_num(angles))):
-        raise BoxError(
-            f"{table.source}, {table.where(turned)}: expected upright boxes, got the angle {angles[turned[0]]:g}",
-            "Give the upright box around each, or rename the column if its angles are not of the boxes.",
-        )
     if reading.layout is None and len(source):  # before ids are matched: sequences in one array would count as one map
         check_readings(source, 0, note)
     found = _map_index(source, table, note, reading.match, all_images=all_images)

@@ -16,7 +16,7 @@ from roicli.jobs.pyramid import Combine, LevelRule, Levels, Pyramid
 from roicli.jobs.readings import Layout, Reading
 from roicli.jobs.select import BadBoxes, MissingFeatures
 from roicli.pooling.arguments import make_spec
-from roicli.regions import BoxFormat, MaskFill
+from roicli.regions import AngleUnit, BoxFormat, MaskFill
 from roicli.sources.retyped import MapDtype
 from roicli.sources.tokens import TokenOrder
 from roicli.spec import MaskRule, Mode, PoolSpec, Reduce
@@ -55,6 +55,7 @@ class PoolOptions(TypedDict, total=False):
     box_format: BoxFormatName | None
     boxes_as: str | None
     mask_fill: MaskFill | None
+    angle: AngleUnit | None
     match: Match | None
     normalized: bool
     levels: Levels | None

@@ -23,6 +23,7 @@ from roicli.jobs.match import Inputs, bind, check_bits
 from roicli.jobs.pyramid import Pyramid, channels_of, levels_of, tally
 from roicli.jobs.readings import Reading
 from roicli.jobs.select import BadBoxes, MissingFeatures, Selection, select
+from roicli.jobs.turns import add_turns
 from roicli.pooling.arguments import compute_dtype
 from roicli.pooling.extents import lie_outside
 from roicli.pooling.kernels.blas import blas_kernel
@@ -120,7 +121,9 @@ class PoolJob:
         return made
 
     def _masks(self) -> dict[str, str]:
-        """Return what an output says of how masks were pooled."""
+        """Return what an output says of how masks, or turned boxes, were pooled."""
+        if find(self.spec.op).turns:
+            return {"angle": self.reading.angle or "as the format says"}
         if not find(self.spec.op).masks:
             return {}
         return {"mask_rule": self.spec.mask_rule, "mask_fill": self.reading.mask_fill or "as the format does"}
@@ -208,6 +211,7 @@ def prepare(job: PoolJob, inputs: Inputs, note: Callable[[str], None]) -> Prepar
     computed = np.result_type(*map(compute_dtype, inputs.dtypes or {info.dtype for info in infos.values()}))
     located, placements = locate_on_levels(job.geometry, job.pyramid, inputs, infos, computed, note)
     located, placements = add_masks(inputs, located, placements)
+    located, placements = add_turns(inputs, located, placements, job.reading.angle, job.spec)
     placement, levels = located.placement, inputs.source.levels
     sizes = map_sizes(infos, placement.map_index)
     pooled, outside = np.ones(len(placement), np.bool_), np.zeros(len(placement), np.bool_)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from roicli.errors import FeatureError, RoicliError, UsageError
 from roicli.jobs.imageids import Match
 from roicli.jobs.likeness import better_reading, is_better
-from roicli.regions import BoxFormat, MaskFill
+from roicli.regions import AngleUnit, BoxFormat, MaskFill
 from roicli.sources import FeatureSource
 from roicli.sources.retyped import MapDtype
 from roicli.sources.tokens import TokenLayout, TokenOrder
@@ -50,6 +50,8 @@ class Reading:
         Layout of the box file, where its content does not say.
     mask_fill : {"coco", "pil"}, optional
         How outlines become masks; by default as their format does.
+    angle : {"deg-ccw", "deg-cw", "rad-ccw", "rad-cw"}, optional
+        Unit and direction of angles, where they are not what the box file says.
     match : {"id", "file-name"}, optional
         What decides about an image whose id and file name are different maps.
     """
@@ -65,6 +67,7 @@ class Reading:
     box_format: BoxFormat | None = None
     boxes_as: str | None = None
     mask_fill: MaskFill | None = None
+    angle: AngleUnit | None = None
     match: Match | None = None
 
     def of_maps(self) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from roicli.jobs.masks import add_masks, with_masks
 from roicli.jobs.match import Inputs, bind, check_bits
 from roicli.jobs.pyramid import Pyramid, levels_of, open_maps
 from roicli.jobs.readings import Reading, check_readings
+from roicli.jobs.turns import add_turns
 from roicli.pooling.arguments import compute_dtype
 from roicli.pooling.bintrace import BinTrace
 from roicli.pooling.extents import lie_outside
@@ -159,7 +160,8 @@ def trace(job: TraceJob, note: Callable[[str], None]) -> Traced:
     infos = inputs.infos()
     dtype = compute_dtype(infos[min(infos)].dtype)
     located, _ = locate_on_levels(geometry, job.pyramid, inputs, infos, dtype, note)
-    located = add_masks(inputs, located, ())[0].take(rows)
+    located = add_masks(inputs, located, ())[0]
+    located = add_turns(inputs, located, (), job.reading.angle, *job.specs)[0].take(rows)
     for text in located.warnings:
         note(text)
     placement = located.placement

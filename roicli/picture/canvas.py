@@ -85,9 +85,7 @@ class Canvas:
 
     def frame(self, box: Box, color: Color, width: float, rim: float = 1) -> None:
         """Draw a rectangle's outline."""
-        x0, y0, x1, y1 = box
-        # Past the first corner once more, so that this corner is joined as the others are.
-        self.lines([[(x0, y0), (x1, y0), (x1, y1), (x0, y1), (x0, y0), (x1, y0)]], color, width, rim)
+        self.lines([around(box)], color, width, rim)
 
     def fill(self, box: Box, color: Color) -> None:
         """Cover a rectangle."""
@@ -141,3 +139,10 @@ class Canvas:
     def _square(self, x: float, y: float, reach: float) -> Box:
         (x, y), reach = self._at(x, y), reach * self._unit
         return x - 0.5 - reach, y - 0.5 - reach, x - 0.5 + reach, y - 0.5 + reach
+
+
+def around(box: Box) -> list[Point]:
+    """Return a line around a rectangle."""
+    x0, y0, x1, y1 = box
+    # Past the first corner once more, so that this corner is joined as the others are.
+    return [(x0, y0), (x1, y0), (x1, y1), (x0, y1), (x0, y0), (x1, y0)]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from roicli.picture.canvas import Box, Canvas, text_width
+from roicli.picture.canvas import Box, Canvas, around, text_width
 from roicli.picture.colors import BLANK, FIELD, GREY, GRID, INK, ORANGE, PALE, WHITE, Pixels, Scale, ink_on
 from roicli.picture.story import TIMES, short
 from roicli.picture.view import View
@@ -108,12 +108,24 @@ class MapPanel:
         draw_cells(canvas, trace.plane, view, scale, words)
         roi, bin = _at_least(view.box(trace.roi[1::2], trace.roi[::2]), 6), self._bin
         with canvas.within(grown(view.frame)) as panel:
-            panel.lines(_bin_lines(trace, view, roi), WHITE, 1)
-            panel.frame(roi, WHITE, 2)
+            panel.lines(self._turned(_bin_lines(trace, view, roi)), WHITE, 1)
+            panel.lines(self._turned([around(roi)]), WHITE, 2)
             for x, y in self.others:
                 panel.disc(x, y, max(self.radius / 2, 1), WHITE)
-            panel.frame(bin, ORANGE, 1 if min(bin[2] - bin[0], bin[3] - bin[1]) < TINY else 3)
+            panel.lines(self._turned([around(bin)]), ORANGE, 1 if min(bin[2] - bin[0], bin[3] - bin[1]) < TINY else 3)
         write_values(canvas, trace.plane, view, scale, self._value_place(side))
+
+    def _turned(self, lines: list[list[tuple[float, float]]]) -> list[list[tuple[float, float]]]:
+        """Turn lines as the region is turned, about its centre."""
+        if not self.trace.angle:
+            return lines
+        left, top, right, bottom = self.trace.roi
+        cx, cy = self.view.at((top + bottom) / 2, (left + right) / 2)
+        cosine, sine = (f(math.radians(self.trace.angle)) for f in (math.cos, math.sin))
+        return [
+            [((x - cx) * cosine + (y - cy) * sine + cx, (y - cy) * cosine - (x - cx) * sine + cy) for x, y in line]
+            for line in lines
+        ]
 
     def harm(self, side: int) -> int:
         """Return how badly samples would cover the values of cells, were they written low (1) or high (-1)."""

@@ -88,7 +88,7 @@ def outside(trace: BinTrace) -> tuple[float, float]:
     (-1.5, 4.5)
     """
     gaps = []
-    for edges, length in ((trace.roi[1::2], trace.shape[1]), (trace.roi[0::2], trace.shape[2])):
+    for edges, length in ((trace.around[1::2], trace.shape[1]), (trace.around[0::2], trace.shape[2])):
         gaps.append(max(min(edges) - (length - 0.5), 0.0) or min(max(edges) + 0.5, 0.0))
     return gaps[0], gaps[1]
 
@@ -99,7 +99,7 @@ def map_view(traces: Sequence[BinTrace], room: Box) -> View:
     A small map is shown whole. The window reaches beyond the map only where the RoI does. A RoI that is further from
     the map than half the map's length is shown with the whole map, if that leaves the map large enough to be seen.
     """
-    edges = [[edge for trace in traces for edge in trace.roi[axis::2]] for axis in (1, 0)]
+    edges = [[edge for trace in traces for edge in trace.around[axis::2]] for axis in (1, 0)]
     lengths = traces[0].shape[1:]
     whole = max(lengths) <= SMALL_MAP
     beyond = any(min(ends) < -0.5 or max(ends) > length - 0.5 for ends, length in zip(edges, lengths, strict=True))

@@ -76,19 +76,20 @@ def check_out(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], maps: NDAr
         )
 
 
-def split_boxes(boxes: Any, images: int, dtype: np.dtype[Any]) -> tuple[IntArray, FloatArray]:
-    """Return batch index and corners of boxes in any form that `roi_align` takes; corners rounded to `dtype`."""
+def split_boxes(boxes: Any, images: int, dtype: np.dtype[Any], numbers: int = 4) -> tuple[IntArray, FloatArray]:
+    """Return batch index and numbers of boxes in any form that `roi_align` takes; numbers rounded to `dtype`."""
     if isinstance(boxes, list | tuple) and len(boxes) == images and all(np.ndim(part) == 2 for part in boxes):
-        parts = [_numbers(part, (4,)) for part in boxes]
+        parts = [_numbers(part, (numbers,)) for part in boxes]
         index = np.repeat(np.arange(images), [len(part) for part in parts])
-        corners = np.concatenate(parts) if parts else np.empty((0, 4))
+        corners = np.concatenate(parts) if parts else np.empty((0, numbers))
     else:
-        table = _numbers(boxes, (4, 5))
-        if table.shape[1] == 4:
+        table = _numbers(boxes, (numbers, numbers + 1))
+        if table.shape[1] == numbers:
             if images != 1 and len(table):
                 raise BoxError(
                     f"boxes of shape {table.shape} do not say which of {images} maps they belong to",
-                    "Give (K, 5) with the batch index first, or a list with one (L, 4) array for each map.",
+                    f"Give (K, {numbers + 1}) with the batch index first, or a list with one (L, {numbers}) array for "
+                    "each map.",
                 )
             table = np.insert(table, 0, 0, axis=1)
         corners = table[:, 1:]
@@ -123,8 +124,8 @@ def _numbers(boxes: ArrayLike, columns: tuple[int, ...]) -> NDArray[Any]:
         return np.empty((0, columns[-1]))
     if table.dtype.kind not in "iuf" or table.ndim != 2 or table.shape[1] not in columns:
         raise BoxError(
-            f"boxes must be rows of 4 numbers, or of 5 with the batch index first, got dtype {table.dtype} and shape "
-            f"{table.shape}",
-            "Give x1, y1, x2, y2 in each row.",
+            f"boxes must be rows of {columns[0]} numbers, or of {columns[0] + 1} with the batch index first, got dtype "
+            f"{table.dtype} and shape {table.shape}",
+            f"Give {'x1, y1, x2, y2' if columns[0] == 4 else 'cx, cy, w, h, angle'} in each row.",
         )
     return table

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roicli.pooling.operators import find
+from roicli.pooling.placement import envelope
 from roicli.pooling.sampling import FloatArray, IntArray
 from roicli.spec import PoolSpec
 
@@ -47,6 +48,8 @@ class Reads:
         Whether a sample counts, and whether it was moved onto the border of the map first.
     shares : (n,), optional
         How much each sample counts in the bin; by default the bin is their mean, or maximum.
+    angle : float
+        Degrees by which the region, with its bins, is turned counter-clockwise about its centre.
     """
 
     grid: tuple[int, int]
@@ -64,6 +67,7 @@ class Reads:
     in_range: NDArray[np.bool_]
     clamped: NDArray[np.bool_]
     shares: FloatArray | None = None
+    angle: float = 0.0
 
 
 class Axis(NamedTuple):
@@ -154,6 +158,17 @@ class BinTrace(Reads):
     def operator(self) -> Operator:
         """The operator, which has words for what a trace shows."""
         return find(self.spec.op)
+
+    @property
+    def around(self) -> tuple[float, float, float, float]:
+        """The upright box around the region, xyxy."""
+        if not self.angle:
+            return self.roi
+        left, top, right, bottom = self.roi
+        centre = (left + right) / 2, (top + bottom) / 2
+        turned = np.array([[*centre, right - left, bottom - top, self.angle]], np.float64)
+        left, top, right, bottom = envelope(turned)[0].tolist()
+        return left, top, right, bottom
 
     @property
     def iy(self) -> IntArray:

@@ -20,6 +20,7 @@ from roicli.pooling.operators import find
 from roicli.pooling.placement import Placement, place
 from roicli.pooling.sampling import FloatArray, cells_in_reach
 from roicli.pooling.team import Share, team
+from roicli.pooling.turned import place_turned
 from roicli.spec import Mode, PoolSpec
 
 # Threads of the NumPy kernel pay for regions of so many values on average; with fewer, one thread is as fast.
@@ -101,8 +102,12 @@ def roi_align(
     array([[1.5, 3.5],
            [1.5, 3.5]])
     """
-    settings = {"sampling_ratio": sampling_ratio, "aligned": aligned, "mode": mode}
-    return pool_batch(features, boxes, output_size, spatial_scale, out, threads, kernel, **settings)
+    return pool_batch(
+        *(features, boxes, output_size, spatial_scale, out, threads, kernel),
+        sampling_ratio=sampling_ratio,
+        aligned=aligned,
+        mode=mode,
+    )
 
 
 def roi_pool(
@@ -142,15 +147,20 @@ def pool_batch(
     out: FloatArray | None,
     threads: int | None,
     kernel: KernelChoice = "auto",
+    *,
+    degrees: float = 1.0,
     **settings: Any,
 ) -> FloatArray:
-    """Check what a caller gave, and pool map by map."""
+    """Check what a caller gave, and pool map by map; a unit of angles is so many degrees counter-clockwise."""
     maps = feature_batch(features)
     spec = make_spec(output_size, **settings)
     dtype = compute_dtype(maps.dtype)
-    index, corners = split_boxes(boxes, len(maps), dtype)
-    placement = place(index, corners, spatial_scale)
     operator = find(spec.op)
+    index, corners = split_boxes(boxes, len(maps), dtype, 5 if operator.turns else 4)
+    if operator.turns:
+        placement = place_turned(index, corners * np.array([1, 1, 1, 1, degrees]), spatial_scale)
+    else:
+        placement = place(index, corners, spatial_scale)
     shape = (len(corners), *spec.row_shape(operator.channels(maps.shape[1], spec)))
     if out is None:
         out = np.empty(shape, dtype)

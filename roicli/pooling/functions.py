@@ -2,14 +2,76 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import Literal
 
 from numpy.typing import ArrayLike
 
+from roicli.errors import UsageError
 from roicli.pooling.engine import pool_batch
 from roicli.pooling.sampling import FloatArray
 
 Boxes = ArrayLike | Sequence[ArrayLike]
+
+
+def roi_align_rotated(
+    features: ArrayLike,
+    boxes: Boxes,
+    output_size: int | tuple[int, int],
+    spatial_scale: float = 1.0,
+    sampling_ratio: int = -1,
+    *,
+    angle_unit: Literal["degree", "radian"] = "degree",
+    clockwise: bool = False,
+    out: FloatArray | None = None,
+    threads: int | None = None,
+) -> FloatArray:
+    """Pool turned boxes by RoIAlign, with the meaning and the numbers of detectron2's and mmcv's `roi_align_rotated`.
+
+    Parameters
+    ----------
+    features, output_size, spatial_scale, sampling_ratio, out, threads
+        As in `roi_align`.
+    boxes : (K, 6), (K, 5) or a list of N (L, 5) arrays
+        cx, cy, w, h in image pixels, and the angle by which the box is turned about its centre. With six columns the
+        batch index comes first.
+    angle_unit : {"degree", "radian"}
+        detectron2 takes degrees, mmcv and OpenVINO radians.
+    clockwise : bool
+        Whether angles count clockwise as the image is seen, as with mmcv's ``clockwise=True``.
+
+    Returns
+    -------
+    (K, C, PH, PW) float32, or float64 for float64 features
+        Bins count from the upper left corner of the box before it is turned.
+
+    Notes
+    -----
+    The half-pixel shift is always there: with an angle of 0 the numbers are those of ``roi_align(..., aligned=True)``.
+
+    References
+    ----------
+    .. [1] detectron2/layers/csrc/ROIAlignRotated/ROIAlignRotated_cpu.cpp.
+
+    Examples
+    --------
+    A ramp along x. The box is turned by a quarter: its upper left corner is below now, and x grows downwards in it.
+
+    >>> import numpy as np
+    >>> ramp = np.tile(np.arange(8.0), (1, 8, 1))
+    >>> roi_align_rotated(ramp, [[4, 4, 4, 4, 90]], 2)[0, 0].round(6).tolist()
+    [[2.5, 2.5], [4.5, 4.5]]
+    """
+    if angle_unit not in ("degree", "radian"):
+        raise UsageError(f"angle_unit must be 'degree' or 'radian', got {angle_unit!r}")
+    degrees = (1.0 if angle_unit == "degree" else math.degrees(1)) * (-1 if clockwise else 1)
+    return pool_batch(
+        *(features, boxes, output_size, spatial_scale, out, threads),
+        degrees=degrees,
+        sampling_ratio=sampling_ratio,
+        op="roi_align_rotated",
+    )
 
 
 def ps_roi_align(

@@ -43,6 +43,7 @@ class Placement:
     boxes: NDArray[np.floating[Any]]  # (K, 4) xyxy in pixels of the network's input; float64 until they are rounded
     scale: NDArray[np.float64]  # (K, 2) or (1, 2) feature cells per pixel along y and x; one line holds for all regions
     masks: PlacedMasks | None = None  # of the regions, if their operator pools masks
+    turned: NDArray[np.floating[Any]] | None = None  # (K, 5) cx, cy, w, h, degrees counter-clockwise; boxes are around
 
     def __post_init__(self) -> None:
         if self.scale.shape not in ((1, 2), (len(self.boxes), 2)) or self.boxes.shape != (len(self.map_index), 4):
@@ -56,11 +57,14 @@ class Placement:
         """Return the regions at `rows`, an index or a slice, in that order."""
         scale = self.scale if len(self.scale) == 1 else self.scale[rows]
         masks = None if self.masks is None else self.masks.take(rows)
-        return self._with(map_index=self.map_index[rows], boxes=self.boxes[rows], scale=scale, masks=masks)
+        turned = None if self.turned is None else self.turned[rows]
+        boxes, map_index = self.boxes[rows], self.map_index[rows]
+        return self._with(map_index=map_index, boxes=boxes, scale=scale, masks=masks, turned=turned)
 
     def rounded(self, dtype: np.dtype[Any]) -> Placement:
         """Return the same with boxes in the dtype of the computation, as operators take them."""
-        return self._with(boxes=self.boxes.astype(dtype))
+        turned = None if self.turned is None else self.turned.astype(dtype)
+        return self._with(boxes=self.boxes.astype(dtype), turned=turned)
 
     def _with(self, **arrays: Any) -> Placement:
         """Return the same with other arrays, which are not checked again: small calls would take 4% longer."""
@@ -111,3 +115,17 @@ def _as_numbers(spatial_scale: ArrayLike) -> NDArray[np.float64]:
         raise UsageError(
             f"spatial scale must be a number, or two for y and x, got {spatial_scale!r}", "Give 1 / stride."
         ) from None
+
+
+def envelope(turned: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the upright boxes around turned ones, (K, 4) xyxy of (K, 5) cx, cy, w, h, angle.
+
+    Examples
+    --------
+    >>> envelope(np.array([[10.0, 5.0, 4.0, 2.0, 90.0]])).round(6).tolist()
+    [[9.0, 3.0, 11.0, 7.0]]
+    """
+    cx, cy, w, h, angle = turned.T
+    cosine, sine = np.abs(np.cos(np.deg2rad(angle))), np.abs(np.sin(np.deg2rad(angle)))
+    across, down = (w * cosine + h * sine) / 2, (w * sine + h * cosine) / 2
+    return np.stack([cx - across, cy - down, cx + across, cy + down], axis=1)

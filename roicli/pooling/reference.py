@@ -63,6 +63,44 @@ def roi_align_reference(
     return pooled.mean(axis=(2, 3)) if spec.reduce == "mean" else pooled
 
 
+def roi_align_rotated_reference(
+    features: NDArray[Any], rois: NDArray[Any], spec: PoolSpec, spatial_scale: float | NDArray[np.float64] = 1.0
+) -> NDArray[Any]:
+    """Pool turned boxes; follows detectron2/layers/csrc/ROIAlignRotated/ROIAlignRotated_cpu.cpp.
+
+    `rois` are (K, 6): batch index, cx, cy, w, h in image pixels, degrees counter-clockwise.
+
+    Examples
+    --------
+    >>> ramp = np.arange(4, dtype=np.float32).reshape(1, 1, 1, 4)
+    >>> roi_align_rotated_reference(ramp, np.array([[0, 2, 0.5, 4, 1, 180]]), PoolSpec((1, 2))).round(6).tolist()
+    [[[[2.5, 0.5]]]]
+    """
+    real = features.dtype.type
+    bins_y, bins_x = spec.output_size
+    scales = np.broadcast_to(spatial_scale, (len(rois), 2))
+    pooled = np.zeros((len(rois), features.shape[1], bins_y, bins_x), dtype=real)
+    for k, (batch, cx, cy, w, h, degrees) in enumerate(rois):
+        scale_y, scale_x = map(real, scales[k])
+        center_y, center_x = real(cy) * scale_y - real(0.5), real(cx) * scale_x - real(0.5)
+        height, width = real(h) * scale_y, real(w) * scale_x
+        theta = float(real(degrees)) * math.pi / 180
+        cosine, sine = real(math.cos(theta)), real(math.sin(theta))
+        high, wide = height / real(bins_y), width / real(bins_x)
+        ny = spec.sampling_ratio if spec.sampling_ratio > 0 else math.ceil(high)
+        nx = spec.sampling_ratio if spec.sampling_ratio > 0 else math.ceil(wide)
+        for c, ph, pw in np.ndindex(pooled.shape[1:]):
+            total = real(0)
+            for iy in range(ny):
+                yy = -height / real(2) + real(ph) * high + real(iy + 0.5) * high / real(ny)
+                for ix in range(nx):
+                    xx = -width / real(2) + real(pw) * wide + real(ix + 0.5) * wide / real(nx)
+                    y, x = yy * cosine - xx * sine + center_y, yy * sine + xx * cosine + center_x
+                    total += _bilinear(features[int(batch), c], y, x)
+            pooled[k, c, ph, pw] = total / real(max(ny * nx, 1))
+    return pooled
+
+
 def roi_pool_reference(
     features: NDArray[Any], rois: NDArray[Any], spec: PoolSpec, spatial_scale: float | NDArray[np.float64] = 1.0
 ) -> NDArray[Any]:

@@ -321,6 +321,11 @@ def _round_half_away(values: FloatArray) -> IntArray:
     return rounded
 
 
+def in_cells(pairs: FloatArray, regions: Placement) -> FloatArray:
+    """Multiply (K, 2) numbers of pixels, y and x, by the scale of each region, in their own dtype."""
+    return pairs * regions.scale.astype(pairs.dtype)
+
+
 def in_map(boxes: FloatArray, scale: FloatArray) -> FloatArray:
     """Multiply (K, 4) boxes by their (K, 2) or (1, 2) scale: xyxy in cells, without any shift."""
     return boxes * scale[:, [1, 0, 1, 0]]

@@ -23,6 +23,7 @@ from roicli.pooling.operators.precise_roi_pool import PreciseRoIPool
 from roicli.pooling.operators.ps_roi_align import PsRoIAlign
 from roicli.pooling.operators.ps_roi_pool import PsRoIPool
 from roicli.pooling.operators.roi_align import RoIAlign
+from roicli.pooling.operators.roi_align_rotated import RoIAlignRotated
 from roicli.pooling.operators.roi_pool import RoIPool
 from roicli.pooling.operators.window_mean import WindowMean
 from roicli.pooling.placement import place
@@ -32,11 +33,13 @@ from roicli.pooling.reference import (
     ps_roi_align_reference,
     ps_roi_pool_reference,
     roi_align_reference,
+    roi_align_rotated_reference,
     roi_pool_reference,
     window_mean_reference,
 )
 from roicli.pooling.sampling import make_bins, sample_coordinates, sides
 from roicli.pooling.trace import trace_placed
+from roicli.pooling.turned import place_turned
 from roicli.spec import PoolSpec
 
 SIZE = (3, 2)  # never one number for both axes
@@ -81,6 +84,11 @@ class OperatorConformance:
         scale = data.draw(st.sampled_from([1.0, 0.5, 0.7]))
         return place(np.zeros(len(some), np.intp), some, (scale, data.draw(st.sampled_from([1.0, scale]))))
 
+    @staticmethod
+    def numbers(placement):
+        """What the loops take of a region."""
+        return placement.boxes
+
     @pytest.fixture(autouse=True)
     def _known(self, monkeypatch):
         monkeypatch.setattr(operators, "_registered", {**operators._registered, self.operator.name: self.operator})
@@ -90,7 +98,7 @@ class OperatorConformance:
     def test_equals_its_loops(self, data):
         spec, placement = self.spec(data), self.placement(data)
         features = np.random.default_rng(0).standard_normal((self.channels, 8, 5)).astype(np.float32)
-        rois = np.insert(placement.boxes, 0, 0, axis=1).astype(np.float32)
+        rois = np.insert(self.numbers(placement), 0, 0, axis=1).astype(np.float32)
         if np.abs(rois).max() > 1e3:
             return  # which the loops would take minutes for
         expected = self.reference(features[None], rois, spec, np.broadcast_to(placement.scale, (len(rois), 2)))
@@ -165,6 +173,24 @@ class TestRoIAlign(OperatorConformance):
 class TestRoIPool(OperatorConformance):
     operator = RoIPool()
     reference = staticmethod(roi_pool_reference)
+
+
+class TestRoIAlignRotated(OperatorConformance):
+    operator = RoIAlignRotated()
+    reference = staticmethod(roi_align_rotated_reference)
+    settings = ({"aligned": True}, {"aligned": True, "sampling_ratio": 2})
+
+    def placement(self, data):
+        x1, y1, x2, y2 = np.clip(data.draw(boxes), -1e4, 1e4).astype(np.float64).T
+        degrees = data.draw(st.sampled_from([0.0, 90, -30, 45.5, 180, 271]))
+        scale = data.draw(st.sampled_from([1.0, 0.5, 0.7]))
+        turned = np.stack([(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1, np.full_like(x1, degrees)], axis=1)
+        turned[:, 2:4] = np.minimum(turned[:, 2:4], 300)  # more would be refused
+        return place_turned(np.zeros(len(turned), np.intp), turned, scale)
+
+    @staticmethod
+    def numbers(placement):
+        return placement.turned
 
 
 class TestPsRoIAlign(OperatorConformance):

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 # Each module holds its operator as OPERATOR.
 _MODULES = {
     "roi_align": "roicli.pooling.operators.roi_align",
+    "roi_align_rotated": "roicli.pooling.operators.roi_align_rotated",
     "roi_pool": "roicli.pooling.operators.roi_pool",
     "ps_roi_align": "roicli.pooling.operators.ps_roi_align",
     "ps_roi_pool": "roicli.pooling.operators.ps_roi_pool",

@@ -30,6 +30,7 @@ class Operator(ABC):
     bin: str  # what a bin is: the guide's table of operators has this line
     noun: str = "sample"  # what a bin is made of
     modes: tuple[Mode, ...] = ("avg",)  # the first one is the default
+    turns: bool = False  # whether it pools turned boxes: `Placement.turned`
     masks: bool = False  # whether it pools masks of regions: `Placement.masks`
     interpolates: bool = True  # whether a sample is the weighted sum of four cells; if not, one cell with weight 1
     unread: int = 0  # last rows and columns of a map that are never read
