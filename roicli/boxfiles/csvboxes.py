@@ -258,7 +258,7 @@ def _find_columns(header: list[str], box_format: BoxFormat | None, where: str) -
             hint = "Separate the columns by commas, semicolons or tabs."
         elif shapes := {"bbox", "boundingbox", "box", "regionshapeattributes"} & {*plain}:
             name = header[plain.index(shapes.pop())]
-            hint = f"Split {name[:80]} into four columns: x1, y1, x2, y2 or x, y, w, h."
+            hint = f"Split {name[:80]} into four columns, named in the first line: x1, y1, x2, y2 or x, y, w, h."
         raise BoxError(f"{where}: no columns of a box among {shown}", hint)
     # Where the columns offer more than one format, the user's word decides.
     named_format, names = next((choice for choice in complete if choice[0] is box_format), complete[0])

@@ -109,14 +109,13 @@ def match_images(
     found = _find(image_ids, aliases, map_ids, match, note, boxes=boxes, features=features)
     missing = [name for name, index in zip(image_ids, found.tolist(), strict=True) if index < 0] if all_images else []
     if missing:
-        have = "has" if len(missing) == 1 else "have"
         hint = f"The features are named {some(map_ids)}; make the ids agree, or leave those images out of the boxes."
         if any(map(_EXCEL.fullmatch, missing)):
             hint = (
                 f"Excel has rounded such ids, or taken them for numbers or dates: format their column as text. {hint}"
             )
         raise BoxError(
-            f"{len(missing):,} of {count(len(image_ids), 'image')} of {boxes} {have} no features in {features}: "
+            f"{boxes}: no features in {features} for {len(missing):,} of {count(len(image_ids), 'image')}: "
             f"{some(missing)}",
             hint if map_ids else "Name features that hold maps.",
         )
@@ -252,7 +251,7 @@ def _contradiction(
 ) -> BoxError:
     alias = aliases[number] if aliases is not None else ""
     return BoxError(
-        f"image {image_ids[number]!r} of {boxes} is map {map_ids[by_id]!r} of {features} by its id, and "
+        f"{boxes}, image {image_ids[number]!r}: it is map {map_ids[by_id]!r} of {features} by its id, and "
         f"{map_ids[by_alias]!r} by its file name {alias!r}",
         "Give `match=file-name` if the file names are right, `match=id` if the ids are.",
     )
@@ -264,7 +263,7 @@ def _ambiguous(name: str, image_ids: Sequence[str], map_ids: Sequence[str], boxe
     maps, images = ([other for other in ids if [*tails(other)][-1] == last] for ids in (map_ids, image_ids))
     if len(maps) > 1:
         return BoxError(
-            f"image {name!r} of {boxes} could be any of the maps {some(maps)} of {features}",
+            f"{boxes}, image {name!r}: it could be any of the maps {some(maps)} of {features}",
             "Write its id as its features are named.",
         )
     return _same_map(images, maps[0], boxes, features)
@@ -272,7 +271,7 @@ def _ambiguous(name: str, image_ids: Sequence[str], map_ids: Sequence[str], boxe
 
 def _same_map(images: Sequence[str], name: str, boxes: str, features: str) -> BoxError:
     return BoxError(
-        f"images {some(images)} of {boxes} would all be map {name!r} of {features}",
+        f"{boxes}, images {some(images)}: they would all be map {name!r} of {features}",
         "Give each image an id of its own, written as the features are named.",
     )
 

@@ -194,7 +194,7 @@ def _map_index(
     if table.image_index is None:
         if maps != 1 and len(table):
             raise BoxError(
-                f"the boxes of {table.source} name no image, and {source.name} holds {maps} maps",
+                f"{table.source}: expected boxes that name their image, for the {maps} maps of {source.name}",
                 "Give each box its image: a batch index as first number, an image_id, or an object of image ids.",
             )
         return np.zeros(len(table), dtype=np.intp)

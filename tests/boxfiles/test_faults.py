@@ -166,7 +166,11 @@ def test_bbox_format_is_a_mode_by_another_name(read):
         ("b.json", json.dumps([ann(1, [1, 2, 3, 4, 0.9])]), "Write scores as `score`, beside the bbox."),
         ("b.json", "[[[1, 2, 3, 4, 0.9]], []]", 'write {"image id": [[x1, y1, x2, y2], ...]}'),
         ("b.json", '{"type": "FeatureCollection"}', "Write COCO annotations or results"),
-        ("b.csv", 'image_id,bbox\na,"[1, 2, 3, 4]"\n', "Split bbox into four columns: x1, y1, x2, y2 or x, y, w, h."),
+        (
+            "b.csv",
+            'image_id,bbox\na,"[1, 2, 3, 4]"\n',
+            "Split bbox into four columns, named in the first line: x1, y1, x2, y2 or x, y, w, h.",
+        ),
         ("b.csv", "x1 y1 x2 y2\n1 2 3 4\n", "Separate the columns by commas, semicolons or tabs."),
         ("b.npy", npy(np.ones((2, 6))), "numpy.save('boxes.npy', array[:, :4])"),
         ("b.json", b"\xfd7zXZ\0", "Unpack it first"),

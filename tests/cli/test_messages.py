@@ -70,7 +70,7 @@ def test_messages(many):
         (("feats.h5", "nan.csv", *out), ["nan.csv, lines 3, 4: NaN", "2 of 3 boxes", "--bad-boxes"]),
         (("feats.h5", "unknown.json", *out), ["1 of 2 images of unknown.json", "'99'", "'0007'"]),
         (("feats.h5", "boxes.json", "--box-format", "xyxy", *out), ["inverted", "annotation", "--box-format"]),
-        (("feats.h5", "one.json", *out), ["one.json name no image", "5 maps"]),
+        (("feats.h5", "one.json", *out), ["one.json: expected boxes that name their image", "5 maps"]),
         (("maps.npy", "far.json", *out), ["far.json, box 0: batch index 2", "2 maps", "0 to 1"]),
         (("mixed.h5", "two.json", *out), ["mixed.h5, dataset /8 has 4 channels", "dataset /7 has 3", "--layout hwc"]),
         (("feats.h5", "boxes.json", "-o", "no/out.npy"), ["no/out.npy", "folder"]),

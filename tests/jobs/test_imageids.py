@@ -58,7 +58,7 @@ def test_missing_images_are_counted_with_examples_of_both_sides():
     with pytest.raises(BoxError) as caught:
         match([str(n) for n in range(100, 109)], ["a100", "a101"])
     assert caught.value.message == (
-        "9 of 9 images of boxes.json have no features in feats.h5: '100', '101', '102', '103', '104', ..."
+        "boxes.json: no features in feats.h5 for 9 of 9 images: '100', '101', '102', '103', '104', ..."
     )
     assert caught.value.hint.startswith("The features are named 'a100', 'a101'; ")
 
@@ -105,7 +105,7 @@ def test_ids_and_file_names_must_mean_the_same_map(image_ids, aliases, map_ids, 
         assert match(image_ids, map_ids, aliases) == expected
     else:
         with pytest.raises(
-            BoxError, match=f"image '1' of boxes.json is map {expected.replace('.*', 'of feats.h5 by its id, and')}"
+            BoxError, match=f"boxes.json, image '1': it is map {expected.replace('.*', 'of feats.h5 by its id, and')}"
         ):
             match(image_ids, map_ids, aliases)
 
@@ -128,7 +128,7 @@ def test_names_of_different_things_do_not_match(image_ids, map_ids):
 
 
 def test_two_images_never_share_a_map():
-    with pytest.raises(BoxError, match=r"images '1', '2' of boxes\.json would all be map 'x'"):
+    with pytest.raises(BoxError, match=r"boxes\.json, images '1', '2': they would all be map 'x'"):
         match(["1", "2"], ["x"], aliases=["x.jpg", "x.png"])
 
 

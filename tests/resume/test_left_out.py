@@ -35,7 +35,7 @@ def call(*arguments):
 @pytest.mark.parametrize("fate", ["skip", "zero"])
 def test_images_without_features(partly, fate):
     arguments = ("feats", "boxes.json", "-o", "out.npz", "--size", "2", "--bad-boxes", "zero", "--json")
-    assert "1 of 3 images of boxes.json has no features in feats: 'gone'" in call(*arguments).stderr
+    assert "boxes.json: no features in feats for 1 of 3 images: 'gone'" in call(*arguments).stderr
     assert not list(partly.glob("*out*"))
     done = call(*arguments, "--missing-features", fate)
     report = json.loads(done.stdout)
