@@ -68,7 +68,10 @@ def test_messages(many):
         (("feats.h5", "broken.json", *out), ["broken.json", "line 2, column"]),
         (("feats.h5", "short.json", *out), ["short.json", "box 0"]),
         (("feats.h5", "nan.csv", *out), ["nan.csv, lines 3, 4: NaN", "2 of 3 boxes", "--bad-boxes"]),
-        (("feats.h5", "unknown.json", *out), ["1 of 2 images of unknown.json", "'99'", "'0007'"]),
+        (
+            ("feats.h5", "unknown.json", *out),
+            ["unknown.json: no features in feats.h5 for 1 of 2 images", "'99'", "'0007'"],
+        ),
         (("feats.h5", "boxes.json", "--box-format", "xyxy", *out), ["inverted", "annotation", "--box-format"]),
         (("feats.h5", "one.json", *out), ["one.json: expected boxes that name their image", "5 maps"]),
         (("maps.npy", "far.json", *out), ["far.json, box 0: batch index 2", "2 maps", "0 to 1"]),
