@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from roicli.jobs.api import check as check
     from roicli.jobs.inputs import open_features as open_features
     from roicli.jobs.inputs import read_regions as read_regions
+    from roicli.pooling.adjoint import roi_align_backward as roi_align_backward
     from roicli.pooling.bintrace import BinTrace as BinTrace
     from roicli.pooling.engine import roi_align as roi_align
     from roicli.pooling.engine import roi_pool as roi_pool
@@ -38,6 +39,7 @@ _HOMES = {
     "ps_roi_pool": "pooling.functions",
     "read_regions": "jobs.inputs",
     "roi_align": "pooling.engine",
+    "roi_align_backward": "pooling.adjoint",
     "roi_align_rotated": "pooling.functions",
     "roi_pool": "pooling.engine",
     "trace_bin": "pooling.trace",
@@ -57,6 +59,7 @@ __all__ = [
     "ps_roi_pool",
     "read_regions",
     "roi_align",
+    "roi_align_backward",
     "roi_align_rotated",
     "roi_pool",
     "trace_bin",
