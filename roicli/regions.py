@@ -160,6 +160,8 @@ class Regions:
         The boxes are in 0..1 of the image, by the specification of the layout.
     by_file : bool
         The image ids are names of box files, one an image.
+    origin : (K,) int64, optional
+        Which box of the file each region is, from 0, if they are not all of them; -1 for one that is made.
     outlined : bool
         The file holds masks, be they read or not.
     masks : Masks, optional
@@ -189,6 +191,7 @@ class Regions:
     category_names: Mapping[str, str] = field(default_factory=dict)
     normalized: bool = False
     by_file: bool = False
+    origin: NDArray[np.int64] | None = None
     outlined: bool = False
     masks: Masks | None = None
     layout: str = ""
@@ -197,7 +200,7 @@ class Regions:
     content: bytes = b""
 
     def __post_init__(self) -> None:
-        columns = {"rows": self.rows, "image_index": self.image_index, **self.columns}
+        columns = {"rows": self.rows, "image_index": self.image_index, "origin": self.origin, **self.columns}
         for name, column in columns.items():
             if column is not None and len(column) != len(self.boxes):
                 raise ValueError(f"{name} has {len(column)} values for {len(self.boxes)} boxes")
@@ -228,8 +231,14 @@ class Regions:
             rows=self.rows[index],
             image_index=None if self.image_index is None else self.image_index[index],
             columns={name: column[index] for name, column in self.columns.items()},
+            origin=None if self.origin is None else self.origin[index],
             masks=None if self.masks is None else self.masks.take(index),
         )
+
+    @property
+    def places(self) -> NDArray[np.int64]:
+        """Which box of the file each region is, from 0; -1 for one that is made."""
+        return np.arange(len(self)) if self.origin is None else self.origin
 
     def where(self, index: NDArray[np.intp], limit: int = 5) -> str:
         """Return the rows at `index` in words, the first `limit` of them: ``"lines 2, 7 and 9 more"``."""

@@ -89,6 +89,7 @@ def _join(path: Path, parts: Sequence[Regions]) -> Regions:
         if part.image_sizes is not None:
             sizes |= zip(names, part.image_sizes.tolist(), strict=True)
     boxes = np.concatenate([part.boxes for part in parts])
+    columns = dict.fromkeys(name for part in parts for name in part.columns)
     one = len(formats) == 1
     return replace(
         first,
@@ -102,9 +103,10 @@ def _join(path: Path, parts: Sequence[Regions]) -> Regions:
         aliases=tuple(aliases.get(name, name) for name in ids) if aliases else None,
         image_sizes=np.array([sizes.get(name, [np.nan] * 2) for name in ids]).reshape(-1, 2) if sizes else None,
         listed=tuple(dict.fromkeys(name for part in parts for name in part.listed or ())) or None,
-        columns={name: _column(name, parts) for name in dict.fromkeys(name for part in parts for name in part.columns)},
+        columns={name: join_column(name, parts) for name in columns},
         category_names={key: name for part in parts for key, name in part.category_names.items()},
         by_file=all(part.by_file for part in parts),
+        outlined=any(part.outlined for part in parts),
         notes=tuple(dict.fromkeys(note.replace(part.source, str(path)) for part in parts for note in part.notes)),
         stamps={name: stamp for part in parts for name, stamp in part.stamps.items()},
     )
@@ -125,7 +127,7 @@ def _with_images(part: Regions) -> Regions:
     return replace(part, image_ids=(image,), image_index=np.zeros(len(part), np.int64), by_file=True)
 
 
-def _column(name: str, parts: Sequence[Regions]) -> Column:
+def join_column(name: str, parts: Sequence[Regions]) -> Column:
     """Join a column that some parts may lack: numbers have NaN there, names nothing."""
     columns = [part.columns.get(name) for part in parts]
     arrays = [column for column in columns if isinstance(column, np.ndarray)]

@@ -55,7 +55,8 @@ def align(features: str, boxes: Path, quiet: bool, as_json: bool, **options: Any
     """Pool the boxes in BOXES from the feature maps in FEATURES.
 
     FEATURES is a .npy, .npz or HDF5 file, a folder of .npy files named by image id, or a quoted pattern. BOXES is a
-    JSON, JSON Lines, CSV or .npy file. Row i of the output is box i of BOXES.
+    file, folder or quoted pattern of any layout in `roicli help formats`, or - for standard input. Row i of the output
+    is box i of BOXES.
 
     \b
     Examples:

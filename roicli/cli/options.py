@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import click
 
-from roicli.boxfiles import layout_names
 from roicli.cli.command import option, stacked
 from roicli.cli.values import FILE as FILE
 from roicli.cli.values import PATTERN as PATTERN
@@ -62,8 +61,8 @@ input_options = stacked(
     ),
     option(
         *(INPUTS, "--boxes-as"),
-        metavar="LAYOUT",
-        help=f"Layout of the box file: {', '.join(layout_names())}.  [default: as its content says]",
+        metavar="NAME",
+        help="Layout of the box file, such as coco or voc (roicli help formats).  [default: as its content says]",
     ),
     option(
         *(INPUTS, "--mask-fill"),
@@ -188,6 +187,21 @@ _reduce_option = option(
     help="One vector a box: mean or maximum of all bins; l2 scales the mean to length 1.",
 )
 
+choice_options = stacked(
+    option(ROWS, "--category", metavar="NAME,...", help="Pool only boxes with these labels or category ids."),
+    option(ROWS, "--min-score", type=float, metavar="SCORE", help="Pool only boxes of this score or above."),
+    option(*(ROWS, "--top-k"), type=whole(1), metavar="N", help="Pool only the N best boxes of an image by score."),
+    option(
+        *(ROWS, "--pairs"),
+        metavar="FILE|all",
+        help="Pool the box around each pair of boxes: those of a file, or all of an image.",
+    ),
+    option(*(ROWS, "--expand"), metavar="FACTOR|Npx", help="Enlarge boxes about their centers, such as 1.2 or 20px."),
+    option(ROWS, "--square", is_flag=True, help="Make the shorter side of each box as long as the longer one."),
+    option(ROWS, "--clip", is_flag=True, help="Cut boxes at the borders of their images."),
+    option(ROWS, "--whole-image", is_flag=True, help="Add a box of the whole image for each image, after all others."),
+)
+
 _row_options = stacked(
     option(
         *(ROWS, "--bad-boxes"),
@@ -211,6 +225,7 @@ job_options = stacked(
     level_options,
     pool_options,
     _reduce_option,
+    choice_options,
     _row_options,
 )
 

@@ -16,6 +16,7 @@ from roicli.cli.options import (
     FILE,
     NUMBERS,
     PATTERN,
+    choice_options,
     input_options,
     level_options,
     pool_options,
@@ -86,6 +87,7 @@ def convention(text: str) -> dict[str, Any]:
     help="Trace the bin by another convention too: aligned, no-aligned, sampling-ratio=N|auto, or an operator. "
     "Give it up to three times.",
 )
+@choice_options
 @input_options
 @level_options
 @option(SHOWN, "--point", type=whole(0), metavar="N", help="Sample to explain.  [default: maximum, or first in range]")

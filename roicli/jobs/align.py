@@ -18,6 +18,7 @@ from roicli.execution.plan import MOST_PASSES, Plan, Task, make_plan
 from roicli.execution.worker import Pooler
 from roicli.files import Stamp
 from roicli.jobs.advice import prepare_and_judge
+from roicli.jobs.choose import pairs_of, said_of
 from roicli.jobs.costs import choose_kernel, make_costs
 from roicli.jobs.geometry import scale_parameter
 from roicli.jobs.listener import Listener, Told
@@ -338,12 +339,14 @@ def _record(job: AlignJob, prepared: Prepared, part: Part | None) -> Record:
     return Record(
         Names(index, names),
         table.boxes if job.output_layout is None else located.in_pixels(table.boxes),
-        prepared.selection.kept,
+        table.places if table.origin is not None else prepared.selection.kept,
         table.box_ids,
         parameters,
         rows,
         prepared.level_names,
         located.sizes[located.image].astype(np.float32) if sized else None,
+        pairs_of(table),
+        said_of(table),
     )
 
 

@@ -13,6 +13,7 @@ from roicli.jobs.align import AlignJob
 from roicli.jobs.align import align as run_align
 from roicli.jobs.check import CheckReport
 from roicli.jobs.check import check as run_check
+from roicli.jobs.choose import Choice
 from roicli.jobs.geometry import Geometry
 from roicli.jobs.listener import Silent
 from roicli.jobs.options import (
@@ -45,7 +46,7 @@ def align(features: PathLike, boxes: PathLike, output: PathLike, **options: Unpa
     features : path
         A .npy, .npz or HDF5 file, a folder of .npy files named by image id, or a pattern such as ``"feats/*.h5"``.
     boxes : path
-        A JSON, JSON Lines, CSV or .npy file.
+        A file of any layout in ``roicli help formats``, a folder or a pattern of such files; "-" is standard input.
     output : path
         File to write: .npy, .npz, .h5 or .hdf5.
     dataset : str, optional
@@ -120,6 +121,22 @@ def align(features: PathLike, boxes: PathLike, output: PathLike, **options: Unpa
         Make one vector a box: the mean or the maximum of all bins, or their mean scaled to length 1.
     mask_rule : {"coverage", "upsampled", "resize", "resize-antialias", "resize-any", "nearest"}
         How a mask weighs the cells of its map, with ``op="mask_mean"``; see ``roicli help masks``.
+    category : str, optional
+        Pool only boxes with these labels or category ids, separated by commas.
+    min_score : float, optional
+        Pool only boxes of this score or above.
+    top_k : int, optional
+        Pool only so many boxes of an image, those of the highest scores.
+    pairs : path or "all", optional
+        Pool the box around each pair of boxes: those of a file, or each pair of an image.
+    expand : float or str, optional
+        Enlarge boxes about their centers by a factor, or by pixels on each side: "20px".
+    square : bool
+        Make the shorter side of each box as long as the longer one.
+    clip : bool
+        Cut boxes at the borders of their images.
+    whole_image : bool
+        Add a box of the whole image for each image that has boxes, after all others.
     bad_boxes : {"error", "skip", "zero", "keep"}
         NaN and inverted boxes: raise, skip, write zeros, or pool inverted ones as torchvision does.
     missing_features : {"error", "skip", "zero"}
@@ -227,7 +244,7 @@ def check_job(features: PathLike, boxes: PathLike, **options: Any) -> PoolJob:
 
 def _spell_out(function: Callable[..., Any], options: type) -> None:
     """Give a function the signature that help() and notebooks show: every option with its type and default."""
-    jobs = (Reading, Geometry, Pyramid, AlignJob)
+    jobs = (Reading, Geometry, Pyramid, Choice, AlignJob)
     defaults = {field.name: field.default for job in jobs for field in fields(job)} | SPEC | {"workers": None}
     *given, _ = signature(function).parameters.values()
     kinds = options.__annotations__.items()

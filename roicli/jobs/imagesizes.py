@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 ImageSize = str | os.PathLike[str] | int | tuple[int, int]
 """A file, or one size for all images: height and width."""
 
+WHERE_SIZES = (
+    "Give `image_size=FILE`: a COCO JSON, Visual Genome's image_data.json, or a CSV with image_id, height, width; or "
+    "one size for all, `image_size=480x640`."
+)
+
 
 def one_size(image_size: ImageSize) -> tuple[float, float] | None:
     """Return height and width if `image_size` is one size; None if it names a file.

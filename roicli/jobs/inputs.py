@@ -68,7 +68,7 @@ def read_regions(path: PathLike, *, box_format: BoxFormatName | None = None, box
     Parameters
     ----------
     path : path
-        A JSON, JSON Lines, CSV or .npy file.
+        As `boxes` in `align`.
     box_format : {"xyxy", "xywh", "cxcywh"}, optional
         What the four numbers of a box mean; by default as the file says.
     boxes_as : str, optional

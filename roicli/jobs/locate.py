@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from roicli.errors import BoxError, FeatureError, FileError, UsageError
 from roicli.jobs.geometry import Array, Geometry, Located
 from roicli.jobs.imageids import some
-from roicli.jobs.imagesizes import Images, original_sizes, sizes_listed
+from roicli.jobs.imagesizes import WHERE_SIZES, Images, original_sizes, sizes_listed
 from roicli.jobs.mapsizes import disagreement, infer_stride
 from roicli.jobs.match import Inputs
 from roicli.jobs.preprocess import ImageTransform
@@ -23,11 +23,6 @@ from roicli.sources import MapInfo
 from roicli.sources.layout import layout_of
 from roicli.sources.tokens import TokenSource
 from roicli.words import count
-
-_WHERE_SIZES = (
-    "Give `image_size=FILE`: a COCO JSON, Visual Genome's image_data.json, or a CSV with image_id, height, width; or "
-    "one size for all, `image_size=480x640`."
-)
 
 
 def locate(geometry: Geometry, inputs: Inputs, infos: dict[int, MapInfo], note: Callable[[str], None]) -> Located:
@@ -277,5 +272,5 @@ def _missing(images: Images, missing: NDArray[np.bool_]) -> BoxError:
     names = [images.names[index] for index in np.flatnonzero(missing).tolist()]
     return BoxError(
         f"{images.source}: the sizes of {len(names):,} of {count(len(images), 'image')} are not known: {some(names)}",
-        _WHERE_SIZES,
+        WHERE_SIZES,
     )

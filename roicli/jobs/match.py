@@ -14,8 +14,10 @@ from roicli.boxfiles import read_regions
 from roicli.errors import BoxError, FeatureError
 from roicli.execution.executors import apart
 from roicli.files import Stamp
+from roicli.jobs.choose import Choice, choose
+from roicli.jobs.geometry import Geometry
 from roicli.jobs.imageids import Match, match_images, some
-from roicli.jobs.imagesizes import ImageSize, one_size
+from roicli.jobs.imagesizes import one_size
 from roicli.jobs.pyramid import Pyramid, check_levels, open_maps
 from roicli.jobs.readings import Layout, Reading, check_readings
 from roicli.regions import Regions, batch_index_may_be_last
@@ -108,7 +110,8 @@ def bind(
     pyramid: Pyramid,
     note: Callable[[str], None],
     *,
-    image_size: ImageSize | None = None,
+    geometry: Geometry | None = None,
+    choice: Choice | None = None,
     all_images: bool = True,
     mapped: bool = False,
 ) -> Inputs:
@@ -124,8 +127,10 @@ def bind(
         What the user says of them. Without a layout, an array that may be tokens is refused.
     note : callable
         Is told what was assumed.
-    image_size
-        Sizes of images, for box files that cannot be read without.
+    geometry
+        What is said of images, for boxes that cannot be read or made without their sizes.
+    choice
+        Which boxes are taken, and what is made of them.
     all_images
         Whether every image of the box file must have features.
     mapped
@@ -139,10 +144,14 @@ def bind(
     source = open_maps(features, reading, pyramid, note)
     if boxes.suffix.lower() != ".npy" and (length := _length(boxes)) > _SLOW:
         note(f"reading the boxes of {boxes}, {size(length)}")
+    geometry = geometry or Geometry()
+    image_size = geometry.image_size
     sizes = None if image_size is None else one_size(image_size) or Path(image_size)  # type: ignore[arg-type]
     table = read_regions(boxes, reading.box_format, reading.boxes_as, sizes, mapped=mapped)
     for text in table.notes:
         note(text)
+    if choice is not None:
+        table = choose(table, choice, image_size, note, normalized=geometry.normalized)
     if reading.layout is None and len(source):  # before ids are matched: sequences in one array would count as one map
         check_readings(source, 0, note)
     found = _map_index(source, table, note, reading.match, all_images=all_images)

@@ -184,14 +184,15 @@ def _whole_record(parts: Sequence[StoredPart]) -> Record:
     parameters = {name: value for name, value in parts[0].output.parameters.items() if not name.startswith("shard")}
     image_ids = columns.get("image_ids", Names(np.zeros(0, np.int64), ()))
     sizes = columns.get("image_sizes")
+    pairs = columns.get("pairs")
     assert sizes is None or isinstance(sizes, np.ndarray)
+    assert pairs is None or isinstance(pairs, np.ndarray)
     boxes, rows = columns.get("boxes", np.zeros((0, 4))), columns.get("rows", np.zeros(0, np.int64))
     assert isinstance(image_ids, Names)
     assert isinstance(boxes, np.ndarray)
     assert isinstance(rows, np.ndarray)
-    return Record(
-        image_ids, boxes, rows, columns.get("box_ids"), parameters, levels=columns.get("levels"), image_sizes=sizes
-    )
+    box_ids, levels = columns.get("box_ids"), columns.get("levels")
+    return Record(image_ids, boxes, rows, box_ids, parameters, levels=levels, image_sizes=sizes, pairs=pairs)
 
 
 def _join(columns: Sequence[Column]) -> Column:

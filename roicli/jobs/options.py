@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any, Literal, TypedDict, get_args, get_origin, get_type_hints
 
 from roicli.errors import UsageError
+from roicli.jobs.choose import Choice
 from roicli.jobs.geometry import Geometry, Scale
 from roicli.jobs.imageids import Match
 from roicli.jobs.imagesizes import ImageSize
@@ -28,7 +29,7 @@ Kernel = Literal["auto", "numpy", "numba"]
 Size = int | tuple[int, int]
 
 # Whole numbers from 1 on, and choices; the command line checks them itself.
-_COUNTS = ("patch", "workers", "batch_size", "max_memory")
+_COUNTS = ("patch", "top_k", "workers", "batch_size", "max_memory")
 # Options that make up the spec, and their defaults.
 SPEC: dict[str, Any] = {
     "size": 7,
@@ -76,6 +77,14 @@ class PoolOptions(TypedDict, total=False):
     mode: Mode | None
     reduce: Reduce
     mask_rule: MaskRule
+    category: str | None
+    min_score: float | None
+    top_k: int | None
+    pairs: PathLike | None
+    expand: float | str | None
+    square: bool
+    clip: bool
+    whole_image: bool
     bad_boxes: BadBoxes
     missing_features: MissingFeatures
     out_dtype: OutDtype | None
@@ -107,7 +116,7 @@ def take_spec(options: dict[str, Any]) -> PoolSpec:
 def grouped(options: Mapping[str, Any]) -> dict[str, Any]:
     """Check options, and group those that a job holds as one value."""
     rest = checked(options)
-    groups: dict[str, type] = {"reading": Reading, "geometry": Geometry, "pyramid": Pyramid}
+    groups: dict[str, type] = {"reading": Reading, "geometry": Geometry, "pyramid": Pyramid, "choice": Choice}
     return {
         group: kind(**{field.name: rest.pop(field.name) for field in fields(kind) if field.name in rest})
         for group, kind in groups.items()

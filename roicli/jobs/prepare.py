@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from roicli import __version__
 from roicli.errors import BoxError
+from roicli.jobs.choose import Choice
 from roicli.jobs.geometry import Geometry, Located
 from roicli.jobs.locate import locate_on_levels, settle_grids
 from roicli.jobs.masks import add_masks, with_masks
@@ -49,8 +50,8 @@ class PoolJob:
         The box file.
     spec : PoolSpec
         What to compute.
-    reading, geometry, pyramid
-        How the inputs are read, where the boxes lie, and what is said of levels.
+    reading, geometry, pyramid, choice
+        How the inputs are read, where the boxes lie, what is said of levels, and which boxes are taken.
     bad_boxes : {"error", "skip", "zero", "keep"}
         What becomes of boxes that are inverted or not finite: end the job; leave them out of the output; write
         zeros; pool inverted ones as torchvision would (those that are not finite end the job all the same).
@@ -68,6 +69,7 @@ class PoolJob:
     reading: Reading = field(default_factory=Reading)
     geometry: Geometry = field(default_factory=Geometry)
     pyramid: Pyramid = field(default_factory=Pyramid)
+    choice: Choice = field(default_factory=Choice)
     bad_boxes: BadBoxes = "error"
     missing_features: MissingFeatures = "error"
     out_dtype: Literal["float16", "float32"] | None = None
@@ -80,11 +82,12 @@ class PoolJob:
 
     def bind(self, note: Callable[[str], None], *, mapped: bool = False) -> Inputs:
         """Open the features and read the boxes; see `bind`."""
-        beside, every = self.geometry.stamps(), self.missing_features == "error"
+        beside = self.geometry.stamps() | self.choice.stamps()
         inputs = bind(
             *(self.features, self.boxes, self.reading, self.pyramid, note),
-            image_size=self.geometry.image_size,
-            all_images=every,
+            geometry=self.geometry,
+            choice=self.choice,
+            all_images=self.missing_features == "error",
             mapped=mapped,
         )
         return inputs._replace(beside=beside)
@@ -115,7 +118,7 @@ class PoolJob:
             "kernel": self.kernel,
             "blas_kernel": blas_kernel(),
         }
-        made |= self.geometry.parameters() | self.pyramid.parameters(levels)
+        made |= self.geometry.parameters() | self.pyramid.parameters(levels) | self.choice.parameters()
         if levels:
             del made["spatial_scale"]  # each level has its own
         return made

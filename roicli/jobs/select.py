@@ -91,7 +91,7 @@ def select(
         np.flatnonzero(zero[~skip]),
         listed,
         Skipped(
-            listed,
+            listed if table.origin is None else table.origin[listed],
             [image_name(inputs, row) for row in listed.tolist()],
             table.boxes[listed],
             [reasons[number] for number in reason[listed].tolist()],

@@ -11,6 +11,7 @@ import numpy as np
 
 from roicli.errors import BoxError, UsageError
 from roicli.execution.executors import apart
+from roicli.jobs.choose import Choice
 from roicli.jobs.geometry import Box, Geometry, Steps, as_box
 from roicli.jobs.imageids import match_images
 from roicli.jobs.locate import locate_on_levels, settle_grids
@@ -35,14 +36,14 @@ class TraceJob:
 
     Attributes
     ----------
-    features, reading, geometry, pyramid
+    features, reading, geometry, pyramid, choice
         As in `AlignJob`.
     boxes : Path, optional
         The box file; without one, `box` is given.
     specs : tuple of PoolSpec
         One, or two to compare.
     roi : int
-        Row of the box file, from 0; of the boxes of `image` if that is given.
+        Row of the boxes that are chosen, by default all of the box file, from 0; of those of `image` if that is given.
     image : str, optional
         Id of an image.
     box : tuple of four floats, optional
@@ -59,6 +60,7 @@ class TraceJob:
     reading: Reading = field(default_factory=Reading)
     geometry: Geometry = field(default_factory=Geometry)
     pyramid: Pyramid = field(default_factory=Pyramid)
+    choice: Choice = field(default_factory=Choice)
     roi: int = 0
     image: str | None = None
     box: tuple[float, float, float, float] | None = None
@@ -213,8 +215,8 @@ def _from_box(job: TraceJob, box: Sequence[float] | None, note: Callable[[str], 
 def _from_file(job: TraceJob, path: Path, note: Callable[[str], None]) -> tuple[Inputs, int, Origin]:
     """Find the box in its file: all boxes, the row of this one, and where it stands."""
     # Images that are not traced may lack features.
-    image_size = job.geometry.image_size
-    inputs = bind(job.features, path, job.reading, job.pyramid, note, image_size=image_size, all_images=False)
+    said = job.reading, job.pyramid, note
+    inputs = bind(job.features, path, *said, geometry=job.geometry, choice=job.choice, all_images=False)
     table = inputs.table
     rows = np.arange(len(table))
     whose = table.source

@@ -7,6 +7,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -49,6 +50,10 @@ class Record(NamedTuple):
         The level of a pyramid that each row was pooled from.
     image_sizes : (K, 2) float32, optional
         Height and width in pixels of the image of each row; NaN where they are not known.
+    pairs : (K, 2) int64, optional
+        The two boxes of the box file that each row is around.
+    said : mapping of str to (K,) column
+        What else an index tells of each row.
     """
 
     image_ids: Names
@@ -59,6 +64,8 @@ class Record(NamedTuple):
     output_rows: NDArray[np.int64] | None = None
     levels: Column | None = None
     image_sizes: NDArray[np.float32] | None = None
+    pairs: NDArray[np.int64] | None = None
+    said: Mapping[str, Column] = MappingProxyType({})
 
     def columns(self) -> dict[str, Column]:
         """Return the columns under the names that they have in an output."""
@@ -70,6 +77,7 @@ class Record(NamedTuple):
             "output_rows": self.output_rows,
             "levels": self.levels,
             "image_sizes": self.image_sizes,
+            "pairs": self.pairs,
         }
         return {name: column for name, column in columns.items() if column is not None}
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Iterable, Iterator
-from itertools import count, islice
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import count, islice, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from roicli.newfiles import NewFile, check_name, real, writing
 if TYPE_CHECKING:
     from roicli.outputs.base import Record
     from roicli.outputs.skipped import Skipped
+    from roicli.regions import Column
 
 # Lines are made so many at a time: as Python objects they take far more memory than the arrays.
 _LINES = 10_000
@@ -81,20 +82,20 @@ def check_index(path: Path, *, overwrite: bool) -> None:
 
 def index_text(record: Record) -> Iterator[str]:
     """Make an index: one line for each row of the output. It can be read back as a box file."""
-    columns = INDEX_COLUMNS if record.levels is None else (*INDEX_COLUMNS, "level")
-    yield from _csv(columns, _index_lines(record))
+    said = record.said if record.levels is None else {**record.said, "level": record.levels}
+    yield from _csv((*INDEX_COLUMNS, *said), _index_lines(record, [*said.values()]))
 
 
-def _index_lines(record: Record) -> Iterator[list[object]]:
+def _index_lines(record: Record, said: Sequence[Column]) -> Iterator[list[object]]:
     rows = count()
     for first in range(0, len(record.rows), _LINES):
         part = slice(first, first + _LINES)
         boxes, places = record.boxes[part].tolist(), record.rows[part].tolist()
         box_ids = [""] * len(places) if record.box_ids is None else record.box_ids[part].tolist()
-        levels = [[]] * len(places) if record.levels is None else [[name] for name in record.levels[part].tolist()]
         images = record.image_ids[part].tolist()
-        for image, box_id, box, place, level in zip(images, box_ids, boxes, places, levels, strict=True):
-            yield [next(rows), image, box_id, *box, place, *level]
+        more = zip(*(column[part].tolist() for column in said), strict=True) if said else repeat(())
+        for image, box_id, box, place, values in zip(images, box_ids, boxes, places, more, strict=bool(said)):
+            yield [next(rows), image, box_id, *box, place, *("" if value != value else value for value in values)]
 
 
 def skipped_text(skipped: Skipped) -> Iterator[str]:

@@ -1,0 +1,394 @@
+"""Which boxes of a box file are pooled, and what is made of them: parts, unions, larger ones, whole images."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roicli.boxfiles.several import join_column
+from roicli.errors import BoxError, FileError, UsageError
+from roicli.files import Stamp
+from roicli.jobs.imageids import some
+from roicli.jobs.imagesizes import WHERE_SIZES, Images, ImageSize, original_sizes, sizes_listed
+from roicli.regions import BoxFormat, Column, Names, Regions, from_xyxy
+from roicli.words import count
+
+Note = Callable[[str], None]
+Array = NDArray[np.float64]
+
+# What an index tells, in this order.
+_TOLD = ("label", "category", "score", "angle", "subject", "object")
+_SIDES = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(px)?")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What the user says of which boxes to pool, applied in this order.
+
+    Attributes
+    ----------
+    category : str, optional
+        Labels or category ids, separated by commas: only these boxes.
+    min_score : float, optional
+        Only boxes of this score or above.
+    top_k : int, optional
+        Only so many boxes an image, those of the highest scores. They stay in the order of the file.
+    pairs : path or "all", optional
+        Instead of boxes, the boxes around pairs of them: those that a file names, or each pair of an image once.
+    expand : float or str, optional
+        A factor for width and height about the center; or pixels on each side, "20px".
+    square : bool
+        Make the shorter side as long as the longer one, about the center.
+    clip : bool
+        Cut boxes at the borders of their images.
+    whole_image : bool
+        Add a box of the whole image for each image that has boxes, after all others.
+    """
+
+    category: str | None = None
+    min_score: float | None = None
+    top_k: int | None = None
+    pairs: str | os.PathLike[str] | None = None
+    expand: float | str | None = None
+    square: bool = False
+    clip: bool = False
+    whole_image: bool = False
+
+    def __post_init__(self) -> None:
+        _ = self.sides
+
+    @property
+    def sides(self) -> tuple[float, bool] | None:
+        """What `expand` says: a number, and whether it is pixels."""
+        if self.expand is None:
+            return None
+        found = _SIDES.fullmatch(str(self.expand).strip())
+        if found is None or not (float(found[1]) > 0 or found[2]):
+            raise UsageError(
+                f"expand must be a factor or pixels, got {self.expand!r}", "Give `expand=1.2` or `expand=20px`."
+            )
+        return float(found[1]), bool(found[2])
+
+    def stamps(self) -> dict[str, Stamp]:
+        """Return the file that it says to read, if any, and its state."""
+        if self.pairs is None or self.pairs == "all":
+            return {}
+        path = os.fspath(self.pairs)
+        try:
+            return {path: Stamp.of(path)}
+        except OSError as error:
+            raise FileError(f"{path}: {error.strerror}", "Check the name and its permissions.") from error
+
+    def parameters(self) -> dict[str, str | int | float | bool]:
+        """Return what an output says of it."""
+        said = {name: value for name, value in vars(self).items() if value not in (None, False)}
+        return {name: value if isinstance(value, bool | int | float) else str(value) for name, value in said.items()}
+
+
+def choose(
+    table: Regions, choice: Choice, image_size: ImageSize | None, note: Note, *, normalized: bool = False
+) -> Regions:
+    """Take and make the boxes that the user has chosen.
+
+    Parameters
+    ----------
+    table : Regions
+        All boxes of the file.
+    choice : Choice
+        What the user says.
+    image_size : path or size, optional
+        Sizes of images, where the box file does not say them.
+    note : callable
+        Is told what was done.
+    normalized : bool
+        The boxes are in 0..1 of the image.
+
+    Returns
+    -------
+    Regions
+        With `origin`, the box of the file that each is, if they are not all of them.
+
+    Raises
+    ------
+    UsageError, BoxError
+        Scores, labels, sizes or pairs that are missing.
+    """
+    if not choice.parameters():
+        return table
+    sizes = _Sizes(table, image_size, normalized=normalized or table.normalized)
+    whole = table
+    kept = _wanted(table, choice)
+    if len(kept) < len(table):
+        note(f"{table.source}: {len(kept):,} of {count(len(table), 'box')} chosen")
+        table = replace(table.take(kept), origin=kept)
+    if choice.pairs is not None or choice.clip:
+        _check_upright(table)
+    if choice.pairs is not None:
+        table = _pairs(table, choice.pairs)
+        note(f"{table.source}: {count(len(table), 'pair')} of boxes, each pooled as the box around both")
+    if choice.sides is not None:
+        table = replace(table, boxes=_expanded(table, sizes, *choice.sides))
+    if choice.square:
+        table = replace(table, boxes=_squared(table, sizes))
+    if choice.clip:
+        height, width = sizes.unit(table).T
+        limits = np.stack([width, height, width, height], axis=1)
+        table = replace(table, boxes=np.minimum(np.maximum(table.boxes, 0), limits))
+    if choice.whole_image:
+        added = _whole_images(whole, sizes)
+        note(f"{table.source}: {count(len(added), 'whole image')} added, after all boxes")
+        table = _append(table, added)
+    return _without_others(table)
+
+
+class _Sizes:
+    """Sizes of images, looked up once they are needed."""
+
+    def __init__(self, table: Regions, image_size: ImageSize | None, *, normalized: bool) -> None:
+        self._table, self._image_size, self.normalized = table, image_size, normalized
+        self._sizes: Array | None = None
+
+    def pixels(self, table: Regions) -> Array:
+        """Return height and width of the image of each region, (K, 2), in pixels; BoxError if they are not known."""
+        if self._sizes is None:
+            names = self._table.image_ids
+            images = Images(names or ("",), self._table.aliases, self._table.source)
+            listed = None if names is None else sizes_listed(self._table, np.arange(len(names)))
+            self._sizes = original_sizes(images, listed, self._image_size, lambda note: None)
+        index = table.image_index
+        if index is None or table.image_ids is None:  # one image, or batch indices, which no size is known by
+            index = np.zeros(len(table), np.int64)
+        sizes: Array = np.append(self._sizes, [[np.nan] * 2], axis=0)[index]
+        unknown = np.flatnonzero(np.isnan(sizes).any(axis=1) & (index >= 0))
+        if len(unknown):
+            ids = table.image_ids or ("",)
+            images_of = [ids[number] for number in dict.fromkeys(index[unknown].tolist())]
+            raise BoxError(
+                f"{table.source}: the sizes of {count(len(images_of), 'image')} are not known: {some(images_of)}",
+                WHERE_SIZES,
+            )
+        return sizes
+
+    def unit(self, table: Regions) -> Array:
+        """Return height and width of the image of each region in the unit of its box."""
+        return np.ones((len(table), 2)) if self.normalized else self.pixels(table)
+
+    def pixel(self, table: Regions) -> Array:
+        """Return the height and width of a pixel in the unit of each box."""
+        return 1 / self.pixels(table) if self.normalized else np.ones((len(table), 2))
+
+
+def pairs_of(table: Regions) -> NDArray[np.int64] | None:
+    """Return the two boxes of the file that each region is around, (K, 2), if `choose` has made pairs."""
+    if table.origin is None or not {"subject", "object"} <= {*table.columns}:
+        return None
+    return np.stack([np.asarray(table.columns[name]) for name in ("subject", "object")], axis=1)
+
+
+def said_of(table: Regions) -> dict[str, Column]:
+    """Return what an index tells of each region, beside its image, id and box."""
+    said = {name: table.columns[name] for name in _TOLD if name in table.columns}
+    categories = said.get("category")
+    if table.category_names and "label" not in said and categories is not None:
+        if not isinstance(categories, Names):
+            numbers, index = np.unique(categories, return_inverse=True)
+            categories = Names(index, tuple(map(str, numbers.tolist())))
+        names = tuple(table.category_names.get(name, "") for name in categories.names)
+        said = {"label": Names(categories.index, names), **said}
+    return said
+
+
+def _wanted(table: Regions, choice: Choice) -> NDArray[np.intp]:
+    """Return the boxes of the file that are taken."""
+    wanted = np.ones(len(table), np.bool_)
+    if choice.category is not None:
+        wanted &= _of_category(table, choice.category)
+    if choice.min_score is not None:
+        wanted &= _scores(table, "min_score") >= choice.min_score
+    rows = np.flatnonzero(wanted)
+    if choice.top_k is None:
+        return rows
+    image = np.zeros(len(rows), np.int64) if table.image_index is None else table.image_index[rows]
+    order = np.lexsort((-np.nan_to_num(_scores(table, "top_k")[rows], nan=-np.inf), image))  # ties as in the file
+    first = np.flatnonzero(np.diff(image[order], prepend=-2))
+    rank = np.arange(len(rows)) - np.repeat(first, np.diff(np.append(first, len(rows))))
+    return np.sort(rows[order[rank < choice.top_k]])
+
+
+def _scores(table: Regions, option: str) -> Array:
+    scores = table.columns.get("score")
+    if not isinstance(scores, np.ndarray):
+        raise UsageError(f"`{option}` needs scores, and {table.source} has none", "Leave it out.")
+    return scores
+
+
+def _of_category(table: Regions, category: str) -> NDArray[np.bool_]:
+    """Tell which boxes have one of some labels or category ids."""
+    found = np.zeros(len(table), np.bool_)
+    known: dict[str, None] = {}
+    split = {name.strip() for name in category.split(",")}
+    columns = [table.columns[name] for name in ("label", "category") if name in table.columns]
+    for column in columns:
+        if isinstance(column, Names):
+            texts, index = [*column.names], column.index
+        else:
+            numbers, index = np.unique(column, return_inverse=True)
+            texts = [*map(str, numbers.tolist())]
+        names = [table.category_names.get(text, text) for text in texts]
+        known |= dict.fromkeys(filter(None, names))
+        wanted = {category} if category in {*names, *texts} else split
+        found |= np.array([not wanted.isdisjoint(both) for both in zip(texts, names, strict=True)], np.bool_)[index]
+    if not columns or (len(table) and not found.any()):
+        said = f"has {some([*known])}" if known else "has no labels"
+        raise BoxError(f"{table.source}: no box of category {category!r}; it {said}", "Name one of these, or its id.")
+    return found
+
+
+def _expanded(table: Regions, sizes: _Sizes, number: float, pixels: bool) -> Array:
+    start, stop = table.boxes[:, :2], table.boxes[:, 2:]
+    margin = sizes.pixel(table)[:, ::-1] * number if pixels else (stop - start) * ((number - 1) / 2)
+    return np.concatenate([start - margin, stop + margin], axis=1)
+
+
+def _squared(table: Regions, sizes: _Sizes) -> Array:
+    start, stop = table.boxes[:, :2], table.boxes[:, 2:]
+    pixel = sizes.pixel(table)[:, ::-1]
+    side = (stop - start) / pixel
+    margin = (np.maximum(side.max(axis=1, initial=-np.inf)[:, None], side) - side) / 2 * pixel
+    return np.concatenate([start - margin, stop + margin], axis=1)
+
+
+def _pairs(table: Regions, pairs: str | os.PathLike[str]) -> Regions:
+    """Return the boxes around pairs, with the boxes of the file that they are of as columns `subject` and `object`."""
+    subject, other = _all_pairs(table) if pairs == "all" else _named_pairs(table, Path(pairs))
+    if table.image_index is not None:
+        apart = np.flatnonzero(table.image_index[subject] != table.image_index[other])
+        if len(apart):
+            both = np.array([subject[apart[0]], other[apart[0]]])
+            raise BoxError(f"{pairs}, pair {apart[0]}: two images, {table.where(both)}", "Pair boxes of one image.")
+    one, two = table.boxes[subject], table.boxes[other]
+    boxes = np.concatenate([np.minimum(one, two)[:, :2], np.maximum(one, two)[:, 2:]], axis=1)
+    origin = table.places
+    kept = {name: table.columns[name][subject] for name in ("file",) if name in table.columns}
+    return replace(
+        table.take(subject),
+        boxes=boxes,
+        given=boxes,
+        box_format=BoxFormat.XYXY,
+        columns={**kept, "subject": origin[subject], "object": origin[other]},
+        origin=np.full(len(boxes), -1),
+    )
+
+
+def _check_upright(table: Regions) -> None:
+    """Refuse turned boxes, of which no upright box is made here."""
+    angles = table.columns.get("angle")
+    if isinstance(angles, np.ndarray) and len(turned := np.flatnonzero(np.nan_to_num(angles))):
+        raise BoxError(
+            f"{table.source}, {table.where(turned)}: `pairs` and `clip` are for upright boxes, got the angle "
+            f"{angles[turned[0]]:g}",
+            "Give the upright box around each.",
+        )
+
+
+def _all_pairs(table: Regions) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return each pair of boxes of an image once, in the order of the file."""
+    image = np.zeros(len(table), np.int64) if table.image_index is None else table.image_index
+    order = np.argsort(image, kind="stable")
+    ends = np.flatnonzero(np.diff(image[order], append=-2)) + 1
+    first, second = [np.zeros(0, np.intp)], [np.zeros(0, np.intp)]
+    for start, stop in zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True) if len(table) else ():
+        one, two = np.triu_indices(stop - start, 1)
+        first.append(order[start + one])
+        second.append(order[start + two])
+    return np.concatenate(first), np.concatenate(second)
+
+
+def _named_pairs(table: Regions, path: Path) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the pairs that a file names by box id; by position in the file or its image if there are no ids."""
+    from roicli.boxfiles.pairs import read_pairs
+
+    pairs = read_pairs(path)
+    origin = table.places
+    places: dict[object, int] = {}
+    if pairs.images is not None:
+        if table.image_index is None or table.image_ids is None:
+            raise BoxError(f"{pairs.source}: pairs by image, and {table.source} names no images", "Give [[a, b], ...].")
+        seen: dict[int, int] = {}
+        for row, image in enumerate(table.image_index.tolist()):
+            seen[image] = seen.get(image, -1) + 1
+            places[table.image_ids[image], str(seen[image])] = row
+        keys: list[tuple[object, object]] = [
+            ((image, a), (image, b)) for image, (a, b) in zip(pairs.images, pairs.names, strict=True)
+        ]
+    else:
+        ids = origin if table.box_ids is None else table.box_ids
+        names = [*map(str, ids.tolist())]
+        places = {name: row for row, name in enumerate(names)}
+        if len(places) < len(names):
+            raise BoxError(f"{table.source}: box ids come twice, and pairs go by them", "Give ids that are distinct.")
+        keys = [*pairs.names]
+    found = np.array([[places.get(key, -1) for key in both] for both in keys], np.intp).reshape(-1, 2)
+    if len(missing := np.flatnonzero((found < 0).any(axis=1))):
+        by = "id" if table.box_ids is not None and pairs.images is None else "position"
+        named = ", ".join(pairs.names[missing[0]])
+        raise BoxError(
+            f"{pairs.source}, pair {missing[0]}: {table.source} has not both boxes of {by} {named}",
+            "Name boxes that are chosen, by their ids if they have ids.",
+        )
+    return found[:, 0], found[:, 1]
+
+
+def _whole_images(table: Regions, sizes: _Sizes) -> Regions:
+    """Return a box of each image that has boxes."""
+    index = np.zeros(len(table), np.int64) if table.image_index is None else table.image_index
+    images, first = np.unique(index, return_index=True)
+    first = first[images >= 0]
+    added = replace(table.take(first), rows=np.full(len(first), -1), origin=np.full(len(first), -1))
+    height, width = sizes.unit(added).T
+    boxes = np.stack([height * 0, height * 0, width, height], axis=1)
+    columns = {name: column for name, column in added.columns.items() if name == "file"}
+    if "angle" in added.columns:
+        columns["angle"] = np.zeros(len(added))
+    return replace(added, boxes=boxes, given=boxes, box_format=BoxFormat.XYXY, columns=columns)
+
+
+def _append(table: Regions, added: Regions) -> Regions:
+    both = (table, added)
+    given = table.given, from_xyxy(added.boxes, table.box_format)
+    named = table.image_index is not None and added.image_index is not None
+    return replace(
+        table,
+        boxes=np.concatenate([part.boxes for part in both]),
+        given=np.concatenate(given),
+        rows=np.concatenate([part.rows for part in both]),
+        image_index=np.concatenate([part.image_index for part in both]) if named else None,
+        columns={name: join_column(name, both) for name in table.columns},
+        origin=np.concatenate([part.places for part in both]),
+    )
+
+
+def _without_others(table: Regions) -> Regions:
+    """Leave out images that have no boxes any more: they need no features."""
+    if table.image_ids is None or table.image_index is None:
+        return table
+    used = np.unique(table.image_index[table.image_index >= 0])
+    number = np.full(len(table.image_ids) + 1, -1)
+    number[used] = np.arange(len(used))
+    names, aliases = (
+        None if of_all is None else tuple(of_all[place] for place in used.tolist())
+        for of_all in (table.image_ids, table.aliases)
+    )
+    return replace(
+        table,
+        image_index=number[table.image_index],
+        image_ids=names,
+        aliases=aliases,
+        image_sizes=None if table.image_sizes is None else table.image_sizes[used],
+    )
