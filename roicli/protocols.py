@@ -36,7 +36,12 @@ class MapInfo(NamedTuple):
     @property
     def may_be_mapped(self) -> bool:
         """Whether it is so large that its file may be mapped, not read."""
-        return math.prod(self.shape) * self.dtype.itemsize > arrays.READ_AT_MOST
+        return self.nbytes > arrays.READ_AT_MOST
+
+    @property
+    def nbytes(self) -> int:
+        """Size of its values."""
+        return math.prod(self.shape) * self.dtype.itemsize
 
 
 class StoredMap(NamedTuple):

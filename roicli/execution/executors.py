@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _NO_THREAD = "can't start new thread"
 # Seconds that tasks which have begun have to finish after a failure.
 _TO_FINISH = 5.0
+# To start a process takes 18 ms, as long as to read so many bytes.
+_APART_BYTES = 64 * 2**20
 
 Results = Iterator[tuple[Task, Progress]]
 Result = TypeVar("Result")
@@ -86,8 +88,8 @@ def _begin(plan: Plan, worker: Pooler, executor: Executor | None) -> AbstractCon
 
 
 def apart(work: Callable[[], Result], info: MapInfo) -> Result:
-    """Do what reads one map outside of a plan: in a worker process if its file may be mapped."""
-    if info.may_be_mapped:
+    """Do what reads one map outside of a plan: in a worker process, which may map its file, if the map is large."""
+    if info.nbytes > _APART_BYTES:
         from roicli.execution.processes import can_fork, worker_processes
 
         if can_fork():

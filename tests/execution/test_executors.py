@@ -210,6 +210,7 @@ def mapped(tmp_path, monkeypatch):
     values[:, ::7] = np.arange(48)
     np.save(tmp_path / "feats.npy", values)
     monkeypatch.setattr(arrays, "READ_AT_MOST", 0)
+    monkeypatch.setattr(executors, "_APART_BYTES", 0)
     parent = os.getpid()
 
     def cut(module, name):
