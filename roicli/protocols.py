@@ -186,6 +186,10 @@ class Masks(Protocol):
         """Which regions have a mask, be it an empty one."""
         ...
 
+    def size(self, row: int) -> tuple[int, int] | None:
+        """Return height and width of a mask that says them."""
+        ...
+
     def decode(self, row: int, size: tuple[int, int] | None, canvas: tuple[int, int]) -> NDArray[np.bool_]:
         """Decode the mask of one region, (height, width) in pixels of its image; empty if it has none.
 

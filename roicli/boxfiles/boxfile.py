@@ -19,7 +19,7 @@ from roicli.files import COPY_AGAIN, Stamp, check_ratio, signature
 if TYPE_CHECKING:
     from msgspec import Raw
 
-Form = Literal["json", "text", "xml", "npy", "npz", "hdf5", "parquet", "other"]
+Form = Literal["json", "text", "xml", "npy", "npz", "hdf5", "parquet", "png", "other"]
 """What the first bytes of a file say it is."""
 
 STDIN = Path("-")
@@ -30,6 +30,7 @@ _FORMS: dict[bytes, Form] = {
     b"PK\x03\x04": "npz",
     b"\x89HDF\r\n\x1a\n": "hdf5",
     b"PAR1": "parquet",
+    b"\x89PNG\r\n\x1a\n": "png",
 }
 _GZIP = b"\x1f\x8b"
 _HEAD = 1 << 16

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 from msgspec import UNSET, Raw, Struct, UnsetType
-from msgspec.json import Decoder
+from msgspec.json import Decoder, encode
 from numpy.typing import NDArray
 
 from roicli.boxfiles.boxfile import BoxFile, opened
 from roicli.boxfiles.jsontext import fields, has_key, opens
-from roicli.boxfiles.outlines import Mask, OutlineError, Size, decode_mask
+from roicli.boxfiles.outlines import Mask, OutlineError, Size, decode_mask, said_size
 from roicli.errors import BoxError
 from roicli.regions import MaskFill, Names, Regions
 
@@ -61,6 +61,11 @@ class EncodedMasks:
     def present(self) -> NDArray[np.bool_]:
         """Which regions have a mask in the file, be it an empty one."""
         return self._ends[:, 1] > self._ends[:, 0]
+
+    def size(self, row: int) -> Size | None:
+        """Return height and width of a mask that says them."""
+        first, end = self._ends[row].tolist()
+        return said_size(self._texts[first:end]) if end > first else None
 
     def decode(self, row: int, size: Size | None, canvas: Size) -> Mask:
         """Decode the mask of one region; BoxError if that cannot be done."""
@@ -112,6 +117,10 @@ def _texts(path: Path, table: Regions) -> Iterator[tuple[int, bytes]]:
     if path == Path("-"):
         raise BoxError("-: masks are read a second time, and standard input cannot be", "Give the name of a file.")
     with opened(path) as file:
+        if file.form in ("png", "npy") and "label" in table.layout:
+            for row in table.rows.tolist():
+                yield row, encode({"label_image": str(path), "label": row})
+            return
         if file.form != "json":
             raise _none(file, table)
         found = 0
@@ -126,7 +135,7 @@ def _texts(path: Path, table: Regions) -> Iterator[tuple[int, bytes]]:
 def _none(file: BoxFile, table: Regions) -> BoxError:
     return BoxError(
         f"{file.path}: a {table.layout or 'box file'} without masks",
-        "Give COCO annotations or results with a segmentation, the JSON of SAM, GeoJSON or LabelMe polygons.",
+        "Give COCO annotations or results with a segmentation, JSON of SAM, LabelMe or GeoJSON, or label images.",
     )
 
 

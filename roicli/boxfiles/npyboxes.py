@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from roicli.arrays import StoredArray, read_header, read_into
 from roicli.boxfiles.boxfile import BoxFile
 from roicli.boxfiles.builder import FOUR_NUMBERS, assumed_xyxy, regions_of
+from roicli.boxfiles.labelimage import is_label_array
 from roicli.boxfiles.registry import Layout
 from roicli.errors import BoxError
 from roicli.files import Stamp, reading
@@ -91,7 +92,7 @@ LAYOUT = Layout(
     "npy",
     "an .npy array of boxes",
     "npy",
-    lambda file: True,  # nothing else begins like an .npy
+    lambda file: not is_label_array(file),
     _read,
     (".npy",),
     holds="(K, 4) for a single map, or (K, 5) with the batch index first",

@@ -13,10 +13,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from msgspec import DecodeError
-from msgspec.json import decode
+from msgspec import DecodeError, Struct
+from msgspec.json import Decoder, decode
 from numpy.typing import NDArray
 
+from roicli.boxfiles.labelimage import read_label
 from roicli.errors import FileError
 from roicli.regions import MaskFill
 
@@ -37,7 +38,7 @@ def decode_mask(text: bytes, size: Size | None, canvas: Size, fill: MaskFill | N
     Parameters
     ----------
     text : bytes
-        COCO's `segmentation`, a GeoJSON geometry, a LabelMe shape.
+        COCO's `segmentation`, a GeoJSON geometry, a LabelMe shape; or which label of which image it is.
     size : (int, int) or None
         Height and width of the image, if they are known.
     canvas : (int, int)
@@ -58,6 +59,10 @@ def decode_mask(text: bytes, size: Size | None, canvas: Size, fill: MaskFill | N
         raise OutlineError("a mask with numbers that are not finite", "Remove these.") from error
     if isinstance(value, dict) and "counts" in value:
         return _run_lengths(value, size)
+    if isinstance(value, dict) and "label_image" in value:
+        mask = read_label(value["label_image"], value["label"])
+        _check_size(mask.shape, size)
+        return mask
     if isinstance(value, dict) and "points" in value:
         return _draw(_shape(value), size or canvas, fill or "pil")
     if isinstance(value, dict) and "coordinates" in value:
@@ -66,6 +71,21 @@ def decode_mask(text: bytes, size: Size | None, canvas: Size, fill: MaskFill | N
         flat = [value] if value and not isinstance(value[0], list) else value
         return _draw([[_ring(polygon)] for polygon in flat], size or canvas, fill or "coco")
     raise _unknown(value)
+
+
+def said_size(text: bytes) -> Size | None:
+    """Return height and width of an encoded mask, if it says them: run lengths do."""
+    try:
+        return _SIZED.decode(text).size
+    except DecodeError:
+        return None
+
+
+class _Sized(Struct):
+    size: Size
+
+
+_SIZED = Decoder(_Sized)
 
 
 def _unknown(value: Any) -> OutlineError:
@@ -84,11 +104,7 @@ def _run_lengths(value: dict[str, Any], size: Size | None) -> Mask:
     height, width = given
     if height * width > _MOST_PIXELS:
         raise OutlineError(f"a mask of {height} x {width} pixels is larger than any image", "Check its size.")
-    if size is not None and size != (height, width):
-        raise OutlineError(
-            f"a mask of {height} x {width} pixels (height x width) for an image of {size[0]} x {size[1]}",
-            "Resize the masks to their images, or correct the sizes of the images.",
-        )
+    _check_size((height, width), size)
     counts = value["counts"]
     if isinstance(counts, list):
         return _from_runs(counts, height, width)
@@ -96,6 +112,14 @@ def _run_lengths(value: dict[str, Any], size: Size | None) -> Mask:
         raise _unknown(value)
     mask: NDArray[np.uint8] = _coco().decode({"size": given, "counts": counts.encode()})
     return mask.view(np.bool_)
+
+
+def _check_size(found: tuple[int, ...], size: Size | None) -> None:
+    if size is not None and size != found:
+        raise OutlineError(
+            f"a mask of {found[0]} x {found[1]} pixels (height x width) for an image of {size[0]} x {size[1]}",
+            "Resize the masks to their images, or correct the sizes of the images.",
+        )
 
 
 def _from_runs(counts: list[Any], height: int, width: int) -> Mask:

@@ -87,10 +87,12 @@ _LAYOUTS: dict[str, Layout | tuple[Form, str]] = {
     "butd-h5": ("hdf5", "butd:HDF5"),
     "npz": ("npz", "npzboxes:LAYOUT"),
     "parquet": ("parquet", "parquet:LAYOUT"),
+    "label-png": ("png", "labelimage:PNG"),
+    "label-npy": ("npy", "labelimage:NPY"),
 }
 
 # Suffixes that box files have by custom; the content decides.
-SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".npy", ".txt", ".xml", ".geojson", ".parquet")
+SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".npy", ".txt", ".xml", ".geojson", ".parquet", ".png")
 
 # How to make a box file of what is not one, by the beginning of its description.
 _KINDS = {"npz": "a zip archive", "hdf5": "an HDF5 file", "parquet": "a Parquet file", "xml": "XML"}

@@ -20,7 +20,20 @@ from roicli.words import listing
 _AT_ONCE = 1000
 # What lies beside annotations and holds none: names of classes, of images.
 _OTHERS = {"classes.txt", "obj.names", "labels.txt", "readme.txt"}
-_SUFFIXES = {".json", ".geojson", ".jsonl", ".ndjson", ".csv", ".tsv", ".txt", ".xml", ".npz", ".npy", ".parquet"}
+_SUFFIXES = {
+    ".json",
+    ".geojson",
+    ".jsonl",
+    ".ndjson",
+    ".csv",
+    ".tsv",
+    ".txt",
+    ".xml",
+    ".npz",
+    ".npy",
+    ".parquet",
+    ".png",
+}
 
 
 def files_of(path: Path) -> list[Path] | None:

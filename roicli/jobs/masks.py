@@ -14,7 +14,7 @@ from roicli.jobs.match import Inputs
 from roicli.pooling.masks import cell_weights
 from roicli.pooling.operators import find
 from roicli.pooling.placement import PlacedMasks, Placement
-from roicli.regions import MaskFill
+from roicli.regions import MaskFill, Regions
 from roicli.sources import MapInfo
 from roicli.spec import PoolSpec
 
@@ -27,7 +27,21 @@ def with_masks(inputs: Inputs, fill: MaskFill | None, note: Callable[[str], None
         return inputs
     from roicli.boxfiles.masks import read_masks
 
-    return inputs._replace(table=replace(inputs.table, masks=read_masks(inputs.table, fill)))
+    table = replace(inputs.table, masks=read_masks(inputs.table, fill))
+    return inputs._replace(table=replace(table, image_sizes=_sizes(table)))
+
+
+def _sizes(table: Regions) -> NDArray[np.float64] | None:
+    """Return the sizes of images; those that their file does not say are those of their masks."""
+    sizes, masks = table.image_sizes, table.masks
+    if table.image_ids is None or table.image_index is None or masks is None:
+        return sizes
+    known = np.full((len(table.image_ids), 2), np.nan) if sizes is None else sizes.copy()
+    images, rows = np.unique(table.image_index, return_index=True)
+    for image, row in zip(images.tolist(), rows.tolist(), strict=True):
+        if image >= 0 and np.isnan(known[image]).any() and (size := masks.size(row)) is not None:
+            known[image] = size
+    return sizes if np.isnan(known).all() else known
 
 
 def placed_masks(inputs: Inputs, located: Located) -> PlacedMasks | None:

@@ -40,6 +40,11 @@ class ArrayMasks:
         """Which masks there are: all."""
         return np.ones(len(self), np.bool_)
 
+    def size(self, row: int) -> tuple[int, int]:
+        """Return height and width of a mask."""
+        height, width = self._masks.shape[1:]
+        return height, width
+
     def decode(self, row: int, size: tuple[int, int] | None, canvas: tuple[int, int]) -> NDArray[np.bool_]:
         """Return one mask."""
         mask: NDArray[np.bool_] = self._masks[row].astype(np.bool_, copy=False)

@@ -180,3 +180,31 @@ def test_a_trace_shows_the_cells_and_their_weights(folder):
     assert (folder / "bin.png").stat().st_size > 0
     written(folder, dataset(_1=[[1, 1, 2, 2]]))
     assert "This bin has no cells" in run(folder, *options).stdout
+
+
+def test_masks_of_segment_anything_say_the_sizes_of_their_images(folder):
+    """So that images may have been padded."""
+    (folder / "sam").mkdir()
+    for image in (0, 1):
+        masks = [
+            {"segmentation": segmentation(mask), "bbox": [0, 0, WIDTH, HEIGHT], "area": 1, "predicted_iou": 1.0}
+            for row, mask in enumerate(MASKS)
+            if IMAGE[row] == image
+        ]
+        written(folder, masks, f"sam/{image}.json")
+    np.savez("maps.npz", **{str(index): np.pad(MAPS[index], ((0, 0), (2, 1), (1, 0))) for index in range(2)})
+    roicli.align("maps.npz", "sam", "out.npy", op="mask_mean", stride=8, preprocess="center-pad:32")
+    padded = [np.load("maps.npz")[str(image)] for image in IMAGE]
+    there = [
+        mask_mean_reference(padded[row], MASKS[row], "coverage", (1 / 8, 1.5), (1 / 8, 0.5)) for row in (0, 2, 1, 3)
+    ]
+    np.testing.assert_allclose(np.load("out.npy"), there, rtol=0, atol=1e-6)
+
+
+def test_label_images(folder):
+    labels = np.where(MASKS[3], 9, np.where(MASKS[1], 4, 0)).astype(np.uint8)
+    np.save("1.npy", labels)
+    roicli.align("maps.npz", "1.npy", "out.npy", op="mask_mean", stride=8, index="rows.csv", boxes_as="label-npy")
+    there = [mask_mean_reference(MAPS[1], labels == label, "coverage", (1 / 8, 0), (1 / 8, 0)) for label in (4, 9)]
+    np.testing.assert_allclose(np.load("out.npy"), there, rtol=0, atol=1e-6)
+    assert "1,1,9," in (folder / "rows.csv").read_text()
