@@ -42,6 +42,7 @@ from roicli.outputs.sidefiles import (
     skipped_file,
     skipped_text,
 )
+from roicli.outputs.skipped import Skipped
 from roicli.pooling.kernels.choose import load_kernel
 from roicli.progress import Progress
 from roicli.regions import Names
@@ -141,7 +142,7 @@ def align(job: AlignJob, listener: Listener, executor: Executor | None = None) -
     with locked(path for path in (job.output, job.index) if path is not None) as locks:
         is_folder = find_format(job.output, job.written_layout).folder
         earlier = find_earlier(job.output, resume=job.resume, overwrite=job.overwrite, is_folder=is_folder)
-        _check_names(job, earlier)
+        check_names(job, earlier)
         work = _prepare(job, _open_inputs(job, told), told)
         session, plan, side_files, before = _open_session(work, earlier, locks, told)
         done = before
@@ -203,7 +204,7 @@ def _open_session(
                 f"line {earlier.damaged} of {journal_path(job.output)} is damaged: "
                 "rows that only it and later ones prove are computed again"
             )
-    side_files = _side_files(work, earlier, told)
+    side_files = side_files_of(job, work.record, work.shape, work.prepared.selection.skipped, earlier, told)
     if earlier is not None and earlier.published:
         return None, plan, side_files, before
     session = Session(
@@ -269,7 +270,7 @@ def _may_replace(job: AlignJob, earlier: EarlierRun | None, path: Path) -> bool:
     return job.overwrite or (earlier is not None and earlier.is_there(path))
 
 
-def _check_names(job: AlignJob, earlier: EarlierRun | None) -> None:
+def check_names(job: AlignJob, earlier: EarlierRun | None) -> None:
     """Refuse to write over files beside the output that are not known to be of the same job."""
     if job.index is not None:
         check_index(job.index, overwrite=_may_replace(job, earlier, job.index))
@@ -283,16 +284,17 @@ def _check_names(job: AlignJob, earlier: EarlierRun | None) -> None:
         raise OutputError(f"{job.output} says itself how it was made", "Leave `sidecar` out.")
 
 
-def _side_files(work: _Work, earlier: EarlierRun | None, told: Told) -> list[SideFile]:
+def side_files_of(
+    job: AlignJob, record: Record, shape: tuple[int, ...], skipped: Skipped, earlier: EarlierRun | None, told: Told
+) -> list[SideFile]:
     """Return the files that appear with the output; those of an output before it are removed."""
-    job, record, skipped = work.job, work.record, work.prepared.selection.skipped
     output_format = find_format(job.output, job.written_layout)
     listed, keeps_record = skipped_file(job.output), output_format.keeps_record
     files: list[tuple[Path, Callable[[], Iterator[str]] | None]] = []
     files += output_format.beside(job.output, record).items()
     for path, wanted, content in (
         (shard_file(job.output), job.shard is not None and not keeps_record, partial(shard_text, record)),
-        (origin_file(job.output), job.sidecar, partial(origin_text, record, work.shape)),
+        (origin_file(job.output), job.sidecar, partial(origin_text, record, shape)),
     ):
         if wanted:
             files.append((path, content))

@@ -29,6 +29,7 @@ from roicli.jobs.pyramid import Pyramid
 from roicli.jobs.readings import Reading
 from roicli.jobs.report import RunReport
 from roicli.jobs.shards import read_shard
+from roicli.jobs.stream import Output
 from roicli.pooling.team import usable_cores
 
 
@@ -221,6 +222,42 @@ def check(features: PathLike, boxes: PathLike, **options: Unpack[PoolOptions]) -
     """
     signature(check).bind(features, boxes, **options)
     return run_check(check_job(features, boxes, **options), Silent())
+
+
+def open_output(output: PathLike, boxes: PathLike, **options: Unpack[AlignOptions]) -> Output:
+    """Pool while extracting: open an output to which a program adds the map of each image.
+
+    Maps need not touch the disk. Checks, journal, resuming and bytes are those of `align` on the same maps in files.
+
+    Parameters
+    ----------
+    output, boxes
+        As in `align`.
+    **options
+        Those of `align` that do not concern files of features or parts of a job.
+
+    Returns
+    -------
+    Output
+        A context manager: ``missing()`` lists images that are not done, ``add(image_id, features)`` pools one.
+
+    Raises
+    ------
+    RoicliError
+        As `align` raises. At the end of the block, an output without some of its images is unfinished.
+
+    Examples
+    --------
+    >>> import roicli, tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> _ = (folder / "boxes.json").write_text('{"139": [[0, 0, 64, 64]], "285": [[10, 20, 90, 100], [0, 0, 8, 8]]}')
+    >>> with roicli.open_output(folder / "pooled.npy", folder / "boxes.json", stride=4, resume=True) as job:
+    ...     for image_id in job.missing():
+    ...         job.add(image_id, np.ones((8, 32, 32), np.float32))
+    >>> np.load(folder / "pooled.npy").shape
+    (3, 8, 7, 7)
+    """
+    return Output(align_job("", boxes, output, **options))
 
 
 def align_job(features: PathLike, boxes: PathLike, output: PathLike, **options: Any) -> AlignJob:
