@@ -269,7 +269,10 @@ def regions_of(
         raise BoxError(
             f"{regions.source}, {regions.where(rows)}: batch index {numbers[rows[0], 0]:g} is not a whole number >= 0",
             "The first of five numbers is the batch index, the position of the map from 0."
-            + (" Is the score last? Leave it out." if boxes and fraction else ""),
+            + (" Is the score last? Leave it out." if boxes and fraction else "")
+            + (
+                " Is it cx, cy, w, h, angle? Give `boxes_as=npy-rotated`." if regions.layout == "array of boxes" else ""
+            ),
         )
     notes = regions.notes
     if box_format is BoxFormat.XYXY and boxes and fraction:

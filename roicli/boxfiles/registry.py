@@ -64,6 +64,7 @@ _LAYOUTS: dict[str, Layout | tuple[Form, str]] = {
     "coco": ("json", "coco:LAYOUT"),
     "csv": ("text", "csvboxes:LAYOUT"),
     "npy": ("npy", "npyboxes:LAYOUT"),
+    "npy-rotated": ("npy", "npyboxes:ROTATED"),
     "vg-regions": ("json", "visualgenome:REGIONS"),
     "vg-objects": ("json", "visualgenome:OBJECTS"),
     "vg-relationships": ("json", "visualgenome:RELATIONSHIPS"),

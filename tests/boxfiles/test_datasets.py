@@ -541,3 +541,17 @@ def test_other_tools_are_named_with_the_line_that_converts_them(tmp_path, name, 
     with pytest.raises(RoicliError, match=f"{tool}.*, which roicli does not read") as caught:
         read_regions(tmp_path / name)
     assert line in caught.value.hint
+
+
+def test_arrays_of_rotated_boxes_are_named_by_the_user(tmp_path):
+    """Five numbers may begin with a batch index, and six end in a score and a class."""
+    rows = np.array([[2.5, 4, 3, 4, 30], [1.25, 2, 2.5, 2, -45]])
+    for array, index in ((rows, None), (np.insert(rows, 0, [1, 0], axis=1), [1, 0])):
+        np.save(tmp_path / "b.npy", array)
+        regions = read_regions(tmp_path / "b.npy", boxes_as="npy-rotated")
+        assert regions.boxes.tolist() == BOXES
+        assert regions.columns["angle"].tolist() == [30, -45]
+        assert (None if regions.image_index is None else regions.image_index.tolist()) == index
+        with pytest.raises(RoicliError) as caught:
+            read_regions(tmp_path / "b.npy")
+        assert "`boxes_as=npy-rotated`" in caught.value.hint
