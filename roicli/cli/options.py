@@ -7,7 +7,18 @@ import click
 from roicli.cli.command import option, stacked
 from roicli.cli.values import FILE as FILE
 from roicli.cli.values import PATTERN as PATTERN
-from roicli.cli.values import OperatorName, grid, memory, output_size, positive, prefix, sampling_ratio, scale, whole
+from roicli.cli.values import (
+    OperatorName,
+    grid,
+    memory,
+    output_size,
+    over_time,
+    positive,
+    prefix,
+    sampling_ratio,
+    scale,
+    whole,
+)
 
 INPUTS, LEVELS, NUMBERS, ROWS, OUTPUT, RUN = "Inputs", "Levels", "Numbers", "Rows", "Output", "Run"
 
@@ -41,6 +52,12 @@ input_options = stacked(
         type=whole(1, 4096),
         metavar="N",
         help="Tokens: side of a patch in pixels; image sizes then give the grids.",
+    ),
+    option(
+        *(INPUTS, "--time"),
+        type=over_time,
+        metavar="mean|max|I",
+        help="Clips (C, T, H, W): pool the mean or the maximum of all frames, or frame I.",
     ),
     option(
         *(INPUTS, "--map-dtype"),

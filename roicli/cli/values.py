@@ -89,6 +89,14 @@ def sampling_ratio(text: str) -> int:
     return int(text)
 
 
+def over_time(text: str) -> str | int:
+    """Read what is taken over the frames of a clip: `mean`, `max`, or the number of one."""
+    plain = text.strip().lower()
+    if plain not in ("mean", "max") and not re.fullmatch(r"\d{1,6}", plain):
+        raise click.BadParameter(f"expected mean, max or the number of a frame, got {text!r}.")
+    return int(plain) if plain.isdecimal() else plain
+
+
 def memory(text: str) -> int:
     """Read bytes with a unit, `2GiB` or `500M`; units are powers of 1024."""
     found = re.fullmatch(r"(\d{1,15}(?:\.\d{1,9})?)\s*([kmgt]?)(?:i?b)?", text.strip().lower())

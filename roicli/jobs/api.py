@@ -64,6 +64,8 @@ def align(features: PathLike, boxes: PathLike, output: PathLike, **options: Unpa
         with unmerged grids named `grid_thw`.
     patch : int, optional
         Side of a patch in pixels: divides the sizes of images to give their grids.
+    time : {"mean", "max"} or int, optional
+        Pool clips (C, T, H, W), or (T, H, W, C) with ``layout="hwc"``: the mean or the maximum of their frames, or one.
     map_dtype : {"bfloat16", "float16", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz"}, optional
         What integers in the maps are the bits of.
     map_index : path, optional

@@ -152,7 +152,8 @@ def bind(
         note(text)
     if choice is not None:
         table = choose(table, choice, image_size, note, normalized=geometry.normalized)
-    if reading.layout is None and len(source):  # before ids are matched: sequences in one array would count as one map
+    # Before ids are matched: sequences in one array would count as one map.
+    if reading.layout is None and reading.time is None and len(source):
         check_readings(source, 0, note)
     found = _map_index(source, table, note, reading.match, all_images=all_images)
     return Inputs(source, table, found, reading.layout or "chw", apart=pyramid.levels_combine == "concat")

@@ -14,7 +14,7 @@ from roicli.jobs.geometry import Geometry, Scale
 from roicli.jobs.imageids import Match
 from roicli.jobs.imagesizes import ImageSize
 from roicli.jobs.pyramid import Combine, LevelRule, Levels, Pyramid
-from roicli.jobs.readings import Layout, Reading
+from roicli.jobs.readings import Layout, OverTime, Reading
 from roicli.jobs.select import BadBoxes, MissingFeatures
 from roicli.pooling.arguments import make_spec
 from roicli.regions import AngleUnit, BoxFormat, MaskFill
@@ -51,6 +51,7 @@ class PoolOptions(TypedDict, total=False):
     prefix: int | None
     token_order: TokenOrder | None
     patch: int | None
+    time: OverTime | None
     map_dtype: MapDtype | None
     map_index: PathLike | None
     box_format: BoxFormatName | None

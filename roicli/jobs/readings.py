@@ -13,10 +13,13 @@ from roicli.jobs.imageids import Match
 from roicli.jobs.likeness import better_reading, is_better
 from roicli.regions import AngleUnit, BoxFormat, MaskFill
 from roicli.sources import FeatureSource
+from roicli.sources.layout import CLIPS
 from roicli.sources.retyped import MapDtype
 from roicli.sources.tokens import TokenLayout, TokenOrder
 from roicli.words import count
 
+OverTime = str | int
+"""What is taken over the frames of a clip: "mean", "max", or the number of one."""
 Layout = Literal["chw", "hwc", "cwh", "whc", "tokens"]
 Note = Callable[[str], None]
 
@@ -40,6 +43,8 @@ class Reading:
         Of sequences of tokens; see `TokenLayout`.
     patch : int, optional
         Side of a patch in pixels: with the size of an image it gives the grid.
+    time : {"mean", "max"} or int, optional
+        What is taken over the frames of clips (C, T, H, W) or (T, H, W, C).
     map_dtype : str, optional
         What integers in the maps are the bits of.
     map_index : path, optional
@@ -62,6 +67,7 @@ class Reading:
     prefix: int | None = None
     token_order: TokenOrder | None = None
     patch: int | None = None
+    time: OverTime | None = None
     map_dtype: MapDtype | None = None
     map_index: str | os.PathLike[str] | None = None
     box_format: BoxFormat | None = None
@@ -78,7 +84,9 @@ class Reading:
         UsageError
             Settings of tokens for maps, or two that say the grid.
         """
-        layout: Layout | TokenLayout = self.layout or "chw"
+        layout: str | TokenLayout = self.layout or "chw"
+        if self.time is not None:
+            layout = self._clips(self.layout or "chw")
         if layout == "tokens":
             if self.grid is not None and self.patch is not None:
                 raise UsageError("`grid` and `patch` both say the grid of the tokens", "Leave one of them out.")
@@ -90,6 +98,13 @@ class Reading:
         map_index = None if self.map_index is None else os.fspath(self.map_index)
         return {"layout": layout, "map_dtype": self.map_dtype, "map_index": map_index}
 
+    def _clips(self, layout: str) -> str:
+        if layout not in CLIPS:
+            raise UsageError(f"`time` is for clips, not for the layout {layout}", "Give `layout=chw` or `layout=hwc`.")
+        if self.time not in ("mean", "max") and not (isinstance(self.time, int) and self.time >= 0):
+            raise UsageError(f"time must be 'mean', 'max' or the number of a frame, got {self.time!r}")
+        return f"{CLIPS[layout]}:{self.time}"
+
     def parameters(self) -> dict[str, str | int | float | bool]:
         """Return what an output says of how its maps were read."""
         said: dict[str, str | int | float | bool] = {"dataset": self.dataset or "", "layout": self.layout or "chw"}
@@ -97,6 +112,8 @@ class Reading:
             said["grid"] = "x".join(map(str, self.grid)) if self.grid else "auto"
             said["prefix"] = "auto" if self.prefix is None else self.prefix
             said |= {"token_order": self.token_order or "auto", "patch": self.patch or 0}
+        if self.time is not None:
+            said["time"] = self.time
         return said | {"map_dtype": self.map_dtype or "as stored", "map_index": str(self.map_index or "")}
 
 

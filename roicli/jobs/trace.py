@@ -196,7 +196,7 @@ def _from_box(job: TraceJob, box: Sequence[float] | None, note: Callable[[str], 
     """Make the inputs of a box that is given on the spot."""
     source = open_maps(job.features, job.reading, job.pyramid, note)
     index = _map_of_image(job, source)
-    if job.reading.layout is None:
+    if job.reading.layout is None and job.reading.time is None:
         check_readings(source, index, note)
     given = np.array([box], dtype=np.float64)
     box_format = job.reading.box_format or BoxFormat.XYXY

@@ -79,6 +79,12 @@ def check_map(where: str, shape: tuple[int, ...], dtype: np.dtype[Any], layout: 
             if len(shape) == 2 and axes == 3
             else "Add or remove axes, for example with array[None] or array[0].",
         )
+    if layout.lacks_frame(shape):
+        raise FeatureError(
+            f"{where} has shape {shape}: a clip of {shape[layout.letters.index('t')]} frames, not one at "
+            f"{layout.over_time}",
+            "Give a smaller number for `time`, or `time=mean`.",
+        )
     if 0 in shape:
         raise FeatureError(f"{where} has shape {shape}: a map without cells", "Remove it or write it anew.")
 
@@ -245,7 +251,8 @@ class MapSource(Maps):
     def info(self, index: int) -> MapInfo:
         """Shape and dtype of map `index`, without reading its values."""
         stored = self._checked(index)
-        return MapInfo(self.layout.map_shape(stored.shape), stored.dtype, printable(stored.where), stored.note)
+        shape, dtype = self.layout.map_shape(stored.shape), self.layout.dtype(stored.dtype)
+        return MapInfo(shape, dtype, printable(stored.where), stored.note)
 
     def read(self, index: int) -> NDArray[Any]:
         """Map `index` as (C, H, W)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from roicli.errors import UsageError
@@ -18,12 +19,15 @@ class MapLayout:
     ----------
     name : str
         One letter an axis: "chw", "hwc"; "cwh", "whc" as MATLAB, whose axes are reversed, writes (H, W, C), (C, H, W).
+        "cthw:mean", "thwc:max" or "cthw:3" is a clip, and what is taken over its frames: a mean, a maximum, or one.
 
     Examples
     --------
     >>> hwc = MapLayout("hwc")
     >>> hwc.is_map((20, 30, 256)), hwc.is_stack((8, 20, 30, 256)), hwc.map_shape((20, 30, 256))
     (True, True, (256, 20, 30))
+    >>> MapLayout("cthw:mean").map_shape((256, 8, 20, 30))
+    (256, 20, 30)
     """
 
     name: str
@@ -31,12 +35,22 @@ class MapLayout:
     @property
     def rank(self) -> int:
         """How many axes one map has."""
-        return len(self.name)
+        return len(self.letters)
+
+    @property
+    def letters(self) -> str:
+        """One letter an axis."""
+        return self.name.partition(":")[0]
+
+    @property
+    def over_time(self) -> str:
+        """What is taken over the frames of a clip: "mean", "max" or the number of one; empty for maps."""
+        return self.name.partition(":")[2]
 
     @property
     def axes(self) -> str:
         """The axes of one map, for messages."""
-        return ", ".join(self.name.upper())
+        return ", ".join(self.letters.upper())
 
     def is_map(self, shape: tuple[int, ...]) -> bool:
         """Tell whether an array of this shape is one map."""
@@ -66,14 +80,30 @@ class MapLayout:
         """Return a stored map as a view of axes (C, H, W)."""
         if self.name == "ld":
             return array.T[:, None, :]
-        return array.transpose(self._order())
+        if not self.over_time:
+            return array.transpose(self._order())
+        frames = np.moveaxis(array.transpose(*self._order(), self.letters.index("t")), -1, 0)
+        if self.over_time == "mean":
+            return np.asarray(frames.mean(axis=0, dtype=self.dtype(array.dtype)))
+        return np.asarray(frames.max(axis=0) if self.over_time == "max" else frames[int(self.over_time)])
+
+    def dtype(self, stored: np.dtype[Any]) -> np.dtype[Any]:
+        """Return the dtype of a map: means are not in half precision, nor integers."""
+        if self.over_time != "mean" or (stored.kind == "f" and stored.itemsize > 2):
+            return stored
+        return np.dtype(np.float32)
+
+    def lacks_frame(self, shape: tuple[int, ...]) -> bool:
+        """Tell whether a clip of this shape has not the frame that is asked for."""
+        return self.over_time.isdecimal() and int(self.over_time) >= shape[self.letters.index("t")]
 
     def _order(self) -> tuple[int, ...]:
-        return tuple(map(self.name.index, "chw"))
+        return tuple(map(self.letters.index, "chw"))
 
 
 # Sequences of tokens, (L, D): a `TokenSource` lays them out as maps. Until then they are maps of one row.
 SEQUENCES = MapLayout("ld")
+CLIPS = {"chw": "cthw", "hwc": "thwc"}
 LAYOUTS = {name: MapLayout(name) for name in ("chw", "hwc", "cwh", "whc")}
 
 
@@ -83,6 +113,8 @@ def layout_of(layout: str | MapLayout) -> MapLayout:
         return layout
     if layout == SEQUENCES.name:
         return SEQUENCES
+    if layout.partition(":")[0] in CLIPS.values():
+        return MapLayout(layout)
     if layout not in LAYOUTS:
         raise UsageError(f"unknown layout {layout!r}", f"Use one of {', '.join(map(repr, (*LAYOUTS, 'tokens')))}.")
     return LAYOUTS[layout]

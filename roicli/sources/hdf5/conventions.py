@@ -45,7 +45,7 @@ def check_axes(dataset: Any, where: str, layout: MapLayout) -> None:
         return
     if kind not in ("single", "double", "logical") and "int" not in kind:
         raise FeatureError(f"{where} is a MATLAB array of class {kind}", "Save one numeric array.")
-    if layout.name in ("chw", "hwc"):
+    if layout.name in ("chw", "hwc") or layout.over_time:
         shape, size = dataset.shape, dataset.shape[::-1]
         raise FeatureError(
             f"{where} is a MATLAB array in HDF5, and MATLAB reverses axes: its size is {size} there, "
