@@ -38,7 +38,8 @@ from roicli.cli.values import LayoutName
     OUTPUT,
     "--output-layout",
     type=LayoutName(),
-    help="Write what the loaders of other projects read; see roicli help outputs.",
+    metavar="NAME",
+    help="Write what loaders of other projects read: butd-h5-adaptive, ...; see roicli help outputs.",
 )
 @option(
     OUTPUT,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from importlib.resources import files
 
 import click
 
-from roicli.cli.command import Command
+from roicli.cli.command import Command, option
 from roicli.cli.lines import say
+from roicli.cli.options import OUTPUT
 
 # What each topic answers; one Markdown file in roicli/guide each.
 TOPICS = {
@@ -30,7 +32,8 @@ _WIDEST = 100
 
 @click.command(cls=Command, epilog="")
 @click.argument("topic", required=False)
-def help(topic: str | None) -> None:
+@option(OUTPUT, "--json", "as_json", is_flag=True, help="Print all commands and their options as JSON.")
+def help(topic: str | None, as_json: bool) -> None:
     """Explain TOPIC, or list the topics.
 
     \b
@@ -38,7 +41,10 @@ def help(topic: str | None) -> None:
       roicli help
       roicli help resume
     """
-    if topic is None:
+    if as_json:
+        root = click.get_current_context().find_root()
+        click.echo(json.dumps(root.command.to_info_dict(root), default=str))
+    elif topic is None:
         click.echo("roicli help TOPIC explains a topic:\n")
         for name, answers in TOPICS.items():
             click.echo(f"  {name:<12} {answers}")

@@ -31,7 +31,9 @@ _COMMANDS = {
     "info": "Describe a file of feature maps, boxes or pooled features.",
     "trace": "Explain one number, sample by sample.",
     "merge": "Join the parts of a job that was split by --shard.",
+    "missing": "Say which parts of a job are not done.",
     "help": "Explain a topic: formats, geometry, resume, cluster, ...",
+    "completion": "Print a script for your shell that completes options.",
 }
 _HINTS = dict.fromkeys((errno.EACCES, errno.EPERM), "Check its permissions, and those of its folder.") | {
     errno.EMFILE: "Raise the limit of open files (ulimit -n).",

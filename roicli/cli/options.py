@@ -89,7 +89,7 @@ input_options = stacked(
     option(
         *(INPUTS, "--angle"),
         choices=["deg-ccw", "deg-cw", "rad-ccw", "rad-cw"],
-        help="Angles of turned boxes: degrees or radians, counter-clockwise or clockwise.  [default: deg-ccw]",
+        help="Unit and sense of the angles of turned boxes.  [default: deg-ccw]",
     ),
     option(
         *(INPUTS, "--match"),
