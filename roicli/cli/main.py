@@ -30,6 +30,7 @@ _COMMANDS = {
     "check": "Check a job without pooling, and warn of likely mistakes.",
     "info": "Describe a file of feature maps, boxes or pooled features.",
     "trace": "Explain one number, sample by sample.",
+    "project": "Take a value a bin back onto the maps.",
     "merge": "Join the parts of a job that was split by --shard.",
     "missing": "Say which parts of a job are not done.",
     "help": "Explain a topic: formats, geometry, resume, cluster, ...",

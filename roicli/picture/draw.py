@@ -70,7 +70,7 @@ def draw(
         )
     check_point(traces[0], point)
     page = Page(traces, heading, titles, dpi, animated=path.suffix.lower() == ".gif")
-    with _writing(path) as file:
+    with writing(path) as file:
         if page.animated:
             frames, durations = page.frames(), [EACH] * (len(page.numbers) - 1) + [LAST]
             next(frames).save(file, "GIF", save_all=True, append_images=frames, duration=durations, loop=0)
@@ -125,7 +125,7 @@ class Page:
 
 
 @contextmanager
-def _writing(path: Path) -> Iterator[BinaryIO]:
+def writing(path: Path) -> Iterator[BinaryIO]:
     """Open a file beside `path` that takes its name when it is complete."""
     final = Path(os.path.realpath(path))
     beside = final.with_name(f".{secrets.token_hex(8)}.partial")  # short: the final name may be as long as can be
