@@ -10,6 +10,7 @@ import roicli
 from roicli.cli.main import main
 
 BOXES = {"139": [[0, 1, 60, 80], [33, 20, 100, 130]], "285": [[5, 5, 90, 40]]}
+WHOLE = ("maps.npz", "boxes.json", "-o", "back.npz", "--stride", "16")
 SETTINGS = {"size": (3, 2), "spatial_scale": 1 / 16, "aligned": True}
 
 
@@ -46,26 +47,13 @@ def test_it_is_the_adjoint(maps, op):
 
 def test_a_value_a_bin_and_a_picture(maps):
     np.save("values.npy", np.ones((3, 2, 2), np.float32))
-    said = project(
-        *[
-            "values.npy",
-            "maps.npz",
-            "boxes.json",
-            "-o",
-            "back.npz",
-            "--stride",
-            "16",
-            "--aligned",
-            "--picture",
-            "back.png",
-        ]
-    )
+    said = project("values.npy", *WHOLE, "--aligned", "--picture", "back.png")
     assert "2 maps: back.npz" in said
     assert Path("back.png").stat().st_size > 0
     with np.load("back.npz") as back:
         assert {name: back[name].shape for name in back.files} == {"139": (1, 9, 7), "285": (1, 5, 8)}
         np.testing.assert_allclose(sum(back[name].sum() for name in back.files), 12, rtol=1e-5)
-    assert "exists" in project(*["values.npy", "maps.npz", "boxes.json", "-o", "back.npz", "--stride", "16"], code=3)
+    assert "exists" in project("values.npy", *WHOLE, code=3)
 
 
 @pytest.mark.parametrize(
