@@ -41,6 +41,7 @@ def _trace_as_dict(trace: BinTrace) -> dict[str, Any]:
         "shape": trace.shape,
         "channel": trace.channel,
         "bin": trace.bin,
+        **({"angle": trace.angle} if trace.angle else {}),
         "roi": trace.roi,
         "bin_rows": trace.bin_rows,
         "bin_columns": trace.bin_columns,

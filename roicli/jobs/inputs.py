@@ -8,7 +8,7 @@ from pathlib import Path
 from roicli import boxfiles
 from roicli.jobs.options import BoxFormatName, PathLike, checked
 from roicli.jobs.pyramid import Levels, Pyramid, open_maps
-from roicli.jobs.readings import Layout, Reading
+from roicli.jobs.readings import Layout, OverTime, Reading
 from roicli.regions import Regions
 from roicli.sources import FeatureSource
 from roicli.sources.retyped import MapDtype
@@ -23,6 +23,7 @@ def open_features(
     grid: tuple[int, int] | None = None,
     prefix: int | None = None,
     token_order: TokenOrder | None = None,
+    time: OverTime | None = None,
     map_dtype: MapDtype | None = None,
     map_index: PathLike | None = None,
     levels: Levels | None = None,
@@ -33,7 +34,7 @@ def open_features(
     ----------
     path : path
         As `features` in `align`.
-    dataset, layout, map_dtype, map_index, grid, prefix, token_order, levels
+    dataset, layout, time, map_dtype, map_index, grid, prefix, token_order, levels
         As in `align`. The layout is taken as it is.
 
     Returns
@@ -58,7 +59,7 @@ def open_features(
     (('000000000139',), (8, 32, 24))
     """
     how = {"layout": layout, "token_order": token_order, "map_dtype": map_dtype, "map_index": map_index}
-    reading = Reading(**checked(how), dataset=dataset, grid=grid, prefix=prefix)
+    reading = Reading(**checked(how), dataset=dataset, grid=grid, prefix=prefix, time=time)
     return open_maps(os.fspath(path), reading, Pyramid(levels=levels), lambda note: None)
 
 

@@ -16,8 +16,8 @@ from roicli.pooling.placement import Placement, envelope, place
 from roicli.pooling.sampling import FloatArray, IntArray, in_cells, in_range, neighbours
 from roicli.spec import PoolSpec
 
-# Samples of one region, beyond which it is refused: 2048 x 2048.
-_MOST = 2**22
+# Samples of one region, beyond which it is refused: 1024 x 1024, which take 100 MiB.
+_MOST = 2**20
 
 
 class TurnedBins(NamedTuple):

@@ -119,6 +119,7 @@ def test_a_trace(folder, maps):
     )
     assert said.exit_code == 0, said.output
     traced = json.loads(said.stdout)["traces"][0]
+    assert traced["angle"] == 30
     expected = roicli.roi_align_rotated(maps.astype(np.float32), TURNED[:1], (3, 2), 1 / 8)[0, 2, 2, 1]
     np.testing.assert_allclose([traced["result"], traced["align_value"]], expected, atol=1e-6)
     assert Path("bin.png").stat().st_size > 0

@@ -53,6 +53,12 @@ def test_pooled(tmp_path, clip, over_time):
         assert f'"time": {over_time!r}'.replace("'", '"') in str(written["parameters"])
 
 
+def test_open_features(tmp_path, clip):
+    np.save(tmp_path / "clip.npy", clip)
+    source = roicli.open_features(tmp_path / "clip.npy", time="max")
+    np.testing.assert_array_equal(source[0], clip.max(axis=1))
+
+
 def rename(settings):
     return {"output_size": settings["size"]} | {name: value for name, value in settings.items() if name != "size"}
 
