@@ -11,6 +11,8 @@ from roicli.errors import BoxError, FileError
 
 # So many lines are looked at to recognize a layout.
 _LOOKED_AT = 200
+# Numbers of tracks are below this.
+_MOST = 2.0**53
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
 
@@ -38,6 +40,11 @@ def all_lines(lines: list[list[str]], fits: Callable[[list[str]], bool]) -> bool
 def are_numbers(words: list[str]) -> bool:
     """Tell whether all words are plain numbers."""
     return all(map(_NUMBER.fullmatch, words))
+
+
+def identity(value: float | None) -> int | None:
+    """Return the number of a track or a person; None where there is none, as -1 says."""
+    return int(value) if value is not None and 0 <= value < _MOST else None
 
 
 def number(word: str, where: str, name: str) -> float:

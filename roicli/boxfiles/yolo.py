@@ -13,7 +13,7 @@ from roicli.boxfiles.boxfile import BoxFile
 from roicli.boxfiles.collector import Collector, check_unit
 from roicli.boxfiles.imagetable import size_of
 from roicli.boxfiles.registry import Layout
-from roicli.boxfiles.textlines import all_lines, are_numbers, first_lines, number, words_of
+from roicli.boxfiles.textlines import all_lines, are_numbers, first_lines, identity, number, words_of
 from roicli.errors import BoxError
 from roicli.regions import BoxFormat, Regions
 
@@ -69,7 +69,7 @@ def _read(file: BoxFile, box_format: BoxFormat | None) -> Regions:
                 "Write a region a line.",
             )
         score, track = (*rest, None, None)[:2]
-        found.add(file.stem, box, _class(words[0]), score, track if track is None else int(track), row=line)
+        found.add(file.stem, box, _class(words[0]), score, identity(track), row=line)
     title = f"{_TITLE}, the boxes around their outlines" if outlines else _TITLE
     regions = found.regions(title, BoxFormat.CXCYWH, box_format, normalized=True, by_file=True)
     return check_unit(regions, "YOLO boxes")

@@ -384,6 +384,12 @@ class TestMotTruth(LayoutConformance):
     content = "1,2,1,2,3,4,1,1,0.8\n12,3,0,1,2.5,2,0,7,1\n"
 
 
+def test_tracks_without_a_number(tmp_path):
+    (tmp_path / "det.txt").write_text("1,nan,1,2,3,4,0.5,-1,-1,-1\n12,inf,0,1,2.5,2,-1.5,-1,-1,-1\n")
+    regions = read_regions(tmp_path / "det.txt", boxes_as="mot")
+    assert (regions.boxes.tolist(), regions.box_ids) == (BOXES, None)
+
+
 class TestAva(LayoutConformance):
     name, file_name, normalized = "ava", "ava_val_v2.2.csv", True
     images = ["-5KQ66BBWC4,0902", "1j20qq1JyX4,0903"]
