@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from roicli.boxfiles.boxfile import BoxFile
 from roicli.boxfiles.collector import Collector
 from roicli.boxfiles.registry import Layout
-from roicli.boxfiles.textlines import are_numbers, first_lines, number, words_of
+from roicli.boxfiles.textlines import are_numbers, first_lines, numbers, words_of
 from roicli.boxfiles.yolo import turned_box
 from roicli.errors import BoxError
 from roicli.regions import BoxFormat, Regions
@@ -36,7 +36,7 @@ def _read(file: BoxFile, box_format: BoxFormat | None) -> Regions:
         where = found.where(line)
         if len(words) not in (9, 10):
             raise BoxError(f"{where}: expected four corners and a category, got {len(words)} words", "See DOTA.")
-        *box, angle = turned_box([number(word, where, f"number {place}") for place, word in enumerate(words[:8], 1)])
+        *box, angle = turned_box(numbers(words[:8], where))
         found.add(file.stem, box, words[8], angle, row=line)
     return found.regions("DOTA labels of turned boxes", BoxFormat.CXCYWH, box_format, by_file=True)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
 from roicli.boxfiles.boxfile import BoxFile
@@ -37,7 +37,7 @@ def all_lines(lines: list[list[str]], fits: Callable[[list[str]], bool]) -> bool
     return bool(lines) and all(map(fits, lines))
 
 
-def are_numbers(words: list[str]) -> bool:
+def are_numbers(words: Sequence[str]) -> bool:
     """Tell whether all words are plain numbers."""
     return all(map(_NUMBER.fullmatch, words))
 
@@ -47,8 +47,10 @@ def identity(value: float | None) -> int | None:
     return int(value) if value is not None and 0 <= value < _MOST else None
 
 
-def number(word: str, where: str, name: str) -> float:
-    """Return a number; BoxError if it is not one."""
-    if not _NUMBER.fullmatch(word) and word.lower() not in ("nan", "inf", "-inf"):
-        raise BoxError(f"{where}: {name} {word[:80]!r} is not a number", "Write a number there.")
-    return float(word)
+def numbers(words: Sequence[str], where: str, first: int = 1) -> list[float]:
+    """Return numbers; BoxError if a word, of which the first is the `first` one of its line, is not one."""
+    if not are_numbers(words):
+        for place, word in enumerate(words, first):
+            if not _NUMBER.fullmatch(word) and word.lower() not in ("nan", "inf", "-inf"):
+                raise BoxError(f"{where}: value {place}, {word[:80]!r}, is not a number", "Write a number there.")
+    return list(map(float, words))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from roicli.boxfiles.boxfile import BoxFile
 from roicli.boxfiles.collector import NO_BOX, Collector, check_unit
 from roicli.boxfiles.registry import Layout
-from roicli.boxfiles.textlines import all_lines, are_numbers, first_lines, identity, number, words_of
+from roicli.boxfiles.textlines import all_lines, are_numbers, first_lines, identity, numbers, words_of
 from roicli.errors import BoxError
 from roicli.regions import BoxFormat, Regions
 
@@ -31,8 +31,8 @@ def _read_mot(file: BoxFile, box_format: BoxFormat | None) -> Regions:
         where = found.where(line)
         if len(words) not in _MOT:
             raise BoxError(f"{where}: expected 6 to 10 values, got {len(words)}", "Write the text of MOT.")
-        frame, track, *box = (number(word, where, f"value {place}") for place, word in enumerate(words[:6], 1))
-        score = number(words[6], where, "value 7") if len(words) > 6 else None
+        frame, track, *box = numbers(words[:6], where)
+        score = numbers(words[6:7], where, 7)[0] if len(words) > 6 else None
         category = words[7] if len(words) == 9 else None  # of ground truth; -1 of detections
         found.add(frame, box, identity(track), score, category, row=line)
     note = f"{file.path}: frames and pixels counted from 1 are kept as they are"
@@ -64,8 +64,8 @@ def _read_ava(file: BoxFile, box_format: BoxFormat | None) -> Regions:
         found.image(image, file_name=f"{video}_{time}")
         box: Sequence[float | None] = NO_BOX
         if any(words[2:6]):
-            box = [number(word, where, f"value {place}") for place, word in enumerate(words[2:6], 3)]
-        last = number(words[7], where, "value 8") if len(words) == 8 and words[7] else None
+            box = numbers(words[2:6], where, 3)
+        last = numbers(words[7:], where, 8)[0] if len(words) == 8 and words[7] else None
         is_score = last is not None and (not words[6] or last % 1 != 0)
         person = None if is_score else identity(last)
         found.add(image, box, words[6] or None, person, last if is_score else None, row=line)

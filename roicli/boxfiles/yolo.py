@@ -13,7 +13,7 @@ from roicli.boxfiles.boxfile import BoxFile
 from roicli.boxfiles.collector import Collector, check_unit
 from roicli.boxfiles.imagetable import size_of
 from roicli.boxfiles.registry import Layout
-from roicli.boxfiles.textlines import all_lines, are_numbers, first_lines, identity, number, words_of
+from roicli.boxfiles.textlines import all_lines, are_numbers, first_lines, identity, numbers, words_of
 from roicli.errors import BoxError
 from roicli.regions import BoxFormat, Regions
 
@@ -51,11 +51,11 @@ def _recognizes_turned(file: BoxFile) -> bool:
 
 
 def _read(file: BoxFile, box_format: BoxFormat | None) -> Regions:
-    found = Collector(file, ("category", "score", "box_id"), "line")
-    found.image(file.stem)
+    found, image = Collector(file, ("category", "score", "box_id"), "line"), file.stem
+    found.image(image)
     outlines = False
     for line, words in words_of(file):
-        values = [number(word, found.where(line), f"number {place}") for place, word in enumerate(words[1:], 2)]
+        values = numbers(words[1:], found.where(line), 2)
         box, rest = values[:4], values[4:]
         if len(values) in (4, 5) or (len(values) == 6 and values[5] > 1):  # a track is not in 0..1
             pass
@@ -69,7 +69,7 @@ def _read(file: BoxFile, box_format: BoxFormat | None) -> Regions:
                 "Write a region a line.",
             )
         score, track = (*rest, None, None)[:2]
-        found.add(file.stem, box, _class(words[0]), score, identity(track), row=line)
+        found.add(image, box, _class(words[0]), score, identity(track), row=line)
     title = f"{_TITLE}, the boxes around their outlines" if outlines else _TITLE
     regions = found.regions(title, BoxFormat.CXCYWH, box_format, normalized=True, by_file=True)
     return check_unit(regions, "YOLO boxes")
@@ -86,7 +86,7 @@ def _read_turned(file: BoxFile, box_format: BoxFormat | None) -> Regions:
             raise BoxError(
                 f"{found.where(line)}: expected a class and four corners, got {len(words)} numbers", "See YOLO."
             )
-        values = [number(word, found.where(line), f"number {place}") for place, word in enumerate(words[1:], 2)]
+        values = numbers(words[1:], found.where(line), 2)
         corners = [value * side for value, side in zip(values[:8], (width, height) * 4, strict=True)]
         *box, angle = turned_box(corners)
         found.add(file.stem, box, _class(words[0]), values[8] if len(values) > 8 else None, angle, row=line)
