@@ -118,6 +118,8 @@ def _ids_beside(file: BoxFile, number: int) -> Sequence[str]:
     """Return the image ids, which lie in a JSON beside the file: {image id: position}."""
     names = [f"{file.stem}_imgid2idx.json", f"{file.stem}.json", f"{file.stem}_ids.json"]
     path = next((path for path in map(file.path.with_name, names) if path.is_file()), None)
+    if path is None and len(others := [*file.path.parent.glob("*_imgid2idx.json")]) == 1:
+        path = others[0]
     pickled = file.path.with_name(f"{file.stem}_imgid2idx.pkl")
     if path is None:
         hint = f"Write {names[0]} beside it, {{image id: position}}."

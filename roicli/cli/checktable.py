@@ -17,7 +17,7 @@ def show_check(report: CheckReport) -> None:
     table.add_column(overflow="fold")
     table.add_row("features", plain(f"{report.features}, {count(report.maps, 'map')}"))
     how = f"{report.box_format}, in 0..1 of the image" if report.normalized else f"{report.box_format}, in pixels"
-    table.add_row("boxes", plain(f"{report.boxes_file}, {how}"))
+    table.add_row("boxes", plain(f"{report.boxes_file}, {report.boxes_layout}, {how}"))
     pooled = report.boxes - report.zeroed
     table.add_row("pooled", f"{count(pooled, 'box')} of {count(report.images, 'image')}")
     for number, fate in ((report.skipped, "skipped"), (report.zeroed, "written as zeros")):

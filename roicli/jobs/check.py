@@ -61,6 +61,8 @@ class CheckReport:
 
     Attributes
     ----------
+    boxes_layout : str
+        What the box file was taken for: "COCO dataset".
     features, boxes_file : str
         The inputs.
     maps, images, boxes : int
@@ -93,6 +95,7 @@ class CheckReport:
 
     features: str
     boxes_file: str
+    boxes_layout: str
     maps: int
     images: int
     boxes: int
@@ -151,6 +154,7 @@ def check(job: PoolJob, listener: Listener) -> CheckReport:
     return CheckReport(
         features=inputs.source.name,
         boxes_file=inputs.table.source,
+        boxes_layout=inputs.table.layout,
         maps=len(inputs.source),
         images=work.images(),
         boxes=len(work.placement),
