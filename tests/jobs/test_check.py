@@ -354,7 +354,7 @@ def test_the_command(folder, tmp_path):
         done = run(tmp_path, *command, COLUMNS=width)
         lines = [line.split(None, 1) for line in done.stdout.splitlines()]
         assert ["features", "feats.npy, 2 maps"] in [[word.rstrip() for word in line] for line in lines]
-        assert "boxes.json, xywh, in pixels" in done.stdout
+        assert "boxes.json, COCO results, xywh, in pixels" in done.stdout
         assert "x 1 to 5, y 2 to 5" in done.stdout
         assert "2 x 8 float32, 64 bytes" in done.stdout
         assert "…" not in done.stdout
