@@ -283,10 +283,19 @@ class Surface(NamedTuple):
     stop: IntArray
 
     def weights(self, roi: IntArray, cell: IntArray) -> NDArray[np.float64]:
-        """Return the mean of the hat of each cell over each bin of its RoI, (T, P); of an empty bin zero."""
-        below = _hat_below(self.edges[roi] - cell[:, None])
-        size = np.diff(self.edges[roi], axis=1)
-        return np.divide(np.diff(below, axis=1), size, out=np.zeros_like(size), where=size > 0)
+        """Return the mean of the hat of each cell over each bin of its RoI, (T, P); of an empty bin zero.
+
+        A hat is linear on either side of its cell, so that its value at the middle of a part is the mean there. In this
+        form the weights of bins of any size are exact: differences of integrals would cancel for thin ones.
+        """
+        edges, center = self.edges[roi], cell[:, None]
+        total = np.zeros((len(roi), edges.shape[1] - 1))
+        for side in (-1, 1):
+            ends = np.clip(edges, center + min(side, 0), center + max(side, 0))
+            low, high = ends[:, :-1], ends[:, 1:]
+            total += (high - low) * (1 - side * ((low + high) / 2 - center))
+        size = np.diff(edges, axis=1)
+        return np.divide(total, size, out=np.zeros_like(size), where=size > 0)
 
 
 def surface(sides: Sides, number: int, length: int) -> Surface:
@@ -305,13 +314,6 @@ def surface(sides: Sides, number: int, length: int) -> Surface:
     reach[:, high <= low] = 0
     first, stop = np.clip(reach, 0, length).astype(np.intp)
     return Surface(edges, first, stop)
-
-
-def _hat_below(at: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Integrate the hat, 1 at 0 and 0 from -1 and 1 on, up to each place."""
-    inside = np.clip(at, -1, 1)
-    below: NDArray[np.float64] = np.where(inside < 0, (inside + 1) ** 2 / 2, 0.5 + inside - inside**2 / 2)
-    return below
 
 
 def _round_half_away(values: FloatArray) -> IntArray:

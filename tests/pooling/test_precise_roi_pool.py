@@ -37,3 +37,9 @@ def test_a_tiny_box_is_the_value_there():
     got = roicli.precise_roi_pool(maps, [[1.25, 2.5, 1.25 + 1e-6, 2.5 + 1e-6]], 1)
     value = 0.5 * (0.75 * maps[0, 2, 1] + 0.25 * maps[0, 2, 2] + 0.75 * maps[0, 3, 1] + 0.25 * maps[0, 3, 2])
     np.testing.assert_allclose(got[0, 0, 0, 0], value, atol=1e-6)
+
+
+def test_a_thin_box_is_the_mean_along_it():
+    maps = np.random.default_rng(0).standard_normal((1, 4, 3))
+    got = roicli.precise_roi_pool(maps, [[0, 0, 1, 1.0661528e-12]], (3, 1))
+    np.testing.assert_allclose(got[0, 0, :, 0], maps[0, 0, :2].mean(), atol=1e-9)
