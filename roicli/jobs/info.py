@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from roicli.boxfiles import SUFFIXES, read_regions
+from roicli.boxfiles.boxfile import plain_name
 from roicli.boxfiles.several import files_of
 from roicli.errors import FileError, RoicliError
 from roicli.files import HDF5_SUFFIXES, file_size, printable, reading
@@ -120,7 +121,7 @@ def _complete(name: str, path: Path) -> FileInfo:
                 return FileInfo(name, len(files), _bytes([*map(str, files)]), {}, boxes=_boxes(path))
             raise
         return FileInfo(source.name, len(source.paths), _bytes(source.paths), {}, maps=_maps(source))
-    suffix, size = path.suffix.lower(), file_size(path)
+    suffix, size = plain_name(path).suffix.lower(), file_size(path)
     output = next((name.removesuffix(ending) for ending in SIDE_ENDINGS if path.name.endswith(ending)), "")
     if output.lower().endswith(".npy") and suffix == ".json":
         return FileInfo(name, 1, size, _parameters(Path(output)), output=output)
@@ -139,6 +140,8 @@ def _complete(name: str, path: Path) -> FileInfo:
             return replace(found, boxes=_boxes(path))
         return replace(found, maps=_maps(_open(name)))
     except RoicliError as error:  # what cannot be pooled is described all the same
+        with suppress(RoicliError):
+            return replace(found, boxes=_boxes(path))
         return replace(found, not_maps=error.message)
 
 

@@ -236,7 +236,8 @@ def _from_file(job: TraceJob, path: Path, note: Callable[[str], None]) -> tuple[
         image = table.image_ids[table.image_index[row[0]]]  # match_images says what it has no features in
         match_images([image], None, inputs.source.ids, boxes=table.source, features=inputs.source.name)
     box_id = None if table.box_ids is None else table.box_ids[row].tolist()[0]
-    words = f"{table.where(row)}{'' if box_id is None else f' (id {box_id})'} of {table.source}"
+    file = "" if "file" in table.columns else f" of {table.source}"
+    words = f"{table.where(row)}{'' if box_id is None else f' (id {box_id})'}{file}"
     origin = Origin(words, int(table.rows[row[0]]), box_id)
     return inputs, int(row[0]), origin
 

@@ -12,6 +12,7 @@ from boxfiles.conformance import LayoutConformance
 
 from roicli.boxfiles import read_regions
 from roicli.errors import RoicliError
+from roicli.jobs.info import info
 
 NAN = float("nan")
 # Two boxes that every example holds, as xyxy: in image 7 (30 high, 40 wide) and in image 9 (20 high, 10 wide).
@@ -547,6 +548,15 @@ def test_other_tools_are_named_with_the_line_that_converts_them(tmp_path, name, 
     with pytest.raises(RoicliError, match=f"{tool}.*, which roicli does not read") as caught:
         read_regions(tmp_path / name)
     assert line in caught.value.hint
+
+
+def test_info_tells_of_boxes_in_arrays(tmp_path):
+    for case in (TestVgSgg, TestNpzOfAnImage):
+        path = tmp_path / case.file_name
+        path.write_bytes(case.content)
+        for name, content in case.beside.items():
+            (tmp_path / name).write_text(content)
+        assert info(str(path)).boxes.count == len(case.boxes)
 
 
 def test_arrays_of_rotated_boxes_are_named_by_the_user(tmp_path):

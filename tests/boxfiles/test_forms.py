@@ -5,6 +5,7 @@ import io
 import json
 import os
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,6 +16,7 @@ from roicli import boxfiles
 from roicli.boxfiles import read_regions, several
 from roicli.cli.main import main
 from roicli.errors import BoxError, FileError
+from roicli.jobs.info import info
 from roicli.regions import Names
 
 XML = "<annotation><filename>{}.jpg</filename>{}</annotation>"
@@ -131,6 +133,7 @@ def test_gzip_is_unpacked(folder):
     document = json.dumps([{"image_id": 1, "bbox": [1, 2, 3, 4]}] * 3).encode()
     (folder / "b.json.gz").write_bytes(gzip.compress(document))
     assert len(read_regions(folder / "b.json.gz")) == 3
+    assert info(str(folder / "b.json.gz")).boxes.count == 3
     (folder / "000139.txt.gz").write_bytes(gzip.compress(b"0 0.5 0.5 0.1 0.2\n"))
     assert read_regions(folder / "000139.txt.gz").image_ids == ("000139",)
     (folder / "b.json.gz").write_bytes(gzip.compress(document)[:-9])
@@ -164,6 +167,8 @@ def test_a_job_takes_boxes_from_a_pipe_and_from_a_folder(folder):
         )
         assert done.exit_code == 0, done.output
         assert np.load("out.npy").mean(axis=(1, 2, 3)).tolist() == means
+    done = CliRunner().invoke(main, ["trace", "f.npz", "labels", "--roi", "1"])
+    assert f"line 2 of {Path('labels') / 'a.txt'}, image a" in done.output
     done = CliRunner().invoke(main, ["info", "labels"])
     assert done.exit_code == 0
     assert "2 images" in done.output
