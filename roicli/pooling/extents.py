@@ -32,7 +32,9 @@ def lie_outside(regions: Placement, sizes: NDArray[np.float64], spec: PoolSpec) 
         margin = _MARGIN * (100 + extent)  # extents are rounded by less
         outside |= (high + margin < -1) | (low - margin > length)
         # Samples lie evenly, so that one of them is in any half of a box. For the few other boxes the samples tell.
-        in_doubt |= np.minimum(high, length - 0.5) - np.maximum(low, -0.5) < (extent if operator.turns else extent / 2)
+        in_doubt |= np.minimum(high, length - 0.5) - np.maximum(low, -0.5) < (
+            extent if operator.may_miss else extent / 2
+        )
     unsure = np.flatnonzero(in_doubt & ~outside)
     for size in set(map(tuple, sizes[unsure].tolist())):
         same = unsure[(sizes[unsure] == size).all(axis=1)]

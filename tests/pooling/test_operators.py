@@ -220,6 +220,14 @@ class TestCell(OperatorConformance):
     operator = Cell()
     reference = staticmethod(cell_reference)
 
+    def test_cells_that_lie_on_either_side_of_the_map(self):
+        """No bin of the last box has its centre on the map, though half of the box lies on it."""
+        placement = place(np.zeros(2, np.intp), np.array([[0, 0, 4, 4.0], [-4, -6.5, 9.5, 7.5]]))
+        spec = PoolSpec(SIZE, op="cell")
+        assert (pooled(np.ones((1, 8, 5), np.float32), placement, spec)[1] == 0).all()
+        outside = lie_outside(placement.rounded(np.float32), np.tile([8.0, 5.0], (2, 1)), spec)
+        assert outside.tolist() == [False, True]
+
 
 # A throw-away operator: what follows, up to its loops, is all that a new one costs.
 

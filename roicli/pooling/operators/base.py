@@ -30,6 +30,7 @@ class Operator(ABC):
     bin: str  # what a bin is: the guide's table of operators has this line
     noun: str = "sample"  # what a bin is made of
     modes: tuple[Mode, ...] = ("avg",)  # the first one is the default
+    may_miss: bool = False  # whether a region that lies on its map with half of either side may read nothing of it
     turns: bool = False  # whether it pools turned boxes: `Placement.turned`
     masks: bool = False  # whether it pools masks of regions: `Placement.masks`
     interpolates: bool = True  # whether a sample is the weighted sum of four cells; if not, one cell with weight 1
@@ -69,7 +70,7 @@ class Operator(ABC):
         """Return the regions as they are pooled: (K, 4) xyxy in cells, 0 at the centre of the first one.
 
         A region beyond -1 or beyond the size of its map reads nothing of it; one that lies on its map with half of its
-        width and half of its height reads something.
+        width and half of its height reads something, unless the operator may miss it.
         """
 
     @abstractmethod

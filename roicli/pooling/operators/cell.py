@@ -14,6 +14,7 @@ class Cell(WholeCells):
 
     name, title = "cell", "cell"
     bin = "the cell at its centre"
+    may_miss = True
     change = "the cell at the centre of each bin"
 
     def ranges(self, sides: Sides, number: int, length: int) -> CellRanges:

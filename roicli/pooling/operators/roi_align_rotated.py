@@ -27,7 +27,7 @@ class RoIAlignRotated(Operator):
 
     name, title = "roi_align_rotated", "RoIAlignRotated"
     bin = "the mean of interpolated samples in a turned box"
-    turns = True
+    turns = may_miss = True
 
     def settle(self, spec: PoolSpec) -> PoolSpec:
         """Return the settings with the shift that is always there."""
