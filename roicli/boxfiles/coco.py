@@ -89,7 +89,7 @@ def read_images(
     if any(image.file_name is None for image in images):
         located = fields(Decoder(list[_Located]), members["images"], f"{file.path} images")
         for image, at in zip(images, located, strict=True):
-            image.file_name = image.file_name or (at.coco_url and at.coco_url.rpartition("/")[2]) or None
+            image.file_name = image.file_name or (at.coco_url and "/".join(at.coco_url.split("/")[-2:])) or None
     aliases: dict[str, str] = {}
     sizes: dict[str, tuple[float | None, ...]] = {}
     for image in images:

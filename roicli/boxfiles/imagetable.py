@@ -121,13 +121,9 @@ def size_of(file: BoxFile) -> tuple[float, float]:
         return size
     if size is not None:
         file.beside[str(size)] = Stamp.of(size)
-        table = _cached_table(size, file.beside[str(size)])
-        sizes = table.sizes()
-        numbers = {Path(name).stem: number for number, name in enumerate(table.ids)}
-        number = numbers.get(file.stem)
-        if sizes is not None and number is not None:
-            height, width = sizes[number].tolist()
-            return height, width
+        known = _sizes_by_stem(size, file.beside[str(size)])
+        if (found := known.get(file.stem) or known.get(file.stem.lstrip("0"))) is not None:
+            return found
     raise BoxError(
         f"{file.path}: the size of image {file.stem!r} is not known, and turned boxes in 0..1 need it",
         "Give `image_size=FILE`, a CSV with image_id, height, width; or one size for all.",
@@ -135,9 +131,16 @@ def size_of(file: BoxFile) -> tuple[float, float]:
 
 
 @lru_cache(1)
-def _cached_table(path: Path, stamp: Stamp) -> ImageTable:
-    """Read a table once for all files of a folder."""
-    return read_image_table(path)
+def _sizes_by_stem(path: Path, stamp: Stamp) -> dict[str, tuple[float, float]]:
+    """Return sizes by the stem of an id or a file name, once for all files of a folder; leading zeros do not count."""
+    table = read_image_table(path)
+    sizes = [] if (found := table.sizes()) is None else [(height, width) for height, width in found.tolist()]
+    known: dict[str, tuple[float, float]] = {}
+    for names in (table.ids, table.file_names or ()):
+        stems = [Path(name).stem for name in names]
+        for alike in ([stem.lstrip("0") for stem in stems], stems):  # what is exact comes last, and counts
+            known |= {name: size for name, size in zip(alike, sizes, strict=False) if name and not np.isnan(size).any()}
+    return known
 
 
 def _table(source: str, rows: Iterable[tuple[str, str, dict[str, float]]], notes: tuple[str, ...]) -> ImageTable:

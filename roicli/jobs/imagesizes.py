@@ -52,6 +52,13 @@ def one_size(image_size: ImageSize) -> tuple[float, float] | None:
     return float(height), float(width)
 
 
+def file_or_size(image_size: ImageSize | None) -> Path | tuple[float, float] | None:
+    """Return what `image_size` names: a file, or height and width."""
+    if image_size is None:
+        return None
+    return one_size(image_size) or Path(image_size)  # type: ignore[arg-type]
+
+
 class Images:
     """The images that have boxes: how files name them.
 

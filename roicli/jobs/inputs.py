@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from roicli import boxfiles
+from roicli.jobs.imagesizes import ImageSize, file_or_size
 from roicli.jobs.options import BoxFormatName, PathLike, checked
 from roicli.jobs.pyramid import Levels, Pyramid, open_maps
 from roicli.jobs.readings import Layout, OverTime, Reading
@@ -63,7 +64,13 @@ def open_features(
     return open_maps(os.fspath(path), reading, Pyramid(levels=levels), lambda note: None)
 
 
-def read_regions(path: PathLike, *, box_format: BoxFormatName | None = None, boxes_as: str | None = None) -> Regions:
+def read_regions(
+    path: PathLike,
+    *,
+    box_format: BoxFormatName | None = None,
+    boxes_as: str | None = None,
+    image_size: ImageSize | None = None,
+) -> Regions:
     """Read the boxes of a file.
 
     Parameters
@@ -74,6 +81,8 @@ def read_regions(path: PathLike, *, box_format: BoxFormatName | None = None, box
         What the four numbers of a box mean; by default as the file says.
     boxes_as : str, optional
         Layout of the file, such as "coco" or "csv"; by default as its content says.
+    image_size : path, str or (int, int), optional
+        Sizes of images, for layouts that cannot be read without: VG-SGG, turned boxes of YOLO.
 
     Returns
     -------
@@ -95,4 +104,4 @@ def read_regions(path: PathLike, *, box_format: BoxFormatName | None = None, box
     ([[10.0, 20.0, 40.0, 60.0]], ('139',))
     """
     form = checked({"box_format": box_format})["box_format"]
-    return boxfiles.read_regions(Path(path), form, boxes_as)
+    return boxfiles.read_regions(Path(path), form, boxes_as, file_or_size(image_size))

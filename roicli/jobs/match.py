@@ -17,7 +17,7 @@ from roicli.files import Stamp
 from roicli.jobs.choose import Choice, choose
 from roicli.jobs.geometry import Geometry
 from roicli.jobs.imageids import Match, match_images, some
-from roicli.jobs.imagesizes import one_size
+from roicli.jobs.imagesizes import file_or_size
 from roicli.jobs.pyramid import Pyramid, check_levels, open_maps
 from roicli.jobs.readings import Layout, Reading, check_readings
 from roicli.regions import Regions, batch_index_may_be_last
@@ -146,7 +146,7 @@ def bind(
         note(f"reading the boxes of {boxes}, {size(length)}")
     geometry = geometry or Geometry()
     image_size = geometry.image_size
-    sizes = None if image_size is None else one_size(image_size) or Path(image_size)  # type: ignore[arg-type]
+    sizes = file_or_size(image_size)
     table = read_regions(boxes, reading.box_format, reading.boxes_as, sizes, mapped=mapped)
     for text in table.notes:
         note(text)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from boxfiles.conformance import LayoutConformance
 
+import roicli
 from roicli.boxfiles import read_regions
 from roicli.errors import RoicliError
 from roicli.jobs.info import info
@@ -120,6 +121,11 @@ class TestLvis(LayoutConformance):
     )
 
 
+def test_files_of_lvis_are_named_by_their_urls(tmp_path):
+    (tmp_path / "b.json").write_text(TestLvis.content)
+    assert read_regions(tmp_path / "b.json").aliases == ("val2017/000000000007.jpg", "val2017/000000000009.jpg")
+
+
 class TestDetectron2(LayoutConformance):
     name, file_name, boxes, images, sizes = "detectron2", "dicts.json", BOXES, ["7", "9"], SIZES
     columns = {"category": [3, 3]}
@@ -214,6 +220,25 @@ class TestYoloTurned(LayoutConformance):
     columns = {"category": [1, 2], "angle": [0, 90]}
     options = {"image_size": (100.0, 200.0)}
     content = "1 0.4 0.45 0.6 0.45 0.6 0.55 0.4 0.55\n2 0.475 0.7 0.475 0.3 0.525 0.3 0.525 0.7\n"
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        "image_id,height,width\nP1,100,200\n",
+        "P1.png 200 100\nP2.png 3 4\n",
+        '{"images": [{"id": 1, "file_name": "a/P1.png", "height": 100, "width": 200}], "annotations": []}',
+    ],
+)
+def test_turned_boxes_of_yolo_find_the_size_of_their_image(tmp_path, sizes):
+    (tmp_path / "P1.txt").write_text(TestYoloTurned.content)
+    (tmp_path / "sizes").write_text(sizes)
+    regions = roicli.read_regions(tmp_path / "P1.txt", image_size=tmp_path / "sizes")
+    np.testing.assert_allclose(regions.boxes, TestYoloTurned.boxes)
+    assert len(regions.stamps) == 2
+    (tmp_path / "P1.txt").rename(tmp_path / "P3.txt")
+    with pytest.raises(RoicliError, match="the size of image 'P3' is not known"):
+        read_regions(tmp_path / "P3.txt", image_size=tmp_path / "sizes")
 
 
 class TestDota(LayoutConformance):
