@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from roicli.files import Stamp
 from roicli.protocols import Masks
-from roicli.words import listing
+from roicli.words import count, listing
 
 
 class BoxFormat(StrEnum):
@@ -131,7 +131,7 @@ class Regions:
     box_format : BoxFormat
         What the numbers of `given` mean.
     rows : (K,) int64
-        Where each region stands in its file, as a message says it: see `row_word`.
+        Where each region stands in its file, as a message says it: see `row_word`. -1 for one that is made of others.
     source : str
         Name of the file, for messages.
     row_word : str
@@ -242,6 +242,8 @@ class Regions:
 
     def where(self, index: NDArray[np.intp], limit: int = 5) -> str:
         """Return the rows at `index` in words, the first `limit` of them: ``"lines 2, 7 and 9 more"``."""
+        if len(index) and self.rows[index].max() < 0:
+            return f"{count(len(index), 'box')} made of others"
         files = self.columns.get("file")
         if isinstance(files, Names) and len(index):
             more = f" and {len(index) - 1:,} more" if len(index) > 1 else ""

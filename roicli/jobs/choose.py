@@ -282,6 +282,7 @@ def _pairs(table: Regions, pairs: str | os.PathLike[str]) -> Regions:
         given=boxes,
         box_format=BoxFormat.XYXY,
         columns={**kept, "subject": origin[subject], "object": origin[other]},
+        rows=np.full(len(boxes), -1),  # the mask of the subject is not that of both
         origin=np.full(len(boxes), -1),
     )
 

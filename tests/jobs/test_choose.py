@@ -143,6 +143,8 @@ def test_all_pairs_of_an_image(table):
     assert found.boxes.tolist() == [[0, 0, 30, 20], [0, 0, 50, 20], [20, 0, 50, 20]]
     assert [found.columns[name].tolist() for name in ("subject", "object")] == [[0, 0, 2], [2, 3, 3]]
     assert (ids(found), found.places.tolist()) == (["7"] * 3, [-1] * 3)
+    assert found.rows.tolist() == [-1] * 3
+    assert found.where(np.arange(3)) == "3 boxes made of others"
     assert chosen(table, pairs="all", category="cat")[0].columns["object"].tolist() == [3]
 
 
