@@ -18,13 +18,14 @@ from roicli.execution.plan import MOST_PASSES, Plan, Task, make_plan
 from roicli.execution.worker import Pooler
 from roicli.files import Stamp
 from roicli.jobs.advice import prepare_and_judge
-from roicli.jobs.choose import pairs_of, said_of
+from roicli.jobs.choose import said_of
 from roicli.jobs.costs import choose_kernel, make_costs
 from roicli.jobs.geometry import scale_parameter
 from roicli.jobs.listener import Listener, Told
 from roicli.jobs.match import Inputs
 from roicli.jobs.part import Part, take_part
 from roicli.jobs.prepare import PoolJob, Prepared
+from roicli.jobs.relations import pairs_of
 from roicli.jobs.report import RunReport, peak_memory
 from roicli.jobs.select import image_name
 from roicli.jobs.shards import Shard
