@@ -32,6 +32,8 @@ _FORMS: dict[bytes, Form] = {
     b"PAR1": "parquet",
     b"\x89PNG\r\n\x1a\n": "png",
 }
+# Where a shell puts the output of a command: <(command).
+_DESCRIPTORS = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")
 _GZIP = b"\x1f\x8b"
 _HEAD = 1 << 16
 _COPIED = 1 << 20
@@ -242,8 +244,10 @@ def _source(path: Path) -> AbstractContextManager[IO[bytes]]:
     if path == STDIN:
         return nullcontext(sys.stdin.buffer)
     mode = path.stat().st_mode
-    if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):  # a device may never end
-        raise FileError(f"{path}: {'a folder' if stat.S_ISDIR(mode) else 'not a file'}", "Name a box file.")
+    opened = stat.S_ISFIFO(mode) and str(path).startswith(_DESCRIPTORS)  # another pipe may never have a writer
+    if not (stat.S_ISREG(mode) or opened):
+        what = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
+        raise FileError(f"{path}: {what}", "Name a box file, or read standard input as -.")
     return path.open("rb")
 
 
