@@ -177,7 +177,7 @@ def test_a_job_takes_boxes_from_a_pipe_and_from_a_folder(folder):
 def test_the_output_of_a_command_is_read():
     """As a shell gives it: <(command). A pipe with a name may never have a writer, and is refused."""
     reader, writer = os.pipe()
-    with open(writer, "w") as file:
+    with os.fdopen(writer, "w") as file:
         file.write("x1,y1,x2,y2\n1,2,4,6\n")
     try:
         regions = read_regions(Path(f"/dev/fd/{reader}"))
