@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from roicli.errors import RoicliError as RoicliError
     from roicli.jobs.api import align as align
     from roicli.jobs.api import check as check
+    from roicli.jobs.api import identify as identify
+    from roicli.jobs.api import verify as verify
     from roicli.jobs.inputs import open_features as open_features
     from roicli.jobs.inputs import read_regions as read_regions
     from roicli.pooling.adjoint import roi_align_backward as roi_align_backward
@@ -31,6 +33,7 @@ _HOMES = {
     "RoicliError": "errors",
     "align": "jobs.api",
     "check": "jobs.api",
+    "identify": "jobs.api",
     "mask_pool": "pooling.maskpool",
     "multiscale_roi_align": "pooling.multiscale",
     "open_features": "jobs.inputs",
@@ -44,6 +47,7 @@ _HOMES = {
     "roi_align_rotated": "pooling.functions",
     "roi_pool": "pooling.engine",
     "trace_bin": "pooling.trace",
+    "verify": "jobs.api",
 }
 
 __all__ = [
@@ -52,6 +56,7 @@ __all__ = [
     "__version__",
     "align",
     "check",
+    "identify",
     "mask_pool",
     "multiscale_roi_align",
     "open_features",
@@ -65,6 +70,7 @@ __all__ = [
     "roi_align_rotated",
     "roi_pool",
     "trace_bin",
+    "verify",
 ]
 
 

@@ -7,13 +7,40 @@ from typing import Literal, get_args
 
 from roicli.errors import UsageError
 
-Mode = Literal["avg", "max"]
+Mode = Literal["avg", "max", "weighted-max"]
+"""Weighted-max is the maximum of the weighted cells of all samples, not of their sums, as ONNX defines it."""
+Edge = Literal["clamp", "inside"]
 Reduce = Literal["none", "mean", "max", "l2"]
 MaskRule = Literal["coverage", "upsampled", "resize", "resize-antialias", "resize-any", "nearest"]
 """How the mask of a region weighs the cells of a map; see `roicli.pooling.masks`."""
 
 MAX_OUTPUT_SIDE = 1024
 MAX_SAMPLING_RATIO = 1024
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Where a convention differs from torchvision's in laying out bins along an axis; see `roicli.conventions`.
+
+    Attributes
+    ----------
+    before : float
+        Pixels added to both ends before the scale.
+    end : float
+        Pixels added to the end before the scale.
+    least : bool, optional
+        Whether a region spans at least one cell; by default it does unless aligned.
+    corners : bool
+        One sample a bin, the first and the last on the ends of the region.
+    edge : {"clamp", "inside"}
+        Samples off the map: clamped up to one cell beyond it and then zero, or zero beyond the outermost centres.
+    """
+
+    before: float = 0.0
+    end: float = 0.0
+    least: bool | None = None
+    corners: bool = False
+    edge: Edge = "clamp"
 
 
 @dataclass(frozen=True)
@@ -28,7 +55,7 @@ class PoolSpec:
         Sample points per bin along each axis; 0 or less means adaptive, ``ceil(RoI side / bins)``.
     aligned : bool
         Shift boxes by half a cell, as detectron2 does, so that a cell's value lies at its centre.
-    mode : {"avg", "max"}
+    mode : {"avg", "max", "weighted-max"}
         What a bin is of its interpolated samples.
     reduce : {"none", "mean", "max", "l2"}
         What the bins become too: their mean, their maximum, or their mean scaled to length 1: a vector a RoI.
@@ -36,6 +63,8 @@ class PoolSpec:
         Name of the operator; see `roicli.pooling.operators`, which also checks that it has these settings.
     mask_rule : str
         How masks weigh cells, if the operator pools masks; see `roicli.pooling.masks`.
+    rule : Rule, optional
+        Where RoIAlign differs from torchvision's; by default nowhere.
 
     Raises
     ------
@@ -55,6 +84,7 @@ class PoolSpec:
     reduce: Reduce = "none"
     op: str = "roi_align"
     mask_rule: MaskRule = "coverage"
+    rule: Rule | None = None
 
     def __post_init__(self) -> None:
         if not all(1 <= side <= MAX_OUTPUT_SIDE for side in self.output_size):
@@ -68,7 +98,7 @@ class PoolSpec:
                 f"Give 1 to {MAX_SAMPLING_RATIO} samples per bin and axis, or -1 for the adaptive count.",
             )
         if self.mode not in get_args(Mode):
-            raise UsageError(f"mode {self.mode!r} is unknown", "Give 'avg' or 'max'.")
+            raise UsageError(f"mode {self.mode!r} is unknown", f"Give {', '.join(map(repr, get_args(Mode)))}.")
         if self.reduce not in get_args(Reduce):
             raise UsageError(f"reduce {self.reduce!r} is unknown", "Give 'none', 'mean', 'max' or 'l2'.")
         if self.mask_rule not in get_args(MaskRule):

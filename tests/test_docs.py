@@ -18,6 +18,7 @@ import pytest
 from click.testing import CliRunner
 
 import roicli
+from roicli import conventions
 from roicli.boxfiles import registry
 from roicli.cli.help import TOPICS
 from roicli.cli.main import main
@@ -186,6 +187,18 @@ def operator_table():
     return table(("`--op`", "operator", "a bin is"), [(f"`{a.name.replace('_', '-')}`", a.title, a.bin) for a in found])
 
 
+def convention_table():
+    found = conventions.ALL.values()
+    header = ("`--convention`", "called as", "start", "end", "least", "samples", "off the map", "a bin is", "source")
+    return table(
+        header,
+        [
+            (f"`{a.name}`", f"`{a.call}`", a.start, a.end, a.least, a.samples, a.edge, a.bin, f"`{a.source}`")
+            for a in found
+        ],
+    )
+
+
 def files():
     return table(
         ("", "files"),
@@ -208,9 +221,10 @@ def files():
         (GUIDE / "formats.md", "outputs", outputs),
         (GUIDE / "outputs.md", "layouts", layouts),
         (GUIDE / "operators.md", "operators", operator_table),
+        (GUIDE / "conventions.md", "conventions", convention_table),
         (README, "files", files),
     ],
-    ids=["features", "boxes", "outputs", "layouts", "operators", "files"],
+    ids=["features", "boxes", "outputs", "layouts", "operators", "conventions", "files"],
 )
 def test_tables_are_those_of_the_registries(page, name, made):
     [shown] = re.findall(rf"<!-- {name} -->\n(.*?)<!-- /{name} -->", TEXTS[page], re.DOTALL)

@@ -30,6 +30,7 @@ MAY_IMPORT = {
     "interrupts": set(),
     "protocols": {"arrays", "files"},
     "spec": BOTTOM,
+    "conventions": BOTTOM | {"spec"},
     "regions": BOTTOM | {"protocols"},
     "pooling": VALUES,
     "sources": VALUES,
@@ -38,7 +39,8 @@ MAY_IMPORT = {
     "execution": VALUES | {"pooling"},
     "resume": VALUES | {"outputs"},
     "picture": VALUES | {"pooling"},
-    "jobs": VALUES | {"__init__", "resume", "execution", "picture", "outputs", "sources", "boxfiles", "pooling"},
+    "jobs": VALUES
+    | {"__init__", "conventions", "resume", "execution", "picture", "outputs", "sources", "boxfiles", "pooling"},
     "cli": {"__init__", "boxfiles", "jobs", "outputs", "picture", "pooling", "sources"} | VALUES,
 }
 HEAVY = {"click", "rich", "PIL", "h5py", "msgspec", "concurrent.futures", "multiprocessing"}

@@ -11,8 +11,9 @@ import click
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 EXIT_CODES = (
-    "Exit codes: 0 done, 1 check --strict has warned, 2 wrong usage, 3 bad data or a failed job, 70 an error in roicli "
-    "itself, 130 stopped by Ctrl-C, 141 the reader of a pipe has gone (roicli help bad-input)."
+    "Exit codes: 0 done, 1 a comparison failed or check --strict has warned, 2 wrong usage, 3 bad data or a failed "
+    "job, 70 an error in roicli itself, 130 stopped by Ctrl-C, 141 the reader of a pipe has gone "
+    "(roicli help bad-input)."
 )
 # Width of the names of options in --help; longer names have a line of their own.
 _COLUMN = 26

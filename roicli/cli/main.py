@@ -31,6 +31,8 @@ _COMMANDS = {
     "info": "Describe a file of feature maps, boxes or pooled features.",
     "trace": "Explain one number, sample by sample.",
     "project": "Take a value a bin back onto the maps.",
+    "verify": "Compare pooled features with what align computes.",
+    "identify": "Find which convention, or mistake, made pooled features.",
     "merge": "Join the parts of a job that was split by --shard.",
     "missing": "Say which parts of a job are not done.",
     "help": "Explain a topic: formats, geometry, resume, cluster, ...",

@@ -185,8 +185,13 @@ pool_options = stacked(
     ),
     option(
         *(NUMBERS, "--mode"),
-        choices=["avg", "max"],
-        help="Take the mean or the maximum of a bin's samples.  [default: that of the operator]",
+        choices=["avg", "max", "weighted-max"],
+        help="Take the mean or the maximum of a bin's samples, or of weighted cells.  [default: that of the operator]",
+    ),
+    option(
+        *(NUMBERS, "--convention"),
+        metavar="NAME",
+        help="Compute as another library does, such as openvino-half-pixel; roicli help conventions lists all.",
     ),
     option(
         *(NUMBERS, "--mask-rule"),

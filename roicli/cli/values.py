@@ -80,6 +80,17 @@ def positive(text: str) -> float:
     return number
 
 
+def tolerance(text: str) -> float:
+    """Read a number from 0 on."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number < math.inf:
+        raise click.BadParameter(f"expected a number from 0 on, such as 1e-5, got {text!r}.")
+    return number
+
+
 def sampling_ratio(text: str) -> int:
     """Read a number of samples, or `auto`, which is -1."""
     if text.strip().lower() in ("auto", "0", "-1"):

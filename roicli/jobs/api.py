@@ -14,7 +14,10 @@ from roicli.jobs.align import align as run_align
 from roicli.jobs.check import CheckReport
 from roicli.jobs.check import check as run_check
 from roicli.jobs.choose import Choice
+from roicli.jobs.foreign import Reference, options_of, read_reference
 from roicli.jobs.geometry import Geometry
+from roicli.jobs.identify import Identified
+from roicli.jobs.identify import identify as run_identify
 from roicli.jobs.listener import Silent
 from roicli.jobs.options import (
     SPEC,
@@ -30,6 +33,8 @@ from roicli.jobs.readings import Reading
 from roicli.jobs.report import RunReport
 from roicli.jobs.shards import read_shard
 from roicli.jobs.stream import Output
+from roicli.jobs.verify import TOLERANCE, VerifyReport
+from roicli.jobs.verify import verify as run_verify
 from roicli.pooling.team import usable_cores
 
 
@@ -118,8 +123,11 @@ def align(features: PathLike, boxes: PathLike, output: PathLike, **options: Unpa
         Samples per bin and axis; -1 takes one per cell, rounded up.
     op : str
         The operator, such as "roi_align" or "roi_pool"; ``roicli help operators`` lists all.
-    mode : {"avg", "max"}, optional
-        Take the mean or the maximum of a bin's samples; by default the mean, and the maximum for RoIPool.
+    mode : {"avg", "max", "weighted-max"}, optional
+        Take the mean or the maximum of a bin's samples, or of their weighted cells; by default the
+        mean, and the maximum for RoIPool.
+    convention : str, optional
+        Compute as another library does: "openvino-half-pixel"; ``roicli help conventions`` lists all.
     reduce : {"none", "mean", "max", "l2"}
         Make one vector a box: the mean or the maximum of all bins, or their mean scaled to length 1.
     mask_rule : {"coverage", "upsampled", "resize", "resize-antialias", "resize-any", "nearest"}
@@ -260,6 +268,85 @@ def open_output(output: PathLike, boxes: PathLike, **options: Unpack[AlignOption
     (3, 8, 7, 7)
     """
     return Output(align_job("", boxes, output, **options))
+
+
+def verify(
+    reference: PathLike,
+    features: PathLike,
+    boxes: PathLike,
+    *,
+    tolerance: float = TOLERANCE,
+    workers: int | None = None,
+    **options: Unpack[PoolOptions],
+) -> VerifyReport:
+    """Compare pooled features with what `align` computes: the command ``roicli verify``.
+
+    Parameters
+    ----------
+    reference : path
+        An output of roicli, whose recorded options need not be given, or an .npy or .npz file of somebody else.
+    features, boxes, **options
+        As in `align`; those of output are left out.
+    tolerance : float
+        Largest difference that is allowed, in units of the spread of the values.
+    workers : int, optional
+        As in `align`.
+
+    Returns
+    -------
+    VerifyReport
+        Whether they agree, the largest difference and where it is.
+
+    Raises
+    ------
+    RoicliError
+        Where `align` would raise it; a reference of another shape.
+
+    Examples
+    --------
+    >>> import roicli, tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> np.save(folder / "map.npy", np.ones((8, 32, 32), np.float32))
+    >>> _ = (folder / "boxes.json").write_text("[[0, 0, 64, 64], [10, 20, 90, 100]]")
+    >>> np.save(folder / "theirs.npy", np.ones((2, 8, 7, 7), np.float32))
+    >>> report = roicli.verify(folder / "theirs.npy", folder / "map.npy", folder / "boxes.json", spatial_scale=1 / 4)
+    >>> report.agrees, report.largest
+    (True, 0.0)
+    """
+    known = read_reference(Path(reference))
+    job = verify_job(known, features, boxes, **options)
+    return run_verify(job, known, Silent(), tolerance=tolerance, workers=workers or usable_cores())
+
+
+def identify(reference: PathLike, features: PathLike, boxes: PathLike, **options: Unpack[PoolOptions]) -> Identified:
+    """Find the convention, or the mistake, that made pooled features: the command ``roicli identify``.
+
+    Parameters
+    ----------
+    reference, features, boxes, **options
+        As in `verify`: the options as they should have been.
+
+    Returns
+    -------
+    Identified
+        All answers that fit; the nearest one if none does.
+
+    Raises
+    ------
+    RoicliError
+        Files that cannot be read; a reference of another shape.
+    """
+    return run_identify(check_job(features, boxes, **options), Path(reference), Silent())
+
+
+def verify_job(reference: Reference, features: PathLike, boxes: PathLike, **options: Any) -> PoolJob:
+    """Turn the parameters of `verify` into a job; what the reference records counts where nothing is given."""
+    recorded = options_of(reference.parameters)
+    if {"spatial_scale", "stride"} & {*options}:
+        recorded.pop("spatial_scale", None)
+    if "convention" in options:
+        recorded = {name: value for name, value in recorded.items() if name not in ("op", "aligned", "mode")}
+    return check_job(features, boxes, **recorded | options)
 
 
 def align_job(features: PathLike, boxes: PathLike, output: PathLike, **options: Any) -> AlignJob:

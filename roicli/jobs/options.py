@@ -8,6 +8,7 @@ from dataclasses import fields
 from functools import cache
 from typing import Any, Literal, TypedDict, get_args, get_origin, get_type_hints
 
+from roicli import conventions
 from roicli.errors import UsageError
 from roicli.jobs.choose import Choice
 from roicli.jobs.geometry import Geometry, Scale
@@ -39,6 +40,7 @@ SPEC: dict[str, Any] = {
     "mode": None,
     "reduce": "none",
     "mask_rule": "coverage",
+    "convention": None,
 }
 
 
@@ -78,6 +80,7 @@ class PoolOptions(TypedDict, total=False):
     mode: Mode | None
     reduce: Reduce
     mask_rule: MaskRule
+    convention: str | None
     category: str | None
     min_score: float | None
     top_k: int | None
@@ -111,6 +114,12 @@ def take_spec(options: dict[str, Any]) -> PoolSpec:
     """Take what decides numbers out of options; the mode is by default that of the operator."""
     checked(options)
     how = {name: options.pop(name, default) for name, default in SPEC.items()}
+    if (convention := how.pop("convention")) is not None:
+        settings = conventions.find(convention).settings
+        for name, value in settings.items():
+            if name in how and how[name] not in (SPEC[name], value):
+                raise UsageError(f"convention {convention!r} fixes {name}, got {how[name]!r}", f"Leave `{name}` out.")
+        how |= settings
     return make_spec(how.pop("size"), **how | {"op": how["op"].replace("-", "_")})
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roicli import __version__
+from roicli.conventions import name_of
 from roicli.errors import BoxError
 from roicli.jobs.choose import Choice
 from roicli.jobs.geometry import Geometry, Located
@@ -109,6 +110,7 @@ class PoolJob:
             "mode": self.spec.mode,
             "reduce": self.spec.reduce,
             **self._masks(),
+            **({} if self.spec.rule is None else {"convention": name_of(self.spec)[0]}),
             "features": self.features,
             **self.reading.parameters(),
             "boxes_file": str(self.boxes),

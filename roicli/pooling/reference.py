@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from roicli.spec import PoolSpec
+from roicli.spec import PoolSpec, Rule
 
 
 def roi_align_reference(
@@ -32,20 +32,31 @@ def roi_align_reference(
     [[[[0.5, 2.5]]]]
     """
     real = features.dtype.type
-    channels = features.shape[1]
+    _, channels, height, width = features.shape
     bins_y, bins_x = spec.output_size
+    join = max if spec.mode == "weighted-max" else sum
+    rule = spec.rule or Rule()
     offset = real(0.5) if spec.aligned else real(0)
+    least = not spec.aligned if rule.least is None else rule.least
     scales = np.broadcast_to(spatial_scale, (len(rois), 2))
     pooled = np.zeros((len(rois), channels, bins_y, bins_x), dtype=real)
     for k, (batch, *box) in enumerate(rois):
         scale_y, scale_x = map(real, scales[k])
-        x1, y1, x2, y2 = (real(side) * scale - offset for side, scale in zip(box, (scale_x, scale_y) * 2, strict=True))
+        moves = (rule.before, rule.before, rule.before + rule.end, rule.before + rule.end)
+        x1, y1, x2, y2 = (
+            (real(side) + real(move)) * scale - offset
+            for side, scale, move in zip(box, (scale_x, scale_y) * 2, moves, strict=True)
+        )
         roi_width, roi_height = x2 - x1, y2 - y1
-        if not spec.aligned:
+        if least:
             roi_width, roi_height = max(roi_width, real(1)), max(roi_height, real(1))
         bin_height, bin_width = roi_height / real(bins_y), roi_width / real(bins_x)
         grid_y = spec.sampling_ratio if spec.sampling_ratio > 0 else max(math.ceil(bin_height), 0)
         grid_x = spec.sampling_ratio if spec.sampling_ratio > 0 else max(math.ceil(bin_width), 0)
+        if rule.corners:
+            y1, bin_height = _on_corners(y1, roi_height, bins_y)
+            x1, bin_width = _on_corners(x1, roi_width, bins_x)
+            grid_y = grid_x = 1
         for c in range(channels):
             plane = features[int(batch), c]
             for ph in range(bins_y):
@@ -55,12 +66,21 @@ def roi_align_reference(
                         y = y1 + real(ph) * bin_height + real(iy + 0.5) * bin_height / real(grid_y)
                         for ix in range(grid_x):
                             x = x1 + real(pw) * bin_width + real(ix + 0.5) * bin_width / real(grid_x)
-                            values.append(_bilinear(plane, y, x))
-                    if spec.mode == "max":
+                            off = rule.edge == "inside" and not (0 <= y <= height - 1 and 0 <= x <= width - 1)
+                            values.append(real(0) if off else _bilinear(plane, y, x, join))
+                    if spec.mode != "avg":
                         pooled[k, c, ph, pw] = np.max(values) if values else 0
                     else:
                         pooled[k, c, ph, pw] = sum(values, real(0)) / real(max(grid_y * grid_x, 1))
     return pooled.mean(axis=(2, 3)) if spec.reduce == "mean" else pooled
+
+
+def _on_corners(start: Any, extent: Any, bins: int) -> tuple[Any, Any]:
+    """Return start and size of bins whose middles lie evenly from `start` on over `extent`, both ends included."""
+    if bins == 1:
+        return start, extent
+    size = extent / type(extent)(bins - 1)
+    return start - size / type(extent)(2), size
 
 
 def roi_align_rotated_reference(
@@ -269,7 +289,7 @@ def _c_round(value: Any) -> int:
     return int(math.copysign(whole + (abs(value) - whole >= 0.5), value))
 
 
-def _bilinear(plane: NDArray[Any], y: Any, x: Any) -> Any:
+def _bilinear(plane: NDArray[Any], y: Any, x: Any, join: Callable[..., Any] = sum) -> Any:
     height, width = plane.shape
     real = plane.dtype.type
     if y < -1 or y > height or x < -1 or x > width:
@@ -277,11 +297,13 @@ def _bilinear(plane: NDArray[Any], y: Any, x: Any) -> Any:
     y_low, y_high, ly = _between(max(y, real(0)), height)
     x_low, x_high, lx = _between(max(x, real(0)), width)
     hy, hx = real(1) - ly, real(1) - lx
-    return (
-        hy * hx * plane[y_low, x_low]
-        + hy * lx * plane[y_low, x_high]
-        + ly * hx * plane[y_high, x_low]
-        + ly * lx * plane[y_high, x_high]
+    return join(
+        [
+            hy * hx * plane[y_low, x_low],
+            hy * lx * plane[y_low, x_high],
+            ly * hx * plane[y_high, x_low],
+            ly * lx * plane[y_high, x_high],
+        ]
     )
 
 

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from roicli.errors import BoxError
 from roicli.pooling.placement import Placement
-from roicli.spec import PoolSpec
+from roicli.spec import Edge, PoolSpec, Rule
 
 FloatArray = NDArray[np.floating[Any]]
 IntArray = NDArray[np.intp]
@@ -47,6 +47,11 @@ class Sides(NamedTuple):
     low: FloatArray  # (K,) in image pixels, finite, in the dtype of the computation
     high: FloatArray
     scale: FloatArray  # (K,) or (1,) feature cells per pixel, not rounded yet
+
+    def moved(self, rule: Rule) -> Sides:
+        """Return the sides with their ends moved by pixels, before the scale."""
+        dtype = self.low.dtype.type
+        return self._replace(low=self.low + dtype(rule.before), high=self.high + dtype(rule.before + rule.end))
 
     def scaled(self) -> tuple[FloatArray, FloatArray]:
         """Return the ends in feature cells, in the dtype of the computation."""
@@ -69,6 +74,7 @@ class Bins(NamedTuple):
     samples: IntArray  # (K,) in one bin, in range or not; 0 for an empty or inverted box with adaptive sampling
     number: int  # how many bins there are (P)
     length: int  # cells of the feature map along this axis (L)
+    edge: Edge = "clamp"  # see `Rule`
 
     def take(self, rois: IntArray | slice) -> Bins:
         """Return the bins of some of the RoIs."""
@@ -94,7 +100,8 @@ def make_bins(sides: Sides, number: int, length: int, spec: PoolSpec) -> Bins:
             f"spatial scale {sides.scale[min(first, len(sides.scale) - 1)]:g}",
             "Check the coordinates of the boxes and the spatial scale.",
         )
-    return Bins(start, size, np.maximum(count, 0).astype(np.intp), number, length)
+    edge = "clamp" if spec.rule is None else spec.rule.edge
+    return Bins(start, size, np.maximum(count, 0).astype(np.intp), number, length, edge)
 
 
 def too_large(sides: Sides, number: int, spec: PoolSpec) -> NDArray[np.bool_]:
@@ -107,14 +114,21 @@ def _lay_out(sides: Sides, number: int, spec: PoolSpec) -> tuple[FloatArray, Flo
     dtype = sides.low.dtype.type
     offset = dtype(0.5 if spec.aligned else 0.0)
     with np.errstate(over="ignore", invalid="ignore"):
+        if spec.rule is not None:
+            sides = sides.moved(spec.rule)
         low, high = sides.scaled()
         start = low - offset
         extent = (high - offset) - start
-        if not spec.aligned:
+        if not spec.aligned if spec.rule is None or spec.rule.least is None else spec.rule.least:
             extent = np.maximum(extent, dtype(1))
+        if spec.rule is not None and spec.rule.corners:
+            if number > 1:  # bins around the samples: half of the first and of the last lies beyond the region
+                size = extent / dtype(number - 1)
+                return start - size / dtype(2), size, np.ones_like(size), ~np.isfinite(size)
+            return start, extent, np.ones_like(extent), ~np.isfinite(extent)
         size = extent / dtype(number)
         count = np.ceil(size) if spec.adaptive else np.full_like(size, spec.sampling_ratio)
-    return start, size, count, ~(np.isfinite(size) & (count < _MAX_COUNT))
+    return start, size, count, ~(np.isfinite(size) & (count.astype(np.float64, copy=False) < _MAX_COUNT))
 
 
 class SampleGrid(NamedTuple):
@@ -143,7 +157,7 @@ def sample_grid(bins: Bins) -> SampleGrid:
     bin_index = np.repeat(np.arange(per_bin.size), per_bin)
     sample = np.arange(bin_index.size) - np.repeat(np.cumsum(per_bin) - per_bin - first.ravel(), per_bin)
     coordinate = sample_coordinates(bins, bin_index, sample)
-    inside = in_range(coordinate, bins.length)
+    inside = in_range(coordinate, bins.length, bins.edge)
     low, high, fraction = neighbours(coordinate[inside], bins.length)
     return SampleGrid(bins, bin_index[inside], low, high, fraction)
 
@@ -157,9 +171,10 @@ def sample_coordinates(bins: Bins, bin_index: IntArray, sample: IntArray) -> Flo
     return bins.start[roi] + bin_of_roi.astype(dtype) * size + step
 
 
-def in_range(coordinate: FloatArray, length: int) -> NDArray[np.bool_]:
+def in_range(coordinate: FloatArray, length: int, edge: Edge = "clamp") -> NDArray[np.bool_]:
     """Tell which coordinates count: up to a cell outside of the map's first and last centre, by the edge rule."""
-    inside: NDArray[np.bool_] = (coordinate >= -1) & (coordinate <= length)
+    first, last = (-1, length) if edge == "clamp" else (0, length - 1)
+    inside: NDArray[np.bool_] = (coordinate >= first) & (coordinate <= last)
     return inside
 
 

@@ -101,6 +101,8 @@ def trace_placed(
     values = plane[reads.rows[:, [0, 0, 1, 1]], reads.columns[:, [0, 1, 0, 1]]].astype(dtype)
     with np.errstate(invalid="ignore", over="ignore"):
         read = (reads.weights * values).sum(axis=1) if operator.interpolates else values[:, 0]
+        if spec.mode == "weighted-max":
+            read = (reads.weights * values).max(axis=1)
         interpolated = np.where(reads.in_range, read, 0).astype(dtype)
         result, best = operator.combine(interpolated, spec)
         if reads.shares is not None:

@@ -25,21 +25,23 @@ def pool_pointwise(feature_map: FloatArray, rows: SampleGrid, columns: SampleGri
     """
     y_splits, x_splits = rows.splits().tolist(), columns.splits().tolist()
     bins_y, bins_x = rows.bins.number, columns.bins.number
-    combine = np.maximum if mode == "max" else np.add
-    start = -np.inf if mode == "max" else 0
+    largest = mode != "avg"
+    combine = np.maximum if largest else np.add
+    join = np.maximum if mode == "weighted-max" else np.add
+    start = -np.inf if largest else 0
     for roi, block in enumerate(out):
         x_ends = x_splits[roi * bins_x : (roi + 1) * bins_x + 1]
         count_y, count_x = int(rows.bins.samples[roi]), int(columns.bins.samples[roi])
         for bin_y in range(bins_y):
             first, stop = y_splits[roi * bins_y + bin_y : roi * bins_y + bin_y + 2]
             line = np.full((bins_x, feature_map.shape[2]), start, dtype=feature_map.dtype)
-            for banded, left in _interpolated_rows(feature_map, rows, first, stop, columns, x_ends):
+            for banded, left in _interpolated_rows(feature_map, rows, first, stop, columns, x_ends, join):
                 for bin_x, (begin, end) in enumerate(pairwise(x_ends)):
                     low, high = columns.low[begin:end] - left, columns.high[begin:end] - left
                     fraction = columns.fraction[begin:end, None]
-                    samples = (1 - fraction) * banded[:, low] + fraction * banded[:, high]
+                    samples = join((1 - fraction) * banded[:, low], fraction * banded[:, high])
                     combine(line[bin_x], combine.reduce(samples, axis=(0, 1), initial=start), out=line[bin_x])
-            if mode == "max":
+            if largest:
                 in_range = (stop - first) * np.diff(x_ends)
                 some_outside = (in_range < count_y * count_x) | (in_range == 0)
                 line[some_outside] = np.maximum(line[some_outside], 0)
@@ -49,7 +51,13 @@ def pool_pointwise(feature_map: FloatArray, rows: SampleGrid, columns: SampleGri
 
 
 def _interpolated_rows(
-    feature_map: FloatArray, rows: SampleGrid, first: int, stop: int, columns: SampleGrid, x_ends: list[int]
+    feature_map: FloatArray,
+    rows: SampleGrid,
+    first: int,
+    stop: int,
+    columns: SampleGrid,
+    x_ends: list[int],
+    join: np.ufunc,
 ) -> Iterator[tuple[FloatArray, int]]:
     """Yield the map interpolated at samples along y, (some samples, w, C), and the first of the w cells along x."""
     if x_ends[0] == x_ends[-1]:
@@ -62,4 +70,4 @@ def _interpolated_rows(
         part = slice(begin, min(begin + step, stop))
         fraction = rows.fraction[part][:, None, None]
         above, below = feature_map[rows.low[part], left:right], feature_map[rows.high[part], left:right]
-        yield (1 - fraction) * above + fraction * below, left
+        yield join((1 - fraction) * above, fraction * below), left

@@ -36,7 +36,7 @@ class RoIAlign(Operator):
 
     name, title = "roi_align", "RoIAlign"
     bin = "the mean of interpolated samples, or their maximum"
-    modes: tuple[Mode, ...] = ("avg", "max")
+    modes: tuple[Mode, ...] = ("avg", "max", "weighted-max")
 
     def contracts(self, spec: PoolSpec) -> bool:
         """Tell whether a kernel computes it: means are contractions, maxima are not."""
@@ -45,7 +45,7 @@ class RoIAlign(Operator):
     def place(self, regions: Placement, size: tuple[int, ...], spec: PoolSpec, kernel: Kernel) -> Placed:
         """Sample every bin; for means, sum the samples' weights along each axis."""
         rows, columns = _bins(regions, size, spec)
-        return _Samples(rows, columns, spec) if spec.mode == "max" else _Averages(rows, columns, spec, kernel)
+        return _Averages(rows, columns, spec, kernel) if spec.mode == "avg" else _Samples(rows, columns, spec)
 
     def extents(self, regions: Placement, spec: PoolSpec) -> FloatArray:
         """Return the regions after the scale, and the shift or the least extent."""
@@ -85,14 +85,18 @@ class RoIAlign(Operator):
                 else "Give a smaller `sampling_ratio`.",
             )
         change = "shifted by half a cell" if spec.aligned else ""
-        if not spec.aligned and any(high - low < 1 for low, high in (side.scaled() for side in sides(region))):
+        if (
+            not spec.aligned
+            and spec.rule is None
+            and any(high - low < 1 for low, high in (side.scaled() for side in sides(region)))
+        ):
             change = "at least one cell, since not aligned"
         y, x = _trace_axis(rows, bin[0]), _trace_axis(columns, bin[1])
         return crossed(y, x, self.extents(region, spec)[0], change)
 
     def combine(self, values: FloatArray, spec: PoolSpec) -> tuple[float, int | None]:
         """Return the mean in float64, or the maximum."""
-        if spec.mode == "max" and len(values):
+        if spec.mode != "avg" and len(values):
             best = int(np.argmax(values))
             return float(values[best]), best
         return super().combine(values, spec)
@@ -101,7 +105,7 @@ class RoIAlign(Operator):
         """Name the shift, the sampling and the mode."""
         aligned = "aligned" if spec.aligned else "not aligned"
         sampling = "adaptive" if spec.adaptive else f"sampling ratio {spec.sampling_ratio}"
-        return f"{self.title} {aligned}, {sampling}" + (", max" if spec.mode == "max" else "")
+        return f"{self.title} {aligned}, {sampling}" + (f", {spec.mode}" if spec.mode != "avg" else "")
 
     def inverted(self, spec: PoolSpec) -> str:
         """Say what becomes of inverted boxes: only those that are not aligned are enlarged."""
@@ -131,7 +135,7 @@ def _trace_axis(bins: Bins, bin: int) -> Axis:
         at=at,
         cells=np.stack([low, high], axis=1),
         weights=np.stack([1 - fraction, fraction], axis=1),
-        in_range=in_range(at, bins.length),
+        in_range=in_range(at, bins.length, bins.edge),
         clamped=(at < 0) | (at > bins.length - 1),
     )
 

@@ -1,0 +1,106 @@
+"""The reports of `roicli verify` and `roicli identify` as tables."""
+
+from __future__ import annotations
+
+import math
+
+from rich.table import Table
+
+from roicli.cli.console import Console
+from roicli.cli.plain import plain
+from roicli.jobs.identify import Answer, Identified
+from roicli.jobs.prepare import PoolJob
+from roicli.jobs.verify import VerifyReport
+from roicli.words import count
+
+
+def show_verified(report: VerifyReport, job: PoolJob) -> None:
+    """Print whether a reference agrees, how much it differs, and where most."""
+    table = _table()
+    table.add_row("reference", plain(f"{report.reference}, {report.reading}, {report.rounding}"))
+    share = f"{report.agreeing:,} of {count(report.boxes, 'RoI')} ({report.agreeing / max(report.boxes, 1):.1%})"
+    table.add_row("agree", f"{share} within {report.tolerance:g} of the spread")
+    of_spread = f"{report.largest / report.spread:.3g} of the spread, {report.ulp:.3g} ULP"
+    table.add_row("largest", f"{report.largest:.3g}: {of_spread}")
+    table.add_row("mean", f"{report.mean:.3g}: {report.mean / report.spread:.3g} of the spread")
+    for bound, number in report.histogram:
+        if number:
+            upto = "beyond" if math.isinf(bound) else f"up to {bound:g}"
+            bar = "#" * max(1, round(40 * number / max(report.boxes, 1)))
+            table.add_row("", f"{upto:<12} {number:>9,} {bar}")
+    if report.worst and not report.agrees:
+        at, (y, x) = report.worst, report.worst["bin"]
+        table.add_row("worst", f"RoI {at['row']}, channel {at['channel']}, bin {y},{x}")
+        table.add_row("trace it", plain(_trace(report, job)))
+        table.add_row("find why", plain(f"roicli identify {report.reference} {job.features} {job.boxes}"))
+    Console().print(table)
+
+
+def show_identified(found: Identified) -> None:
+    """Print all that fits, what to pass on, and what would tell the answers apart; or the nearest."""
+    table = _table()
+    table.add_row("reference", plain(f"{found.reference}, {found.reading}, {found.rounding}"))
+    compared = count(found.checked, "RoI")
+    if not found.fits:
+        table.add_row("nothing fits", f"{compared} compared; the nearest is")
+    elif len(found.answers) == 1:
+        table.add_row("identified", f"{compared} compared")
+    else:
+        table.add_row("one of", f"{count(len(found.answers), 'answer')} that {compared} cannot tell apart")
+    for answer in found.answers:
+        _add(table, answer)
+    if found.telling:
+        table.add_row("to tell them", plain(found.telling))
+    Console().print(table)
+
+
+def _add(table: Table, answer: Answer) -> None:
+    table.add_row("", "")
+    table.add_row("computed", plain(answer.settings))
+    if answer.boxes:
+        table.add_row("but", plain(answer.boxes))
+    if answer.convention:
+        table.add_row("as", plain(", ".join(answer.convention)))
+    table.add_row("align", plain(options_in_words(answer.options)))
+    table.add_row("difference", f"{answer.largest:.3g} at most, {answer.spread:.3g} of the spread")
+    if answer.failing:
+        table.add_row("fails in", plain("RoI " + ", ".join(map(str, answer.failing))))
+
+
+def options_in_words(options: dict[str, object]) -> str:
+    """Return options of `align` as they are typed."""
+    words = []
+    for name, value in options.items():
+        flag = name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        elif name == "sampling_ratio":
+            words.append(f"--{flag} {'auto' if value == -1 else value}")
+        elif isinstance(value, tuple | list):
+            words.append(f"--{flag} {','.join(f'{one:.8g}' for one in value)}")
+        elif isinstance(value, float):
+            words.append(
+                f"--{flag} " + (f"1/{1 / value:g}" if value < 1 and (1 / value).is_integer() else f"{value:.8g}")
+            )
+        else:
+            words.append(f"--{flag} {str(value).replace('_', '-')}")
+    return " ".join(words)
+
+
+def _trace(report: VerifyReport, job: PoolJob) -> str:
+    spec, (y, x) = job.spec, report.worst["bin"]
+    scale = job.geometry.scale
+    options: dict[str, object] = {"size": f"{spec.output_size[0]}x{spec.output_size[1]}", "op": spec.op}
+    if spec.op == "roi_align":
+        options |= {"sampling_ratio": spec.sampling_ratio, "aligned": spec.aligned}
+    options["spatial_scale"] = scale[0] if scale[0] == scale[1] else scale
+    at = report.worst
+    where = f"--roi {at['row']} --channel {at['channel']} --bin {y},{x}"
+    return f"roicli trace {job.features} {job.boxes} {where} {options_in_words(options)}"
+
+
+def _table() -> Table:
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    return table

@@ -1,0 +1,142 @@
+"""What made pooled features: each convention and each mistake made on purpose, and named; and the comparison."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from driving import run
+
+import roicli
+from roicli import conventions
+from roicli.pooling.arguments import make_spec
+from roicli.pooling.placement import place
+from roicli.pooling.reference import roi_align_reference
+from roicli.spec import PoolSpec
+
+
+@pytest.fixture
+def inputs(tmp_path):
+    """A ReLU-like map whose neighbors are alike, and boxes: tiny, beyond the border, and others."""
+    rng = np.random.default_rng(4)
+    coarse = rng.standard_normal((6, 12, 15))
+    rows, columns = np.linspace(0, 11, 24), np.linspace(0, 14, 30)
+    smooth = np.stack([[np.interp(columns, np.arange(15), line) for line in one] for one in coarse])
+    smooth = np.stack([[np.interp(rows, np.arange(12), line) for line in one.T] for one in smooth]).transpose(0, 2, 1)
+    maps = np.maximum(smooth + 0.2, 0).astype(np.float32)
+    low = rng.uniform(0, [300, 240], (14, 2))
+    boxes = np.hstack([low, low + rng.uniform(20, [180, 140], (14, 2))]).astype(np.float32)
+    boxes[0], boxes[1, :2], boxes[2, 2:] = [40, 40, 49, 51], -26, [488, 400]
+    np.save(tmp_path / "map.npy", maps)
+    np.save(tmp_path / "boxes.npy", boxes)
+    return tmp_path, maps, boxes
+
+
+def named(folder, pooled, **options):
+    np.save(folder / "theirs.npy", pooled)
+    options = {"spatial_scale": 1 / 16} | options
+    return roicli.identify(folder / "theirs.npy", folder / "map.npy", folder / "boxes.npy", size=3, **options)
+
+
+@pytest.mark.parametrize("name", conventions.ALL)
+def test_conventions_are_those_of_the_reference_loops(inputs, name):
+    """And what they compute is identified as them."""
+    folder, maps, boxes = inputs
+    settings = {"op": "roi_align"} | conventions.find(name).settings
+    if settings["op"] != "roi_align":
+        return
+    spec = make_spec((3, 2), sampling_ratio=2, **settings)
+    expected = roi_align_reference(maps[None], np.insert(boxes, 0, 0, axis=1), spec, 1 / 16)
+    roicli.align(
+        *(folder / "map.npy", folder / "boxes.npy", folder / "out.npy"),
+        **{"convention": name, "spatial_scale": 1 / 16, "sampling_ratio": 2, "size": (3, 2)},
+    )
+    np.testing.assert_allclose(np.load(folder / "out.npy"), expected, atol=2e-6)
+
+
+@pytest.mark.parametrize("name", ["openvino-half-pixel", "onnx-max", "mindspore", "crop-and-resize"])
+def test_conventions_are_named(inputs, name):
+    folder, maps, boxes = inputs
+    spec = make_spec(3, sampling_ratio=2, **conventions.find(name).settings)
+    found = named(folder, roi_align_reference(maps[None], np.insert(boxes, 0, 0, axis=1), spec, 1 / 16))
+    assert found.fits
+    assert name in found.answers[0].convention
+    assert found.answers[0].boxes in ("", "inclusive ends: x2 + 1, y2 + 1")
+
+
+@pytest.mark.parametrize(
+    ("words", "mistake"),
+    [
+        ("x and y swapped", lambda b: b[:, [1, 0, 3, 2]]),
+        ("xywh taken for xyxy", lambda b: np.hstack([b[:, :2], b[:, 2:] - b[:, :2]])),
+        ("spatial scale 0.125", lambda b: b * 2),
+        ("moved by +12, -7", lambda b: b + np.array([12, -7, 12, -7])),
+    ],
+)
+def test_mistakes_are_named(inputs, words, mistake):
+    folder, maps, boxes = inputs
+    pooled = roicli.roi_align(maps, mistake(boxes), 3, 1 / 16, 2, aligned=True)
+    for theirs in (pooled, pooled.astype(np.float16)):
+        found = named(folder, theirs)
+        assert found.fits
+        assert any(words in answer.boxes for answer in found.answers)
+        assert all(answer.options["aligned"] for answer in found.answers)
+
+
+def test_what_nothing_explains_is_not_identified(inputs):
+    folder, _, boxes = inputs
+    done = named(folder, np.random.default_rng(0).standard_normal((len(boxes), 6, 3, 3)).astype(np.float32))
+    assert not done.fits
+    assert done.answers[0].failing
+    run(folder, *("identify", "theirs.npy", "map.npy", "boxes.npy", "--size", "3"), expect=1)
+
+
+@pytest.mark.parametrize(
+    "arrange",
+    [
+        lambda a: a,
+        lambda a: a.transpose(0, 2, 3, 1),
+        lambda a: a.reshape(len(a), -1),
+        lambda a: a.transpose(0, 2, 3, 1).reshape(len(a), -1),
+        lambda a: a.mean(axis=(2, 3)),
+        lambda a: a[::-1],
+        lambda a: a.astype(np.float16),
+    ],
+)
+def test_verify_reads_any_arrangement(inputs, arrange):
+    folder, maps, boxes = inputs
+    pooled = roicli.roi_align(maps, boxes, 3, 1 / 16, 2, aligned=True)
+    np.save(folder / "theirs.npy", arrange(pooled))
+    how = {"size": 3, "spatial_scale": 1 / 16, "sampling_ratio": 2, "workers": 1}
+    files = folder / "theirs.npy", folder / "map.npy", folder / "boxes.npy"
+    assert roicli.verify(*files, aligned=True, **how).agrees
+    report = roicli.verify(*files, **how)
+    assert not report.agrees
+    assert report.agreeing < len(boxes)
+    assert sum(number for _, number in report.histogram) == len(boxes)
+
+
+def test_verify_takes_what_an_output_records(inputs):
+    folder, _, _ = inputs
+    files = "map.npy", "boxes.npy"
+    run(folder, "align", *files, "-o", "out.h5", "--convention", "mindspore", "--size", "3x2", "--stride", "16", "-q")
+    done = run(folder, "verify", "out.h5", *files, "--json")
+    assert json.loads(done.stdout)["largest"] == 0
+    shown = run(folder, "verify", "out.h5", *files, "--convention", "torchvision", expect=1).stdout
+    assert "roicli trace map.npy boxes.npy --roi" in shown
+
+
+def test_a_convention_fixes_its_settings(inputs):
+    folder, _, _ = inputs
+    files = folder / "map.npy", folder / "boxes.npy", folder / "out.npy"
+    with pytest.raises(roicli.RoicliError, match="fixes aligned"):
+        roicli.align(*files, convention="mindspore", aligned=True)
+    with pytest.raises(roicli.RoicliError, match="'cafe' is unknown"):
+        roicli.align(*files, convention="cafe")
+
+
+def test_the_default_rule_is_torchvisions():
+    spec = PoolSpec((2, 2))
+    assert conventions.name_of(spec)[0] == "torchvision"
+    assert conventions.name_of(replace(spec, aligned=True))[0] == "torchvision-aligned"
+    assert len(place(np.array([0]), np.zeros((1, 4)))) == 1
