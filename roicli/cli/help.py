@@ -19,7 +19,7 @@ TOPICS = {
     "tokens": "How sequences of ViT tokens become maps.",
     "operators": "What a bin is: RoIAlign, RoIPool and others; one vector a box.",
     "masks": "How regions are pooled under their masks.",
-    "conventions": "Which options give the numbers of torchvision, ONNX, OpenVINO and others.",
+    "conventions": "Which options give the numbers of other libraries.",
     "identify": "How to find what made pooled features, and to compare them.",
     "pyramids": "How boxes are pooled from several levels.",
     "outputs": "How to write what the loaders of other projects read.",

@@ -186,12 +186,13 @@ pool_options = stacked(
     option(
         *(NUMBERS, "--mode"),
         choices=["avg", "max", "weighted-max"],
-        help="Take the mean or the maximum of a bin's samples, or of weighted cells.  [default: that of the operator]",
+        metavar="MODE",
+        help="avg, max or weighted-max of a bin's samples.  [default: that of the operator]",
     ),
     option(
         *(NUMBERS, "--convention"),
         metavar="NAME",
-        help="Compute as another library does, such as openvino-half-pixel; roicli help conventions lists all.",
+        help="Compute as another library does, such as onnx-max; roicli help conventions lists all.",
     ),
     option(
         *(NUMBERS, "--mask-rule"),

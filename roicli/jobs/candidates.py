@@ -51,8 +51,8 @@ def places(
     one_more = np.array([0, 0, 1, 1])
     taken.append(("inclusive ends: x2 + 1, y2 + 1", 1, boxes + one_more))
     taken.append(("ends one pixel less: x2 - 1, y2 - 1", 1, boxes - one_more))
-    scale = located.scale
-    sides = np.array([size[1] / scale[1], size[0] / scale[0]] * 2)
+    ratio = located.scale
+    sides = np.array([size[1] / ratio[1], size[0] / ratio[0]] * 2)
     if not job.normalized:
         taken.append(("boxes divided by the size of the image", 1, boxes / sides))
         if (np.clip(boxes, 0, sides) != boxes).any():
@@ -65,12 +65,12 @@ def places(
         if np.isfinite(half).all() and (half != boxes).any():
             taken.append(("boxes rounded to float16", 1, half))
     if located.transform is not None:
-        yield_raw = place(here.placement.map_index, here.in_pixels(boxes), scale)
-        taken_raw = Place("boxes in pixels of the original image, without what was done to it", 1, yield_raw, scale)
+        yield_raw = place(here.placement.map_index, here.in_pixels(boxes), ratio)
+        taken_raw = Place("boxes in pixels of the original image, without what was done to it", 1, yield_raw, ratio)
     else:
         taken_raw = None
     factors = (1.0, 2.0, 0.5, 4.0, 0.25, 8.0, 0.125)
-    scales = [tuple(side * factor for side in scale) for factor in factors]
+    scales = [tuple(side * factor for side in ratio) for factor in factors]
     scales += [(side, side) for side in (1.0, 1 / 4, 1 / 8, 1 / 16, 1 / 32, 1 / 64)]
     scales = list(dict.fromkeys(scales))
     for words, cost, numbers in taken:
@@ -82,8 +82,8 @@ def places(
         yield taken_raw
     height, width = size
     ends = (
-        (height - 1) * scale[0] / max(height - scale[0], 1e-9),
-        (width - 1) * scale[1] / max(width - scale[1], 1e-9),
+        (height - 1) * ratio[0] / max(height - ratio[0], 1e-9),
+        (width - 1) * ratio[1] / max(width - ratio[1], 1e-9),
     )
     yield Place(
         "corners as Matterport norms them: x1 / (W - 1), (x2 - 1) / (W - 1)",

@@ -225,7 +225,10 @@ def _search(
     ranked = sorted(candidates, key=score)
     best = ranked[:24]
     if not _fit(data, ranked[0], rounding)[0]:
-        best = [*_solved(rank, few, ranked[:4], rounding), *best]
+        nearest = [one.place for one in ranked[:60] if not one.place.words.startswith("boxes")]
+        nearest = list({id(one): one for one in [found[0], *nearest]}.values())[:3]
+        starts = [_Candidate(one, spec) for one in nearest for spec in quick if spec.mode == "avg"]
+        best = [*_solved(rank, few, starts), *best]
     judged = [(candidate, *_fit(data, candidate, rounding)) for candidate in best]
     fitting = [one for one in judged if one[1]]
     exact = [one for one in fitting if one[0].dtype is None]
@@ -235,7 +238,7 @@ def _search(
         return int(one[0].place.cost + (one[0].spec.rule is not None))
 
     if chosen:
-        chosen = sorted(chosen, key=lambda one: (cost(one), one[0].spec.mode, one[2].max()))
+        chosen = sorted(chosen, key=lambda one: (cost(one), one[0].place.cost, one[0].spec.mode, one[2].max()))
         most = max(cost(chosen[0]), 1)
         chosen = [one for one in chosen if cost(one) <= most and not _repeats(one[0], [other[0] for other in chosen])]
     else:
@@ -297,37 +300,39 @@ def _fit(data: _Data, candidate: _Candidate, rounding: np.dtype[Any]) -> tuple[b
     return bool((off <= allowed).all()), off
 
 
-def _solved(
-    rank: _Data, few: NDArray[np.intp], best: Sequence[_Candidate], rounding: np.dtype[Any]
-) -> Iterator[_Candidate]:
+def _solved(rank: _Data, few: NDArray[np.intp], starts: Sequence[_Candidate]) -> Iterator[_Candidate]:
     """Fit scale and offset of the boxes along both axes by Gauss-Newton, from the nearest candidates on."""
-    for start in {id(one.place): one for one in best}.values():
-        boxes, scale = start.place.placement.boxes, np.array(start.place.scale)
+    for start in starts:
+        boxes, ratio = start.place.placement.boxes, np.array(start.place.scale)
         index = start.place.placement.map_index
         at = np.zeros(4)  # logarithm of the scale's factor along y and x, then the offset in pixels
 
-        def moved(at: NDArray[np.float64], boxes: Any = boxes, scale: Any = scale, index: Any = index) -> Placement:
-            y, x = (scale * np.exp(at[:2])).tolist()
+        def moved(at: NDArray[np.float64], boxes: Any = boxes, ratio: Any = ratio, index: Any = index) -> Placement:
+            y, x = (ratio * np.exp(at[:2])).tolist()
             return place(index, boxes + at[[3, 2, 3, 2]], (y, x))
 
         def off(at: NDArray[np.float64], start: Any = start, moved: Any = moved) -> NDArray[np.float64]:
             pooled: NDArray[np.float64] = rank.pool(moved(at).take(few), start.spec).astype(np.float64) - rank.wanted
             return pooled.ravel()
 
-        steps, damping = np.array([1e-4, 1e-4, 0.01 / scale[0], 0.01 / scale[1]]), 1e-3
+        limits = np.array([1.5, 1.5, *(max(rank.size) / ratio)])
+        steps, damping = np.array([1e-4, 1e-4, 0.01 / ratio[0], 0.01 / ratio[1]]), 1e-3
         left = off(at)
-        for _ in range(12):
+        for _ in range(16):
             slopes = np.stack(
                 [(off(at + step) - left) / size for step, size in zip(np.diag(steps), steps, strict=True)]
             )
             normal = slopes @ slopes.T
             change = np.linalg.lstsq(normal + damping * np.diag(np.diag(normal)), -slopes @ left, rcond=None)[0]
+            change = np.clip(at + change, -limits, limits) - at
             new = off(at + change)
             if new @ new < left @ left:
-                at, left, damping = at + change, new, damping / 10
+                at, done, left, damping = at + change, left @ left - new @ new < 1e-9 * (left @ left), new, damping / 10
+                if done:
+                    break
             else:
                 damping *= 10
-        y, x = (scale * np.exp(at[:2])).tolist()
+        y, x = (ratio * np.exp(at[:2])).tolist()
         words = f"spatial scale {y:.6g}, {x:.6g}; boxes moved by {at[3]:+.4g}, {at[2]:+.4g} pixels (x, y)"
         where = "; ".join(part for part in (start.place.words, words) if part)
         yield _Candidate(Place(where, start.place.cost + 2, moved(at), (y, x)), start.spec)
