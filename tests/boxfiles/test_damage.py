@@ -2,7 +2,7 @@
 
 import numpy as np
 from boxfiles.boxwriting import XYXY, ann, coco, documents, npy, numbers
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from roicli.boxfiles import read_regions
@@ -14,6 +14,7 @@ rows_of_boxes = st.lists(st.tuples(numbers, numbers, numbers, numbers), min_size
 image_names = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=5)
 
 
+@settings(max_examples=40)
 @given(boxes=rows_of_boxes, data=st.data())
 def test_round_trip(tmp_path_factory, boxes, data):
     names = [data.draw(image_names) for _ in boxes]

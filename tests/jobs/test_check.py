@@ -256,11 +256,11 @@ def test_ordinary_boxes_give_no_warning(tmp_path, number, largest):
     """Of images of many shapes, maps of many channels, objects small and large, also in 0..1 of the image."""
     rng = np.random.default_rng(number)
     for width, height in ((640, 480), (800, 1333), (512, 512), (2048, 512), (4096, 256), (1024, 96)):
-        for stride in (4, 16, 32):
+        for stride in (4, 32):
             size = np.minimum(rng.uniform(largest / 5, largest, (number, 2)), [width, height])
             start = rng.uniform(0, 1, (number, 2)) * ([width, height] - size)
             boxes = np.concatenate([start, start + size], axis=1)
-            for channels in (3, 17, 64, 1024):
+            for channels in (3, 1024):
                 write_maps(tmp_path, 2, channels, height // stride, width // stride)
                 for given, settings in (
                     (boxes, {"scale": 1 / stride}),
