@@ -31,7 +31,7 @@ from roicli.spec import PoolSpec
 
 # RoIs by which candidates are ranked, and those by which the best are checked; the channels of the first.
 _RANKED, _CHECKED, _CHANNELS = 12, 160, 16
-_BEST = 6  # places of boxes that are tried with all conventions
+_NEAR, _BEST = 24, 6  # places of boxes that are tried with all conventions
 _SHOWN = 8
 _FITS = 1e-5  # of the largest value: what the order of sums leaves in float32
 
@@ -212,7 +212,10 @@ def _search(
         return float(np.sqrt(np.square(off).mean()))
 
     quick = list(first_specs(base))
-    near = sorted(found, key=lambda place: min(score(_Candidate(place, spec)) for spec in quick))[:_BEST]
+    near: list[Place] = found
+    for kinds, number in ((quick[:1] + quick[4:5], _NEAR), (quick, _BEST)):
+        least = {id(one): min(score(_Candidate(one, spec)) for spec in kinds) for one in near}
+        near = sorted(near, key=lambda one: least[id(one)])[:number]
     kinds = list(specs(base))
     candidates = [
         _Candidate(place, spec) for place in [*near, *[p for p in found[:1] if p not in near]] for spec in kinds
