@@ -270,6 +270,8 @@ def _sample(inputs: Inputs, located: Located, arranged: Arranged, rounding: np.d
     dtype = compute_dtype(source.info(order[0]).dtype)
     maps = {one: np.ascontiguousarray(source.read(one).transpose(1, 2, 0), dtype) for one in {*index[rows].tolist()}}
     wanted = arranged.rows(rows).astype(np.float64)
+    if not np.ptp(wanted):  # zeros fit whatever misses the map
+        raise FileError("all values of the reference are the same, which says nothing", "Give features that differ.")
     largest = float(np.abs(wanted[np.isfinite(wanted)]).max(initial=0)) or 1.0
     tolerance = np.full(wanted.shape, _FITS * largest)
     if rounding == np.float16:
