@@ -506,8 +506,8 @@ def test_a_merge_that_fails_at_last_leaves_what_belongs_to_the_old_output(parts,
     assert [path.name for path in tmp_path.iterdir()] == ["out.npy"]
 
 
-def test_the_job_script_of_the_guide(tmp_path):
-    """As Slurm runs it: each task by itself, with its variables set."""
+def test_the_job_script_of_the_guide(tmp_path, dose):
+    """As Slurm runs it: each task by itself, in a process of its own, with its variables set."""
     root = Path(__file__).parents[2]
     script, joined = re.findall(
         r"^```bash\n(.*?)^```$", (root / "roicli/guide/cluster.md").read_text(), re.MULTILINE | re.DOTALL
