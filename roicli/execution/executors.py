@@ -77,7 +77,7 @@ def _begin(plan: Plan, worker: Pooler, executor: Executor | None) -> AbstractCon
     """Start the workers; the context is that of their results."""
     if executor is not None:
         return _submitted(executor, partial(_pool_elsewhere, pickle.dumps(worker), blas_kernel()), plan.tasks)
-    if plan.strategy is not Strategy.SERIAL or worker.maps_files:
+    if plan.strategy is not Strategy.SERIAL or worker.mapped_bytes > _APART_BYTES:
         from roicli.execution.processes import can_fork, worker_processes  # a small job does not pay for it
 
         if plan.strategy is Strategy.THREADS:

@@ -70,9 +70,9 @@ class Pooler:
         self._own = threading.local()
 
     @property
-    def maps_files(self) -> bool:
-        """Whether a map may be so large that its file is mapped, not read."""
-        return any(info.may_be_mapped for info in self._infos.values())
+    def mapped_bytes(self) -> int:
+        """Bytes of the maps that are so large that a worker maps their files; other processes read them."""
+        return sum(info.nbytes for info in self._infos.values() if info.may_be_mapped)
 
     def pool(self, task: Task) -> Progress:
         """Work off one task."""

@@ -7,20 +7,16 @@ from collections.abc import Callable
 from dataclasses import fields
 from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from roicli.jobs.align import AlignJob
 from roicli.jobs.align import align as run_align
-from roicli.jobs.check import CheckReport
-from roicli.jobs.check import check as run_check
 from roicli.jobs.choose import Choice
-from roicli.jobs.foreign import Reference, options_of, read_reference
 from roicli.jobs.geometry import Geometry
-from roicli.jobs.identify import Identified
-from roicli.jobs.identify import identify as run_identify
 from roicli.jobs.listener import Silent
 from roicli.jobs.options import (
     SPEC,
+    TOLERANCE,
     AlignOptions,
     PathLike,
     PoolOptions,
@@ -32,10 +28,14 @@ from roicli.jobs.pyramid import Pyramid
 from roicli.jobs.readings import Reading
 from roicli.jobs.report import RunReport
 from roicli.jobs.shards import read_shard
-from roicli.jobs.stream import Output
-from roicli.jobs.verify import TOLERANCE, VerifyReport
-from roicli.jobs.verify import verify as run_verify
 from roicli.pooling.team import usable_cores
+
+if TYPE_CHECKING:  # each function loads what it runs: align, the main one, starts in a sixth of a second
+    from roicli.jobs.check import CheckReport
+    from roicli.jobs.foreign import Reference
+    from roicli.jobs.identify import Identified
+    from roicli.jobs.stream import Output
+    from roicli.jobs.verify import VerifyReport
 
 
 def align(features: PathLike, boxes: PathLike, output: PathLike, **options: Unpack[AlignOptions]) -> RunReport:
@@ -231,6 +231,8 @@ def check(features: PathLike, boxes: PathLike, **options: Unpack[PoolOptions]) -
     ((2, 8, 7, 7), 1)
     """
     signature(check).bind(features, boxes, **options)
+    from roicli.jobs.check import check as run_check
+
     return run_check(check_job(features, boxes, **options), Silent())
 
 
@@ -267,6 +269,8 @@ def open_output(output: PathLike, boxes: PathLike, **options: Unpack[AlignOption
     >>> np.load(folder / "pooled.npy").shape
     (3, 8, 7, 7)
     """
+    from roicli.jobs.stream import Output
+
     return Output(align_job("", boxes, output, **options))
 
 
@@ -313,6 +317,9 @@ def verify(
     >>> report.agrees, report.largest
     (True, 0.0)
     """
+    from roicli.jobs.foreign import read_reference
+    from roicli.jobs.verify import verify as run_verify
+
     known = read_reference(Path(reference))
     job = verify_job(known, features, boxes, **options)
     return run_verify(job, known, Silent(), tolerance=tolerance, workers=workers or usable_cores())
@@ -336,11 +343,15 @@ def identify(reference: PathLike, features: PathLike, boxes: PathLike, **options
     RoicliError
         Files that cannot be read; a reference of another shape.
     """
+    from roicli.jobs.identify import identify as run_identify
+
     return run_identify(check_job(features, boxes, **options), Path(reference), Silent())
 
 
 def verify_job(reference: Reference, features: PathLike, boxes: PathLike, **options: Any) -> PoolJob:
     """Turn the parameters of `verify` into a job; what the reference records counts where nothing is given."""
+    from roicli.jobs.foreign import options_of
+
     recorded = options_of(reference.parameters)
     if {"spatial_scale", "stride"} & {*options}:
         recorded.pop("spatial_scale", None)

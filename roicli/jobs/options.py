@@ -29,6 +29,8 @@ OutDtype = Literal["float16", "float32"]
 Kernel = Literal["auto", "numpy", "numba"]
 Size = int | tuple[int, int]
 
+# The largest difference that `verify` allows, in units of the spread of the values: that of another order of sums.
+TOLERANCE = 1e-5
 # Whole numbers from 1 on, and choices; the command line checks them itself.
 _COUNTS = ("patch", "top_k", "workers", "batch_size", "max_memory")
 # Options that make up the spec, and their defaults.

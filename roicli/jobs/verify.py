@@ -18,12 +18,11 @@ from roicli.jobs.advice import prepare_and_judge
 from roicli.jobs.costs import choose_kernel, make_costs
 from roicli.jobs.foreign import Arranged, Reference
 from roicli.jobs.listener import Listener, Told
+from roicli.jobs.options import TOLERANCE
 from roicli.jobs.prepare import PoolJob, Prepared
 from roicli.pooling.kernels.choose import load_kernel
 from roicli.progress import Progress
 
-TOLERANCE = 1e-5
-"""The largest difference that is no more than another order of sums, in units of the spread of the values."""
 _BOUNDS = (0.0, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 # What is kept of each row: the largest difference and its place, the sums of differences, of values and their squares,
 # and two projections of our row and of the reference's, by which rows in another order are found.
