@@ -69,7 +69,7 @@ def show_arrays(workloads, rounds, threads):
 def show_jobs(jobs, rounds, threads, beside):
     """Time each job; print the ratio of align to everyone else."""
     print("\nWhole jobs: HDF5 to .npy, as processes; MiB: peak of the largest process")
-    print(f"{'maps':45}{'by':17}{'s':>6}{'CPU s':>7}{'MiB':>6}{'align is':>15}")
+    print(f"{'maps':70}{'by':17}{'s':>6}{'CPU s':>7}{'MiB':>6}{'align is':>15}")
     for job in jobs:
         with tempfile.TemporaryDirectory(prefix="roicli-bench-") as folder:
             results = time_job(Path(folder), job, rounds, threads, beside)
@@ -79,7 +79,7 @@ def show_jobs(jobs, rounds, threads, beside):
                 median(usage[key] for usage in usages) for key in ("seconds", "cpu_seconds", "peak_memory")
             )
             said = ratio(first, wall) if number else ""
-            print(f"{job!s:45}{name:17}{wall:>6.2f}{cpu:>7.2f}{memory / 2**20:>6.0f}{said:>15}", flush=True)
+            print(f"{job!s:70}{name:17}{wall:>6.2f}{cpu:>7.2f}{memory / 2**20:>6.0f}{said:>15}", flush=True)
 
 
 def main(arguments=None, workloads=WORKLOADS, jobs=JOBS):
