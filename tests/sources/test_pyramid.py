@@ -87,7 +87,8 @@ def test_each_way_to_lay_out_levels(way, named, tmp_path, maps):
             np.testing.assert_array_equal(source.read(index), maps[name, level.name])
             assert source.info(index).shape == maps[name, level.name].shape
     assert [values.shape for values in source] == [maps[name, level.name].shape for name in IDS for level in LEVELS]
-    assert set(source.stamps) <= set(source.paths)
+    stamped = {path for path in source.stamps if "/c/" not in path}  # but for the chunks of Zarr that were read
+    assert stamped <= set(source.paths)
     source.close()
 
 
