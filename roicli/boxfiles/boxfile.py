@@ -98,7 +98,7 @@ class BoxFile:
 
     @property
     def on_disk(self) -> Path:
-        """The path, for libraries that open files themselves; FileError if there is no such file."""
+        """The path, for libraries that open files themselves; FileError if the file does not exist."""
         if self.stamp is None or self.size != self.stamp.size:
             raise FileError(f"{self.path}: this format is read from plain files only", "Unpack it, or name a file.")
         return self.path

@@ -65,7 +65,7 @@ class Costs(NamedTuple):
     row: int  # memory that one output row takes until it is written
     work: int  # size of one row's pooled block before `reduce`: a measure of its time
     shared: Mapping[int, tuple[Hashable, int]] = MappingProxyType({})  # storage that maps share, and their bytes in it
-    room: int = 2**26  # memory for maps that share storage, of all workers together, where there is no limit
+    room: int = 2**26  # memory for maps that share storage, of all workers together, without a limit
 
 
 class Plan(NamedTuple):

@@ -68,7 +68,7 @@ class PyramidSource(ComposedSource):
         Raises
         ------
         UsageError
-            There is no such level.
+            The level does not exist.
         """
         for level, part in zip(self.levels, self.parts, strict=True):
             if level.name == name:

@@ -204,7 +204,7 @@ from roicli.__main__ import main
 from roicli.errors import OutputError
 from roicli.resume import checkpoints
 from roicli.outputs.rowfile import RowFile
-checkpoints._PAUSE = 60  # so that there is no other
+checkpoints._PAUSE = 60  # so that this is the only one
 flush = RowFile.flush
 def stop(self):
     if sys._getframe(2).f_code.co_name == "save":
