@@ -3,49 +3,29 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from roicli.errors import UsageError
 from roicli.pooling.bintrace import Axis, Reads, crossed
 from roicli.pooling.kernels.choose import Kernel
-from roicli.pooling.operators.base import Operator, Placed
-from roicli.pooling.operators.contracted import Contracted
+from roicli.pooling.operators.base import Placed
+from roicli.pooling.operators.contracted import Contracted, Unsampled
 from roicli.pooling.placement import Placement
 from roicli.pooling.sampling import CellRanges, FloatArray, IntArray, Sides, sides
 from roicli.pooling.weights import AxisWeights, window_weights
 from roicli.spec import PoolSpec
 
 
-class WholeCells(Operator):
+class WholeCells(Unsampled):
     """The mean of whole cells; a bin without a cell on the map is zero."""
 
-    noun = "cell"
-    interpolates = False
+    takes = "the mean of whole cells"
     change: str  # what is done to a box after the scale, in words
 
     @abstractmethod
     def ranges(self, sides: Sides, number: int, length: int) -> CellRanges:
         """Place the bins along one axis."""
-
-    def check(self, spec: PoolSpec) -> None:
-        """Refuse a shift, samples and another mode."""
-        if spec.aligned or not spec.adaptive or spec.mode not in self.modes:
-            what = "maximum over" if "max" in self.modes else "mean of"
-            raise UsageError(
-                f"{self.title} takes the {what} whole cells: it has no half-cell shift, no samples and no other mode",
-                "Leave out `aligned`, `sampling_ratio` and `mode`, or give `op=roi_align`.",
-            )
-
-    def adopt(self, spec: PoolSpec) -> PoolSpec:
-        """Return other settings without a shift and without a sampling ratio."""
-        return replace(super().adopt(spec), aligned=False, sampling_ratio=-1)
-
-    def contracts(self, spec: PoolSpec) -> bool:
-        """Tell that means are contractions."""
-        return True
 
     def place(self, regions: Placement, size: tuple[int, ...], spec: PoolSpec, kernel: Kernel) -> Placed:
         """Give the cells of a bin equal weights."""

@@ -3,14 +3,40 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 
 import numpy as np
 
+from roicli.errors import UsageError
 from roicli.pooling.kernels.choose import Kernel
-from roicli.pooling.operators.base import Placed, not_finite, reduce_bins
+from roicli.pooling.operators.base import Operator, Placed, not_finite, reduce_bins
 from roicli.pooling.sampling import FloatArray
 from roicli.pooling.weights import AxisWeights
 from roicli.spec import PoolSpec
+
+
+class Unsampled(Operator):
+    """An operator without a shift and without samples, whose means are contractions."""
+
+    noun = "cell"
+    interpolates = False
+    takes: str  # what a bin is, for messages
+
+    def check(self, spec: PoolSpec) -> None:
+        """Refuse a shift, samples and another mode."""
+        if spec.aligned or not spec.adaptive or spec.mode not in self.modes:
+            raise UsageError(
+                f"{self.title} takes {self.takes}: it has no half-cell shift, no samples and no other mode",
+                "Leave out `aligned`, `sampling_ratio` and `mode`, or give `op=roi_align`.",
+            )
+
+    def adopt(self, spec: PoolSpec) -> PoolSpec:
+        """Return other settings without a shift and without a sampling ratio."""
+        return replace(super().adopt(spec), aligned=False, sampling_ratio=-1)
+
+    def contracts(self, spec: PoolSpec) -> bool:
+        """Tell that means are contractions."""
+        return True
 
 
 class Contracted(Placed):

@@ -2,47 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 from numpy.typing import NDArray
 
-from roicli.errors import UsageError
 from roicli.pooling.bintrace import Axis, Reads, crossed
 from roicli.pooling.kernels.choose import Kernel
-from roicli.pooling.operators.base import Operator, Placed
-from roicli.pooling.operators.contracted import Contracted
+from roicli.pooling.operators.base import Placed
+from roicli.pooling.operators.contracted import Contracted, Unsampled
 from roicli.pooling.placement import Placement
 from roicli.pooling.sampling import FloatArray, Surface, sides, surface
 from roicli.pooling.weights import window_weights
 from roicli.spec import PoolSpec
 
 
-class PreciseRoIPool(Operator):
+class PreciseRoIPool(Unsampled):
     """Precise RoI pooling (Jiang et al., "Acquisition of Localization Confidence", 2018).
 
     The surface is the map interpolated between the centres of its cells, and falls to zero within a cell beyond them.
     """
 
-    name, title, noun = "precise_roi_pool", "PrRoIPool", "cell"
+    name, title, takes = "precise_roi_pool", "PrRoIPool", "the exact mean of the surface"
     bin = "the exact mean of the interpolated surface, without samples"
-    interpolates = False
-
-    def check(self, spec: PoolSpec) -> None:
-        """Refuse a shift, samples and maxima."""
-        if spec.aligned or not spec.adaptive or spec.mode != "avg":
-            raise UsageError(
-                "PrRoIPool takes the exact mean of the surface: it has no half-cell shift, no samples and no maximum",
-                "Leave out `aligned`, `sampling_ratio` and `mode`, or give `op=roi_align`.",
-            )
-
-    def adopt(self, spec: PoolSpec) -> PoolSpec:
-        """Return other settings without a shift and without a sampling ratio."""
-        return replace(super().adopt(spec), aligned=False, sampling_ratio=-1)
-
-    def contracts(self, spec: PoolSpec) -> bool:
-        """Tell that means are contractions."""
-        return True
 
     def place(self, regions: Placement, size: tuple[int, ...], spec: PoolSpec, kernel: Kernel) -> Placed:
         """Give each cell the mean of its hat over each bin."""

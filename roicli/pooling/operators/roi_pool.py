@@ -18,6 +18,7 @@ class RoIPool(WholeCells):
 
     name, title = "roi_pool", "RoIPool"
     bin = "the maximum of whole cells; corners are rounded to cells"
+    takes = "the maximum over whole cells"
     modes: tuple[Mode, ...] = ("max",)
     change = "rounded to whole cells, both ends included"
 
