@@ -25,8 +25,8 @@ from roicli.outputs import find_format
 from roicli.outputs.base import REMEDY, Parameters
 from roicli.regions import Regions, find_bad_boxes, from_xyxy
 from roicli.sources import FeatureSource
-from roicli.sources.inventory import Inventory, take_stock
-from roicli.sources.open import suffixes
+from roicli.sources.inventory import Inventory
+from roicli.sources.open import suffixes, take_stock
 from roicli.words import count
 
 _ARRAYS = (".npy", ".npz", *HDF5_SUFFIXES)

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,13 +18,10 @@ from roicli.files import Stamp, printable
 from roicli.protocols import Level, MapInfo, Shared
 from roicli.protocols import StoredMap as StoredMap
 from roicli.sources.counted import Counted
+from roicli.sources.inventory import LOOKED_AT, Inventory, Kind, group
 from roicli.sources.layout import MapLayout, layout_of
 from roicli.sources.values import BFLOAT16, VOID16, decoded
 from roicli.words import listing
-
-if TYPE_CHECKING:
-    from roicli.sources.inventory import Inventory
-
 
 # Bytes. An id is a name, at most a path; longer ones would let small files fill the memory.
 LONGEST_ID = 4096
@@ -190,8 +187,6 @@ class MapSource(Maps):
     @classmethod
     def take_stock(cls, path: Path) -> Inventory:
         """List the arrays of a file, poolable or not; a format that holds nothing but maps lists these."""
-        from roicli.sources.inventory import LOOKED_AT, Kind, group
-
         source = cls(path, layout_of("chw"))
         infos = [source.info(index) for index in range(min(len(source), LOOKED_AT))]
         kinds = [Kind(info.shape, str(info.dtype), "maps") for info in infos]

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from roicli.files import natural_key, printable, reading
-from roicli.sources.open import format_of
+from roicli.files import natural_key, printable
 
 # To look at an array takes some 100 microseconds; of a file with more of them, so many are looked at.
 LOOKED_AT = 5000
@@ -63,18 +61,6 @@ class Inventory:
     arrays: int
     looked_at: int
     kinds: tuple[Alike, ...]
-
-
-def take_stock(path: Path) -> Inventory:
-    """List the arrays of a file, grouped by kind.
-
-    Raises
-    ------
-    FileError
-        A file that cannot be read.
-    """
-    with reading(printable(str(path))):
-        return format_of(path).take_stock(path)
 
 
 def group(arrays: Iterable[tuple[str, Kind, int]], others: int = 0) -> Inventory:

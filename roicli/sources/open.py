@@ -13,6 +13,7 @@ from roicli.files import CHECK_PATH, HDF5_SUFFIXES, content_of, file_size, natur
 from roicli.protocols import FeatureSource
 from roicli.sources.base import MapSource
 from roicli.sources.foreign import check_scheme, refusal
+from roicli.sources.inventory import Inventory
 from roicli.sources.layout import SEQUENCES, MapLayout, layout_of
 from roicli.sources.tokens import TokenLayout, TokenSource
 
@@ -76,6 +77,18 @@ def format_of(path: Path) -> type[MapSource]:
         loaded: type[MapSource] = resolve_name(found)
         return loaded
     return found
+
+
+def take_stock(path: Path) -> Inventory:
+    """List the arrays of a file, grouped by kind.
+
+    Raises
+    ------
+    FileError
+        A file that cannot be read.
+    """
+    with reading(printable(str(path))):
+        return format_of(path).take_stock(path)
 
 
 def open_source(

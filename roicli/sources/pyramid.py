@@ -18,8 +18,7 @@ from roicli.files import printable
 from roicli.protocols import FeatureSource, Level
 from roicli.sources.composed import ComposedSource
 from roicli.sources.counted import Counted
-from roicli.sources.inventory import take_stock
-from roicli.sources.open import format_of, matches, open_source
+from roicli.sources.open import format_of, matches, open_source, take_stock
 from roicli.sources.tokens import TokenLayout
 from roicli.words import listing
 

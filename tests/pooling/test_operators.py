@@ -13,7 +13,6 @@ import roicli
 from roicli.cli.main import main
 from roicli.errors import UsageError
 from roicli.pooling import operators
-from roicli.pooling.bintrace import Axis, crossed
 from roicli.pooling.channels_last import channels_last
 from roicli.pooling.contraction import pool_maps
 from roicli.pooling.extents import lie_outside
@@ -27,6 +26,7 @@ from roicli.pooling.operators.roi_align_rotated import RoIAlignRotated
 from roicli.pooling.operators.roi_pool import RoIPool
 from roicli.pooling.operators.window_mean import WindowMean
 from roicli.pooling.placement import place
+from roicli.pooling.reads import Axis, crossed
 from roicli.pooling.reference import (
     cell_reference,
     precise_roi_pool_reference,

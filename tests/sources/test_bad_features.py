@@ -16,7 +16,7 @@ from sources.badfiles import MAP, STACK, cut, hdf5, linked_hdf5, npz, read_every
 from roicli.arrays import StoredArray
 from roicli.errors import FeatureError, FileError, RoicliError
 from roicli.sources import open_source
-from roicli.sources.inventory import take_stock
+from roicli.sources.open import take_stock
 
 FIELDS = "{'descr': [('\u03a9', '<f4')], 'fortran_order': False, 'shape': (1, 2, 3), }\n".encode()
 

@@ -18,7 +18,7 @@ from sources.conformance import SourceTests, some_maps, stack
 
 from roicli.errors import FeatureError, FileError, RoicliError
 from roicli.sources import open_source
-from roicli.sources.inventory import take_stock
+from roicli.sources.open import take_stock
 
 _NAMES = {"f8": "F64", "f4": "F32", "f2": "F16", "i1": "I8", "u1": "U8", "i2": "I16", "i4": "I32", "u8": "U64"}
 

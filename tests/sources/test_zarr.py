@@ -12,7 +12,7 @@ from sources.conformance import SourceTests, some_maps, stack
 from roicli.errors import ChangedInputError, FeatureError, FileError, RoicliError
 from roicli.files import Stamp
 from roicli.sources import open_source
-from roicli.sources.inventory import take_stock
+from roicli.sources.open import take_stock
 
 zarr = pytest.importorskip("zarr")
 

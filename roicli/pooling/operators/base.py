@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roicli.errors import UsageError
-from roicli.pooling.bintrace import Reads
 from roicli.pooling.kernels.choose import Kernel
 from roicli.pooling.placement import Placement
+from roicli.pooling.reads import Reads
 from roicli.pooling.sampling import FloatArray, IntArray
 from roicli.spec import Mode, PoolSpec, Reduce
 

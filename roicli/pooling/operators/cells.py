@@ -7,11 +7,11 @@ from abc import abstractmethod
 import numpy as np
 from numpy.typing import NDArray
 
-from roicli.pooling.bintrace import Axis, Reads, crossed
 from roicli.pooling.kernels.choose import Kernel
 from roicli.pooling.operators.base import Placed
 from roicli.pooling.operators.contracted import Contracted, Unsampled
 from roicli.pooling.placement import Placement
+from roicli.pooling.reads import Axis, Reads, crossed
 from roicli.pooling.sampling import CellRanges, FloatArray, IntArray, Sides, sides
 from roicli.pooling.weights import AxisWeights, window_weights
 from roicli.spec import PoolSpec

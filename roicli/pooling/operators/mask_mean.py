@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roicli.errors import UsageError
-from roicli.pooling.bintrace import Reads
 from roicli.pooling.kernels.choose import Kernel
 from roicli.pooling.masks import cell_weights
 from roicli.pooling.operators.base import Operator, Placed, not_finite
 from roicli.pooling.placement import Placement
+from roicli.pooling.reads import Reads
 from roicli.pooling.sampling import FloatArray, in_map
 from roicli.spec import PoolSpec
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from roicli.pooling.bintrace import Axis, Reads, crossed
 from roicli.pooling.kernels.choose import Kernel
 from roicli.pooling.operators.base import Placed
 from roicli.pooling.operators.contracted import Contracted, Unsampled
 from roicli.pooling.placement import Placement
+from roicli.pooling.reads import Axis, Reads, crossed
 from roicli.pooling.sampling import FloatArray, Surface, sides, surface
 from roicli.pooling.weights import window_weights
 from roicli.spec import PoolSpec

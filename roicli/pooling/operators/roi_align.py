@@ -6,12 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roicli.errors import UsageError
-from roicli.pooling.bintrace import Axis, Reads, crossed
 from roicli.pooling.kernels.choose import Kernel
 from roicli.pooling.kernels.pointwise import pool_pointwise
 from roicli.pooling.operators.base import Operator, Placed, not_finite
 from roicli.pooling.operators.contracted import Contracted
 from roicli.pooling.placement import Placement
+from roicli.pooling.reads import Axis, Reads, crossed
 from roicli.pooling.sampling import (
     Bins,
     FloatArray,

@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from roicli.pooling.bintrace import Reads
 from roicli.pooling.kernels.choose import Kernel
 from roicli.pooling.operators.base import Operator, Placed, not_finite, reduce_bins
 from roicli.pooling.placement import Placement
+from roicli.pooling.reads import Reads
 from roicli.pooling.sampling import FloatArray, IntArray
 from roicli.pooling.turned import TurnedBins, too_many, turned_bins, turned_samples
 from roicli.spec import PoolSpec
