@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
+import shlex
+from pathlib import Path
+from typing import Any
 
+import click
 from rich.table import Table
 
 from roicli.cli.console import Console
 from roicli.cli.plain import plain
 from roicli.jobs.identify import Answer, Identified
-from roicli.jobs.prepare import PoolJob
 from roicli.jobs.verify import VerifyReport
 from roicli.words import count
 
 
-def show_verified(report: VerifyReport, job: PoolJob) -> None:
-    """Print whether a reference agrees, how much it differs, and where most."""
+def show_verified(report: VerifyReport, features: str, boxes: Path, options: dict[str, Any]) -> None:
+    """Print whether a reference agrees with what some options give, how much it differs, and where most."""
     table = _table()
     table.add_row("reference", plain(f"{report.reference}, {report.reading}, {report.rounding}"))
     share = f"{report.agreeing:,} of {count(report.boxes, 'RoI')} ({report.agreeing / max(report.boxes, 1):.1%})"
@@ -31,8 +34,10 @@ def show_verified(report: VerifyReport, job: PoolJob) -> None:
     if report.worst and not report.agrees:
         at, (y, x) = report.worst, report.worst["bin"]
         table.add_row("worst", f"RoI {at['row']}, channel {at['channel']}, bin {y},{x}")
-        table.add_row("trace it", plain(_trace(report, job)))
-        table.add_row("find why", plain(f"roicli identify {report.reference} {job.features} {job.boxes}"))
+        options = options | {"size": at["size"]}
+        where = f"--roi {at['row']} --channel {at['channel']} --bin {y},{x}"
+        table.add_row("trace it", plain(f"{_command('trace', features, boxes, options)} {where}"))
+        table.add_row("find why", plain(_command("identify", report.reference, features, boxes, options)))
     Console().print(table)
 
 
@@ -67,36 +72,40 @@ def _add(table: Table, answer: Answer) -> None:
         table.add_row("fails in", plain("RoI " + ", ".join(map(str, answer.failing))))
 
 
-def options_in_words(options: dict[str, object]) -> str:
+def options_in_words(options: dict[str, Any]) -> str:
     """Return options of `align` as they are typed."""
     words = []
     for name, value in options.items():
-        flag = name.replace("_", "-")
+        flag = "--" + name.replace("_", "-")
         if isinstance(value, bool):
-            words.append(f"--{flag}" if value else f"--no-{flag}")
-        elif name == "sampling_ratio":
-            words.append(f"--{flag} {'auto' if value == -1 else value}")
-        elif isinstance(value, tuple | list):
-            words.append(f"--{flag} {','.join(f'{one:.8g}' for one in value)}")
-        elif isinstance(value, float):
-            words.append(
-                f"--{flag} " + (f"1/{1 / value:g}" if value < 1 and (1 / value).is_integer() else f"{value:.8g}")
-            )
+            words.append(flag if value else flag.replace("--", "--no-"))
         else:
-            words.append(f"--{flag} {str(value).replace('_', '-')}")
+            words.append(f"{flag} {_typed(name, value)}")
     return " ".join(words)
 
 
-def _trace(report: VerifyReport, job: PoolJob) -> str:
-    spec, (y, x) = job.spec, report.worst["bin"]
-    scale = job.geometry.scale
-    options: dict[str, object] = {"size": f"{spec.output_size[0]}x{spec.output_size[1]}", "op": spec.op}
-    if spec.op == "roi_align":
-        options |= {"sampling_ratio": spec.sampling_ratio, "aligned": spec.aligned}
-    options["spatial_scale"] = scale[0] if scale[0] == scale[1] else scale
-    at = report.worst
-    where = f"--roi {at['row']} --channel {at['channel']} --bin {y},{x}"
-    return f"roicli trace {job.features} {job.boxes} {where} {options_in_words(options)}"
+def _typed(name: str, value: Any) -> str:
+    if isinstance(value, tuple | list):
+        return "x".join(map(str, value)) if name in ("size", "grid") else ",".join(_typed(name, one) for one in value)
+    if isinstance(value, float):
+        return f"1/{1 / value:g}" if 0 < value < 1 and (1 / value).is_integer() else f"{value:.8g}"
+    if name == "sampling_ratio":
+        return "auto" if value == -1 else str(value)
+    return str(value).replace("_", "-") if name == "op" else shlex.quote(str(value))
+
+
+def _command(name: str, *given: object) -> str:
+    """Return a command on some files, with those of the options, the last of `given`, that it has."""
+    *files, options = given
+    context = click.get_current_context()
+    group = context.find_root().command
+    assert isinstance(options, dict)
+    assert isinstance(group, click.Group)
+    command = group.get_command(context, name)
+    defaults = {one.name: one.get_default(context) or False for one in command.params} if command else {}
+    said = {name: value for name, value in options.items() if name in defaults and value not in (None, defaults[name])}
+    kept = {name: value for name, value in said.items() if _typed(name, value) != str(defaults[name])}
+    return " ".join(["roicli", name, *(shlex.quote(str(file)) for file in files), options_in_words(kept)]).rstrip()
 
 
 def _table() -> Table:

@@ -321,7 +321,7 @@ def verify(
     from roicli.jobs.verify import verify as run_verify
 
     known = read_reference(Path(reference))
-    job = verify_job(known, features, boxes, **options)
+    job = check_job(features, boxes, **verify_options(known, dict(options)))
     return run_verify(job, known, Silent(), tolerance=tolerance, workers=workers or usable_cores())
 
 
@@ -348,16 +348,16 @@ def identify(reference: PathLike, features: PathLike, boxes: PathLike, **options
     return run_identify(check_job(features, boxes, **options), Path(reference), Silent())
 
 
-def verify_job(reference: Reference, features: PathLike, boxes: PathLike, **options: Any) -> PoolJob:
-    """Turn the parameters of `verify` into a job; what the reference records counts where nothing is given."""
+def verify_options(reference: Reference, options: dict[str, Any]) -> dict[str, Any]:
+    """Return options of `verify`; what the reference records counts where nothing is given."""
     from roicli.jobs.foreign import options_of
 
     recorded = options_of(reference.parameters)
     if {"spatial_scale", "stride"} & {*options}:
         recorded.pop("spatial_scale", None)
-    if "convention" in options:
+    if "convention" in options or "convention" in recorded:
         recorded = {name: value for name, value in recorded.items() if name not in ("op", "aligned", "mode")}
-    return check_job(features, boxes, **recorded | options)
+    return recorded | options
 
 
 def align_job(features: PathLike, boxes: PathLike, output: PathLike, **options: Any) -> AlignJob:

@@ -28,6 +28,7 @@ from roicli.pooling.operators.base import reduce_bins
 from roicli.pooling.placement import Placement, place
 from roicli.regions import find_bad_boxes
 from roicli.spec import PoolSpec
+from roicli.words import count
 
 # RoIs by which candidates are ranked, and those by which the best are checked; the channels of the first.
 _RANKED, _CHECKED, _CHANNELS = 12, 160, 16
@@ -176,7 +177,8 @@ def identify(job: PoolJob, reference: Path, listener: Listener) -> Identified:
     channels = next(iter(inputs.infos().values())).shape[0]
     if len(inputs.table) != _count(given.values.shape):
         raise FileError(
-            f"{reference} holds {_count(given.values.shape):,} rows, {inputs.table.source} {len(inputs.table):,} boxes",
+            f"{reference} holds {count(_count(given.values.shape), 'row')}, "
+            f"{inputs.table.source} {count(len(inputs.table), 'box')}",
             "Give the boxes that the features were made of, in their order.",
         )
     located = locate(job.geometry, inputs, inputs.infos(), told.note)

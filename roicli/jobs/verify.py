@@ -22,6 +22,7 @@ from roicli.jobs.options import TOLERANCE
 from roicli.jobs.prepare import PoolJob, Prepared
 from roicli.pooling.kernels.choose import load_kernel
 from roicli.progress import Progress
+from roicli.words import count
 
 _BOUNDS = (0.0, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 # What is kept of each row: the largest difference and its place, the sums of differences, of values and their squares,
@@ -55,7 +56,7 @@ class VerifyReport:
     ulp : float
         The largest difference in units in the last place of the reference's value there.
     worst : dict
-        Where the largest difference is: row, channel, bin, and the two values.
+        Where the largest difference is: row, channel, bin of how many, the reference's value, and the difference.
     histogram : tuple of (float, int)
         How many RoIs have a largest difference, in units of the spread, up to each bound.
     notes, warnings : tuple of str
@@ -159,7 +160,7 @@ def verify(
         prepared = prepare_and_judge(one, inputs, told.note if not reports else lambda text: None, told.warn)
         if len(prepared.placement) != len(arranged.values):
             raise FileError(
-                f"{reference.path} holds {len(arranged.values):,} rows, the job has {len(prepared.placement):,}",
+                f"{reference.path} holds {count(len(arranged.values), 'row')}, expected {len(prepared.placement):,}",
                 "Give the box file, `bad_boxes` and `missing_features` of the reference.",
             )
         one = replace(one, kernel=choose_kernel(one, prepared, len(prepared.placement)))
@@ -217,6 +218,7 @@ def _report(reference: Reference, target: Comparison, words: str, tolerance: flo
             "row": row,
             "channel": int(place[0]),
             "bin": (int(place[1]), int(place[2])),
+            "size": target._arranged.size,
             "reference": float(theirs),
             "difference": off,
         }
