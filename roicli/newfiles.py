@@ -61,7 +61,7 @@ def check_name(path: Path, *, overwrite: bool, is_folder: bool = False) -> None:
         raise OutputError(f"{path}: the folder {folder} is not writable", "Name a folder that is.")
     for file in (*(() if is_folder else (path,)), beside(path, PARTIAL), beside(path, JOURNAL)):
         with writing(path):
-            odd = file.exists() and not file.is_file()
+            odd = file.exists() and not file.is_file() and not (is_folder and file.is_dir())
         if odd:
             raise OutputError(f"{file} is not a regular file", "Remove it, or name another output.")
     if path.exists() and not overwrite:
@@ -176,9 +176,8 @@ class NewFile:
             os.replace(self.path, self.final)  # noqa: PTH105 -- a test of power loss records calls of os
 
     def remove(self) -> None:
-        """Remove the hidden file if that is possible; the next run can do without."""
-        with suppress(OSError):
-            self.path.unlink()
+        """Remove what has the hidden name if that is possible; the next run can do without."""
+        remove_tree(self.path)
 
 
 class NewFolder(NewFile):
@@ -189,17 +188,19 @@ class NewFolder(NewFile):
         old = self.path.with_name(f"{self.path.name}.old")
         with writing(self.name):
             check_name(self.name, overwrite=self._overwrite, is_folder=True)
+            remove_tree(old)  # of a run that was killed right here
             if self.final.exists():
                 self.final.rename(old)
             self.path.rename(self.final)
-        _remove_tree(old)
-
-    def remove(self) -> None:
-        """Remove the hidden folder if that is possible."""
-        _remove_tree(self.path)
+        remove_tree(old)
 
 
-def _remove_tree(path: Path) -> None:
-    from shutil import rmtree  # which a job that makes files need not load
+def remove_tree(path: Path) -> None:
+    """Remove a file, or a folder and all in it, as far as that is possible."""
+    if path.is_dir() and not path.is_symlink():
+        from shutil import rmtree  # which a job that makes files need not load
 
-    rmtree(path, ignore_errors=True)
+        rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()

@@ -216,6 +216,10 @@ class RowTarget(Protocol):
         """Write `block`, (k, *row_shape), to the k rows `rows`, ascending; any number of workers do so at once."""
         ...
 
+    def commit(self) -> None:
+        """Write what this thread has kept of the rows of the task that ends; OutputError if that fails."""
+        ...
+
     def flush(self) -> None:
         """Force what any worker has written onto the disk; OutputError if that fails."""
         ...

@@ -66,6 +66,7 @@ class Costs(NamedTuple):
     work: int  # size of one row's pooled block before `reduce`: a measure of its time
     shared: Mapping[int, tuple[Hashable, int]] = MappingProxyType({})  # storage that maps share, and their bytes in it
     room: int = 2**26  # memory for maps that share storage, of all workers together, without a limit
+    unit: int = 0  # memory that each worker needs for rows that it must write together
 
 
 class Plan(NamedTuple):
@@ -86,6 +87,7 @@ def make_plan(
     batch_size: int | None = None,
     max_memory: int | None = None,
     done: Sequence[tuple[int, int]] = (),
+    unit_rows: int | None = None,
 ) -> Plan:
     """Plan a job of as many output rows as `map_index` has, -1 for those that are not pooled.
 
@@ -98,14 +100,18 @@ def make_plan(
         worker with one row at a time does not.
     done : sequence of (first, stop)
         Positions in the order of the plan that an earlier run has done.
+    unit_rows : int, optional
+        Rows of the output, counted from row 0, that one task must write; a map is read for each unit that needs it.
     """
     order = np.argsort(_in_storage(map_index, costs), kind="stable")
     order = order[np.count_nonzero(map_index < 0) :]
+    if unit_rows:
+        order = order[np.argsort(order // unit_rows, kind="stable")]
     left = np.ones(len(order), dtype=bool)
     for first, stop in done:
         left[first:stop] = False
     rows = int(left.sum())
-    base = _BASE_BYTES + len(map_index) * _BOX_BYTES
+    base = _BASE_BYTES + len(map_index) * _BOX_BYTES + costs.unit
     batch = batch_size or max(1, _BATCH_BYTES // (costs.row + _BOX_BYTES))
     strategy = _strategy(rows, costs, workers)
     workers = 1 if strategy is Strategy.SERIAL else workers
@@ -118,8 +124,23 @@ def make_plan(
         batch = min(batch, max(1, -(-rows // (_TASKS_A_WORKER * workers))))
     # Where few maps make up the job, each worker takes some of them.
     share = sum(nbytes for _, nbytes in costs.shared.values()) // min(workers, MOST_PASSES)
-    tasks, passes = _tasks(left, map_index[order], costs, batch, min(room, share), split=split)
-    return Plan(order, tasks, strategy, min(workers, max(len(tasks), 1)), passes)
+    edges = (np.flatnonzero(np.diff(order // unit_rows)) + 1).tolist() if unit_rows else []
+    maps, passes = map_index[order], 1
+    tasks: list[Task] = []
+    for first, stop in pairwise([0, *edges, len(order)]):
+        cut, most = _tasks(left, maps, (first, stop), costs, batch, min(room, share), split=split)
+        tasks += [tuple(unit for task in cut for unit in task)] if unit_rows and cut else cut
+        passes = max(passes, most)
+    return Plan(order, tuple(tasks), strategy, min(workers, max(len(tasks), 1)), passes)
+
+
+def is_scattered(map_index: NDArray[np.intp], unit_rows: int) -> bool:
+    """Return whether units would read maps so often that rows are better pooled map by map, and moved then."""
+    rows = np.flatnonzero(map_index >= 0)
+    units = rows // unit_rows
+    maps = np.unique(map_index[rows], return_inverse=True)[1]
+    reads = len(np.unique(units * len(rows) + maps))
+    return reads > 2 * len(np.unique(maps)) + len(np.unique(units))
 
 
 def _in_storage(map_index: NDArray[np.intp], costs: Costs) -> NDArray[np.intp]:
@@ -176,21 +197,29 @@ def _fit(
 
 
 def _tasks(
-    left: NDArray[np.bool_], map_index: NDArray[np.intp], costs: Costs, batch: int, room: int, *, split: bool
-) -> tuple[tuple[Task, ...], int]:
-    """Cut what is left of the order, grouped by map, into units of at most `batch` rows, and join units to tasks.
+    left: NDArray[np.bool_],
+    map_index: NDArray[np.intp],
+    part: tuple[int, int],
+    costs: Costs,
+    batch: int,
+    room: int,
+    *,
+    split: bool,
+) -> tuple[list[Task], int]:
+    """Cut what is left of a part of the order, grouped by map, into units of at most `batch` rows, joined to tasks.
 
     A map whose rows all fit into the unit before joins it. If workers share each map (`split`), each unit is a task.
     Maps that share storage stay in one task as far as there is `room` for them; counts the tasks that read the same.
     """
     # A run ends where its map ends, and where an earlier job has done the next rows.
-    edges = np.flatnonzero((left[1:] != left[:-1]) | (map_index[1:] != map_index[:-1])) + 1
+    mine, maps = left[slice(*part)], map_index[slice(*part)]
+    edges = np.flatnonzero((mine[1:] != mine[:-1]) | (maps[1:] != maps[:-1])) + 1 + part[0]
     tasks: list[Task] = []
     task: list[Unit] = []
     moved = held = 0
     keys: set[Hashable] = set()
     passes: Counter[Hashable] = Counter()
-    for start, end in pairwise([0, *edges.tolist(), len(left)]):
+    for start, end in pairwise([part[0], *edges.tolist(), part[1]]):
         if not left[start:end].any():
             continue
         index = int(map_index[start])
@@ -213,4 +242,4 @@ def _tasks(
                 tasks.append(tuple(task))
                 task, moved = [], 0
     passes.update(keys)
-    return (*tasks, tuple(task)) if task else tuple(tasks), max(passes.values(), default=1)
+    return [*tasks, tuple(task)] if task else tasks, max(passes.values(), default=1)

@@ -82,6 +82,7 @@ class Pooler:
         try:
             for unit in task:
                 parts += [self._pool_rows(rows) for rows in self.alike(self._order[unit.first : unit.stop])]
+            self._target.commit()
         finally:
             self.leave()
         counts = map(sum, zip(*parts, strict=True))

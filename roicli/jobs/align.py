@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ import numpy as np
 from roicli.errors import OutputError, UsageError
 from roicli.execution.combine import LevelsPooler
 from roicli.execution.executors import run
-from roicli.execution.plan import MOST_PASSES, Plan, Task, make_plan
+from roicli.execution.plan import MOST_PASSES, Plan, Task, is_scattered, make_plan
 from roicli.execution.worker import Pooler
 from roicli.files import Stamp
 from roicli.jobs.advice import prepare_and_judge
@@ -31,7 +32,7 @@ from roicli.jobs.select import image_name
 from roicli.jobs.shards import Shard
 from roicli.newfiles import check_name, real
 from roicli.outputs import check_output, find_format
-from roicli.outputs.base import Record
+from roicli.outputs.base import OutputFormat, Record
 from roicli.outputs.sidefiles import (
     SideFile,
     check_index,
@@ -196,7 +197,7 @@ def _open_session(
     if earlier is not None and earlier.published and job.overwrite and not is_same(earlier, work.fingerprint):
         earlier = None  # what is there is complete, and of another job: it is replaced
     before = Progress() if earlier is None else earlier.done
-    plan = _plan(job, work.prepared, before)
+    output_format, plan = _plan(work, before)
     if earlier is not None:
         check_same(job.output, earlier, work.fingerprint, len(plan.order))
         told.note(f"{before.rows:,} of {earlier.total:,} rows of {job.output} were there already")
@@ -210,12 +211,12 @@ def _open_session(
         return None, plan, side_files, before
     session = Session(
         job.output,
-        find_format(job.output, job.written_layout),
+        output_format,
         work.shape,
         work.prepared.dtype,
         work.record,
         job=work.fingerprint,
-        total=len(plan.order),
+        order=plan.order,
         locks=locks,
         earlier=earlier,
         overwrite=job.overwrite,
@@ -224,20 +225,28 @@ def _open_session(
     return session, plan, side_files, before
 
 
-def _plan(job: AlignJob, prepared: Prepared, before: Progress) -> Plan:
-    """Order the rows that are still to be pooled."""
+def _plan(work: _Work, before: Progress) -> tuple[OutputFormat, Plan]:
+    """Order the rows that are still to be pooled, and choose how the format writes them."""
+    job, prepared = work.job, work.prepared
     map_index = prepared.placement.map_index
     if len(prepared.selection.zeroed):  # an output is made of zeros
         map_index = map_index.copy()
         map_index[prepared.selection.zeroed] = -1
-    return make_plan(
+    output_format = find_format(job.output, job.written_layout)
+    row_bytes = math.prod(prepared.row_shape) * prepared.dtype.itemsize
+    unit_rows = output_format.unit_rows(row_bytes)
+    if unit_rows and is_scattered(map_index, unit_rows):
+        output_format, unit_rows = output_format.scattered(), None
+    plan = make_plan(
         map_index,
-        make_costs(job, prepared, map_index),
+        make_costs(job, prepared, map_index)._replace(unit=(unit_rows or 0) * row_bytes),
         workers=job.workers,
         batch_size=job.batch_size,
         max_memory=job.max_memory,
         done=before.ranges,
+        unit_rows=unit_rows,
     )
+    return output_format, plan
 
 
 def _pool(

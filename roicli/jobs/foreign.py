@@ -103,12 +103,7 @@ def read_reference(path: Path) -> Reference:
             arrays = [loaded] if isinstance(loaded, np.ndarray) else list(loaded.values())
         values = max(arrays, key=lambda array: array.size)
     else:
-        parameters, features = stored.parameters, stored.features
-        values = (
-            np.memmap(features.path, features.dtype, "r", features.start, features.shape)
-            if features.nbytes
-            else np.empty(features.shape, features.dtype)
-        )
+        parameters, values = stored.parameters, find_format(path).values(path, stored.features)
     if values.dtype.kind != "f" or values.ndim < 2:
         raise FileError(f"{path} holds {values.dtype} of shape {values.shape}", _REMEDY)
     return Reference(path, values, parameters)

@@ -17,11 +17,12 @@ from roicli.boxfiles import SUFFIXES, read_regions
 from roicli.boxfiles.boxfile import plain_name
 from roicli.boxfiles.several import files_of
 from roicli.errors import FileError, RoicliError
-from roicli.files import HDF5_SUFFIXES, file_size, printable, reading
+from roicli.files import file_size, printable, reading
 from roicli.jobs.pyramid import Pyramid, in_words, open_maps
 from roicli.jobs.readings import Reading
 from roicli.jobs.unfinished import SIDE_ENDINGS, Unfinished, look_beside, output_of
 from roicli.outputs import find_format
+from roicli.outputs import suffixes as of_outputs
 from roicli.outputs.base import REMEDY, Parameters
 from roicli.regions import Regions, find_bad_boxes, from_xyxy
 from roicli.sources import FeatureSource
@@ -29,7 +30,6 @@ from roicli.sources.inventory import Inventory
 from roicli.sources.open import suffixes, take_stock
 from roicli.words import count
 
-_ARRAYS = (".npy", ".npz", *HDF5_SUFFIXES)
 _BOXES = tuple(suffix for suffix in SUFFIXES if suffix != ".npy")
 # Of more maps than this, so many are looked at, from all over the source.
 _LOOKED_AT = 2000
@@ -104,14 +104,21 @@ def info(name: str) -> FileInfo:
     """
     path = Path(name)
     if (output := output_of(path)) is not None:
-        return FileInfo(name, 1, file_size(path), {}, unfinished=look_beside(output))
-    unfinished = look_beside(path) if path.suffix.lower() in _ARRAYS else None
+        return FileInfo(name, 1, _bytes(_files(path)), {}, unfinished=look_beside(output))
+    unfinished = look_beside(path) if path.suffix.lower() in of_outputs() else None
     if unfinished is not None and not unfinished.exists:
         return FileInfo(name, 0, 0, {}, unfinished=unfinished)
     return replace(_complete(name, path), unfinished=unfinished if unfinished and unfinished.matters else None)
 
 
+def _files(path: Path) -> list[str]:
+    """Return a file, or all files of a folder."""
+    return [str(file) for file in path.rglob("*") if file.is_file()] if path.is_dir() else [str(path)]
+
+
 def _complete(name: str, path: Path) -> FileInfo:
+    if path.is_dir() and path.suffix.lower() in of_outputs() and (parameters := _parameters(path)):
+        return FileInfo(name, len(_files(path)), _bytes(_files(path)), parameters, take_stock(path))
     if path.is_dir() or (not os.path.lexists(name) and glob.has_magic(name)):
         try:
             source = _open(name)
@@ -131,7 +138,7 @@ def _complete(name: str, path: Path) -> FileInfo:
         known = ", ".join([*suffixes(), *_BOXES])
         raise FileError(f"{printable(name)} is of no kind that is known", f"Name a folder or a file of {known}.")
     arrays = take_stock(path)
-    if parameters := _parameters(path) if suffix in _ARRAYS else {}:
+    if parameters := _parameters(path) if suffix in of_outputs() else {}:
         return FileInfo(name, 1, size, parameters, arrays)
     shape = arrays.kinds[0].kind.shape if suffix == ".npy" else ()
     found = FileInfo(name, 1, size, {}, arrays, pooled=_pooled(path.stem, shape))

@@ -106,7 +106,7 @@ def merge(job: MergeJob, advance: Callable[[int], None]) -> MergeReport:
             features.dtype,
             record,
             job={},
-            total=total,
+            order=np.arange(total),
             locks=locks,
             earlier=None,
             overwrite=job.overwrite,
@@ -127,7 +127,7 @@ def merge(job: MergeJob, advance: Callable[[int], None]) -> MergeReport:
 
 def _format(job: MergeJob, parts: Sequence[StoredPart], layout: str | None) -> OutputFormat:
     if not job.virtual:
-        return find_format(job.output, layout)
+        return find_format(job.output, layout).scattered()
     from roicli.outputs.hdf5 import Stretch, Virtual
 
     return Virtual(job.output, [Stretch(part.path, part.rows) for part in parts])

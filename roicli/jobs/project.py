@@ -60,7 +60,8 @@ def project(job: ProjectJob, note: Callable[[str], None]) -> Projected:
     if job.output.suffix not in (".npy", ".npz"):
         raise OutputError(f"{job.output}: expected a name that ends in .npy or .npz", "Name an .npz.")
     check_name(job.output, overwrite=job.overwrite)
-    values = read_output(find_format(job.pooled), job.pooled).features.load()
+    output_format = find_format(job.pooled)
+    values = output_format.values(job.pooled, read_output(output_format, job.pooled).features)
     if job.spec.reduce != "none":
         raise UsageError("all bins are projected, not one vector a box", "Leave `reduce` out.")
     if values.ndim == 3:

@@ -59,6 +59,9 @@ class _Rows(NamedTuple):
     def write(self, rows: NDArray[np.intp], block: NDArray[Any]) -> None:
         self.target.write(self.rows[rows], block)
 
+    def commit(self) -> None:
+        self.target.commit()
+
     def flush(self) -> None:
         self.target.flush()
 
@@ -209,12 +212,12 @@ class Output:
         self._side = side_files_of(job, record, shape, self._selection.skipped, self._earlier, self._told)
         session = Session(
             job.output,
-            find_format(job.output, job.written_layout),
+            find_format(job.output, job.written_layout).scattered(),
             shape,
             prepared.dtype,
             record,
             job=made,
-            total=len(self._order),
+            order=self._order,
             locks=self._locks,
             earlier=self._earlier,
             overwrite=job.overwrite,

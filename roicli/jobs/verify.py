@@ -120,6 +120,9 @@ class Comparison:
         kept[:, _THEIRS] = finite.astype(np.float32) @ self._directions
         self.kept[rows] = kept
 
+    def commit(self) -> None:
+        """Keep nothing back."""
+
     def flush(self) -> None:
         """Write nothing."""
 

@@ -22,6 +22,7 @@ _FORMATS: dict[str, OutputFormat | str] = {
     ".npz": "roicli.outputs.npz:Npz",
     **dict.fromkeys(HDF5_SUFFIXES, "roicli.outputs.hdf5:Hdf5"),
     ".safetensors": "roicli.outputs.safetensors:Safetensors",
+    ".zarr": "roicli.outputs.zarr:Zarr",
 }
 
 # Name -> the class of a layout.

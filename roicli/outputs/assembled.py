@@ -76,12 +76,10 @@ def images(target: RowFile, record: Record) -> Iterator[Image]:
     rows = ByImage.of(record.image_ids)
     sizes = record.image_sizes
     assert sizes is not None
-    shape = (len(record.boxes), *target.row_shape)
-    features = np.memmap(target.path, target.dtype, "r", target.offset, shape) if shape[0] else np.empty(shape)
     for image, mine in zip(rows.images.tolist(), np.split(rows.order, rows.starts[1:]), strict=True):
         if len(mine):
             height, width = np.rint(sizes[mine[0]]).astype(int).tolist()
-            block = np.ascontiguousarray(features[mine]).reshape(vectors((len(mine), *target.row_shape)))
+            block = target.read(mine).reshape(vectors((len(mine), *target.row_shape)))
             boxes = record.boxes[mine].astype(np.float32)
             yield Image(encode(record.image_ids.names[image]).decode(), height, width, boxes, block)
 

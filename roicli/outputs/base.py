@@ -150,6 +150,8 @@ class OutputFormat(ABC):
     """Whether the output is a folder."""
     keeps_record: ClassVar[bool] = True
     """Whether a file says how it was made and whose features its rows are."""
+    plain: ClassVar[bool] = True
+    """Whether the features lie in the file byte for byte, one row after the other."""
 
     @abstractmethod
     def layout(self, shape: tuple[int, ...], dtype: np.dtype[Any], record: Record) -> Layout:
@@ -204,6 +206,14 @@ class OutputFormat(ABC):
         check_space(name, missing)
         return layout.target(path, name, shape, dtype)
 
+    def unit_rows(self, row_bytes: int) -> int | None:
+        """Return how many rows, counted from row 0, one task must write; None if any task may write any row."""
+        return None
+
+    def scattered(self) -> OutputFormat:
+        """Return what writes this format where rows come in any order."""
+        return self
+
     def assemble(self, target: RowFile, record: Record, name: Path, *, overwrite: bool) -> NewFile | None:
         """Make the output of its rows, where they lie in a file of their own; it is not yet published."""
         return None
@@ -219,6 +229,20 @@ class OutputFormat(ABC):
     def finish(self, target: RowFile, record: Record) -> None:
         """Complete the file when all rows are written; done again, it gives the same bytes."""
         return
+
+    def values(self, path: Path, features: StoredArray) -> NDArray[Any]:
+        """Return all features, in a memory map: of the file, or of a copy that goes with the process."""
+        if not features.nbytes:
+            return np.empty(features.shape, features.dtype)
+        if self.plain:
+            return np.memmap(features.path, features.dtype, "r", features.start, features.shape)
+        from tempfile import TemporaryFile  # which takes longer to load than all of this room
+
+        with TemporaryFile() as copy:
+            for block in self.blocks(path, features):
+                copy.write(np.ascontiguousarray(block).data)
+            copy.flush()
+            return np.memmap(copy, features.dtype, "r", 0, features.shape)
 
     def blocks(self, path: Path, features: StoredArray) -> Generator[NDArray[Any], None, None]:
         """Yield the features in order, some rows at a time."""
@@ -276,7 +300,8 @@ def read_output(output_format: OutputFormat, path: Path) -> Stored:
         A file that cannot be read, or is not as roicli writes it.
     """
     name = printable(str(path))
-    file_size(path)
+    if not (output_format.folder and path.is_dir()):
+        file_size(path)
     with reading(name, REMEDY):
         stored = output_format.read(path)
     features = stored.features

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from roicli.arrays import read_into
 from roicli.errors import OutputError
 from roicli.newfiles import close_file, write_all, writing
 
@@ -61,12 +63,9 @@ class RowFile:
             The disk is full, or another failure of the system.
         """
         data = memoryview(np.ascontiguousarray(block, dtype=self.dtype).reshape(-1).view(np.uint8).data)
-        starts = self.offset + rows * self.row_bytes if self.starts is None else self.starts[rows]
-        breaks = (np.flatnonzero(np.diff(starts) != self.row_bytes) + 1).tolist()
         with writing(self.name):
-            for first, stop in pairwise([0, *breaks, len(rows)]) if len(rows) else ():
-                part = data[first * self.row_bytes : stop * self.row_bytes]
-                write_all(self.open(), part, int(starts[first]))
+            for first, stop, start in self._runs(rows):
+                write_all(self.open(), data[first * self.row_bytes : stop * self.row_bytes], start)
 
     def flush(self) -> None:
         """Force onto the disk what any process has written so far.
@@ -76,12 +75,31 @@ class RowFile:
         with writing(self.name):
             _fdatasync(self.open())
 
-    def check(self) -> None:
+    def commit(self) -> None:
+        """Do nothing: rows are where they belong."""
+
+    def check(self, rows: NDArray[np.intp]) -> None:
         """Compare the size of the file with what its rows need; OutputError if it is shorter."""
         with writing(self.name):
             size = self.path.stat().st_size
         if size < self.end:
             raise OutputError(f"{self.name}: {size} bytes are on the disk, {self.end} were written", "Check the disk.")
+
+    def read(self, rows: NDArray[np.intp]) -> NDArray[Any]:
+        """Return k rows that were written, (k, *row_shape); read, since pages of a map would count as memory."""
+        block = np.empty((len(rows), *self.row_shape), self.dtype)
+        flat = block.reshape(len(rows), -1).view(np.uint8)
+        with writing(self.name):
+            for first, stop, start in self._runs(rows):
+                read_into(self.open(), start, flat[first:stop])
+        return block
+
+    def _runs(self, rows: NDArray[np.intp]) -> Iterator[tuple[int, int, int]]:
+        """Yield which of some rows lie side by side, as (first, stop), and the byte at which they begin."""
+        starts = self.offset + rows * self.row_bytes if self.starts is None else self.starts[rows]
+        breaks = (np.flatnonzero(np.diff(starts) != self.row_bytes) + 1).tolist()
+        for first, stop in pairwise([0, *breaks, len(rows)]) if len(rows) else ():
+            yield first, stop, int(starts[first])
 
     def open(self) -> int:
         """Return the descriptor of this process; OutputError if the system refuses one."""

@@ -10,10 +10,11 @@ from types import TracebackType
 from typing import Any, NoReturn
 
 import numpy as np
+from numpy.typing import NDArray
 
 from roicli.errors import ChangedInputError, OutputError
 from roicli.interrupts import held_off
-from roicli.newfiles import PARTIAL, NewFile, beside, check_name, flush_folder, real, writing
+from roicli.newfiles import PARTIAL, NewFile, NewFolder, beside, check_name, flush_folder, real, writing
 from roicli.outputs.base import OutputFormat, Record, was_changed
 from roicli.outputs.sidefiles import SideFile
 from roicli.progress import Progress
@@ -135,7 +136,7 @@ class Session:
         What is recorded beside them.
     job : dict
         Fingerprint of the job.
-    total : int
+    order : (K',) intp
         Rows to compute.
     locks : Locks
         Are confirmed before anything is written.
@@ -154,7 +155,7 @@ class Session:
         record: Record,
         *,
         job: dict[str, Any],
-        total: int,
+        order: NDArray[np.intp],
         locks: Locks,
         earlier: EarlierRun | None,
         overwrite: bool,
@@ -162,9 +163,10 @@ class Session:
     ) -> None:
         self.earlier = earlier
         self._output, self._format, self._of = output, output_format, (shape, dtype, record)
-        self._job, self._total, self._locks, self._keep_journal = job, total, locks, keep_journal
+        self._job, self._order, self._locks, self._keep_journal = job, order, locks, keep_journal
         self._overwrite = overwrite
-        self._file = NewFile(output, overwrite=overwrite)
+        is_folder = output_format.folder and not output_format.assembled
+        self._file = (NewFolder if is_folder else NewFile)(output, overwrite=overwrite)
         self._side: Sequence[NewFile] = ()
         self._published = False
 
@@ -172,7 +174,7 @@ class Session:
         self._locks.confirm()
         where = (self._file.path, self._output, *self._of)
         if self.earlier is None:
-            discard(self._output, self._file.path)
+            discard(self._output, self._file)
             self.target = self._format.create(*where)
         else:
             self.target = self._format.resume(*where)
@@ -180,7 +182,7 @@ class Session:
                 raise was_changed(self._file.path)
         try:
             if self.earlier is None:
-                self._journal = Journal.create(self._output, self._job, self._total, self.target)
+                self._journal = Journal.create(self._output, self._job, len(self._order), self.target)
             else:
                 self._journal = Journal.reopen(self._output, self.earlier.end, self.earlier.last)
             proved = 0 if self.earlier is None else self.earlier.done.rows
@@ -213,7 +215,7 @@ class Session:
         The journal proves everything before the first file appears. An output that replaces another appears before
         its side files, and any other one after them: a new side file never lies beside an old output.
         """
-        self.target.check()
+        self.target.check(self._order)
         self._format.finish(self.target, self._of[2])
         self.checkpoints.stop()
         with writing(self._output):
@@ -254,7 +256,7 @@ class Session:
             file.remove()
         # What an earlier run has left stays even without rows: it may have published a file beside the output.
         if trusted and (proved > 0 or self.earlier is not None) and self._file.path.exists():
-            return _to_go_on(self._output, proved, self._total)
+            return _to_go_on(self._output, proved, len(self._order))
         self._file.remove()
         self._journal.remove()
         return None
