@@ -131,7 +131,7 @@ def align(features: PathLike, boxes: PathLike, output: PathLike, **options: Unpa
     reduce : {"none", "mean", "max", "l2"}
         Make one vector a box: the mean or the maximum of all bins, or their mean scaled to length 1.
     mask_rule : {"coverage", "upsampled", "resize", "resize-antialias", "resize-any", "nearest"}
-        How a mask weighs the cells of its map, with ``op="mask_mean"``; see ``roicli help masks``.
+        How a mask weighs the cells of its map, with ``op="mask_mean"`` or ``"mask_in_box"``; see ``roicli help masks``.
     category : str, optional
         Pool only boxes with these labels or category ids, separated by commas.
     min_score : float, optional

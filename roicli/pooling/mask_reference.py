@@ -13,6 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from roicli.pooling.reference import roi_align_reference
+from roicli.spec import PoolSpec
+
 Place = tuple[float, float]  # step and begin along one axis
 
 
@@ -44,6 +47,18 @@ def mask_mean_reference(
         if weight > 0:
             pooled[c] = largest if reduce == "max" else total / weight
     return pooled
+
+
+def mask_in_box_reference(
+    features: NDArray[Any], mask: NDArray[np.bool_], box: NDArray[Any], spec: PoolSpec, scale: Place
+) -> NDArray[Any]:
+    """Pool one box of a (C, H, W) map by RoIAlign, after each cell was multiplied by the mask on it; (C, PH, PW)."""
+    values = grid_mask_reference(mask, spec.mask_rule, features.shape[1:], (scale[0], 0), (scale[1], 0))
+    masked = features.copy()
+    for c, i, j in np.ndindex(features.shape):
+        masked[c, i, j] *= features.dtype.type(values[i, j])
+    pooled = roi_align_reference(masked[None], np.array([[0, *box]], features.dtype), spec, np.array([scale]))
+    return pooled.reshape(pooled.shape[1:])
 
 
 def grid_mask_reference(

@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from roicli.errors import UsageError
 from roicli.pooling.placement import Placement
 from roicli.pooling.sampling import FloatArray, neighbours, pixels_in_map
 from roicli.spec import MaskRule
@@ -150,7 +151,8 @@ def cell_weights(
 
     For all rules but `upsampled`, a weight is the mask on that cell, from 0 to 1.
     """
-    assert regions.masks is not None
+    if regions.masks is None:
+        raise UsageError("the regions have no masks", "Give regions that have them, or `op=roi_align`.")
     places = pixels_in_map(regions, row)
     # Where outlines do not say the size of their image, it is the network's input.
     canvas = [max(math.ceil((cells - begin) / step), 1) for cells, (step, begin) in zip(size, places, strict=True)]

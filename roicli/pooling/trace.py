@@ -96,7 +96,8 @@ def trace_placed(
     block = np.empty((1, channels, *spec.output_size), dtype)
     window = cells_in_reach(placement, *size)
     pool_maps(lambda _: channels_last(feature_map, window), placement, size, spec, block)
-    plane, region = feature_map[plane_index], placement.rounded(dtype)
+    region = placement.rounded(dtype)
+    plane = operator.seen(feature_map[plane_index], region, spec)
     reads = operator.trace(region, size, spec, (row, column))
     values = plane[reads.rows[:, [0, 0, 1, 1]], reads.columns[:, [0, 1, 0, 1]]].astype(dtype)
     with np.errstate(invalid="ignore", over="ignore"):

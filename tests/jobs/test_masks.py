@@ -8,7 +8,8 @@ from driving import run
 
 import roicli
 from roicli.errors import BoxError, UsageError
-from roicli.pooling.mask_reference import mask_mean_reference
+from roicli.pooling.arguments import make_spec
+from roicli.pooling.mask_reference import mask_in_box_reference, mask_mean_reference
 
 HEIGHT, WIDTH, STRIDE = 40, 56, 8
 rng = np.random.default_rng(0)
@@ -180,6 +181,23 @@ def test_a_trace_shows_the_cells_and_their_weights(folder):
     assert (folder / "bin.png").stat().st_size > 0
     written(folder, dataset(_1=[[1, 1, 2, 2]]))
     assert "This bin has no cells" in run(folder, *options).stdout
+
+
+def test_boxes_are_pooled_from_masked_maps(folder):
+    options = ["--op", "mask-in-box", "--size", "3x2", "--aligned", "--stride", "8"]
+    run(folder, *MADE, *options)
+    spec = make_spec((3, 2), op="mask_in_box", aligned=True)
+    there = [
+        mask_in_box_reference(MAPS[image], mask, np.array([0, 0, WIDTH, HEIGHT]), spec, (1 / 8, 1 / 8))
+        for image, mask in zip(IMAGE, MASKS, strict=True)
+    ]
+    np.testing.assert_allclose(np.load("out.npy"), there, rtol=0, atol=1e-6)
+    shown = run(folder, "trace", *MADE[1:3], *options, "--roi", "1", "--picture", "bin.png").stdout
+    assert "masked RoIAlign aligned, adaptive, mask by coverage" in shown
+    assert "times the mask" in shown
+    said = run(folder, *MADE, *options, "--mask-rule", "upsampled", "--overwrite", expect=2).stderr
+    assert "upsampled enlarges the map" in said
+    assert "--mask-rule coverage" in said
 
 
 def test_masks_of_segment_anything_say_the_sizes_of_their_images(folder):

@@ -1,6 +1,7 @@
 """Mask pooling on arrays: each rule equals its loops, wherever the image lies on the map."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import get_args
 
 import numpy as np
@@ -13,11 +14,12 @@ from roicli.errors import BoxError, FeatureError, UsageError
 from roicli.pooling.arguments import make_spec
 from roicli.pooling.channels_last import channels_last
 from roicli.pooling.contraction import pool_maps
-from roicli.pooling.mask_reference import grid_mask_reference, mask_mean_reference
+from roicli.pooling.mask_reference import grid_mask_reference, mask_in_box_reference, mask_mean_reference
 from roicli.pooling.maskpool import ArrayMasks
 from roicli.pooling.masks import cell_weights
 from roicli.pooling.operators import find
 from roicli.pooling.placement import PlacedMasks, place
+from roicli.pooling.trace import trace_placed
 from roicli.spec import MaskRule
 
 RULES = get_args(MaskRule)
@@ -152,3 +154,55 @@ def test_arrays_that_are_not_masks():
     with pytest.raises(BoxError, match="masks must be"):
         roicli.mask_pool(FEATURES, np.ones((4, 4)))
     assert roicli.mask_pool(FEATURES, np.ones((0, 4, 4))).shape == (0, 3)
+
+
+def in_boxes(features, regions, spec):
+    out = np.empty((len(regions), len(features), *spec.output_size), features.dtype)
+    return out, pool_maps(lambda _: channels_last(features), regions, features.shape[1:], spec, out)
+
+
+def boxes_on(regions, boxes):
+    return replace(regions, boxes=np.array(boxes, np.float64))
+
+
+def test_masked_roi_align_is_that_of_torchvision_on_the_masked_map():
+    golden = np.load(Path(__file__).parents[1] / "golden/mask_in_box.npz")
+    regions = boxes_on(placed(golden["masks"], scale=(1 / 4, 1 / 4)), golden["boxes"])
+    for aligned, ratio in ((True, 0), (True, 2), (False, 0)):
+        spec = make_spec((3, 2), op="mask_in_box", aligned=aligned, sampling_ratio=ratio)
+        found, _ = in_boxes(golden["features"], regions, spec)
+        np.testing.assert_allclose(found, golden[f"aligned{aligned:d}_sr{ratio}"], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("rule", [rule for rule in RULES if rule != "upsampled"])
+@pytest.mark.parametrize("mode", ["avg", "max"])
+def test_masked_roi_align_equals_its_loops_and_its_trace(rule, mode):
+    rng = np.random.default_rng(5)
+    masks, features = rng.random((3, 21, 14)) < [[[0.5]], [[0.04]], [[0]]], FEATURES.astype(np.float32)
+    boxes = [[1, 2, 11, 18], [-3, 4, 20, 9.5], [0, 0, 4, 4]]
+    regions = boxes_on(placed(masks, scale=(0.25, 0.5)), boxes)
+    spec = make_spec((3, 2), op="mask_in_box", aligned=True, mode=mode, mask_rule=rule)
+    found, _ = in_boxes(features, regions, spec)
+    assert not found[2].any()
+    for row, (mask, box) in enumerate(zip(masks, boxes, strict=True)):
+        expected = mask_in_box_reference(features, mask, box, spec, (0.25, 0.5))
+        np.testing.assert_allclose(found[row], expected, rtol=0, atol=1e-6)
+        np.testing.assert_array_equal(in_boxes(features, regions.take([row]), spec)[0][0], found[row])
+        trace = trace_placed(features, regions.take([row]), spec, (1, 0), 2)
+        assert abs(trace.result - found[row, 2, 1, 0]) < 1e-6
+
+
+def test_a_cell_that_is_not_finite_reaches_the_bins_that_read_it():
+    features = np.ones((2, 5, 7), np.float32)
+    features[1, 2, 3] = np.nan
+    regions = boxes_on(placed(np.ones((2, 5, 7), bool)), [[0, 0, 7, 5], [4.6, 0, 7, 5]])
+    found, not_finite = in_boxes(features, regions, make_spec((5, 7), op="mask_in_box", aligned=True))
+    assert not_finite == 1
+    assert np.isnan(found).sum() == np.isnan(found[0, 1, 1:3, 2:4]).sum() == 4
+
+
+def test_masked_roi_align_has_no_enlarged_map():
+    with pytest.raises(UsageError, match="upsampled enlarges the map"):
+        make_spec(7, op="mask_in_box", mask_rule="upsampled")
+    other = make_spec(1, op="mask_mean", mask_rule="upsampled")
+    find("mask_in_box").check(find("mask_in_box").adopt(other))

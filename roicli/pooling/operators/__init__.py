@@ -21,6 +21,7 @@ _MODULES = {
     "window_mean": "roicli.pooling.operators.window_mean",
     "cell": "roicli.pooling.operators.cell",
     "mask_mean": "roicli.pooling.operators.mask_mean",
+    "mask_in_box": "roicli.pooling.operators.mask_in_box",
 }
 _registered: dict[str, Operator] = {}
 

@@ -57,6 +57,10 @@ class Operator(ABC):
         """Return the channel of the map that one bin of a channel of the result reads."""
         return channel
 
+    def seen(self, plane: NDArray[np.generic], region: Placement, spec: PoolSpec) -> NDArray[np.generic]:
+        """Return a channel of the map as one region finds it."""
+        return plane
+
     def contracts(self, spec: PoolSpec) -> bool:
         """Tell whether a `Kernel` computes it, so that loading a compiled one may pay."""
         return False

@@ -106,8 +106,6 @@ class _Masked(Placed):
 
     def __init__(self, regions: Placement, size: tuple[int, ...], spec: PoolSpec) -> None:
         super().__init__(spec)
-        if regions.masks is None:
-            raise UsageError("the regions have no masks", "Give regions that have them, or `op=roi_align`.")
         self._regions, self._size = regions, size
         self._dtype = regions.boxes.dtype
 
