@@ -133,7 +133,8 @@ def _complete(name: str, path: Path) -> FileInfo:
     if output.lower().endswith(".npy") and suffix == ".json":
         return FileInfo(name, 1, size, _parameters(Path(output)), output=output)
     if suffix in _BOXES:
-        return FileInfo(name, 1, size, {}, boxes=_boxes(path), output=output)
+        made = _parameters(path) if suffix in of_outputs() else {}
+        return FileInfo(name, 1, size, made, boxes=_boxes(path), output=output)
     if suffix not in suffixes():
         known = ", ".join([*suffixes(), *_BOXES])
         raise FileError(f"{printable(name)} is of no kind that is known", f"Name a folder or a file of {known}.")

@@ -192,7 +192,8 @@ def _whole_record(parts: Sequence[StoredPart]) -> Record:
     assert isinstance(boxes, np.ndarray)
     assert isinstance(rows, np.ndarray)
     box_ids, levels = columns.get("box_ids"), columns.get("levels")
-    return Record(image_ids, boxes, rows, box_ids, parameters, levels=levels, image_sizes=sizes, pairs=pairs)
+    whole = Record(image_ids, boxes, rows, box_ids, parameters, levels=levels, image_sizes=sizes, pairs=pairs)
+    return whole._replace(said={name: column for name, column in columns.items() if name not in whole.columns()})
 
 
 def _join(columns: Sequence[Column]) -> Column:

@@ -18,6 +18,7 @@ from roicli.errors import BoxError, FeatureError, OutputError, UsageError
 from roicli.execution.plan import Unit
 from roicli.execution.worker import Pooler
 from roicli.jobs.align import AlignJob, check_names, side_files_of
+from roicli.jobs.choose import said_of
 from roicli.jobs.costs import choose_kernel
 from roicli.jobs.geometry import scale_parameter
 from roicli.jobs.imageids import match_images, some
@@ -200,6 +201,7 @@ class Output:
             table.box_ids,
             parameters,
             image_sizes=None if sizes is None else sizes[inputs.map_index].astype(np.float32),
+            said=said_of(table),
         )
         shape = (len(self._order), *prepared.row_shape)
         settings = {**parameters, "dtype": str(prepared.dtype), "shape": " x ".join(map(str, shape))}

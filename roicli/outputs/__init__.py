@@ -23,6 +23,7 @@ _FORMATS: dict[str, OutputFormat | str] = {
     **dict.fromkeys(HDF5_SUFFIXES, "roicli.outputs.hdf5:Hdf5"),
     ".safetensors": "roicli.outputs.safetensors:Safetensors",
     ".zarr": "roicli.outputs.zarr:Zarr",
+    ".parquet": "roicli.outputs.parquet:Parquet",
 }
 
 # Name -> the class of a layout.

@@ -81,6 +81,10 @@ class Record(NamedTuple):
         }
         return {name: column for name, column in columns.items() if column is not None}
 
+    def all_columns(self) -> dict[str, Column]:
+        """Return the columns, and what else an index tells."""
+        return self.columns() | dict(self.said)
+
 
 class Layout(NamedTuple):
     """Where everything lies in the file of an output.

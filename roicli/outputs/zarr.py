@@ -55,13 +55,16 @@ class Zarr(OutputFormat):
 
     def layout(self, shape: tuple[int, ...], dtype: np.dtype[Any], record: Record) -> Layout:
         """See `OutputFormat`: where rows lie that come in any order, until the store is made of them."""
+        checksum(b"")  # or the first shard would find that it cannot
         header = npy_header(shape, dtype)
         return Layout({0: header}, len(header), len(header) + math.prod(shape) * dtype.itemsize)
 
     def create(self, path: Path, name: Path, shape: tuple[int, ...], dtype: np.dtype[Any], record: Record) -> RowFile:
         """Make the store at `path`, with all but its shards; see `OutputFormat`."""
         checksum(b"")
-        columns = sum(len(column) * (80 if isinstance(column, Names) else 32) for column in record.columns().values())
+        columns = sum(
+            len(column) * (80 if isinstance(column, Names) else 32) for column in record.all_columns().values()
+        )
         check_space(name, math.prod(shape) * dtype.itemsize + columns)
         store = Folder(path, name)
         with writing(name):
@@ -199,7 +202,7 @@ def _features(shape: tuple[int, ...], dtype: np.dtype[Any]) -> dict[str, Any]:
 def _columns(record: Record) -> dict[str, dict[str, Any]]:
     """Describe what is recorded of each row."""
     described = {}
-    for name, column in record.columns().items():
+    for name, column in record.all_columns().items():
         text = isinstance(column, Names)
         shape: tuple[int, ...] = (len(column), *(() if isinstance(column, Names) else column.shape[1:]))
         chunk = (min(max(len(column), 1), _COLUMN_ROWS), *shape[1:])
@@ -234,7 +237,7 @@ def _frame(shape: tuple[int, ...], dtype: np.dtype[Any], record: Record) -> Iter
     """Yield keys and values of all but the features."""
     yield _ROOT, _root(shape, dtype, record, complete=False)
     yield f"features/{_ROOT}", _json(_features(shape, dtype))
-    columns = record.columns()
+    columns = record.all_columns()
     for name, said in _columns(record).items():
         yield f"{name}/{_ROOT}", _json(said)
         rows = said["chunk_grid"]["configuration"]["chunk_shape"][0]

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import pickle
+import sys
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from driving import run
 from outputs.conformance import OutputConformance, content, make_record
 
 import roicli
-from roicli.errors import FileError, OutputError
+from roicli.errors import FileError, OutputError, UsageError
 from roicli.newfiles import NewFolder, remove_tree
 from roicli.outputs import shards
 from roicli.outputs.base import read_output
@@ -153,6 +154,15 @@ def _attempt(folder):
         assert file or not left
         remove_tree(folder / ".out.zarr.partial")
     return ""
+
+
+@pytest.mark.parametrize("made", [Zarr(), ScatteredZarr()])
+def test_without_its_library(tmp_path, monkeypatch, made):
+    monkeypatch.setitem(sys.modules, "google_crc32c", None)
+    with pytest.raises(UsageError, match="outputs to Zarr need the package zarr") as caught:
+        made.create(tmp_path / "rows", tmp_path / "out.zarr", (1, 2), np.dtype(np.float32), make_record(1))
+    assert caught.value.hint == "Install it: pip install 'roicli[zarr]'."
+    assert list(tmp_path.iterdir()) == []
 
 
 ALIGN = ("align", "f.npy", "b.npy", "--size", "1", "-q")
