@@ -14,7 +14,7 @@ class Progress(NamedTuple):
     ranges: tuple[Range, ...] = ()  # (first, stop)
     not_finite: int = 0  # rows among them with a NaN or an infinity, because their boxes read such cells
     overflowed: int = 0  # rows with a number too large for the dtype of the output, written as an infinity
-    empty: int = 0  # rows of zeros, because their masks reach no cell
+    empty: int = 0  # rows of zeros: their masks reach no cell, or their block has no other number
 
     @property
     def rows(self) -> int:

@@ -115,14 +115,15 @@ class Pooler:
             yield rows[first:stop]
 
     def _pool_rows(self, rows: NDArray[np.intp]) -> tuple[int, int, int]:
-        """Pool and write rows whose maps are alike; count those not finite, those that overflow, and empty masks."""
+        """Pool and write rows whose maps are alike; count those not finite, those that overflow, and those of zeros."""
         block, not_finite = self.pool_alike(rows)
         return not_finite, self._write(rows, block), self.count_empty(block)
 
     def count_empty(self, block: FloatArray) -> int:
-        """Count rows of zeros, if they are of masks: these reach no cell."""
-        masks = self._placement.masks is not None
-        return int((~block.reshape(len(block), -1).any(axis=1)).sum()) if masks else 0
+        """Count rows of zeros: each by itself if they are of masks, which reach no cell, else all or none."""
+        if self._placement.masks is not None:
+            return int((~block.reshape(len(block), -1).any(axis=1)).sum())
+        return 0 if block[0].any() or block.any() else len(block)  # the first row nearly always tells, in 40 us
 
     def pool_alike(self, rows: NDArray[np.intp]) -> tuple[FloatArray, int]:
         """Pool rows whose maps are alike: a block that this thread overwrites next, and how many are not finite."""

@@ -371,8 +371,11 @@ def _report(
     if done.overflowed:
         rows = count(done.overflowed, "row")
         told.note(f"{rows} with values too large for {prepared.dtype}, written as infinities; try float32")
-    if done.empty:
+    masks = prepared.placement.masks is not None
+    if done.empty and masks:
         told.note(f"masks that reach no cell: {done.empty:,} of {done.rows:,}; their features are zero")
+    elif 0 < done.rows == done.empty and not prepared.outside.all():
+        told.warn(f"all features are zero, though boxes reach their maps: {source.name} holds nothing else there")
     return RunReport(
         output=work.job.output,
         shape=work.shape,
@@ -385,7 +388,7 @@ def _report(
         missing_images=prepared.selection.skipped.missing_images(),
         not_finite=done.not_finite,
         overflowed=done.overflowed,
-        empty_masks=done.empty,
+        empty_masks=done.empty if masks else 0,
         seconds=time.monotonic() - began,
         peak_memory=peak_memory(),
         strategy=str(plan.strategy) if executor is None else type(executor).__name__,

@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 from roicli.errors import FeatureError, RoicliError, UsageError
+from roicli.execution.executors import apart
 from roicli.jobs.imageids import Match
 from roicli.jobs.likeness import better_reading, is_better
 from roicli.regions import AngleUnit, BoxFormat, MaskFill
@@ -157,11 +160,25 @@ def check_readings(source: FeatureSource, index: int, note: Note) -> None:
     )
 
 
+def _judge_zeros(source: FeatureSource, indices: list[int]) -> str:
+    """Return a warning if maps of which nothing could be measured are all zeros."""
+    with suppress(RoicliError):  # whoever pools the map raises it
+        if indices and not any(apart(partial(_is_filled, source, index), source.info(index)) for index in indices):
+            where = " and of ".join(source.info(index).where for index in indices)
+            return f"all values of {where} are zero: were they never written?"
+    return ""
+
+
+def _is_filled(source: FeatureSource, index: int) -> bool:
+    return bool(source.read(index).any())
+
+
 def judge_reading(source: FeatureSource, indices: list[int], layout: str) -> tuple[float, str]:
-    """Measure one or two maps: the likeness of neighbors, and a warning if another reading is clearly better."""
+    """Measure one or two maps: the likeness of neighbors; warn if another reading is clearly better, or all is zero."""
     alike = math.nan
     found = None
-    for index in indices[:1] + indices[1:][-1:]:
+    looked_at = indices[:1] + indices[1:][-1:]
+    for index in looked_at:
         measured, other = better_reading(source, index, layout)
         if math.isnan(alike):
             alike = measured
@@ -170,7 +187,7 @@ def judge_reading(source: FeatureSource, indices: list[int], layout: str) -> tup
         if other is not None:
             found = found or (index, measured, other)
     if found is None:
-        return alike, ""
+        return alike, _judge_zeros(source, looked_at)
     index, measured, other = found
     as_taken = "cannot be compared" if math.isnan(measured) else f"correlate by {measured:.2f}"
     return alike, (

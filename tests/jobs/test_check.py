@@ -198,11 +198,10 @@ def test_tables_of_no_boxes_and_of_one(folder, tmp_path):
     assert "error: bad.npy, box 0: NaN, infinite or beyond 1e9 pixels, 1 of 1 box; the first is [5.0" in done.stderr
 
 
-def write_maps(folder, *shape):
-    """Maps of zeros, which take no room on the disk."""
-    with (folder / "feats.npy").open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
-        file.truncate(file.tell() + 4 * int(np.prod(shape)))
+def write_maps(folder, *shape, filled=1.0):
+    """Maps of zeros but for their first cell, which take no room on the disk."""
+    maps = np.lib.format.open_memmap(folder / "feats.npy", "w+", np.float32, shape)
+    maps[(slice(None), *[0] * len(shape[1:]))] = filled
 
 
 C, H, W = 256, HEIGHT // STRIDE, WIDTH // STRIDE
@@ -227,6 +226,27 @@ def test_another_layout(tmp_path, shape, settings, number, warning):
     _, warnings, _ = checked(tmp_path, boxes, **settings)
     assert len(warnings) == 1
     assert warning in warnings[0]
+
+
+def test_maps_of_zeros(tmp_path):
+    """Nobody means them: an extraction that was killed, or a file that was never filled."""
+    write_maps(tmp_path, 3, 4, 9, 12, filled=0.0)
+    (tmp_path / "boxes.json").write_text("[[0, 0, 0, 9, 9], [1, 2, 2, 7, 8], [2, 1, 0, 3, 4]]")
+    job = "feats.npy", "boxes.json", "--size", "2"
+    before = "warning: all values of feats.npy, map 0 and of feats.npy, map 2 are zero: were they never written?"
+    after = "warning: all features are zero, though boxes reach their maps: feats.npy holds nothing else there"
+    assert before in run(tmp_path, "check", *job, "--strict", expect=1).stderr.splitlines()
+    said = run(tmp_path, "align", *job, "-o", "out.npy").stderr.splitlines()
+    assert before in said and after in said
+    write_maps(tmp_path, 3, 4, 9, 12, filled=[0, 0, 1])  # where the box on the last map does not reach
+    (tmp_path / "boxes.json").write_text("[[0, 0, 0, 9, 9], [2, 5, 5, 7, 8]]")
+    said = run(tmp_path, "align", *job, "-o", "out.npy", "--overwrite").stderr.splitlines()
+    assert after in said and before not in said
+    write_maps(tmp_path, 3, 4, 9, 12, filled=[1, 0, 0])
+    (tmp_path / "boxes.json").write_text("[[0, 0, 0, 9, 9], [1, 0, 0, 7, 8], [2, 5, 5, 7, 8]]")
+    assert "warning" not in run(tmp_path, "align", *job, "-o", "out.npy", "--overwrite").stderr
+    (tmp_path / "boxes.json").write_text("[[1, 99, 99, 100, 100]]")  # why is said already
+    assert after not in run(tmp_path, "align", *job, "-o", "out.npy", "--overwrite").stderr
 
 
 def test_another_layout_of_maps_that_differ(tmp_path):
