@@ -47,6 +47,12 @@ from roicli.cli.values import LayoutName
     type=click.Choice(["4", "5", "6", "7"]),
     help="Numbers of the spatial vectors in such a layout.  [default: 6, where image sizes are known]",
 )
+@option(
+    OUTPUT,
+    "--group-by",
+    type=click.Choice(["category", "image"]),
+    help="Write one row for each category or image: the mean of its boxes.",
+)
 @dtype_option
 @overwrite_option
 @run_options

@@ -5,33 +5,33 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from roicli.errors import OutputError, UsageError
+from roicli.errors import OutputError
 from roicli.execution.combine import LevelsPooler
 from roicli.execution.executors import run
 from roicli.execution.plan import MOST_PASSES, Plan, Task, is_scattered, make_plan
 from roicli.execution.worker import Pooler
 from roicli.files import Stamp
 from roicli.jobs.advice import prepare_and_judge
-from roicli.jobs.choose import said_of
+from roicli.jobs.alignjob import AlignJob
+from roicli.jobs.choose import groups_of, said_of
 from roicli.jobs.costs import choose_kernel, make_costs
 from roicli.jobs.geometry import scale_parameter
 from roicli.jobs.listener import Listener, Told
 from roicli.jobs.match import Inputs
 from roicli.jobs.part import Part, take_part
-from roicli.jobs.prepare import PoolJob, Prepared
+from roicli.jobs.prepare import Prepared
 from roicli.jobs.relations import pairs_of
 from roicli.jobs.report import RunReport, peak_memory
 from roicli.jobs.select import image_name
-from roicli.jobs.shards import Shard
 from roicli.newfiles import check_name, real
-from roicli.outputs import check_output, find_format
+from roicli.outputs import check_output
 from roicli.outputs.base import OutputFormat, Record
 from roicli.outputs.sidefiles import (
     SideFile,
@@ -56,57 +56,6 @@ from roicli.words import count
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
-
-
-@dataclass(frozen=True, kw_only=True)
-class AlignJob(PoolJob):
-    """All that `roicli align` was told.
-
-    Attributes
-    ----------
-    output : Path
-        Ends in .npy, .npz, .h5 or .hdf5.
-    index : Path, optional
-        A CSV that says whose features each row is.
-    sidecar : bool
-        Write beside an .npy how it was made; other formats hold it.
-    output_layout : str, optional
-        The layout of another project's loader, one of `outputs.LAYOUTS`. A part of a job is a plain file, whose layout
-        merge makes.
-    spatial : {4, 5, 6, 7}, optional
-        Numbers of the spatial vectors that such a layout holds.
-    shard : Shard, optional
-        The part of the job that is done; all of it by default.
-    overwrite : bool
-        Replace outputs that exist.
-    resume : bool
-        Go on with what an earlier run of the same job has left, if anything, be it all.
-    workers : int
-        The most that may work at once.
-    batch_size, max_memory : int, optional
-        See `make_plan`.
-    """
-
-    output: Path
-    index: Path | None = None
-    sidecar: bool = False
-    output_layout: str | None = None
-    spatial: int | None = None
-    shard: Shard | None = None
-    overwrite: bool = False
-    resume: bool = False
-    workers: int = 1
-    batch_size: int | None = None
-    max_memory: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.spatial is not None and self.output_layout is None:
-            raise UsageError("spatial vectors are part of a layout", "Give `output_layout` too.")
-
-    @property
-    def written_layout(self) -> str | None:
-        """Return the layout of the file that this job writes."""
-        return self.output_layout if self.shard is None else None
 
 
 class _Work(NamedTuple):
@@ -138,12 +87,11 @@ def align(job: AlignJob, listener: Listener, executor: Executor | None = None) -
         Any of its kinds; the message names the file, and the row or dataset.
     """
     began, told = time.monotonic(), Told(listener)
-    check_output(job.output, job.written_layout)
+    check_output(job.output, job.format)
     if job.index is not None:
         check_index(job.index, overwrite=True)
     with locked(path for path in (job.output, job.index) if path is not None) as locks:
-        is_folder = find_format(job.output, job.written_layout).folder
-        earlier = find_earlier(job.output, resume=job.resume, overwrite=job.overwrite, is_folder=is_folder)
+        earlier = find_earlier(job.output, resume=job.resume, overwrite=job.overwrite, is_folder=job.format.folder)
         check_names(job, earlier)
         work = _prepare(job, _open_inputs(job, told), told)
         session, plan, side_files, before = _open_session(work, earlier, locks, told)
@@ -232,7 +180,7 @@ def _plan(work: _Work, before: Progress) -> tuple[OutputFormat, Plan]:
     if len(prepared.selection.zeroed):  # an output is made of zeros
         map_index = map_index.copy()
         map_index[prepared.selection.zeroed] = -1
-    output_format = find_format(job.output, job.written_layout)
+    output_format = job.format
     row_bytes = math.prod(prepared.row_shape) * prepared.dtype.itemsize
     unit_rows = output_format.unit_rows(row_bytes)
     if unit_rows and is_scattered(map_index, unit_rows):
@@ -287,7 +235,7 @@ def check_names(job: AlignJob, earlier: EarlierRun | None) -> None:
         beside = (name(job.output) for name in (skipped_file, shard_file, origin_file))
         if real(job.index) in map(real, beside):
             raise OutputError(f"{job.index} is a name that the output needs for itself", "Name another index.")
-    if not find_format(job.output, job.written_layout).keeps_record:
+    if not job.format.keeps_record:
         for path in (shard_file(job.output), origin_file(job.output)):
             check_name(path, overwrite=_may_replace(job, earlier, path))
     elif job.sidecar:
@@ -298,20 +246,20 @@ def side_files_of(
     job: AlignJob, record: Record, shape: tuple[int, ...], skipped: Skipped, earlier: EarlierRun | None, told: Told
 ) -> list[SideFile]:
     """Return the files that appear with the output; those of an output before it are removed."""
-    output_format = find_format(job.output, job.written_layout)
+    output_format = job.format
     listed, keeps_record = skipped_file(job.output), output_format.keeps_record
     files: list[tuple[Path, Callable[[], Iterator[str]] | None]] = []
     files += output_format.beside(job.output, record).items()
     for path, wanted, content in (
         (shard_file(job.output), job.shard is not None and not keeps_record, partial(shard_text, record)),
-        (origin_file(job.output), job.sidecar, partial(origin_text, record, shape)),
+        (origin_file(job.output), job.sidecar, partial(origin_text, record, output_format.shape(shape, record))),
     ):
         if wanted:
             files.append((path, content))
         elif not keeps_record and path.exists():
             files.append((path, None))
     if job.index is not None:
-        files.append((job.index, partial(index_text, record)))
+        files.append((job.index, partial(index_text, output_format.recorded(record))))
     if len(skipped.rows):
         files.append((listed, partial(skipped_text, skipped)))
         told.note(f"the boxes left out or zeroed are listed in {listed}")
@@ -344,12 +292,11 @@ def _record(job: AlignJob, prepared: Prepared, part: Part | None) -> Record:
         number = {name: len(names) + n for n, name in enumerate(dict.fromkeys(others))}
         names, index = [*names, *number], index.copy()
         index[missing] = [number[name] for name in others]
-    if job.output_layout is not None:
-        parameters |= {"output_layout": job.output_layout, "spatial": job.spatial or 0}
+    image_ids, said = Names(index, names), said_of(table)
     located, rows = prepared.located, part.rows if part else None
     sized = table.image_sizes is not None or job.geometry.image_size is not None  # the same for all parts of a job
     return Record(
-        Names(index, names),
+        image_ids,
         table.boxes if job.output_layout is None else located.in_pixels(table.boxes),
         table.places if table.origin is not None else prepared.selection.kept,
         table.box_ids,
@@ -358,7 +305,8 @@ def _record(job: AlignJob, prepared: Prepared, part: Part | None) -> Record:
         prepared.level_names,
         located.sizes[located.image].astype(np.float32) if sized else None,
         pairs_of(table),
-        said_of(table),
+        said,
+        groups_of(job.group_by, image_ids, said),
     )
 
 
@@ -378,7 +326,7 @@ def _report(
         told.warn(f"all features are zero, though boxes reach their maps: {source.name} holds nothing else there")
     return RunReport(
         output=work.job.output,
-        shape=work.shape,
+        shape=work.job.format.shape(work.shape, work.record),
         dtype=str(prepared.dtype),
         boxes=done.rows,
         images=prepared.images(),

@@ -9,8 +9,8 @@ from inspect import Parameter, Signature, signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from roicli.jobs.align import AlignJob
 from roicli.jobs.align import align as run_align
+from roicli.jobs.alignjob import AlignJob
 from roicli.jobs.choose import Choice
 from roicli.jobs.geometry import Geometry
 from roicli.jobs.listener import Silent

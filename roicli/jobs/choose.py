@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -195,6 +195,27 @@ def said_of(table: Regions) -> dict[str, Column]:
         names = tuple(table.category_names.get(name, "") for name in categories.names)
         said = {"label": Names(categories.index, names), **said}
     return said
+
+
+def groups_of(by: str | None, image_ids: Names, said: Mapping[str, Column]) -> Names | None:
+    """Return the group of each region; None if groups are not asked for.
+
+    Raises
+    ------
+    BoxError
+        Groups by category, and no region says its own.
+    """
+    if by is None:
+        return None
+    if by == "image":
+        return image_ids
+    column = said.get("label", said.get("category"))
+    if column is None:
+        raise BoxError("the boxes have no category and no label to group them by", "Give `group_by=image`.")
+    if isinstance(column, Names):
+        return column
+    numbers, index = np.unique(column, return_inverse=True)
+    return Names(index, tuple(map(str, numbers.tolist())))
 
 
 def _wanted(table: Regions, choice: Choice) -> NDArray[np.intp]:

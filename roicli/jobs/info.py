@@ -134,6 +134,8 @@ def _complete(name: str, path: Path) -> FileInfo:
         return FileInfo(name, 1, size, _parameters(Path(output)), output=output)
     if suffix in _BOXES:
         made = _parameters(path) if suffix in of_outputs() else {}
+        if "group_by" in made:  # it has no boxes
+            return FileInfo(name, 1, size, made)
         return FileInfo(name, 1, size, made, boxes=_boxes(path), output=output)
     if suffix not in suffixes():
         known = ", ".join([*suffixes(), *_BOXES])

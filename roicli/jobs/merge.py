@@ -18,6 +18,7 @@ from roicli.jobs.partfiles import StoredPart, read_parts
 from roicli.newfiles import check_name
 from roicli.outputs import LAYOUTS, check_output, find_format
 from roicli.outputs.base import REMEDY, OutputFormat, Record
+from roicli.outputs.grouped import Grouped
 from roicli.outputs.rowfile import RowFile
 from roicli.outputs.sidefiles import SideFile, origin_file, shard_file, skipped_file
 from roicli.progress import Progress
@@ -91,13 +92,17 @@ def merge(job: MergeJob, advance: Callable[[int], None]) -> MergeReport:
         for path in beside:
             check_name(path, overwrite=job.overwrite)
         paths = _paths(job)
-        layout = _layout(paths[0])
+        layout, is_grouped = _wanted(paths[0])
         _check_kinds(job, paths, layout)
-        check_output(job.output, layout)
-        is_folder = find_format(job.output, layout).folder
-        find_earlier(job.output, resume=False, overwrite=job.overwrite, is_folder=is_folder)
+        output_format = find_format(job.output, layout).scattered()
+        if is_grouped:
+            output_format = Grouped(output_format)
+        check_output(job.output, output_format)
+        find_earlier(job.output, resume=False, overwrite=job.overwrite, is_folder=output_format.folder)
         parts = read_parts(paths)
-        features, record, output_format = parts[0].output.features, _whole_record(parts), _format(job, parts, layout)
+        features, record = parts[0].output.features, _whole_record(parts)
+        if job.virtual:
+            output_format = _virtual(job, parts)
         total = parts[0].total
         session = Session(
             job.output,
@@ -122,22 +127,22 @@ def merge(job: MergeJob, advance: Callable[[int], None]) -> MergeReport:
             for path, content in output_format.beside(job.output, record).items():
                 side_files.append(SideFile(path, content, overwrite=job.overwrite))
             session.publish(side_files, Progress())
-        return MergeReport(job.output, len(parts), (total, *features.shape[1:]), str(features.dtype), job.virtual)
+        shape = output_format.shape((total, *features.shape[1:]), record)
+        return MergeReport(job.output, len(parts), shape, str(features.dtype), job.virtual)
 
 
-def _format(job: MergeJob, parts: Sequence[StoredPart], layout: str | None) -> OutputFormat:
-    if not job.virtual:
-        return find_format(job.output, layout).scattered()
+def _virtual(job: MergeJob, parts: Sequence[StoredPart]) -> OutputFormat:
     from roicli.outputs.hdf5 import Stretch, Virtual
 
     return Virtual(job.output, [Stretch(part.path, part.rows) for part in parts])
 
 
-def _layout(part: Path) -> str | None:
-    """Return the layout that the whole was asked for in."""
+def _wanted(part: Path) -> tuple[str | None, bool]:
+    """Return the layout that the whole was asked for in, and whether it has rows of groups."""
     with reading(printable(str(part)), REMEDY):
-        layout = find_format(part).parameters(part).get("output_layout")
-    return layout if isinstance(layout, str) and layout in LAYOUTS else None
+        said = find_format(part).parameters(part)
+    layout = said.get("output_layout")
+    return layout if isinstance(layout, str) and layout in LAYOUTS else None, "group_by" in said
 
 
 def _paths(job: MergeJob) -> list[Path]:
@@ -192,7 +197,11 @@ def _whole_record(parts: Sequence[StoredPart]) -> Record:
     assert isinstance(boxes, np.ndarray)
     assert isinstance(rows, np.ndarray)
     box_ids, levels = columns.get("box_ids"), columns.get("levels")
-    whole = Record(image_ids, boxes, rows, box_ids, parameters, levels=levels, image_sizes=sizes, pairs=pairs)
+    groups = columns.get("groups")
+    assert groups is None or isinstance(groups, Names)
+    whole = Record(
+        image_ids, boxes, rows, box_ids, parameters, levels=levels, image_sizes=sizes, pairs=pairs, groups=groups
+    )
     return whole._replace(said={name: column for name, column in columns.items() if name not in whole.columns()})
 
 

@@ -103,6 +103,7 @@ class AlignOptions(PoolOptions, total=False):
     sidecar: bool
     output_layout: str | None
     spatial: Literal[4, 5, 6, 7] | None
+    group_by: Literal["category", "image"] | None
     overwrite: bool
     resume: bool
     shard: str | None

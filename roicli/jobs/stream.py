@@ -17,8 +17,9 @@ from roicli.boxfiles import read_regions
 from roicli.errors import BoxError, FeatureError, OutputError, UsageError
 from roicli.execution.plan import Unit
 from roicli.execution.worker import Pooler
-from roicli.jobs.align import AlignJob, check_names, side_files_of
-from roicli.jobs.choose import said_of
+from roicli.jobs.align import check_names, side_files_of
+from roicli.jobs.alignjob import AlignJob
+from roicli.jobs.choose import groups_of, said_of
 from roicli.jobs.costs import choose_kernel
 from roicli.jobs.geometry import scale_parameter
 from roicli.jobs.imageids import match_images, some
@@ -27,7 +28,7 @@ from roicli.jobs.listener import Silent, Told
 from roicli.jobs.match import Inputs
 from roicli.jobs.prepare import Prepared, prepare
 from roicli.jobs.select import select
-from roicli.outputs import check_output, find_format
+from roicli.outputs import check_output
 from roicli.outputs.base import Record
 from roicli.pooling.kernels.choose import load_kernel
 from roicli.pooling.team import team
@@ -94,13 +95,12 @@ class Output:
 
     def __enter__(self) -> Output:
         job = self._job
-        output_format = find_format(job.output, job.written_layout)
-        check_output(job.output, job.written_layout)
+        check_output(job.output, job.format)
         with ExitStack() as stack:
             paths = [path for path in (job.output, job.index) if path is not None]
             self._locks = stack.enter_context(locked(paths))
             self._earlier = find_earlier(
-                job.output, resume=job.resume, overwrite=job.overwrite, is_folder=output_format.folder
+                job.output, resume=job.resume, overwrite=job.overwrite, is_folder=job.format.folder
             )
             check_names(job, self._earlier)
             self._read_boxes()
@@ -191,17 +191,16 @@ class Output:
         inputs, table = self._inputs, self._inputs.table
         scale = scale_parameter(prepared.located.scale)
         parameters = job.parameters() | {"spatial_scale": scale}
-        if job.output_layout is not None:
-            parameters |= {"output_layout": job.output_layout, "spatial": job.spatial or 0}
-        sizes = table.image_sizes
+        sizes, said, image_ids = table.image_sizes, said_of(table), Names(inputs.map_index, inputs.source.ids)
         record = Record(
-            Names(inputs.map_index, inputs.source.ids),
+            image_ids,
             table.boxes,
             self._selection.kept,
             table.box_ids,
             parameters,
             image_sizes=None if sizes is None else sizes[inputs.map_index].astype(np.float32),
-            said=said_of(table),
+            said=said,
+            groups=groups_of(job.group_by, image_ids, said),
         )
         shape = (len(self._order), *prepared.row_shape)
         settings = {**parameters, "dtype": str(prepared.dtype), "shape": " x ".join(map(str, shape))}
@@ -214,7 +213,7 @@ class Output:
         self._side = side_files_of(job, record, shape, self._selection.skipped, self._earlier, self._told)
         session = Session(
             job.output,
-            find_format(job.output, job.written_layout).scattered(),
+            job.format.scattered(),
             shape,
             prepared.dtype,
             record,

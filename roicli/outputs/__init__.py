@@ -74,9 +74,9 @@ def find_format(path: Path, layout: str | None = None) -> OutputFormat:
     return found
 
 
-def check_output(path: Path, layout: str | None = None) -> None:
+def check_output(path: Path, output_format: OutputFormat) -> None:
     """Refuse an output that cannot be written, before anything is computed; OutputError says why."""
-    check_name(path, overwrite=True, is_folder=find_format(path, layout).folder)
+    check_name(path, overwrite=True, is_folder=output_format.folder)
 
 
 def _load(where: str) -> OutputFormat:

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from roicli.errors import FileError, OutputError
 from roicli.newfiles import NewFile, NewFolder, writing
 from roicli.outputs.base import Layout, OutputFormat, Parameters, Record, Stored, encode
-from roicli.outputs.byimage import ByImage, vectors
-from roicli.outputs.npy import npy_header
+from roicli.outputs.byimage import ByGroup, vectors
+from roicli.outputs.npy import npy_header, rows_alone
 from roicli.outputs.npz import member
 from roicli.outputs.rowfile import RowFile
 
@@ -50,13 +50,12 @@ class Assembled(OutputFormat):
     assembled = True
 
     def layout(self, shape: tuple[int, ...], dtype: np.dtype[Any], record: Record) -> Layout:
-        """See `OutputFormat`: the rows alone, behind a header as in .npy; refuse images without size."""
+        """See `OutputFormat`: the rows alone; refuse images without size."""
         if record.image_sizes is None or np.isnan(record.image_sizes).any():
             raise OutputError(
                 "this layout holds the size of each image, and not all are known", "Give `image_size=FILE`."
             )
-        header = npy_header(shape, dtype)
-        return Layout({0: header}, len(header), len(header) + int(np.prod(shape, dtype=np.int64)) * dtype.itemsize)
+        return rows_alone(shape, dtype)
 
     @abstractmethod
     def assemble(self, target: RowFile, record: Record, name: Path, *, overwrite: bool) -> NewFile:
@@ -73,10 +72,10 @@ class Assembled(OutputFormat):
 
 def images(target: RowFile, record: Record) -> Iterator[Image]:
     """Yield what is written of each image, in the order in which images come first."""
-    rows = ByImage.of(record.image_ids)
+    rows = ByGroup.of(record.image_ids)
     sizes = record.image_sizes
     assert sizes is not None
-    for image, mine in zip(rows.images.tolist(), np.split(rows.order, rows.starts[1:]), strict=True):
+    for image, mine in zip(rows.groups.tolist(), np.split(rows.order, rows.starts[1:]), strict=True):
         if len(mine):
             height, width = np.rint(sizes[mine[0]]).astype(int).tolist()
             block = target.read(mine).reshape(vectors((len(mine), *target.row_shape)))

@@ -54,6 +54,10 @@ class Record(NamedTuple):
         The two boxes of the box file that each row is around.
     said : mapping of str to (K,) column
         What else an index tells of each row.
+    groups : (K,) Names, optional
+        The group that each row is of, if groups are asked for.
+    counts : (K,) int64, optional
+        Of rows that are means over groups: over how many boxes. Then only this and `groups` are written.
     """
 
     image_ids: Names
@@ -66,6 +70,8 @@ class Record(NamedTuple):
     image_sizes: NDArray[np.float32] | None = None
     pairs: NDArray[np.int64] | None = None
     said: Mapping[str, Column] = MappingProxyType({})
+    groups: Names | None = None
+    counts: NDArray[np.int64] | None = None
 
     def columns(self) -> dict[str, Column]:
         """Return the columns under the names that they have in an output."""
@@ -78,7 +84,10 @@ class Record(NamedTuple):
             "levels": self.levels,
             "image_sizes": self.image_sizes,
             "pairs": self.pairs,
+            "groups": self.groups,
         }
+        if self.counts is not None:
+            columns = {"groups": self.groups, "counts": self.counts}
         return {name: column for name, column in columns.items() if column is not None}
 
     def all_columns(self) -> dict[str, Column]:
@@ -145,14 +154,14 @@ class OutputFormat(ABC):
         What the names of its files end in, the usual one first.
     """
 
-    suffixes: ClassVar[tuple[str, ...]]
+    suffixes: tuple[str, ...]
     holds: ClassVar[str] = ""
     """What a file holds, in Markdown: the guide's table of outputs has this line."""
     assembled: ClassVar[bool] = False
     """Whether `assemble` makes the output when all rows are there."""
-    folder: ClassVar[bool] = False
+    folder: bool = False
     """Whether the output is a folder."""
-    keeps_record: ClassVar[bool] = True
+    keeps_record: bool = True
     """Whether a file says how it was made and whose features its rows are."""
     plain: ClassVar[bool] = True
     """Whether the features lie in the file byte for byte, one row after the other."""
@@ -213,6 +222,14 @@ class OutputFormat(ABC):
     def unit_rows(self, row_bytes: int) -> int | None:
         """Return how many rows, counted from row 0, one task must write; None if any task may write any row."""
         return None
+
+    def shape(self, shape: tuple[int, ...], record: Record) -> tuple[int, ...]:
+        """Return the shape of the features of an output, of whose rows this is the shape."""
+        return shape
+
+    def recorded(self, record: Record) -> Record:
+        """Return what is recorded of the rows of an output."""
+        return record
 
     def scattered(self) -> OutputFormat:
         """Return what writes this format where rows come in any order."""

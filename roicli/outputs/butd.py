@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from roicli.errors import FileError
 from roicli.outputs.base import Layout, Record, Stored, not_ours
-from roicli.outputs.byimage import ByImage, vectors
+from roicli.outputs.byimage import ByGroup, vectors
 from roicli.outputs.hdf5 import Hdf5
 from roicli.outputs.spatial import spatial_vectors
 from roicli.regions import Column, Names
@@ -30,7 +30,7 @@ class _Butd(Hdf5):
         """See `OutputFormat`."""
 
         def text() -> Iterator[str]:
-            images = ByImage.of(record.image_ids).images.tolist()
+            images = ByGroup.of(record.image_ids).groups.tolist()
             yield json.dumps({record.image_ids.names[image]: number for number, image in enumerate(images)})
 
         return {output.with_name(f"{output.stem}_imgid2idx.json"): text}
@@ -43,7 +43,7 @@ class ButdAdaptive(_Butd):
 
     def layout(self, shape: tuple[int, ...], dtype: np.dtype[Any], record: Record) -> Layout:
         """See `OutputFormat`; rows are moved beside the others of their image."""
-        rows = ByImage.of(record.image_ids)
+        rows = ByGroup.of(record.image_ids)
         columns: dict[str, Column] = {
             "image_bb": record.boxes[rows.order].astype(np.float32),
             "pos_boxes": np.stack([rows.starts, rows.starts + rows.counts], axis=1).astype(np.int32),
@@ -71,7 +71,7 @@ class ButdFixed(_Butd):
 
     def layout(self, shape: tuple[int, ...], dtype: np.dtype[Any], record: Record) -> Layout:
         """See `OutputFormat`; places that no row takes hold zeros."""
-        rows = ByImage.of(record.image_ids)
+        rows = ByGroup.of(record.image_ids)
         images, boxes = len(rows.counts), int(rows.counts.max(initial=0))
         places = rows.number * boxes + rows.rank
 

@@ -1,4 +1,4 @@
-"""The rows of an output by their image, as loaders read them."""
+"""The rows of an output by their image, as loaders read them, or by another group."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from numpy.typing import NDArray
 from roicli.regions import Names
 
 
-class ByImage(NamedTuple):
-    """The rows of an output, image after image, in the order in which images come first.
+class ByGroup(NamedTuple):
+    """The rows of an output, group after group, in the order in which groups come first.
 
     Attributes
     ----------
-    images : (n,) int64
-        Each image, as a number of `Record.image_ids`.
+    groups : (n,) int64
+        Each group, such as an image, as a number of its names.
     counts : (n,) int64
         How many rows it has.
     number : (K,) int64
-        The image of each row, as a position in `images`.
+        The group of each row, as a position in `groups`.
     rank : (K,) int64
-        Which row of its image each is, from 0.
+        Which row of its group each is, from 0.
     order : (K,) int64
-        All rows, those of an image side by side.
+        All rows, those of a group side by side.
     """
 
-    images: NDArray[np.int64]
+    groups: NDArray[np.int64]
     counts: NDArray[np.int64]
     number: NDArray[np.int64]
     rank: NDArray[np.int64]
     order: NDArray[np.int64]
 
     @classmethod
-    def of(cls, image_ids: Names) -> ByImage:
-        """Group rows by their image."""
+    def of(cls, names: Names) -> ByGroup:
+        """Group rows by a name that each has."""
         distinct, first, inverse, counts = np.unique(
-            image_ids.index, return_index=True, return_inverse=True, return_counts=True
+            names.index, return_index=True, return_inverse=True, return_counts=True
         )
         by_first = np.argsort(first)
         counts = counts[by_first]
@@ -49,7 +49,7 @@ class ByImage(NamedTuple):
 
     @property
     def starts(self) -> NDArray[np.int64]:
-        """Where the rows of each image begin in `order`."""
+        """Where the rows of each group begin in `order`."""
         return np.cumsum(self.counts) - self.counts
 
 

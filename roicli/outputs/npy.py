@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,7 @@ class Npy(OutputFormat):
 
     def layout(self, shape: tuple[int, ...], dtype: np.dtype[Any], record: Record) -> Layout:
         """See `OutputFormat`."""
-        header = npy_header(shape, dtype)
-        return Layout({0: header}, len(header), len(header) + int(np.prod(shape, dtype=np.int64)) * dtype.itemsize)
+        return rows_alone(shape, dtype)
 
     def read(self, path: Path) -> Stored:
         """Read the header, and which rows of the whole these are."""
@@ -45,6 +45,12 @@ class Npy(OutputFormat):
         """Read how a part was made, or what was written beside another .npy on request."""
         part = read_part(path) or _read_origin(path)
         return {} if part is None else dict(part["parameters"])
+
+
+def rows_alone(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Layout:
+    """Return the layout of rows and nothing else, behind a header."""
+    header = npy_header(shape, dtype)
+    return Layout({0: header}, len(header), len(header) + math.prod(shape) * dtype.itemsize)
 
 
 def npy_header(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bytes:

@@ -101,8 +101,9 @@ class Npz(OutputFormat):
                 raise not_ours(str(path))
             with archive.open(entries["features"]) as stream:
                 features = read_header(stream, path, f"{path}, features")
-            if features.start + features.nbytes != entries["features"].file_size:
+            if features.start + features.nbytes != entries["features"].file_size or entries["features"].header_offset:
                 raise not_ours(f"{path}, features")
+            features = features._replace(start=features.start + len(_features(0).FileHeader(zip64=True)))
         return Stored(features, columns, self.parameters(path))
 
     def parameters(self, path: Path) -> Parameters:

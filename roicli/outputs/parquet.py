@@ -21,7 +21,7 @@ from roicli.errors import UsageError
 from roicli.files import printable, reading
 from roicli.newfiles import NewFile, create_file, writing
 from roicli.outputs.base import REMEDY, Layout, OutputFormat, Parameters, Record, Stored, encode, not_ours
-from roicli.outputs.npy import npy_header
+from roicli.outputs.npy import rows_alone
 from roicli.outputs.rowfile import RowFile
 from roicli.regions import Column, Names
 
@@ -42,6 +42,8 @@ _NAMES = {
     "rows": "box_file_row",
     "levels": "level",
     "output_rows": "output_row",
+    "groups": "group",
+    "counts": "boxes",
 }
 
 
@@ -55,15 +57,14 @@ class Parquet(OutputFormat):
     assembled, plain = True, False
 
     def layout(self, shape: tuple[int, ...], dtype: np.dtype[Any], record: Record) -> Layout:
-        """See `OutputFormat`: the rows alone, behind a header as in .npy."""
+        """See `OutputFormat`: the rows alone."""
         _pyarrow()
-        header = npy_header(shape, dtype)
-        return Layout({0: header}, len(header), len(header) + math.prod(shape) * dtype.itemsize)
+        return rows_alone(shape, dtype)
 
     def assemble(self, target: RowFile, record: Record, name: Path, *, overwrite: bool) -> NewFile:
         """See `OutputFormat`."""
         pa, parquet = _pyarrow()
-        made, columns, count = NewFile(name, overwrite=overwrite, ending="assembled"), _table(record), len(record.boxes)
+        made, columns = NewFile(name, overwrite=overwrite, ending="assembled"), _table(record)
         values = math.prod(target.row_shape)
         kinds = {key: _kind(pa, column) for key, column in columns.items()}
         vector = pa.list_(pa.field("element", pa.from_numpy_dtype(target.dtype), nullable=False), values)
@@ -82,8 +83,8 @@ class Parquet(OutputFormat):
                         write_statistics=flat,
                     ) as writer:
                         group = max(1, _GROUP_BYTES // target.row_bytes)
-                        for first in range(0, count, group):
-                            rows = np.arange(first, min(first + group, count))
+                        for first in range(0, target.count, group):
+                            rows = np.arange(first, min(first + group, target.count))
                             block = pa.array(target.read(rows).reshape(-1), vector.value_type)
                             arrays = [_arrow(pa, columns[key][rows], kinds[key]) for key in flat]
                             arrays.append(pa.FixedSizeListArray.from_arrays(block, type=vector))

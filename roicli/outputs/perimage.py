@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from roicli.errors import FileError, OutputError
 from roicli.outputs.base import Layout, Record, Stored, encode
-from roicli.outputs.byimage import ByImage, vectors
+from roicli.outputs.byimage import ByGroup, vectors
 from roicli.outputs.hdf5 import Hdf5, create_dataset, in_memory, lay_out_early, put_attributes
 from roicli.regions import Column
 
@@ -29,14 +29,14 @@ class _PerImage(Hdf5):
         """See `OutputFormat`; rows are moved to the dataset of their image."""
         import h5py
 
-        rows = ByImage.of(record.image_ids)
+        rows = ByGroup.of(record.image_ids)
         row_bytes = math.prod(shape[1:]) * dtype.itemsize
         memory, starts = in_memory(), np.zeros(shape[0], np.int64)
         placed: list[tuple[int, Column, np.dtype[Any]]] = []
         with h5py.File(memory, "w", libver=("earliest", "v110")) as file:
             put_attributes(file, record.parameters)
             for image, first, number in zip(
-                *(part.tolist() for part in (rows.images, rows.starts, rows.counts)), strict=True
+                *(part.tolist() for part in (rows.groups, rows.starts, rows.counts)), strict=True
             ):
                 mine = rows.order[first : first + number]
                 name = self._name(record.image_ids.names[image])

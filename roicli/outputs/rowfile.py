@@ -54,6 +54,11 @@ class RowFile:
         """Size of one row."""
         return int(np.prod(self.row_shape, dtype=np.int64)) * self.dtype.itemsize
 
+    @property
+    def count(self) -> int:
+        """How many rows there are, where they lie side by side."""
+        return (self.end - self.offset) // self.row_bytes
+
     def write(self, rows: NDArray[np.intp], block: NDArray[Any]) -> None:
         """Write `block`, (k, *row_shape), to the k rows `rows`, ascending.
 

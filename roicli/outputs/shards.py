@@ -89,13 +89,13 @@ class Shards(RowFile):
 
     Attributes
     ----------
-    count : int
-        How many rows there are (K).
+    rows : int
+        How many there are (K).
     store : Folder
         Where the shards go.
     """
 
-    count: int = 0
+    rows: int = 0
     store: Folder = field(kw_only=True)
     _own: threading.local = field(default_factory=threading.local, repr=False)
 
@@ -131,7 +131,7 @@ class Shards(RowFile):
 
     def complete(self) -> None:
         """Write the shards that no task has: all their rows are zeros."""
-        for number in range(-(-self.count // self.unit_rows)):
+        for number in range(-(-self.rows // self.unit_rows)):
             if not self._has(number):
                 self._chunks(number)
                 self.commit()
@@ -158,7 +158,7 @@ class Shards(RowFile):
 
     def _number(self, number: int) -> int:
         """Return how many chunks a shard has: the last one has fewer."""
-        return -(-min(self.unit_rows, self.count - number * self.unit_rows) // rows_of(self.row_bytes)[0])
+        return -(-min(self.unit_rows, self.rows - number * self.unit_rows) // rows_of(self.row_bytes)[0])
 
     def _has(self, number: int) -> bool:
         chunks, (chunk_rows, _) = self._number(number), rows_of(self.row_bytes)

@@ -82,6 +82,10 @@ def check_index(path: Path, *, overwrite: bool) -> None:
 
 def index_text(record: Record) -> Iterator[str]:
     """Make an index: one line for each row of the output. It can be read back as a box file."""
+    if record.counts is not None and record.groups is not None:
+        groups = zip(range(len(record.counts)), record.groups.tolist(), record.counts.tolist(), strict=True)
+        yield from _csv(("row", "group", "boxes"), map(list, groups))
+        return
     said = record.said if record.levels is None else {**record.said, "level": record.levels}
     yield from _csv((*INDEX_COLUMNS, *said), _index_lines(record, [*said.values()]))
 

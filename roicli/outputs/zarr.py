@@ -25,7 +25,7 @@ from roicli.errors import FileError
 from roicli.files import printable, reading
 from roicli.newfiles import NewFile, NewFolder, check_space, remove_tree, writing
 from roicli.outputs.base import REMEDY, Layout, OutputFormat, Parameters, Record, Stored, encode, not_ours, was_changed
-from roicli.outputs.npy import npy_header
+from roicli.outputs.npy import rows_alone
 from roicli.outputs.rowfile import RowFile
 from roicli.outputs.shards import Folder, Shards, checksum, index_of, key_of, rows_of, sound, values_of
 from roicli.regions import Column, Names
@@ -56,8 +56,7 @@ class Zarr(OutputFormat):
     def layout(self, shape: tuple[int, ...], dtype: np.dtype[Any], record: Record) -> Layout:
         """See `OutputFormat`: where rows lie that come in any order, until the store is made of them."""
         checksum(b"")  # or the first shard would find that it cannot
-        header = npy_header(shape, dtype)
-        return Layout({0: header}, len(header), len(header) + math.prod(shape) * dtype.itemsize)
+        return rows_alone(shape, dtype)
 
     def create(self, path: Path, name: Path, shape: tuple[int, ...], dtype: np.dtype[Any], record: Record) -> RowFile:
         """Make the store at `path`, with all but its shards; see `OutputFormat`."""
@@ -76,7 +75,7 @@ class Zarr(OutputFormat):
         except BaseException:
             remove_tree(path)
             raise
-        return Shards(path, name, 0, 0, shape[1:], dtype, count=shape[0], store=store)
+        return Shards(path, name, 0, 0, shape[1:], dtype, rows=shape[0], store=store)
 
     def resume(self, path: Path, name: Path, shape: tuple[int, ...], dtype: np.dtype[Any], record: Record) -> RowFile:
         """See `OutputFormat`."""
@@ -88,14 +87,14 @@ class Zarr(OutputFormat):
                     continue
             raise was_changed(path)
         check_space(name, math.prod(shape) * dtype.itemsize - sum(f.stat().st_size for f in path.glob("features/c.*")))
-        return Shards(path, name, 0, 0, shape[1:], dtype, count=shape[0], store=store)
+        return Shards(path, name, 0, 0, shape[1:], dtype, rows=shape[0], store=store)
 
     def finish(self, target: RowFile, record: Record) -> None:
         """Write shards of zeros, and at last that the store is complete."""
         assert isinstance(target, Shards)
         target.complete()
         target.store.flush()
-        target.store.put(_ROOT, _root((target.count, *target.row_shape), target.dtype, record, complete=True))
+        target.store.put(_ROOT, _root((target.rows, *target.row_shape), target.dtype, record, complete=True))
         target.store.flush()
 
     def read(self, path: Path) -> Stored:
@@ -150,7 +149,7 @@ class ScatteredZarr(Zarr):
 
     def assemble(self, target: RowFile, record: Record, name: Path, *, overwrite: bool) -> NewFile:
         """See `OutputFormat`."""
-        made, whole, count = NewFolder(name, overwrite=overwrite, ending="assembled"), Zarr(), len(record.boxes)
+        made, whole, count = NewFolder(name, overwrite=overwrite, ending="assembled"), Zarr(), target.count
         shards = whole.create(made.path, name, (count, *target.row_shape), target.dtype, record)
         unit = math.prod(rows_of(target.row_bytes))
         try:

@@ -123,6 +123,7 @@ class OutputConformance(ABC):
         np.testing.assert_array_equal(
             np.concatenate(list(self.format.blocks(path, stored.features))), values[self.order(5)]
         )
+        np.testing.assert_array_equal(self.format.values(path, stored.features), values[self.order(5)])
         if self.format.keeps_record:
             assert stored.parameters == self.format.parameters(path) == PARAMETERS
             expected = self.kept(record)

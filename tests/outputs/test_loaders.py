@@ -16,7 +16,7 @@ from roicli.errors import FileError, OutputError
 from roicli.outputs import find_format
 from roicli.outputs.base import Record, read_output
 from roicli.outputs.butd import ButdAdaptive, ButdFixed
-from roicli.outputs.byimage import ByImage as Grouped
+from roicli.outputs.byimage import ByGroup
 from roicli.outputs.perimage import M2, VLT5
 from roicli.regions import Names
 
@@ -145,8 +145,8 @@ def test_sizes_that_are_not_known(folder):
 
 
 def test_rows_are_grouped_by_their_image():
-    rows = Grouped.of(Names(np.array([2, 0, 2]), ("a", "b", "c")))
-    assert (rows.images.tolist(), rows.counts.tolist(), rows.order.tolist()) == ([2, 0], [2, 1], [0, 2, 1])
+    rows = ByGroup.of(Names(np.array([2, 0, 2]), ("a", "b", "c")))
+    assert (rows.groups.tolist(), rows.counts.tolist(), rows.order.tolist()) == ([2, 0], [2, 1], [0, 2, 1])
 
 
 class PerImageConformance(OutputConformance):

@@ -12,7 +12,7 @@ import roicli.outputs
 from roicli.arrays import StoredArray
 from roicli.cli.main import main
 from roicli.errors import OutputError
-from roicli.outputs import check_output, register
+from roicli.outputs import check_output, find_format, register
 from roicli.outputs.base import Layout, OutputFormat, Stored
 from roicli.outputs.sidefiles import SideFile, check_index, index_text
 
@@ -73,7 +73,7 @@ def test_a_new_format_by_the_command_line(tmp_path, monkeypatch, registered):
 def test_refused_names(tmp_path, name, message):
     (tmp_path / "folder.npy").mkdir()
     with pytest.raises(OutputError, match=message):
-        check_output(tmp_path / name)
+        check_output(tmp_path / name, find_format(tmp_path / name))
 
 
 def test_index(tmp_path):

@@ -1,0 +1,84 @@
+"""All that `roicli align` is told: what is pooled, as in any job that pools, and what is written of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from roicli.errors import UsageError
+from roicli.jobs.prepare import PoolJob
+from roicli.jobs.shards import Shard
+from roicli.outputs import find_format
+from roicli.outputs.base import OutputFormat, Parameters
+from roicli.outputs.grouped import Grouped
+from roicli.protocols import Level
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlignJob(PoolJob):
+    """All that `roicli align` was told.
+
+    Attributes
+    ----------
+    output : Path
+        Ends in .npy, .npz, .h5 or .hdf5.
+    index : Path, optional
+        A CSV that says whose features each row is.
+    sidecar : bool
+        Write beside an .npy how it was made; other formats hold it.
+    output_layout : str, optional
+        The layout of another project's loader, one of `outputs.LAYOUTS`. A part of a job is a plain file, whose layout
+        merge makes.
+    spatial : {4, 5, 6, 7}, optional
+        Numbers of the spatial vectors that such a layout holds.
+    group_by : {"category", "image"}, optional
+        Write one row a group of boxes, their mean. A part of a job has rows of boxes, whose means merge makes.
+    shard : Shard, optional
+        The part of the job that is done; all of it by default.
+    overwrite : bool
+        Replace outputs that exist.
+    resume : bool
+        Go on with what an earlier run of the same job has left, if anything, be it all.
+    workers : int
+        The most that may work at once.
+    batch_size, max_memory : int, optional
+        See `make_plan`.
+    """
+
+    output: Path
+    index: Path | None = None
+    sidecar: bool = False
+    output_layout: str | None = None
+    spatial: int | None = None
+    group_by: str | None = None
+    shard: Shard | None = None
+    overwrite: bool = False
+    resume: bool = False
+    workers: int = 1
+    batch_size: int | None = None
+    max_memory: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.spatial is not None and self.output_layout is None:
+            raise UsageError("spatial vectors are part of a layout", "Give `output_layout` too.")
+
+        zeros = "zero" in (self.bad_boxes, self.missing_features)
+        if self.group_by is not None and (self.output_layout is not None or zeros):
+            raise UsageError(
+                "means over groups have no layout of boxes, and no boxes that count as zeros",
+                "Leave `output_layout` out, and skip boxes that cannot be pooled.",
+            )
+
+    def parameters(self, levels: Sequence[Level] = ()) -> Parameters:
+        """Return what an output says of how it was made, from maps of so many levels."""
+        made = super().parameters(levels)
+        if self.output_layout is not None:
+            made |= {"output_layout": self.output_layout, "spatial": self.spatial or 0}
+        return made if self.group_by is None else made | {"group_by": self.group_by}
+
+    @property
+    def format(self) -> OutputFormat:
+        """Return what writes the output of this job."""
+        found = find_format(self.output, self.output_layout if self.shard is None else None)
+        return found if self.group_by is None or self.shard is not None else Grouped(found)
