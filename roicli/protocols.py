@@ -182,6 +182,11 @@ class Masks(Protocol):
         ...
 
     @property
+    def checksum(self) -> int:
+        """Tells the masks of one file from those of another, whichever regions of it these are."""
+        ...
+
+    @property
     def present(self) -> NDArray[np.bool_]:
         """Which regions have a mask, be it an empty one."""
         ...

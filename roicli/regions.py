@@ -166,8 +166,8 @@ class Regions:
         The file holds masks, be they read or not.
     masks : Masks, optional
         The mask of each region, if they were asked for.
-    layout : str
-        The layout that was recognized, in words: "COCO dataset".
+    layout, boxes_as : str
+        The layout that was recognized, in words: "COCO dataset"; and as `boxes_as` takes it.
     notes : tuple of str
         One sentence for everything that was assumed rather than read.
     stamps : mapping of str to Stamp
@@ -195,6 +195,7 @@ class Regions:
     outlined: bool = False
     masks: Masks | None = None
     layout: str = ""
+    boxes_as: str = ""
     notes: tuple[str, ...] = ()
     stamps: Mapping[str, Stamp] = field(default_factory=dict)
     content: bytes = b""

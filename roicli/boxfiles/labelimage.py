@@ -6,11 +6,14 @@ A PNG holds gray values or indices of its palette, or colors as COCO panoptic wr
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+from msgspec.json import encode
 from numpy.typing import NDArray
 
 from roicli.arrays import read_header, read_into
@@ -43,10 +46,15 @@ def _are_labels(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
 
 def read_label(path: str, label: int) -> NDArray[np.bool_]:
     """Read the mask of one label, or one of the masks of an array."""
-    with reading(path):
-        labels = _cached(path, Stamp.of(Path(path)))
+    labels = read_labels(Path(path))
     mask: NDArray[np.bool_] = labels == label if labels.ndim == 2 else labels[label] != 0
     return mask
+
+
+def read_labels(path: Path) -> Labels:
+    """Read an image of labels."""
+    with reading(str(path)):
+        return _cached(str(path), Stamp.of(path))
 
 
 @lru_cache(maxsize=2)  # the regions of a file come one after the other
@@ -80,6 +88,16 @@ def _load(stream: IO[bytes], name: str) -> Labels:
     return pixels.view(np.uint8) if pixels.dtype == np.bool_ else pixels
 
 
+def _masks(file: BoxFile, rows: Iterable[int]) -> Iterator[tuple[int, bytes, bytes]]:
+    """Name the label of each region; `_read` has hashed the image."""
+    return ((row, label_mask(file.on_disk, row), b"") for row in rows)
+
+
+def label_mask(path: Path, label: int) -> bytes:
+    """Encode the mask of one label of an image, for `decode_mask`."""
+    return encode({"label_image": str(path), "label": label})
+
+
 def _read(file: BoxFile, box_format: BoxFormat | None) -> Regions:
     if box_format not in (None, BoxFormat.XYXY):
         raise BoxError(f"{file.path}: a label image has no numbers that are {box_format}", "Leave `box_format` out.")
@@ -88,16 +106,17 @@ def _read(file: BoxFile, box_format: BoxFormat | None) -> Regions:
     found.image(file.stem, *labels.shape[-2:])
     if labels.ndim == 3:
         for number, mask in enumerate(labels):
-            boxes = _boxes(mask != 0)[1]
+            boxes = boxes_around(mask != 0)[1]
             found.add(file.stem, boxes[-1] if boxes and mask.any() else NO_BOX, None, row=number)
     else:
-        for label, box in zip(*_boxes(labels), strict=True):
+        for label, box in zip(*boxes_around(labels), strict=True):
             if label:
                 found.add(file.stem, box, label, row=label)
-    return found.regions("label image, the boxes around labels", BoxFormat.XYXY, None, by_file=True)
+    content = zlib.crc32(np.ascontiguousarray(labels).data).to_bytes(4)
+    return found.regions("label image, the boxes around labels", BoxFormat.XYXY, None, by_file=True, content=content)
 
 
-def _boxes(labels: NDArray[Any]) -> tuple[list[int], list[list[int]]]:
+def boxes_around(labels: NDArray[Any]) -> tuple[list[int], list[list[int]]]:
     """Return the labels of an image, ascending, and the box around the pixels of each."""
     height, width = labels.shape
     values, first, where = np.unique(labels, return_index=True, return_inverse=True)
@@ -117,6 +136,7 @@ PNG = Layout(
     lambda file: True,  # nothing else begins like a PNG
     _read,
     (".png",),
+    _masks,
     files="a folder of `.png`",
     holds="label images: an image a file; the boxes around the pixels of each label, 0 being the background",
 )
@@ -126,6 +146,7 @@ NPY = Layout(
     "npy",
     is_label_array,
     _read,
+    masks=_masks,
     files="`.npy`, a folder of `.npy`",
     holds="the same as an array (h, w) of whole numbers; or masks (K, h, w)",
 )

@@ -5,18 +5,22 @@ Masks are kept as their file encodes them, JSON text of a few hundred bytes, and
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterable, Iterator
+from copy import copy
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from msgspec import UNSET, Raw, Struct, UnsetType
-from msgspec.json import Decoder, encode
+from msgspec.json import Decoder
 from numpy.typing import NDArray
 
 from roicli.boxfiles.boxfile import BoxFile, opened
 from roicli.boxfiles.jsontext import fields, has_key, opens
 from roicli.boxfiles.outlines import Mask, OutlineError, Size, decode_mask, said_size
+from roicli.boxfiles.registry import load
 from roicli.errors import BoxError
 from roicli.regions import MaskFill, Names, Regions
 
@@ -36,6 +40,8 @@ class EncodedMasks:
         The file, and what rows count, for messages.
     fill : {"coco", "pil"}, optional
         See `decode_mask`.
+    checksum : int
+        See `roicli.protocols.Masks`.
     """
 
     def __init__(
@@ -46,16 +52,20 @@ class EncodedMasks:
         source: str,
         word: str,
         fill: MaskFill | None,
+        checksum: int,
     ) -> None:
         self._texts, self._ends, self._rows = texts, ends, rows
         self._source, self._word, self._fill = source, word, fill
+        self.checksum = checksum
 
     def __len__(self) -> int:
         return len(self._ends)
 
     def take(self, rows: Any) -> EncodedMasks:
         """Return the masks at `rows`, an index or a slice, in that order."""
-        return EncodedMasks(self._texts, self._ends[rows], self._rows[rows], self._source, self._word, self._fill)
+        taken = copy(self)
+        taken._ends, taken._rows = self._ends[rows], self._rows[rows]
+        return taken
 
     @property
     def present(self) -> NDArray[np.bool_]:
@@ -98,28 +108,31 @@ def read_masks(table: Regions, fill: MaskFill | None = None) -> EncodedMasks:
     names, number = (
         (files.names, files.index) if isinstance(files, Names) else ((table.source,), np.zeros(len(table), np.intp))
     )
+    order = np.argsort(number, kind="stable")
+    splits = np.searchsorted(number[order], np.arange(len(names) + 1))
     parts: list[bytes] = []
-    ends, at = np.zeros((len(table), 2), np.int64), 0
-    for place, name in enumerate(names):
-        here = np.flatnonzero(number == place)
+    ends, at, checksum = np.zeros((len(table), 2), np.int64), 0, 0
+    for name, (first, stop) in zip(names, pairwise(splits.tolist()), strict=True):
+        here = order[first:stop]
         wanted = dict(zip(table.rows[here].tolist(), here.tolist(), strict=True))
-        for row, text in _texts(Path(name), table):
+        for row, text, said in _masks(Path(name), table, wanted):
+            checksum = zlib.crc32(said, checksum)
             region = wanted.get(row)
             if region is not None and text:
                 parts.append(text)
                 ends[region] = at, at + len(text)
                 at += len(text)
-    return EncodedMasks(b"".join(parts), ends, table.rows, table.source, table.row_word, fill)
+    return EncodedMasks(b"".join(parts), ends, table.rows, table.source, table.row_word, fill, checksum)
 
 
-def _texts(path: Path, table: Regions) -> Iterator[tuple[int, bytes]]:
-    """Yield the rows of a file and their masks; none has no text."""
+def _masks(path: Path, table: Regions, rows: Iterable[int]) -> Iterator[tuple[int, bytes, bytes]]:
+    """Yield what `Layout.masks` does; a row without a mask has no text."""
     if path == Path("-"):
         raise BoxError("-: masks are read a second time, and standard input cannot be", "Give the name of a file.")
+    masks = load(table.boxes_as).masks
     with opened(path) as file:
-        if file.form in ("png", "npy") and "label" in table.layout:
-            for row in table.rows.tolist():
-                yield row, encode({"label_image": str(path), "label": row})
+        if masks is not None:
+            yield from masks(file, rows)
             return
         if file.form != "json":
             raise _none(file, table)
@@ -127,7 +140,7 @@ def _texts(path: Path, table: Regions) -> Iterator[tuple[int, bytes]]:
         for row, raw in _of_json(file, table):
             text = b"" if raw is UNSET else bytes(raw)
             found += raw is not UNSET
-            yield row, b"" if text in (b"null", b"[]") else text
+            yield row, b"" if text in (b"null", b"[]") else text, text
         if not found:
             raise _none(file, table)
 
@@ -135,7 +148,7 @@ def _texts(path: Path, table: Regions) -> Iterator[tuple[int, bytes]]:
 def _none(file: BoxFile, table: Regions) -> BoxError:
     return BoxError(
         f"{file.path}: a {table.layout or 'box file'} without masks",
-        "Give COCO annotations or results with a segmentation, JSON of SAM, LabelMe or GeoJSON, or label images.",
+        "Give COCO annotations or results with a segmentation, or see which files have masks: roicli help masks.",
     )
 
 

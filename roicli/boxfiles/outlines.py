@@ -38,7 +38,8 @@ def decode_mask(text: bytes, size: Size | None, canvas: Size, fill: MaskFill | N
     Parameters
     ----------
     text : bytes
-        COCO's `segmentation`, a GeoJSON geometry, a LabelMe shape; or which label of which image it is.
+        COCO's `segmentation`, a GeoJSON geometry, a LabelMe shape; an outline in 0..1 of the image, `unit`; or which
+        label of which image it is.
     size : (int, int) or None
         Height and width of the image, if they are known.
     canvas : (int, int)
@@ -65,6 +66,9 @@ def decode_mask(text: bytes, size: Size | None, canvas: Size, fill: MaskFill | N
         return mask
     if isinstance(value, dict) and "points" in value:
         return _draw(_shape(value), size or canvas, fill or "pil")
+    if isinstance(value, dict) and "unit" in value:
+        height, width = size or canvas
+        return _draw([[_ring(value["unit"]) * np.array([width, height])]], (height, width), fill or "coco")
     if isinstance(value, dict) and "coordinates" in value:
         return _draw(_geometry(value), size or canvas, fill or "coco")
     if isinstance(value, list):

@@ -5,7 +5,7 @@ Nothing heavy is imported before a file is read: the command line lists the layo
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -38,6 +38,9 @@ class Layout:
         Read the regions of a file that has it.
     suffixes : tuple of str
         Suffixes of files that are read, and refused with the fault named, if no layout recognizes them.
+    masks : callable, optional
+        Yield the masks of a file of which some rows are wanted: the row, the mask as `decode_mask` takes it, and what
+        of it tells the masks of two files apart. By default JSON objects hold them, and what is not JSON has none.
     files : str
         Which files have it, in Markdown, where the suffixes do not say.
     holds : str
@@ -50,6 +53,7 @@ class Layout:
     recognizes: Callable[[BoxFile], bool]
     read: Callable[[BoxFile, BoxFormat | None], Regions]
     suffixes: tuple[str, ...] = ()
+    masks: Callable[[BoxFile, Iterable[int]], Iterator[tuple[int, bytes, bytes]]] | None = None
     files: str = ""
     holds: str = ""
 
@@ -198,11 +202,12 @@ def _read(
     """Read one file."""
     with opened(path, image_size) as file:
         file.mapped = mapped
-        regions = layout_of(file).read(file, box_format)
+        layout = layout_of(file)
+        regions = layout.read(file, box_format)
         stamps = {str(path): file.stamp} if file.stamp else {}
         outlined = file.form == "json" and _has_masks(file)
     notes = (*file.notes, *regions.notes)
-    return replace(regions, notes=notes, stamps=stamps | file.beside, outlined=outlined)
+    return replace(regions, notes=notes, stamps=stamps | file.beside, outlined=outlined, boxes_as=layout.name)
 
 
 def _has_masks(file: BoxFile) -> bool:

@@ -120,6 +120,7 @@ def _join(path: Path, parts: Sequence[Regions]) -> Regions:
         category_names={key: name for part in parts for key, name in part.category_names.items()},
         by_file=all(part.by_file for part in parts),
         outlined=any(part.outlined for part in parts),
+        content=b"".join(part.content for part in parts),
         notes=tuple(dict.fromkeys(note.replace(part.source, str(path)) for part in parts for note in part.notes)),
         stamps={name: stamp for part in parts for name, stamp in part.stamps.items()},
     )

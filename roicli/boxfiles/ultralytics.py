@@ -5,8 +5,11 @@ A box is x1, y1, x2, y2; a turned one has four corners. The image is that of the
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from itertools import chain
+
 from msgspec import Struct, field
-from msgspec.json import Decoder
+from msgspec.json import Decoder, encode
 
 from roicli.boxfiles.boxfile import BoxFile
 from roicli.boxfiles.builder import Name
@@ -29,8 +32,14 @@ class _Box(Struct, gc=False):
     y4: float | None = None
 
 
+class _Segments(Struct, gc=False):
+    x: list[float]
+    y: list[float]
+
+
 class _Detection(Struct, gc=False):
     box: _Box | None
+    segments: _Segments | None = None
     name: str | None = None
     number: Name | None = field(default=None, name="class")
     confidence: float | None = None
@@ -68,12 +77,22 @@ def _read(file: BoxFile, box_format: BoxFormat | None) -> Regions:
     return found.regions("ultralytics results", specified, box_format, by_file=True)
 
 
+def _masks(file: BoxFile, _: Iterable[int]) -> Iterator[tuple[int, bytes, bytes]]:
+    """Yield the outlines of detections, in pixels."""
+    assert isinstance(file.document, list)
+    for number, raw in enumerate(file.document):
+        outline = fields(_DETECTION, raw, f"{file.path}, box {number}").segments
+        text = encode([[*chain(*zip(outline.x, outline.y, strict=False))]]) if outline else b""
+        yield number, text, text
+
+
 LAYOUT = Layout(
     "ultralytics",
     "ultralytics results",
     "json",
     _recognizes,
     _read,
+    masks=_masks,
     files="a folder of `.json`",
     holds="ultralytics: an image a file; detections with `box` (x1, y1, x2, y2, or four corners)",
 )

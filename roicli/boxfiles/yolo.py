@@ -7,7 +7,9 @@ of a turned box. A confidence may follow, and the number of a track after that.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+
+from msgspec.json import encode
 
 from roicli.boxfiles.boxfile import BoxFile
 from roicli.boxfiles.collector import Collector, check_unit
@@ -57,13 +59,11 @@ def _read(file: BoxFile, box_format: BoxFormat | None) -> Regions:
     for line, words in words_of(file):
         values = numbers(words[1:], found.where(line), 2)
         box, rest = values[:4], values[4:]
-        if len(values) in (4, 5) or (len(values) == 6 and values[5] > 1):  # a track is not in 0..1
-            pass
-        elif len(values) >= 6 and len(values) % 2 == 0:
-            xs, ys, rest, outlines = values[::2], values[1::2], [], True
+        if outline := _outline(values):
+            xs, ys, rest, outlines = outline[::2], outline[1::2], [], True
             x1, y1, x2, y2 = min(xs), min(ys), max(xs), max(ys)
             box = [(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1]
-        else:
+        elif len(values) not in (4, 5, 6):
             raise BoxError(
                 f"{found.where(line)}: expected class, cx, cy, w, h or a class and corners, got {len(words)} numbers",
                 "Write a region a line.",
@@ -73,6 +73,20 @@ def _read(file: BoxFile, box_format: BoxFormat | None) -> Regions:
     title = f"{_TITLE}, the boxes around their outlines" if outlines else _TITLE
     regions = found.regions(title, BoxFormat.CXCYWH, box_format, normalized=True, by_file=True)
     return check_unit(regions, "YOLO boxes")
+
+
+def _masks(file: BoxFile, _: Iterable[int]) -> Iterator[tuple[int, bytes, bytes]]:
+    """Yield outlines, which are in 0..1 of the image; a box is none."""
+    for line, words in words_of(file):
+        outline = _outline(numbers(words[1:], f"{file.path}, line {line}", 2))
+        text = encode({"unit": outline}) if outline else b""
+        yield line, text, text
+
+
+def _outline(values: list[float]) -> list[float]:
+    """Return the corners of an outline; nothing for a box, which a confidence and the number of a track may follow."""
+    is_track = len(values) == 6 and values[5] > 1  # which is not in 0..1
+    return values if len(values) >= 6 and len(values) % 2 == 0 and not is_track else []
 
 
 def _read_turned(file: BoxFile, box_format: BoxFormat | None) -> Regions:
@@ -123,6 +137,7 @@ DETECTION = Layout(
     "text",
     _recognizes,
     _read,
+    masks=_masks,
     files="a folder of `.txt`",
     holds="YOLO: an image a file; class, cx, cy, w, h in 0..1 of the image, or class and outline",
 )

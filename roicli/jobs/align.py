@@ -127,12 +127,13 @@ def _prepare(job: AlignJob, inputs: Inputs, told: Told) -> _Work:
     table, ids, count = mine.table, mine.source.ids, max(1, len(mine.source.levels))
     features = {**mine.source.stamps, **mine.beside}
     shape = " x ".join(map(str, (len(prepared.placement), *prepared.row_shape)))
+    masks = [] if table.masks is None else [np.array([table.masks.checksum])]
     made = fingerprint(
         {**record.parameters, "dtype": str(prepared.dtype), "shape": shape},
         table.stamps,
         features,
         (f"{index} {ids[index // count]} {infos[index].shape} {infos[index].dtype}" for index in sorted(infos)),
-        (table.boxes, table.rows, mine.map_index, table.box_ids),
+        (table.boxes, table.rows, mine.map_index, table.box_ids, *masks),
     )
     return _Work(job, prepared, record, {**table.stamps, **features}, made)
 

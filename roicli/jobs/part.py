@@ -80,7 +80,9 @@ class Taken(NamedTuple):
         skipped = mine.skipped._replace(rows=boxes[mine.skipped.rows])
         mine = mine._replace(kept=boxes[mine.kept], listed=boxes[mine.listed], skipped=skipped)
         rows = mine.kept if self.kept is None else np.searchsorted(self.kept, mine.kept)
-        return prepared._replace(selection=mine), Part(self.shard, rows.astype(np.int64), self.total, self.job)
+        masks = mine.inputs.table.masks
+        job = self.job if masks is None else f"{self.job}-{masks.checksum:08x}"
+        return prepared._replace(selection=mine), Part(self.shard, rows.astype(np.int64), self.total, job)
 
 
 def take_part(job: PoolJob, shard: Shard, inputs: Inputs) -> Taken:

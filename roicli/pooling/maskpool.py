@@ -36,6 +36,11 @@ class ArrayMasks:
         return ArrayMasks(self._masks[rows])
 
     @property
+    def checksum(self) -> int:
+        """That of no file."""
+        return 0
+
+    @property
     def present(self) -> NDArray[np.bool_]:
         """Which masks there are: all."""
         return np.ones(len(self), np.bool_)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from roicli.boxfiles import read_regions
 from roicli.boxfiles.masks import read_masks
@@ -186,3 +187,70 @@ def test_files_without_masks(tmp_path):
                 boxes=np.ones((1, 4)), given=np.ones((1, 4)), rows=np.zeros(1, int), source=str(Path("-"))
             )
         )
+
+
+def test_outlines_of_yolo_are_in_the_unit_of_the_image(tmp_path):
+    (tmp_path / "7.txt").write_text("0 0.3 0.25 0.7 0.25 0.7 0.625 0.3 0.625\n1 0.5 0.5 0.2 0.2\n")
+    table = read_regions(tmp_path / "7.txt", boxes_as="yolo")
+    masks = read_masks(table, "pil")
+    assert masks.present.tolist() == [True, False]
+    np.testing.assert_array_equal(masks.decode(0, SIZE, (1, 1)), decoded([SQUARE], fill="pil"))
+    assert masks.decode(0, None, (16, 20)).sum() == 7 * 9  # the same outline on a larger canvas, edges included
+
+
+def test_outlines_of_ultralytics(tmp_path):
+    one = {"name": "cat", "class": 0, "confidence": 0.5, "box": {"x1": 3, "y1": 2, "x2": 7, "y2": 5}}
+    path = written(tmp_path / "7.json", [one | {"segments": {"x": [3, 7, 7, 3], "y": [2, 2, 5, 5]}}, one])
+    masks = read_masks(read_regions(path), "pil")
+    assert masks.present.tolist() == [True, False]
+    np.testing.assert_array_equal(masks.decode(0, SIZE, SIZE), decoded([SQUARE], fill="pil"))
+
+
+SEGMENTS = np.where(MASK, 70_000, 3)
+
+
+def panoptic(folder, in_folder="panoptic_val", segments=SEGMENTS, **changes):
+    """JSON and PNG as COCO publishes them: an id is R + 256 G + 65536 B."""
+    (folder / in_folder).mkdir(exist_ok=True)
+    colors = np.stack([segments % 256, segments // 256 % 256, segments // 65536], axis=2).astype(np.uint8)
+    Image.fromarray(colors).save(folder / in_folder / "000000000009.png")
+    info = [
+        {"id": 70_000, "category_id": 1, "area": 12, "bbox": [3, 2, 4, 3], "iscrowd": 0},
+        {"id": 3, "category_id": 92, "area": 68, "bbox": [0, 0, 10, 8], "iscrowd": 0},
+    ]
+    content = {
+        "images": [{"id": 9, "file_name": "000000000009.jpg", "height": 8, "width": 10}],
+        "annotations": [{"image_id": 9, "file_name": "000000000009.png", "segments_info": info}],
+        "categories": [{"id": 1, "name": "person", "isthing": 1}],
+    }
+    for segment in info:
+        segment |= changes
+    return written(folder / "panoptic_val.json", content)
+
+
+@pytest.mark.parametrize("in_folder", ["panoptic_val", "."])
+def test_segments_of_coco_panoptic(tmp_path, in_folder):
+    table = read_regions(panoptic(tmp_path, in_folder))
+    masks = read_masks(table)
+    assert table.boxes.tolist() == [[3, 2, 7, 5], [0, 0, 10, 8]]
+    np.testing.assert_array_equal(masks.decode(0, SIZE, SIZE), MASK)
+    np.testing.assert_array_equal(masks.decode(1, SIZE, SIZE), ~MASK)
+    bare = read_regions(panoptic(tmp_path, in_folder, bbox=None))
+    assert bare.boxes.tolist() == table.boxes.tolist()
+    (tmp_path / in_folder / "000000000009.png").unlink()
+    assert np.isnan(read_regions(tmp_path / "panoptic_val.json").boxes).all()
+    with pytest.raises(FileError, match=r"PNG of the segments of image 9 is not there: .*panoptic_val"):
+        read_masks(table)
+
+
+def test_a_checksum_tells_masks_apart_not_where_they_lie(tmp_path):
+    def checksum(path, rows=slice(None)):
+        return read_masks(read_regions(path).take(np.arange(2)[rows])).checksum
+
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+    same = {checksum(panoptic(tmp_path / name), rows) for name, rows in (("here", [0]), ("there", [1]))}
+    assert len({*same, checksum(panoptic(tmp_path / "here", segments=SEGMENTS[::-1]))}) == 2
+    both = [annotation(1, segmentation=RUNS), annotation(2, segmentation=[SQUARE])]
+    same = {checksum(written(tmp_path / "a.json", both), rows) for rows in ([0], [1], slice(None))}
+    assert len({*same, checksum(written(tmp_path / "a.json", both[::-1]))}) == 2

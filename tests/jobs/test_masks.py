@@ -1,6 +1,7 @@
 """Masks end to end: from annotations to features, by the command line and from Python."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -84,6 +85,36 @@ def test_workers_batches_and_python_give_the_same_bytes(folder):
         run(folder, *MADE[:3], "-o", f"{part[0]}.npy", "--op", "mask-mean", "--stride", "8", "--shard", part)
     run(folder, "merge", "merged.npy", "1.npy", "2.npy")
     np.testing.assert_array_equal(np.load("merged.npy"), found)
+
+
+def test_parts_and_reruns_see_that_masks_have_changed(folder):
+    made = [*MADE[:3], "--op", "mask-mean", "--stride", "8"]
+    run(folder, *made, "-o", "1.npy", "--shard", "1/2")
+    run(folder, *made, "-o", "whole.npy", "--resume")
+    stamp = (folder / "masks.json").stat()
+    text = json.dumps(dataset(MASKS[::-1])).ljust(stamp.st_size)[: stamp.st_size]
+    (folder / "masks.json").write_text(text)
+    os.utime("masks.json", ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    run(folder, *made, "-o", "2.npy", "--shard", "2/2")
+    assert (
+        "parts of different jobs: their boxes" in run(folder, "merge", "merged.npy", "1.npy", "2.npy", expect=3).stderr
+    )
+    assert "begun by another job: other boxes" in run(folder, *made, "-o", "whole.npy", "--resume", expect=3).stderr
+
+
+def test_parts_of_label_images_see_that_pixels_have_changed(folder):
+    made = ["align", "maps.npz", "labels", "--boxes-as", "label-npy", "--op", "mask-mean", "--stride", "8"]
+    (folder / "labels").mkdir()
+    for part, dots in (("1/2", 1), ("2/2", 3)):
+        for image in "01":
+            labels = np.zeros((HEIGHT, WIDTH), np.int64)
+            labels[2, 2] = labels[20, 30] = labels[5:, 5] = 7
+            labels[6, 6 : 6 + dots] = 7  # within the box
+            np.save(f"labels/{image}.npy", labels)
+        run(folder, *made, "-o", f"{part[0]}.npy", "--shard", part)
+    assert (
+        "parts of different jobs: their boxes" in run(folder, "merge", "merged.npy", "1.npy", "2.npy", expect=3).stderr
+    )
 
 
 @pytest.mark.parametrize(
