@@ -89,15 +89,18 @@ def _are_boxes(shapes: dict[str, tuple[int, ...]]) -> bool:
 
 
 def _read_hdf5(file: BoxFile, box_format: BoxFormat | None) -> Regions:
-    """Read `image_bb`, (N, 36, 4), or (M, 4) with `pos_boxes`, (N, 2), first and behind the last of each image."""
+    """Read `image_bb`: (N, 36, 4), `num_boxes` of them used; or (M, 4) with `pos_boxes`, first and stop of each."""
     shapes = shapes_of(file)
     if not _are_boxes(shapes):
         raise BoxError(f"{file.path}: no dataset image_bb with pos_boxes, or of (N, n, 4)", "Name such a file.")
     boxes = read_table(file, "image_bb", shapes["image_bb"]).astype(np.float64)
     if boxes.ndim == 3:
-        images = np.repeat(np.arange(len(boxes)), boxes.shape[1])
-        boxes = boxes.reshape(-1, 4)
-        number = shapes["image_bb"][0]
+        number, most = boxes.shape[:2]
+        used = np.full(number, most)
+        if shapes.get("num_boxes") == (number,):  # the rest are padding
+            used = read_table(file, "num_boxes", (number,)).astype(np.int64)
+        is_used = np.arange(most) < used[:, None]
+        images, boxes = np.nonzero(is_used)[0], boxes[is_used]
     else:
         places = read_table(file, "pos_boxes", shapes["pos_boxes"]).astype(np.int64)
         number = len(places)

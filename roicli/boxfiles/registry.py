@@ -90,6 +90,8 @@ _LAYOUTS: dict[str, Layout | tuple[Form, str]] = {
     "ava": ("text", "tracks:AVA"),
     "butd-tsv": ("text", "butd:TSV"),
     "butd-h5": ("hdf5", "butd:HDF5"),
+    "m2-h5": ("hdf5", "imagesets:M2"),
+    "vlt5-h5": ("hdf5", "imagesets:VLT5"),
     "npz": ("npz", "npzboxes:LAYOUT"),
     "parquet": ("parquet", "parquet:LAYOUT"),
     "label-png": ("png", "labelimage:PNG"),

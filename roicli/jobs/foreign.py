@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from roicli.errors import FileError, RoicliError
 from roicli.files import reading
-from roicli.outputs import find_format
+from roicli.outputs import find_stored
 from roicli.outputs.base import Parameters, read_output
 
 _REMEDY = "Give pooled features: (K, C, PH, PW), (K, PH, PW, C), (K, C * PH * PW), or means (K, C)."
@@ -94,7 +94,7 @@ def read_reference(path: Path) -> Reference:
     """
     parameters: Parameters = {}
     try:
-        stored = read_output(find_format(path), path)
+        stored = read_output(find_stored(path), path)
     except RoicliError:
         if path.suffix.lower() not in (".npy", ".npz"):
             raise
@@ -103,7 +103,7 @@ def read_reference(path: Path) -> Reference:
             arrays = [loaded] if isinstance(loaded, np.ndarray) else list(loaded.values())
         values = max(arrays, key=lambda array: array.size)
     else:
-        parameters, values = stored.parameters, find_format(path).values(path, stored.features)
+        parameters, values = stored.parameters, find_stored(path).values(path, stored.features)
     if values.dtype.kind != "f" or values.ndim < 2:
         raise FileError(f"{path} holds {values.dtype} of shape {values.shape}", _REMEDY)
     return Reference(path, values, parameters)

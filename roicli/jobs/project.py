@@ -16,7 +16,7 @@ from roicli.errors import FileError, OutputError, UsageError
 from roicli.jobs.options import grouped, take_spec
 from roicli.jobs.prepare import PoolJob, prepare
 from roicli.newfiles import NewFile, check_name, flush_folder
-from roicli.outputs import find_format
+from roicli.outputs import find_stored
 from roicli.outputs.base import read_output
 from roicli.pooling.adjoint import scatter
 from roicli.pooling.arguments import compute_dtype
@@ -60,7 +60,7 @@ def project(job: ProjectJob, note: Callable[[str], None]) -> Projected:
     if job.output.suffix not in (".npy", ".npz"):
         raise OutputError(f"{job.output}: expected a name that ends in .npy or .npz", "Name an .npz.")
     check_name(job.output, overwrite=job.overwrite)
-    output_format = find_format(job.pooled)
+    output_format = find_stored(job.pooled)
     values = output_format.values(job.pooled, read_output(output_format, job.pooled).features)
     if job.spec.reduce != "none":
         raise UsageError("all bins are projected, not one vector a box", "Leave `reduce` out.")

@@ -14,7 +14,7 @@ from roicli.newfiles import check_name
 from roicli.outputs.base import OutputFormat
 from roicli.words import listing
 
-__all__ = ["LAYOUTS", "check_output", "find_format", "register", "suffixes"]
+__all__ = ["LAYOUTS", "check_output", "find_format", "find_stored", "register", "suffixes"]
 
 # Suffix -> the class of the format, or where it is: its module is loaded when the first file of it is met.
 _FORMATS: dict[str, OutputFormat | str] = {
@@ -71,6 +71,20 @@ def find_format(path: Path, layout: str | None = None) -> OutputFormat:
     if isinstance(found, str):
         found = _load(found)
         _FORMATS.update(dict.fromkeys(found.suffixes, found))
+    return found
+
+
+def find_stored(path: Path) -> OutputFormat:
+    """Return the format or layout of an output that is there; OutputError if there is none of its suffix."""
+    suffix = path.suffix.lower()
+    of_suffix = [name for name in LAYOUTS if suffix in _load(LAYOUTS[name]).suffixes]
+    if suffix not in _FORMATS and of_suffix:
+        return _load(LAYOUTS[of_suffix[0]])
+    found = find_format(path)
+    if of_suffix:
+        said = found.parameters(path)
+        if "shard" not in said and said.get("output_layout") in of_suffix:  # a part is plain, whatever becomes of all
+            return _load(LAYOUTS[str(said["output_layout"])])
     return found
 
 

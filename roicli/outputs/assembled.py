@@ -6,20 +6,23 @@ import base64
 import os
 import zipfile
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from roicli.errors import FileError, OutputError
+from roicli.arrays import StoredArray
+from roicli.errors import OutputError
+from roicli.files import natural_key, printable, reading
 from roicli.newfiles import NewFile, NewFolder, writing
-from roicli.outputs.base import Layout, OutputFormat, Parameters, Record, Stored, encode
+from roicli.outputs.base import REMEDY, Layout, OutputFormat, Parameters, Record, Stored, encode, not_ours
 from roicli.outputs.byimage import ByGroup, vectors
 from roicli.outputs.npy import npy_header, rows_alone
 from roicli.outputs.npz import member
 from roicli.outputs.rowfile import RowFile
+from roicli.regions import Column, Names
 
 
 class Image(NamedTuple):
@@ -47,7 +50,7 @@ class Image(NamedTuple):
 class Assembled(OutputFormat):
     """A layout that is written from rows that lie in another file."""
 
-    assembled = True
+    assembled, plain = True, False
 
     def layout(self, shape: tuple[int, ...], dtype: np.dtype[Any], record: Record) -> Layout:
         """See `OutputFormat`: the rows alone; refuse images without size."""
@@ -61,9 +64,36 @@ class Assembled(OutputFormat):
     def assemble(self, target: RowFile, record: Record, name: Path, *, overwrite: bool) -> NewFile:
         """See `OutputFormat`."""
 
+    @abstractmethod
+    def images_in(self, path: Path, *, boxes: bool) -> Iterator[Image]:
+        """Yield the images of a file, with their boxes or with their features."""
+
     def read(self, path: Path) -> Stored:
-        """Refuse: it is read as boxes, if at all."""
-        raise FileError(f"{path} is not read back", "Give the output that it was made of.")
+        """See `OutputFormat`; rows come image after image."""
+        names, counts, boxes, sizes = [], [], [np.zeros((0, 4), np.float32)], []
+        for image in self.images_in(path, boxes=True):
+            names.append(image.name)
+            counts.append(len(image.boxes))
+            boxes.append(image.boxes)
+            sizes.append((image.height, image.width))
+        first = next((image.features for image in self.images_in(path, boxes=False)), None)
+        if first is None:
+            raise not_ours(str(path))
+        features = StoredArray(path, 0, (sum(counts), *first.shape[1:]), first.dtype)
+        columns: dict[str, Column] = {
+            "image_ids": Names(np.repeat(np.arange(len(names)), counts), tuple(names)),
+            "boxes": np.concatenate(boxes).astype(np.float64),
+            "image_sizes": np.repeat(np.array(sizes, np.float32), counts, axis=0),
+        }
+        return Stored(features, columns, {})
+
+    def blocks(self, path: Path, features: StoredArray) -> Generator[NDArray[Any], None, None]:
+        """Yield the features, image by image."""
+        with reading(printable(str(path)), REMEDY):
+            for image in self.images_in(path, boxes=False):
+                if image.features.shape[1:] != features.shape[1:]:
+                    raise not_ours(f"{path}, image {image.name}")
+                yield image.features
 
     def parameters(self, path: Path) -> Parameters:
         """Return nothing: the layout has no place for them."""
@@ -104,6 +134,17 @@ class ButdTsv(Assembled):
         made.write(lines())
         return made
 
+    def images_in(self, path: Path, *, boxes: bool) -> Iterator[Image]:
+        """See `Assembled`."""
+        with path.open("rb") as file:
+            for line in file:
+                name, width, height, number, *arrays = line.rstrip(b"\n").split(b"\t")
+                many = int(number)
+                decoded = np.frombuffer(base64.b64decode(arrays[not boxes], validate=True), "<f4").reshape(many, -1)
+                none = np.zeros((0, 4), np.float32)
+                of = (decoded, none) if boxes else (none, decoded)
+                yield Image(name.decode(), int(height), int(width), *of)
+
 
 class ImageNpz(Assembled):
     """A folder of one file an image, as airsplay/py-bottom-up-attention and the loaders of VQA-Maskrcnn write them."""
@@ -135,6 +176,15 @@ class ImageNpz(Assembled):
                             stream.write(array.tobytes())
             os.sync()
         return made
+
+    def images_in(self, path: Path, *, boxes: bool) -> Iterator[Image]:
+        """See `Assembled`; files come in natural order."""
+        for file in sorted(path.rglob("*.npz"), key=lambda file: natural_key(str(file))):
+            with np.load(file, allow_pickle=False) as arrays:
+                none = np.zeros((0, 4), np.float32)
+                of = (arrays["bbox"], none) if boxes else (none, arrays["x"])
+                name = str(file.relative_to(path).with_suffix(""))
+                yield Image(name, int(arrays["image_h"]), int(arrays["image_w"]), *of)
 
     def _name(self, image_id: str) -> str:
         """Return the name of an image's file, within the folder."""

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from roicli.errors import FileError
+from roicli.arrays import StoredArray
 from roicli.outputs.base import Layout, Record, Stored, not_ours
 from roicli.outputs.byimage import ByGroup, vectors
 from roicli.outputs.hdf5 import Hdf5
@@ -67,6 +67,7 @@ class ButdAdaptive(_Butd):
 class ButdFixed(_Butd):
     """As many places for each image as the one with the most boxes has; `num_boxes` says how many are used."""
 
+    plain = False
     holds = "as adaptive, but (N, B, D), (N, B, 4), (N, B, 6) padded with zeros, and `num_boxes` (N)"
 
     def layout(self, shape: tuple[int, ...], dtype: np.dtype[Any], record: Record) -> Layout:
@@ -92,19 +93,30 @@ class ButdFixed(_Butd):
         return _spread(arranged, places, images * boxes, shape, dtype)
 
     def read(self, path: Path) -> Stored:
-        """See `OutputFormat`; places that no row takes are not rows, so all must be taken."""
+        """See `OutputFormat`; places that no row takes are not rows."""
         features, columns, parameters = self._read(path, "image_features")
-        ids, used, boxes = (columns.get(name) for name in ("image_ids", "num_boxes", "image_bb"))
-        if not (isinstance(ids, Names) and isinstance(used, np.ndarray) and isinstance(boxes, np.ndarray)):
+        ids, boxes, used = columns.get("image_ids"), columns.get("image_bb"), _used(columns, features)
+        if not (isinstance(ids, Names) and isinstance(boxes, np.ndarray)):
             raise not_ours(str(path))
-        images, most = features.shape[:2]
-        if (used != most).any():
-            raise FileError(
-                f"{path}: its images have {used.min()} to {most} boxes, padded", "Give an output without padding."
-            )
-        rows = features._replace(shape=(images * most, *features.shape[2:]))
-        whole = Names(np.repeat(ids.index, most), ids.names)
-        return Stored(rows, {"image_ids": whole, "boxes": boxes.reshape(-1, 4).astype(np.float64)}, parameters)
+        rows = features._replace(shape=(int(used.sum()), *features.shape[2:]))
+        whole = Names(np.repeat(ids.index, used.sum(axis=1)), ids.names)
+        return Stored(rows, {"image_ids": whole, "boxes": boxes[used].astype(np.float64)}, parameters)
+
+    def blocks(self, path: Path, features: StoredArray) -> Generator[NDArray[Any], None, None]:
+        """Yield the features, without padding."""
+        padded, columns, _ = self._read(path, "image_features")
+        used, first = _used(columns, padded), 0
+        for block in super().blocks(path, padded):
+            yield block[used[first : first + len(block)]]
+            first += len(block)
+
+
+def _used(columns: Mapping[str, Column], features: StoredArray) -> NDArray[np.bool_]:
+    """Return which places rows take, (N, B); FileError if the file does not say."""
+    used = columns.get("num_boxes")
+    if not isinstance(used, np.ndarray):
+        raise not_ours(str(features.path))
+    return np.arange(features.shape[1]) < used[:, None]
 
 
 def _spread(

@@ -124,8 +124,8 @@ def describe(path: str) -> child.Answer:
 
     with reading(printable(path), REMEDY), h5py.File(path, "r") as file:
         own = [name for name in file if isinstance(file.get(name, getlink=True), h5py.HardLink)]
-        datasets = {name: _find(file[name]) for name in own}
-        return child.Answer({"datasets": datasets, "parameters": _parameters(file)})
+        datasets = {name: find(file[name]) for name in own}
+        return child.Answer({"datasets": datasets, "parameters": parameters_of(file)})
 
 
 def describe_parameters(path: str) -> child.Answer:
@@ -133,10 +133,11 @@ def describe_parameters(path: str) -> child.Answer:
     import h5py
 
     with reading(printable(path), REMEDY), h5py.File(path, "r") as file:
-        return child.Answer(_parameters(file))
+        return child.Answer(parameters_of(file))
 
 
-def _parameters(file: Any) -> Parameters:
+def parameters_of(file: Any) -> Parameters:
+    """In the child: read the parameters of an open file."""
     import h5py
 
     names: list[str] = []
@@ -310,7 +311,7 @@ def _rows(shape: tuple[int, ...], first: int, number: int) -> Any:
     return space
 
 
-def _find(dataset: Any) -> tuple[int, tuple[int, ...], str]:
+def find(dataset: Any) -> tuple[int, tuple[int, ...], str]:
     """Tell where the values of a dataset lie; refuse one that does not lie in the file in one piece."""
     import h5py
 

@@ -6,22 +6,27 @@ Sources: aimagelab/meshed-memory-transformer, data/field.py (ImageDetectionsFiel
 from __future__ import annotations
 
 import math
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from roicli.errors import FileError, OutputError
-from roicli.outputs.base import Layout, Record, Stored, encode
+from roicli import child
+from roicli.arrays import StoredArray, read_into
+from roicli.errors import OutputError
+from roicli.files import file_size, printable, reading
+from roicli.outputs.base import REMEDY, Layout, Record, Stored, encode, not_ours
 from roicli.outputs.byimage import ByGroup, vectors
-from roicli.outputs.hdf5 import Hdf5, create_dataset, in_memory, lay_out_early, put_attributes
-from roicli.regions import Column
+from roicli.outputs.hdf5 import Hdf5, create_dataset, find, in_memory, lay_out_early, parameters_of, put_attributes
+from roicli.regions import Column, Names
 
 
 class _PerImage(Hdf5):
     """Datasets of the features and the boxes of each image."""
 
+    plain = False
     pattern: str
     """Name of a dataset: `{image}` is the image id, `{what}` what it holds."""
 
@@ -62,8 +67,45 @@ class _PerImage(Hdf5):
         return name
 
     def read(self, path: Path) -> Stored:
-        """Refuse: rows do not lie side by side."""
-        raise FileError(f"{path} has datasets an image, and is not read back", "Give the output that it was made of.")
+        """See `OutputFormat`; rows come image after image."""
+        answer = child.ask(f"{__name__}:describe_images", path, self.pattern, memory=file_size(path))
+        places, parameters, boxes = answer.value["features"], answer.value["parameters"], answer.data
+        counts = [shape[0] for _, _, shape, _ in places]
+        kinds = {(tuple(shape[1:]), dtype) for _, _, shape, dtype in places}
+        if boxes is None or len(kinds) != 1 or len(boxes) != sum(counts):
+            raise not_ours(str(path))
+        [(row_shape, dtype)] = kinds
+        images = Names(np.repeat(np.arange(len(places)), counts), tuple(name for name, *_ in places))
+        features = StoredArray(path, 0, (len(boxes), *row_shape), np.dtype(dtype))
+        return Stored(features, {"image_ids": images, "boxes": boxes}, parameters)
+
+    def blocks(self, path: Path, features: StoredArray) -> Generator[NDArray[Any], None, None]:
+        """Yield the features, image by image."""
+        answer = child.ask(f"{__name__}:describe_images", path, self.pattern, memory=file_size(path))
+        with reading(printable(str(path)), REMEDY), path.open("rb", buffering=0) as file:
+            for _, start, shape, dtype in answer.value["features"]:
+                read_into(file.fileno(), start, block := np.empty(shape, dtype))
+                yield block
+
+
+def describe_images(path: str, pattern: str) -> child.Answer:
+    """In the child: tell where the features of each image lie, in the order of the file, and read all boxes."""
+    import h5py
+
+    ending = pattern.format(image="", what="features")
+    with reading(printable(path), REMEDY), h5py.File(path, "r") as file:
+        names: list[str] = []
+        file.visit(names.append)  # follows no link, be it to another file
+        images = [name.removesuffix(ending) for name in names if name.endswith(ending)]
+        if not {pattern.format(image=image, what="boxes") for image in images} <= {*names}:
+            raise not_ours(path)
+        found = [(image, *find(file[pattern.format(image=image, what="features")])) for image in images]
+        found.sort(key=lambda place: place[1])
+        boxes = [file[pattern.format(image=image, what="boxes")] for image, *_ in found]
+        for dataset in boxes:
+            find(dataset)
+        said = {"features": found, "parameters": parameters_of(file)}
+        return child.Answer(said, np.concatenate([np.zeros((0, 4)), *(dataset[()] for dataset in boxes)]))
 
 
 class M2(_PerImage):

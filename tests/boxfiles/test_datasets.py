@@ -495,6 +495,27 @@ class TestBottomUpHdf5Adaptive(TestBottomUpHdf5):
     content = hdf5({"image_bb": np.array([*BOXES[:1], *BOXES], "f4"), "pos_boxes": np.array([[0, 1], [1, 3]], "i4")})
 
 
+class TestBottomUpHdf5Padded(TestBottomUpHdf5):
+    images, boxes = ["7", "9", "9"], [*BOXES[:1], *BOXES]
+    content = hdf5({"image_bb": np.array([BOXES, BOXES], "f4"), "num_boxes": np.array([1, 2], "i4")})
+
+
+class TestM2(LayoutConformance):
+    name, file_name, boxes, images = "m2-h5", "coco_detections.hdf5", BOXES, ["7", "9"]
+    content = hdf5({f"{image}_boxes": np.array([box], "f4") for image, box in zip((7, 9), BOXES, strict=True)})
+
+
+class TestVlt5(LayoutConformance):
+    name, file_name, boxes, images, sizes = "vlt5-h5", "train2014_obj36.h5", BOXES, ["val/7", "val/9"], SIZES
+    content = hdf5(
+        {
+            f"val/{image}/{name}": value
+            for image, box, (h, w) in zip((7, 9), BOXES, SIZES, strict=True)
+            for name, value in (("boxes", np.array([box], "f4")), ("img_h", h), ("img_w", w))
+        }
+    )
+
+
 class TestVgSgg(LayoutConformance):
     """Boxes of an image of 512 x 256 pixels, and of one of 2048 x 1024."""
 

@@ -10,11 +10,12 @@ import h5py
 import numpy as np
 import pytest
 from driving import run
-from outputs.conformance import PARAMETERS, OutputConformance
+from outputs.conformance import OutputConformance, make_record
 
-from roicli.errors import FileError, OutputError
-from roicli.outputs import find_format
-from roicli.outputs.base import Record, read_output
+from roicli.errors import OutputError
+from roicli.outputs import LAYOUTS, find_format
+from roicli.outputs.assembled import ButdTsv, ImageNpz
+from roicli.outputs.base import Record
 from roicli.outputs.butd import ButdAdaptive, ButdFixed
 from roicli.outputs.byimage import ByGroup
 from roicli.outputs.perimage import M2, VLT5
@@ -59,15 +60,6 @@ class TestFixed(ByImage):
         count = len(rows)
         whole = np.array(rows, values.dtype).reshape(count, *values.shape[2:])
         return whole[np.argsort(self.order(count))]
-
-    def test_it_is_read_back(self, tmp_path):
-        values = np.random.default_rng(0).standard_normal((6, 3)).astype(np.float32)
-        stored = read_output(self.format, self.write(tmp_path, values))
-        np.testing.assert_array_equal(stored.features.load(), values[self.order(6)])
-        assert stored.columns["boxes"].shape == (6, 4)
-        assert stored.columns["image_ids"].tolist() == ["bild-ä0"] * 3 + ["bild-ä1"] * 3
-        with pytest.raises(FileError, match="its images have 2 to 3 boxes, padded"):
-            read_output(self.format, self.write(tmp_path, values[:5]))
 
 
 BOXES = {"7": [[0, 0, 8, 4], [4, 4, 12, 12]], "139": [[0, 0, 16, 16]], "9": []}
@@ -149,10 +141,8 @@ def test_rows_are_grouped_by_their_image():
     assert (rows.groups.tolist(), rows.counts.tolist(), rows.order.tolist()) == ([2, 0], [2, 1], [0, 2, 1])
 
 
-class PerImageConformance(OutputConformance):
-    """A dataset an image; what is in it no job reads back."""
-
-    suffix = ".h5"
+class PerImageConformance(ByImage):
+    """A dataset an image."""
 
     def features(self, path):
         with h5py.File(path) as file:
@@ -165,14 +155,24 @@ class PerImageConformance(OutputConformance):
         with h5py.File(self.write(tmp_path, np.zeros((0, 3), np.float32))) as file:
             assert len(file) == 0
 
-    def test_the_record(self):
-        """See below."""
 
-    def test_it_is_read_back(self, tmp_path):
-        path = self.write(tmp_path, np.zeros((4, 3), np.float32))
-        assert self.format.parameters(path) == PARAMETERS
-        with pytest.raises(FileError, match="datasets an image, and is not read back"):
-            read_output(self.format, path)
+class AtTheEnd(ByImage):
+    """Made when all rows are there; nothing says how."""
+
+    def begin(self, folder, shape, dtype=np.float32, record=None, overwrite=True):
+        record = (record or make_record(shape[0]))._replace(image_sizes=np.full((shape[0], 2), 16, np.float32))
+        return super().begin(folder, shape, dtype, record, overwrite)
+
+    def kept(self, record):
+        return super().kept(record) | {"image_sizes": np.full((len(record.boxes), 2), 16, np.float32)}
+
+
+class TestTsv(AtTheEnd):
+    format, suffix = ButdTsv(), ".tsv"
+
+
+class TestImageNpz(AtTheEnd):
+    format, suffix = ImageNpz(), ""
 
 
 class TestM2(PerImageConformance):
@@ -300,3 +300,19 @@ def test_image_ids_that_a_layout_cannot_hold(tmp_path, layout, name, message):
 def test_files_of_images_need_their_sizes(folder):
     plain = ("align", "f.h5", "b.csv", "--stride", "4", "-o", "out", "--output-layout", "per-image-npz")
     assert "this layout holds the size of each image, and not all are known" in run(folder, *plain, expect=3).stderr
+
+
+FILES = {"butd-tsv": "out.tsv", "per-image-npz": "out"}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_it_is_read_back(folder, layout):
+    """By info, as boxes, and as features, whatever the order of its rows."""
+    name = FILES.get(layout, "out.h5")
+    run_layout(folder, layout, name)
+    assert ("3 of 2 images" if name in FILES.values() else "output_layout") in run(folder, "info", name).stdout
+    run(folder, "align", "f.h5", name, "--stride", "4", "--reduce", "mean", "-o", "again.npy", "-q")
+    plain = np.load(folder / "plain.npy")
+    order = [1, 0, 2] if layout in ("m2-h5", "vlt5-h5") else [0, 2, 1]  # HDF5 sorts names as text
+    np.testing.assert_array_equal(np.load(folder / "again.npy"), plain[order])
+    run(folder, "verify", name, *ALIGN[1:], "-q")
