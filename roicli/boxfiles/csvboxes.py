@@ -28,7 +28,7 @@ _CORNERS = (
     *("xtl ytl xbr ybr", "tlx tly brx bry"),
 )
 _UPPER_LEFT = ("x y", "xmin ymin", "left top", "x0 y0")
-_CENTRE = ("cx cy", "xcenter ycenter")
+_CENTRE = ("cx cy", "xcenter ycenter", "centerx centery", "xc yc")
 _SIZE = ("w h", "width height")
 _PLAIN_COLUMNS = (
     *((BoxFormat.XYXY, corners.split()) for corners in _CORNERS),

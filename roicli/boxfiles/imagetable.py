@@ -32,6 +32,8 @@ _NAMES = {
 }
 # The first line of a table without a header: an id, width and height.
 _PLAIN_LINE = re.compile(rb"\s*[^\s,;]+[\s,;]+\d+[\s,;]+\d+[ \t]*\r?(\n|$)")
+# VinVL's hw.tsv: a key, a tab and JSON.
+_TSV_LINE = re.compile(rb"[^\t\n]+\t\s*[\[{]")
 _HINT = (
     "Give a COCO JSON with `images`, Visual Genome's image_data.json, a JSON object {image id: {height, width}}, or a "
     "CSV with the columns image_id, height, width."
@@ -90,8 +92,8 @@ def read_image_table(path: Path) -> ImageTable:
     Parameters
     ----------
     path : Path
-        COCO JSON (its `images`), a JSON list of objects with `image_id`, a JSON object by image id, or a CSV with a
-        header.
+        COCO JSON (its `images`), a JSON list of objects with `image_id`, a JSON object by image id, VinVL's hw.tsv, or
+        a CSV with a header.
 
     Raises
     ------
@@ -101,11 +103,13 @@ def read_image_table(path: Path) -> ImageTable:
     """
     with opened(path) as file:
         notes: list[str] = []
-        plain = file.form == "text" and _PLAIN_LINE.match(file.head)
-        rows = list(
-            _json_rows(file, notes) if file.form == "json" else _plain_rows(file, notes) if plain else _csv_rows(file)
-        )
-        return _table(str(path), rows, (*file.notes, *notes))
+        if file.form == "json":
+            rows = _json_rows(file, notes)
+        elif file.form == "text" and _PLAIN_LINE.match(file.head):
+            rows = _plain_rows(file, notes)
+        else:
+            rows = _tsv_rows(file) if _TSV_LINE.match(file.head) else _csv_rows(file)
+        return _table(str(path), list(rows), (*file.notes, *notes))
 
 
 def size_of(file: BoxFile) -> tuple[float, float]:
@@ -166,10 +170,11 @@ def _table(source: str, rows: Iterable[tuple[str, str, dict[str, float]]], notes
     return ImageTable(source, tuple(known), tuple(names.values()) if any(names.values()) else None, columns, notes)
 
 
-def _json_rows(file: BoxFile, notes: list[str]) -> Iterator[tuple[str, str, dict[str, float]]]:
-    def numbers(row: Row) -> dict[str, float]:
-        return {name: value for name in _NAMES if (value := getattr(row, name)) is not None}
+def _numbers(row: Row) -> dict[str, float]:
+    return {name: value for name in _NAMES if (value := getattr(row, name)) is not None}
 
+
+def _json_rows(file: BoxFile, notes: list[str]) -> Iterator[tuple[str, str, dict[str, float]]]:
     document = file.document
     try:
         if isinstance(document, list):
@@ -185,7 +190,7 @@ def _json_rows(file: BoxFile, notes: list[str]) -> Iterator[tuple[str, str, dict
                     image = row.file_name
                 if image is None:
                     raise BoxError(f"{file.path}, item {number}: no image_id", _HINT)
-                yield name_of(image), row.file_name or "", numbers(row)
+                yield name_of(image), row.file_name or "", _numbers(row)
             return
         assert isinstance(document, dict)
         for key, raw in document.items():
@@ -194,9 +199,20 @@ def _json_rows(file: BoxFile, notes: list[str]) -> Iterator[tuple[str, str, dict
                 notes[:] = [f"{file.path}: two numbers an image taken as height, width"]
                 yield key, "", {"height": height, "width": width}
             else:
-                yield key, "", numbers(json.decode(raw, type=Row))
+                yield key, "", _numbers(json.decode(raw, type=Row))
     except DecodeError as error:
         raise BoxError(refusal(error, str(file.path)).message, _HINT) from error
+
+
+def _tsv_rows(file: BoxFile) -> Iterator[tuple[str, str, dict[str, float]]]:
+    for number, line in file.lines():
+        key, _, text = line.partition(b"\t")
+        try:
+            size = json.decode(text, type=Row | list[Row])
+        except DecodeError as error:
+            raise refusal(error, f"{file.path}, line {number}") from error
+        for row in size if isinstance(size, list) else [size]:
+            yield key.decode().strip(), "", _numbers(row)
 
 
 def _plain_rows(file: BoxFile, notes: list[str]) -> Iterator[tuple[str, str, dict[str, float]]]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-from pathlib import Path
-
 from msgspec import DecodeError, Struct, field
 from msgspec.json import Decoder
 
 from roicli.boxfiles.boxfile import BoxFile
 from roicli.boxfiles.builder import Name
 from roicli.boxfiles.collector import NO_BOX, Collector
+from roicli.boxfiles.imagetable import read_image_table
 from roicli.boxfiles.jsontext import refusal
 from roicli.boxfiles.registry import Layout
 from roicli.errors import BoxError
@@ -29,13 +27,7 @@ class _Objects(Struct, gc=False):
     objects: list[_Object]
 
 
-class _Size(Struct, gc=False):
-    height: float
-    width: float
-
-
 _LINE = Decoder(list[_Object] | _Objects)
-_SIZES = Decoder(list[_Size])
 
 
 def _recognizes(file: BoxFile) -> bool:
@@ -61,19 +53,15 @@ def _read(file: BoxFile, box_format: BoxFormat | None) -> Regions:
     return found.regions("VinVL TSV", BoxFormat.XYXY, box_format)
 
 
-def _sizes_beside(file: BoxFile) -> dict[str, tuple[float, float]]:
+def _sizes_beside(file: BoxFile) -> dict[str, list[float]]:
     """Read the sizes of images from train.hw.tsv beside train.label.tsv, if it is there."""
     beside = file.path.with_name(file.path.name.replace(".label.", ".hw."))
-    sizes: dict[str, tuple[float, float]] = {}
     if beside.name == file.path.name or not beside.is_file():
-        return sizes
+        return {}
     file.beside[str(beside)] = Stamp.of(beside)
-    with suppress(DecodeError, UnicodeDecodeError):
-        for line in Path(beside).read_bytes().splitlines():
-            key, _, value = line.partition(b"\t")
-            for size in _SIZES.decode(value):
-                sizes[key.decode().strip()] = size.height, size.width
-    return sizes
+    table = read_image_table(beside)
+    sizes = table.sizes()
+    return {} if sizes is None else dict(zip(table.ids, sizes.tolist(), strict=True))
 
 
 LAYOUT = Layout(

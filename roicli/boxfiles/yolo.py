@@ -52,41 +52,46 @@ def _recognizes_turned(file: BoxFile) -> bool:
     return _are_turned(lines) and all_lines(lines, _is_line)
 
 
-def _read(file: BoxFile, box_format: BoxFormat | None) -> Regions:
-    found, image = Collector(file, ("category", "score", "box_id"), "line"), file.stem
-    found.image(image)
-    outlines = False
-    for line, words in words_of(file):
+def _lines(file: BoxFile, found: Collector) -> Iterator[tuple[int, str, list[float], list[float]]]:
+    """Yield the number of each line, its class, the corners of its outline, and its numbers if it is a box.
+
+    Six numbers are a box, its confidence and its track if all lines of six end in a whole number; else a triangle.
+    """
+    lines = [*words_of(file)]
+    tracked = all(words[6].isdecimal() and words[6] != "0" for _, words in lines if len(words) == 7)
+    for line, words in lines:
         values = numbers(words[1:], found.where(line), 2)
-        box, rest = values[:4], values[4:]
-        if outline := _outline(values):
-            xs, ys, rest, outlines = outline[::2], outline[1::2], [], True
-            x1, y1, x2, y2 = min(xs), min(ys), max(xs), max(ys)
-            box = [(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1]
-        elif len(values) not in (4, 5, 6):
+        if len(values) in (4, 5) or (len(values) == 6 and tracked):
+            yield line, words[0], [], values
+        elif len(values) >= 6 and len(values) % 2 == 0:
+            yield line, words[0], values, []
+        else:
             raise BoxError(
                 f"{found.where(line)}: expected class, cx, cy, w, h or a class and corners, got {len(words)} numbers",
                 "Write a region a line.",
             )
-        score, track = (*rest, None, None)[:2]
-        found.add(image, box, _class(words[0]), score, identity(track), row=line)
-    title = f"{_TITLE}, the boxes around their outlines" if outlines else _TITLE
+
+
+def _read(file: BoxFile, box_format: BoxFormat | None) -> Regions:
+    found, image = Collector(file, ("category", "score", "box_id"), "line"), file.stem
+    found.image(image)
+    title = _TITLE
+    for line, name, outline, values in _lines(file, found):
+        if outline:
+            xs, ys, title = outline[::2], outline[1::2], f"{_TITLE}, the boxes around their outlines"
+            x1, y1, x2, y2 = min(xs), min(ys), max(xs), max(ys)
+            values = [(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1]
+        score, track = (*values[4:], None, None)[:2]
+        found.add(image, values[:4], _class(name), score, identity(track), row=line)
     regions = found.regions(title, BoxFormat.CXCYWH, box_format, normalized=True, by_file=True)
     return check_unit(regions, "YOLO boxes")
 
 
 def _masks(file: BoxFile, _: Iterable[int]) -> Iterator[tuple[int, bytes, bytes]]:
     """Yield outlines, which are in 0..1 of the image; a box is none."""
-    for line, words in words_of(file):
-        outline = _outline(numbers(words[1:], f"{file.path}, line {line}", 2))
+    for line, _name, outline, _values in _lines(file, Collector(file, (), "line")):
         text = encode({"unit": outline}) if outline else b""
         yield line, text, text
-
-
-def _outline(values: list[float]) -> list[float]:
-    """Return the corners of an outline; nothing for a box, which a confidence and the number of a track may follow."""
-    is_track = len(values) == 6 and values[5] > 1  # which is not in 0..1
-    return values if len(values) >= 6 and len(values) % 2 == 0 and not is_track else []
 
 
 def _read_turned(file: BoxFile, box_format: BoxFormat | None) -> Regions:

@@ -27,6 +27,7 @@ def read(tmp_path, name, content):
                     "annotations": [{"bbox": "anything"}]}),
         ("a.json", {"7": {"height": 30, "width": 40, "objects": {"1": {}}}, "b": {"height": 50.0, "width": 60}}),
         ("a.json", {"7": [30, 40], "b": [50, 60]}),
+        ("a.hw.tsv", '7\t[{"height": 30, "width": 40}]\nb\t[{"height": 50, "width": 60}]\n'),
     ],
 )  # fmt: skip
 def test_sizes_in_all_forms(tmp_path, name, content):
@@ -54,6 +55,7 @@ def test_what_is_missing_is_nan(tmp_path):
         ("a.csv", "image_id,height,width\n1,2,inf\n", "width must be a positive number, got inf"),
         ("a.csv", "image_id,height,width\n1,2,3\n1,2,4\n", "image '1' is listed twice, with different numbers"),
         ("a.json", "[", "malformed JSON"),
+        ("a.tsv", '7\t[{"height": "x"}]\n', "a.tsv, line 1"),
         ("a.json", "{}", "no columns of sizes"),
         ("a.json", [{"height": 1, "width": 2}], "item 0: no image_id"),
         ("a.json", [3], "expected"),
