@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from roicli.errors import ChangedInputError, FeatureError, FileError, RoicliError
+from roicli.errors import ChangedInputError, FeatureError, FileError, RoicliError, WorkerError
 
 COPY_AGAIN = "Copy or download the file again, or write it anew."
 CHECK_PATH = "Check the path."
@@ -208,6 +208,25 @@ class Stamp(NamedTuple):
                 f"{printable(str(path))} was modified after it was opened",
                 "Run it again once nothing writes to its inputs.",
             )
+
+
+class StampElsewhere(Stamp):
+    """State of a file on another machine, which numbers devices and inodes in its own way, or has a copy."""
+
+    def check(self, path: str | Path, now: Stamp) -> None:
+        """Raise WorkerError unless the file on this machine has the same size and time."""
+        if (now.size, now.modified) != (self.size, self.modified):
+            raise WorkerError(
+                f"{printable(str(path))} on {os.uname().nodename} has {_state(now)}; where the job began it has "
+                f"{_state(self)}",
+                "Let all workers see the same files, and nothing write to them.",
+            )
+
+
+def _state(stamp: Stamp) -> str:
+    from datetime import UTC, datetime
+
+    return f"{stamp.size:,} bytes of {datetime.fromtimestamp(stamp.modified / 1e9, UTC):%Y-%m-%d %H:%M:%S.%f} UTC"
 
 
 def checksum_samples(path: Path | str, blocks: int) -> int:

@@ -12,8 +12,9 @@ from pathlib import Path
 from roicli.errors import OutputError
 from roicli.words import size as in_words
 
-# Names of hidden files beside an output end in these: the file before it is published, and what is proved of it.
-PARTIAL, JOURNAL = "partial", "journal"
+# Names of hidden files beside an output end in these: the file before it is published, and what is proved of it,
+# and what workers of somebody else read.
+PARTIAL, JOURNAL, WORK = "partial", "journal", "work"
 
 _WRITE_HINTS = dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "Free some disk space, or write to another disk.") | {
     errno.EFBIG: "Raise the limit of the size of files (ulimit -f), or write to another disk.",
@@ -138,7 +139,7 @@ class NewFile:
         self.name, self.final, self.path = name, real(name), beside(name, ending)
         self._overwrite = overwrite
 
-    def write(self, pieces: Iterable[bytes]) -> None:
+    def write(self, pieces: Iterable[bytes | memoryview]) -> None:
         """Create the file and flush it; leave nothing behind if that fails."""
         with writing(self.name):
             self.path.unlink(missing_ok=True)

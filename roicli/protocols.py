@@ -228,3 +228,11 @@ class RowTarget(Protocol):
     def flush(self) -> None:
         """Force what any worker has written onto the disk; OutputError if that fails."""
         ...
+
+
+class OpenedTarget(RowTarget, Protocol):
+    """Where pooled rows go, for workers that open it by its name."""
+
+    def open(self) -> int:
+        """Return the descriptor of this process, opened by now; OutputError if the system refuses one."""
+        ...

@@ -36,7 +36,7 @@ MAY_IMPORT = {
     "sources": VALUES,
     "boxfiles": VALUES,
     "outputs": VALUES,
-    "execution": VALUES | {"pooling"},
+    "execution": VALUES | {"__init__", "pooling"},
     "resume": VALUES | {"outputs"},
     "picture": VALUES | {"pooling"},
     "jobs": VALUES

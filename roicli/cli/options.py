@@ -267,6 +267,12 @@ run_options = stacked(
         help="Do part I of N, for roicli merge; auto asks the batch system (roicli help cluster).",
     ),
     option(
+        *(RUN, "--executor"),
+        metavar="NAME",
+        default="local",
+        help="What runs the job: local, dask:, dask://HOST:PORT, MODULE:FACTORY (roicli help cluster).",
+    ),
+    option(
         *(RUN, "--workers"),
         type=whole(1, 1024),
         metavar="N",

@@ -156,11 +156,11 @@ def _work_off(work: Callable[[Any], Any], pipe: Connection) -> None:
             try:
                 result = work(task)
             except Exception as error:
-                result = _portable(error)
+                result = portable(error)
             pipe.send(result)
 
 
-def _portable(error: Exception) -> Exception:
+def portable(error: Exception) -> Exception:
     """Return an exception that reaches the parent, with its traceback as its cause."""
     from multiprocessing.pool import ExceptionWithTraceback  # type: ignore[attr-defined]
 

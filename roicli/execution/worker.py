@@ -50,6 +50,11 @@ class Pooler:
         Where row i of `placement` goes.
     kernel : Kernel
         What contracts averages.
+
+    Attributes
+    ----------
+    source, target
+        As given.
     """
 
     def __init__(
@@ -62,8 +67,8 @@ class Pooler:
         target: RowTarget,
         kernel: Kernel = NUMPY_KERNEL,
     ) -> None:
-        self._source, self._infos, self._placement = source, infos, placement
-        self._order, self._spec, self._target, self._kernel = order, spec, target, kernel
+        self.source, self._infos, self._placement = source, infos, placement
+        self._order, self._spec, self.target, self._kernel = order, spec, target, kernel
         self._lock = threading.Lock()
         self._held: tuple[int, FloatArray] | None = None
         self._active = 0
@@ -78,11 +83,11 @@ class Pooler:
         """Work off one task."""
         parts: list[tuple[int, int, int]] = []
         self.enter()
-        self._source.expect(self._maps_of(task))
+        self.source.expect(self._maps_of(task))
         try:
             for unit in task:
                 parts += [self._pool_rows(rows) for rows in self.alike(self._order[unit.first : unit.stop])]
-            self._target.commit()
+            self.target.commit()
         finally:
             self.leave()
         counts = map(sum, zip(*parts, strict=True))
@@ -136,13 +141,13 @@ class Pooler:
     def _write(self, rows: NDArray[np.intp], block: FloatArray) -> int:
         """Write rows; count those that overflow."""
         overflowed = 0
-        if block.dtype != self._target.dtype:
+        if block.dtype != self.target.dtype:
             with np.errstate(over="ignore"):
-                narrow = block.astype(self._target.dtype)
+                narrow = block.astype(self.target.dtype)
             lost = np.isfinite(block) & ~np.isfinite(narrow)
             overflowed = int(lost.reshape(len(rows), -1).any(axis=1).sum())
             block = narrow
-        self._target.write(rows, block)
+        self.target.write(rows, block)
         return overflowed
 
     def _block(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> FloatArray:
@@ -166,7 +171,7 @@ class Pooler:
 
     def _lay_out(self, map_index: int, buffer: FloatArray | None) -> FloatArray:
         """Read a map as far as any of its boxes reaches."""
-        feature_map, info = self._source.read(map_index), self._infos[map_index]
+        feature_map, info = self.source.read(map_index), self._infos[map_index]
         if (feature_map.shape, feature_map.dtype) != (info.shape, info.dtype):
             raise ChangedInputError(
                 f"{info.where} is {feature_map.dtype} {feature_map.shape} now, and was {info.dtype} {info.shape}",

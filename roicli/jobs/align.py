@@ -14,6 +14,7 @@ import numpy as np
 
 from roicli.errors import OutputError
 from roicli.execution.combine import LevelsPooler
+from roicli.execution.engines import LOCAL, opened
 from roicli.execution.executors import run
 from roicli.execution.plan import MOST_PASSES, Plan, Task, is_scattered, make_plan
 from roicli.execution.worker import Pooler
@@ -73,13 +74,12 @@ class _Work(NamedTuple):
         return (len(self.prepared.placement), *self.prepared.row_shape)
 
 
-def align(job: AlignJob, listener: Listener, executor: Executor | None = None) -> RunReport:
+def align(job: AlignJob, listener: Listener) -> RunReport:
     """Pool all boxes of a box file and write their features.
 
     Row i of the output is box i of the box file, whatever the workers did. What can be checked is checked before any
     output exists. A failure leaves nothing under the output's name; what is done by then is kept beside it, for a run
-    with `resume`. A run with `resume` leaves the journal beside a complete output, which proves that all is done. An
-    `executor` takes the tasks instead of workers of our own; see `execution.executors.run`.
+    with `resume`. A run with `resume` leaves the journal beside a complete output, which proves that all is done.
 
     Raises
     ------
@@ -94,16 +94,21 @@ def align(job: AlignJob, listener: Listener, executor: Executor | None = None) -
         earlier = find_earlier(job.output, resume=job.resume, overwrite=job.overwrite, is_folder=job.format.folder)
         check_names(job, earlier)
         work = _prepare(job, _open_inputs(job, told), told)
-        session, plan, side_files, before = _open_session(work, earlier, locks, told)
-        done = before
-        if session is None:
-            assert earlier is not None
-            finish_published(job.output, side_files, earlier, locks)
-        else:
-            with session:
-                done = Progress.sum([before, _pool(work, plan, before.rows, session, listener, executor)])
-                check_unchanged(work.stamps)
-                session.publish(side_files, done)
+        if earlier is not None and earlier.published and job.overwrite and not is_same(earlier, work.fingerprint):
+            earlier = None  # what is there is complete, and of another job: it is replaced
+        complete = earlier is not None and earlier.published
+        with opened(LOCAL if complete else job.executor, job.workers, told.note) as (executor, workers):
+            work = work._replace(job=replace(work.job, workers=workers))
+            session, plan, side_files, before = _open_session(work, earlier, locks, told)
+            done = before
+            if session is None:
+                assert earlier is not None
+                finish_published(job.output, side_files, earlier, locks)
+            else:
+                with session:
+                    done = Progress.sum([before, _pool(work, plan, before.rows, session, listener, executor)])
+                    check_unchanged(work.stamps)
+                    session.publish(side_files, done)
         return _report(work, plan, before, done, told, began, executor)
 
 
@@ -143,8 +148,6 @@ def _open_session(
 ) -> tuple[Session | None, Plan, list[SideFile], Progress]:
     """Decide whether the output is new, resumed or complete already (None); refuse to resume another job."""
     job = work.job
-    if earlier is not None and earlier.published and job.overwrite and not is_same(earlier, work.fingerprint):
-        earlier = None  # what is there is complete, and of another job: it is replaced
     before = Progress() if earlier is None else earlier.done
     output_format, plan = _plan(work, before)
     if earlier is not None:
@@ -222,7 +225,7 @@ def _pool(
         checkpoints.add(pooled)
         listener.advance(pooled.rows)
 
-    return run(plan, pooler, checkpoints.begin, on_done, executor)
+    return run(plan, pooler, checkpoints.begin, on_done, executor, work.job.output)
 
 
 def _may_replace(job: AlignJob, earlier: EarlierRun | None, path: Path) -> bool:

@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from roicli.errors import UsageError
+from roicli.execution.engines import LOCAL
 from roicli.jobs.prepare import PoolJob
 from roicli.jobs.shards import Shard
 from roicli.outputs import find_format
 from roicli.outputs.base import OutputFormat, Parameters
 from roicli.outputs.grouped import Grouped
 from roicli.protocols import Level
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +45,8 @@ class AlignJob(PoolJob):
         Replace outputs that exist.
     resume : bool
         Go on with what an earlier run of the same job has left, if anything, be it all.
+    executor : concurrent.futures.Executor or str
+        What runs the job; see `engines.opened`.
     workers : int
         The most that may work at once.
     batch_size, max_memory : int, optional
@@ -55,6 +62,7 @@ class AlignJob(PoolJob):
     shard: Shard | None = None
     overwrite: bool = False
     resume: bool = False
+    executor: Executor | str = LOCAL
     workers: int = 1
     batch_size: int | None = None
     max_memory: int | None = None

@@ -168,6 +168,10 @@ def align(features: PathLike, boxes: PathLike, output: PathLike, **options: Unpa
         Continue this job where it was interrupted. If there is nothing to continue, start it.
     shard : str, optional
         Do one part only: "2/10" is part 2 of 10; "auto" asks Slurm, Grid Engine or PBS. ``roicli merge`` joins parts.
+    executor : str or concurrent.futures.Executor
+        What runs the job: "local"; "dask:" for a cluster of Dask on this machine; "dask://HOST:PORT" or "dask:FILE"
+        for a scheduler that runs; "MODULE:FACTORY" for what a function returns; or any executor, which is not shut
+        down. Its workers must see the same files.
     workers : int, optional
         Use at most so many cores; by default all that the process may use.
     batch_size : int, optional

@@ -107,6 +107,7 @@ class AlignOptions(PoolOptions, total=False):
     overwrite: bool
     resume: bool
     shard: str | None
+    executor: Any
     workers: int | None
     batch_size: int | None
     max_memory: int | None

@@ -41,7 +41,7 @@ class RunReport(NamedTuple):
     peak_memory : int
         Peak resident bytes of the largest process.
     strategy : str
-        serial, threads or processes.
+        serial, threads or processes; or the class of another executor.
     workers : int
         How many worked at once.
     notes : tuple of str

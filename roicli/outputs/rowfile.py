@@ -48,6 +48,7 @@ class RowFile:
     dtype: np.dtype[Any]
     starts: NDArray[np.int64] | None = None
     _descriptor: int | None = field(default=None, repr=False)
+    _access: int = field(default=os.O_RDWR, repr=False)
 
     @cached_property
     def row_bytes(self) -> int:
@@ -110,7 +111,7 @@ class RowFile:
         """Return the descriptor of this process; OutputError if the system refuses one."""
         if self._descriptor is None:
             with writing(self.name):
-                self._descriptor = os.open(self.path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+                self._descriptor = os.open(self.path, self._access | os.O_NOFOLLOW | os.O_CLOEXEC)
         return self._descriptor
 
     def close(self) -> None:
@@ -120,4 +121,5 @@ class RowFile:
             self._descriptor = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_descriptor": None}
+        # Where NFS may read, it writes back whole pages, with what others had there before.
+        return self.__dict__ | {"_descriptor": None, "_access": os.O_WRONLY}

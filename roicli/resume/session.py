@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from roicli.errors import ChangedInputError, OutputError
 from roicli.interrupts import held_off
-from roicli.newfiles import PARTIAL, NewFile, NewFolder, beside, check_name, flush_folder, real, writing
+from roicli.newfiles import PARTIAL, WORK, NewFile, NewFolder, beside, check_name, flush_folder, real, writing
 from roicli.outputs.base import OutputFormat, Record, was_changed
 from roicli.outputs.sidefiles import SideFile
 from roicli.progress import Progress
@@ -172,6 +172,8 @@ class Session:
 
     def __enter__(self) -> Session:
         self._locks.confirm()
+        # Before the rows of another run may be replaced: workers that nobody told of its end look for this file.
+        NewFile(self._output, overwrite=True, ending=WORK).remove()
         where = (self._file.path, self._output, *self._of)
         if self.earlier is None:
             discard(self._output, self._file)

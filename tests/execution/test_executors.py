@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future
 from dataclasses import replace
 from functools import partial
 from multiprocessing import active_children, get_context, synchronize
@@ -54,28 +54,6 @@ def job(tmp_path):
 
     inputs = str(tmp_path / "feats.npy"), tmp_path / "boxes.npy"
     return lambda output: AlignJob(*inputs, PoolSpec((2, 2)), output=tmp_path / output, batch_size=2)
-
-
-@pytest.mark.parametrize("executor", [Elsewhere(), ThreadPoolExecutor(2)], ids=["elsewhere", "threads"])
-def test_any_executor_gives_the_same_bytes(job, executor):
-    usual, other = job("usual.npy"), job("other.npy")
-    align(usual, Silent())
-    with executor:
-        report = align(other, Silent(), executor)
-    assert report.strategy == type(executor).__name__
-    assert other.output.read_bytes() == usual.output.read_bytes()
-
-
-def test_an_executor_that_breaks_is_one_clear_error(job):
-    with pytest.raises(WorkerError, match="the executor lost a worker: node 7 is gone"):
-        align(job("out.npy"), Silent(), Broken())
-
-
-def test_workers_elsewhere_must_compute_as_the_job_says(job, monkeypatch):
-    kernels = iter(["Ours"])
-    monkeypatch.setattr(executors, "blas_kernel", lambda: next(kernels, "Other"))
-    with pytest.raises(WorkerError, match="multiplies by Other, the job by Ours"), ThreadPoolExecutor(1) as executor:
-        align(job("out.npy"), Silent(), executor)
 
 
 def test_a_signal_that_python_swallows_is_heard_after_the_task(job, monkeypatch):

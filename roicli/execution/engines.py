@@ -1,0 +1,108 @@
+"""What runs a job, by its name: workers of our own, Dask, or whatever else makes a `concurrent.futures.Executor`."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from roicli.errors import UsageError, WorkerError
+from roicli.words import count
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+LOCAL = "local"
+_FORMS = "Give local, dask:, dask://HOST:PORT, dask:SCHEDULER_FILE or MODULE:FACTORY (roicli help cluster)."
+
+
+@contextmanager
+def opened(
+    executor: Executor | str, workers: int, note: Callable[[str], None]
+) -> Iterator[tuple[Executor | None, int]]:
+    """Start what runs a job, or connect to it; yields it, None for workers of our own, and how many workers there are.
+
+    Parameters
+    ----------
+    executor : concurrent.futures.Executor or str
+        It, which is not shut down then; or its name: "local"; "dask:" for a cluster of Dask on this machine,
+        "dask://HOST:PORT" or "dask:FILE" for a scheduler that runs; "MODULE:FACTORY" for what a function returns.
+    workers : int
+        How many there are, where the executor does not tell.
+    note : callable
+        Is told where the work goes.
+
+    Raises
+    ------
+    UsageError
+        The name cannot be read, or what it names is not installed.
+    WorkerError
+        The scheduler does not answer, or another failure to start.
+    """
+    if executor == LOCAL:
+        yield None, workers
+        return
+    with ExitStack() as stack:
+        started: Any = executor
+        if isinstance(executor, str):
+            name, _, address = executor.partition(":")
+            start = _dask(address, workers, note) if name == "dask" else _made(executor, workers)
+            started, workers = stack.enter_context(start)
+        if not callable(getattr(started, "submit", None)):
+            raise UsageError(f"`executor` must be a concurrent.futures.Executor, got {type(started).__name__}", _FORMS)
+        yield started, workers
+
+
+@contextmanager
+def _made(name: str, workers: int) -> Iterator[tuple[Any, int]]:
+    """Call MODULE:FACTORY, where MODULE may lie in the current folder."""
+    module, _, factory = name.partition(":")
+    if not (module and factory):
+        raise UsageError(f"`executor` must name what runs the job, got {name!r}", _FORMS)
+    sys.path.append("")
+    try:
+        executor = getattr(import_module(module), factory)()
+    except Exception as error:
+        raise UsageError(f"`executor={name}` cannot be made: {type(error).__name__}: {error}", _FORMS) from error
+    finally:
+        sys.path.remove("")
+    with executor if isinstance(executor, AbstractContextManager) else nullcontext():
+        yield executor, getattr(executor, "_max_workers", workers)
+
+
+@contextmanager
+def _dask(address: str, workers: int, note: Callable[[str], None]) -> Iterator[tuple[Any, int]]:
+    """Start a cluster of Dask on this machine, or connect to a scheduler."""
+    import json
+    import logging
+
+    try:
+        dask: Any = import_module("distributed")
+    except ImportError as error:
+        raise UsageError(
+            f"`executor=dask:` needs Dask, which cannot be loaded: {error}", "Install it: pip install 'roicli[dask]'."
+        ) from error
+    # Dask logs tracebacks where it loses what we give out again.
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    with ExitStack() as stack:
+        try:
+            if address.startswith("//"):
+                cluster: Any = f"tcp:{address}"
+            elif address:
+                cluster = json.loads(Path(address).read_bytes())["address"]
+            else:
+                # Our own limit of memory counts, not one by which Dask would end workers.
+                settings = {"threads_per_worker": 1, "memory_limit": None, "dashboard_address": ":0"}
+                cluster = stack.enter_context(dask.LocalCluster(n_workers=workers, **settings))
+            with warnings.catch_warnings(action="ignore"):  # of versions, of which only ours matters
+                client = stack.enter_context(dask.Client(cluster, set_as_default=False))
+            found = sum(client.nthreads().values())
+        except (OSError, ValueError, LookupError, TypeError, RuntimeError) as error:
+            said = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise WorkerError(f"`executor=dask:{address}` cannot be used ({said})", _FORMS) from error
+        note(f"Dask: {count(found, 'worker')} at {client.scheduler.address}, dashboard {client.dashboard_link}")
+        yield client.get_executor(pure=False), found or workers
