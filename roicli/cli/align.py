@@ -19,7 +19,7 @@ from roicli.cli.options import (
     quiet_option,
     run_options,
 )
-from roicli.cli.values import LayoutName
+from roicli.cli.values import Registered, output_layouts
 
 
 @click.command(cls=Command)
@@ -37,7 +37,7 @@ from roicli.cli.values import LayoutName
 @option(
     OUTPUT,
     "--output-layout",
-    type=LayoutName(),
+    type=Registered(output_layouts),
     metavar="NAME",
     help="Write what loaders of other projects read: butd-h5-adaptive, ...; see roicli help outputs.",
 )

@@ -8,9 +8,11 @@ from roicli.cli.command import option, stacked
 from roicli.cli.values import FILE as FILE
 from roicli.cli.values import PATTERN as PATTERN
 from roicli.cli.values import (
-    OperatorName,
+    Registered,
+    box_layouts,
     grid,
     memory,
+    operators,
     output_size,
     over_time,
     positive,
@@ -78,6 +80,7 @@ input_options = stacked(
     ),
     option(
         *(INPUTS, "--boxes-as"),
+        type=Registered(box_layouts),
         metavar="NAME",
         help="Layout of the box file, such as coco or voc (roicli help formats).  [default: as its content says]",
     ),
@@ -178,7 +181,7 @@ pool_options = stacked(
     ),
     option(
         *(NUMBERS, "--op"),
-        type=OperatorName(),
+        type=Registered(operators),
         metavar="NAME",
         default="roi-align",
         help="The operator, such as roi-pool; roicli help operators lists all.",

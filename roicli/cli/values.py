@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -116,35 +116,38 @@ def memory(text: str) -> int:
     return int(float(found[1]) * _UNITS[found[2]])
 
 
-class OperatorName(click.Choice):  # type: ignore[type-arg, unused-ignore]
-    """The name of an operator, also of one that is registered later."""
+class Registered(click.Choice):  # type: ignore[type-arg, unused-ignore]
+    """A name of a registry, which is loaded when its names are wanted, and may have grown by then."""
 
-    def __init__(self) -> None:
+    def __init__(self, names: Callable[[], Iterable[str]]) -> None:
         super().__init__(())
-
-    @property
-    def choices(self) -> tuple[str, ...]:
-        """The names, with hyphens."""
-        from roicli.pooling.operators import names
-
-        return tuple(name.replace("_", "-") for name in names())
-
-    @choices.setter
-    def choices(self, _: object) -> None: ...
-
-
-class LayoutName(click.Choice):  # type: ignore[type-arg, unused-ignore]
-    """The name of a layout of outputs."""
-
-    def __init__(self) -> None:
-        super().__init__(())
+        self._names = names
 
     @property
     def choices(self) -> tuple[str, ...]:
         """All names."""
-        from roicli.outputs import LAYOUTS
-
-        return tuple(LAYOUTS)
+        return tuple(self._names())
 
     @choices.setter
     def choices(self, _: object) -> None: ...
+
+
+def operators() -> Iterable[str]:
+    """Return the names of operators, with hyphens."""
+    from roicli.pooling.operators import names
+
+    return (name.replace("_", "-") for name in names())
+
+
+def box_layouts() -> Iterable[str]:
+    """Return the names of layouts of box files."""
+    from roicli.boxfiles.registry import layout_names
+
+    return layout_names()
+
+
+def output_layouts() -> Iterable[str]:
+    """Return the names of layouts of outputs."""
+    from roicli.outputs import LAYOUTS
+
+    return LAYOUTS
