@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import mmap
-import os
 from collections.abc import Sequence
 from functools import lru_cache
 from io import BytesIO
@@ -17,7 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roicli.errors import FileError
-from roicli.files import COPY_AGAIN, Stamp, file_size, reading, wrong_content
+from roicli.files import COPY_AGAIN, Stamp, reading, wrong_content
+from roicli.stores.file import open_bytes, read_at, read_some, stamp_of
+from roicli.stores.path import is_store
 
 # Workers map larger arrays, since to read all of them costs more: 25 against 17 ms for 53 MiB laid out, 15 against 5 ms
 # if boxes reach a quarter. A mapped file that is cut short, or a disk that fails, ends the process by SIGBUS, so only a
@@ -95,31 +96,30 @@ class StoredArray(NamedTuple):
         """
         if index is not None and not self.fortran:
             return self.item(index).load()
-        file_size(self.path)  # before a pipe is opened, which would wait
-        with reading(str(self.path)), self.path.open("rb", buffering=0) as file:
-            now = Stamp.of(file.fileno())
+        with reading(str(self.path)), open_bytes(self.path, self.stamp) as file:
+            now = stamp_of(file)
             self.check_inside(now.size)  # or a memory map would die of SIGBUS
             if self.stamp:
                 self.stamp.check(self.path, now)
             if items:
-                return self._gathered(file.fileno(), items)
+                return self._gathered(file, items)
             if index is not None:
-                return self._gathered(file.fileno(), [index])[0]  # type: ignore[no-any-return]
-            if self.nbytes <= READ_AT_MOST or not may_map:
+                return self._gathered(file, [index])[0]  # type: ignore[no-any-return]
+            if self.nbytes <= READ_AT_MOST or not may_map or is_store(self.path):
                 whole = np.empty(self.shape, self.dtype, order="F" if self.fortran else "C")
-                read_into(file.fileno(), self.start, whole.T if self.fortran else whole)
+                read_into(file, self.start, whole.T if self.fortran else whole)
             else:
                 whole = self._mapped(file.fileno())
         return whole
 
-    def _gathered(self, descriptor: int, wanted: Sequence[int]) -> NDArray[Any]:
+    def _gathered(self, file: IO[bytes], wanted: Sequence[int]) -> NDArray[Any]:
         """Read items in Fortran order, whose values lie scattered over the whole array."""
         values, items = math.prod(self.shape[1:]), self.shape[0]
         out = np.empty((len(wanted), values), self.dtype)
         block = np.empty((max(1, _BLOCK // (items * self.dtype.itemsize)), items), self.dtype)
         for first in range(0, values, len(block)):
             part = block[: values - first]
-            read_into(descriptor, self.start + first * items * self.dtype.itemsize, part)
+            read_into(file, self.start + first * items * self.dtype.itemsize, part)
             out[:, first : first + len(part)] = part[:, wanted].T
         return out.reshape(len(wanted), *self.shape[:0:-1]).transpose(0, *range(len(self.shape) - 1, 0, -1))
 
@@ -130,11 +130,11 @@ class StoredArray(NamedTuple):
         return np.ndarray(self.shape, self.dtype, pages, inside, order="F" if self.fortran else "C")
 
 
-def read_into(descriptor: int, start: int, out: NDArray[Any]) -> None:
-    """Fill a contiguous array with the bytes of a file from `start` on; EOFError if it ends too early."""
+def read_into(file: IO[bytes] | int, start: int, out: NDArray[Any]) -> None:
+    """Fill a contiguous array with the bytes of a file, or a descriptor, from `start` on; EOFError if it ends too early."""
     view = out.reshape(-1).view(np.uint8).data
     while view.nbytes:
-        if not (count := os.preadv(descriptor, [view], start)):
+        if not (count := read_some(file, view, start)):
             raise EOFError("it ends too early")
         view, start = view[count:], start + count
 
@@ -173,16 +173,15 @@ def _parse(header: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
 
 def open_npy(path: Path) -> StoredArray:
     """Read the header of a .npy file and check that its array lies inside the file."""
-    file_size(path)
-    with reading(str(path)), path.open("rb") as file:
-        stamp = Stamp.of(file.fileno())
+    with reading(str(path)), open_bytes(path) as file:
+        stamp = stamp_of(file)
         if file.read(6) != b"\x93NUMPY":
             raise wrong_content(path, "a .npy file")
         file.seek(0)
         array = read_header(file, path, str(path))._replace(stamp=stamp)
         if not array.dtype.hasobject:
             array.check_inside(stamp.size)
-            if os.pread(file.fileno(), 6, array.start + array.nbytes) == b"\x93NUMPY":  # numpy.save on an open file
+            if read_at(file, 6, array.start + array.nbytes) == b"\x93NUMPY":  # numpy.save on an open file
                 raise FileError(
                     f"{path} holds several arrays, one after the other, where .npy has one",
                     "Save them by numpy.savez, or each in a file of its own.",

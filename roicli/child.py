@@ -7,6 +7,7 @@ Questions and answers are plain data: JSON, and one array beside it.
 from __future__ import annotations
 
 import gc
+import io
 import json
 import math
 import os
@@ -24,7 +25,9 @@ from numpy.typing import NDArray
 
 from roicli import errors
 from roicli.errors import FileError, RoicliError
-from roicli.files import COPY_AGAIN, printable
+from roicli.files import COPY_AGAIN, Stamp, printable
+from roicli.stores.file import read_at
+from roicli.stores.path import is_store
 
 # A question may take so many seconds of CPU, which grow with the file: no honest file needs more. A slow disk does not
 # count. Memory is what the child may take beside what it has at its start.
@@ -48,6 +51,41 @@ class Answer(NamedTuple):
     data: NDArray[Any] | None = None
 
 
+class _Unread(Exception):
+    """Bytes that the child asked for could not be read."""
+
+
+class _Object(io.RawIOBase):
+    """In the child, an object that its parent reads for it."""
+
+    def __init__(self, questions: int, answers: int, name: str, stamp: Stamp) -> None:
+        self._questions, self._answers, self.name, self.stamp, self._at = questions, answers, name, stamp, 0
+
+    def __repr__(self) -> str:
+        return self.name
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._at = offset + (0, self._at, self.stamp.size)[whence]
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer).cast("B")
+        size = max(0, min(view.nbytes, self.stamp.size - self._at))
+        _send(self._answers, json.dumps(["bytes", size, self._at]).encode())
+        view[:size] = _read(self._questions)
+        self._at += size
+        return size
+
+
 class _Child(NamedTuple):
     pid: int
     questions: int
@@ -55,6 +93,7 @@ class _Child(NamedTuple):
 
 
 _child: _Child | None = None
+_object: _Object | None = None
 _lock = threading.RLock()
 
 
@@ -77,6 +116,7 @@ def ask(function: str, path: Path, *arguments: Any, memory: int = 0) -> Answer:
     RoicliError
         What the function raised, or that the child died over the file or came to no end.
     """
+    stored: Any = path.open("rb") if is_store(path) else None
     try:
         status = path.stat()
         size = min(status.st_size, status.st_blocks * 512)  # not the holes of a sparse file
@@ -85,13 +125,19 @@ def ask(function: str, path: Path, *arguments: Any, memory: int = 0) -> Answer:
     limits = [_SECONDS + (size + memory) / _BYTES_A_SECOND, _MEMORY + 4 * size + 3 * memory]
     with suppress(OSError):
         folder = os.getcwd()  # noqa: PTH109 (a path as text)
-    question = json.dumps([function, limits, folder, str(path), *arguments]).encode()
+    question = json.dumps([function, limits, folder, stored and stored.stamp, str(path), *arguments]).encode()
     with _lock:
         child = _start()
         try:
-            _write(child.questions, len(question).to_bytes(_LENGTH, "little"), question)
+            _send(child.questions, question)
             kind, *said = json.loads(_read(child.answers))
+            while kind == "bytes":  # of an object, which the child does not reach
+                _send(child.questions, _read_for_child(stored, *said))
+                kind, *said = json.loads(_read(child.answers))
             data = _read_array(child.answers, *said[1]) if kind == "value" and said[1] else None
+        except _Unread as error:
+            stop()
+            raise error.args[0] from None
         except (OSError, EOFError, ValueError, TypeError, MemoryError) as error:
             raise _death(path, limits[0]) from error
         except BaseException:
@@ -100,6 +146,21 @@ def ask(function: str, path: Path, *arguments: Any, memory: int = 0) -> Answer:
     if kind == "value":
         return Answer(said[0], data)
     raise remake(*said)
+
+
+def source(path: str) -> Any:
+    """Return what the running function opens: its path, or the object that it stands for."""
+    return path if _object is None else _object
+
+
+def _read_for_child(stored: Any, size: int, start: int) -> bytes:
+    try:
+        data = read_at(stored, size, start)
+    except RoicliError as error:
+        raise _Unread(error) from error
+    if len(data) != size:
+        raise EOFError("the object ends too early")
+    return data
 
 
 def start(module: str) -> None:
@@ -208,13 +269,15 @@ def remake(name: str, message: str, hint: str) -> RoicliError:
 
 def serve(questions: int, answers: int, module: str = "") -> None:
     """Load a module, and answer questions until there is nobody to ask them."""
+    global _object
     _settle(questions, answers)
     if module:
         with suppress(ImportError):  # said with the first answer
             import_module(module)
     with suppress(OSError, EOFError):
         while True:
-            where, (seconds, memory), folder, path, *arguments = json.loads(_read(questions))
+            where, (seconds, memory), folder, stamp, path, *arguments = json.loads(_read(questions))
+            _object = _Object(questions, answers, path, Stamp(*stamp)) if stamp else None
             answering, _, name = where.partition(":")
             function = getattr(import_module(answering), name)
             _limit(memory)
@@ -233,8 +296,7 @@ def serve(questions: int, answers: int, module: str = "") -> None:
                 text = json.dumps(["error", "FileError", f"{printable(path)} cannot be read: {reason}", COPY_AGAIN])
             finally:
                 signal.setitimer(signal.ITIMER_PROF, 0)
-            answer = text.encode()
-            _write(answers, len(answer).to_bytes(_LENGTH, "little"), answer)
+            _send(answers, text.encode())
             if data is not None:
                 _write(answers, np.ascontiguousarray(data).reshape(-1).view(np.uint8))
                 del data, value
@@ -277,6 +339,10 @@ def _limit(memory: int) -> None:
     _, most = resource.getrlimit(resource.RLIMIT_AS)
     wanted = pages * resource.getpagesize() + memory
     resource.setrlimit(resource.RLIMIT_AS, (wanted if most == resource.RLIM_INFINITY else min(wanted, most), most))
+
+
+def _send(descriptor: int, data: bytes) -> None:
+    _write(descriptor, len(data).to_bytes(_LENGTH, "little"), data)
 
 
 def _write(descriptor: int, *parts: Any) -> None:

@@ -164,10 +164,11 @@ def content_of(path: Path) -> str:
         return signature(file.read(32))
 
 
-def wrong_content(path: Path, expected: str) -> FileError:
-    """Make the error for a file whose content is not what its extension promises."""
-    with reading(str(path)), path.open("rb") as file:
-        start = file.read(32)
+def wrong_content(path: Path | str, expected: str, start: bytes | None = None) -> FileError:
+    """Make the error for a file whose content, or its `start`, is not what its extension promises."""
+    if start is None:
+        with reading(str(path)), Path(path).open("rb") as file:
+            start = file.read(32)
     found = signature(start)
     if not start:
         return FileError(f"{path} is not {expected}: it is empty", COPY_AGAIN)
@@ -198,7 +199,7 @@ class Stamp(NamedTuple):
     @classmethod
     def of(cls, file: int | Path | str) -> Stamp:
         """Return the state of an open descriptor, or of the file that now has a name."""
-        status = os.stat(file)  # noqa: PTH116 (Path.stat takes no descriptor)
+        status = file.stat() if isinstance(file, Path) else os.stat(file)  # noqa: PTH116 (of a descriptor)
         return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
     def check(self, path: str | Path, now: Stamp) -> None:

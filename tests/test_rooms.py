@@ -15,7 +15,7 @@ PACKAGE = Path(roicli.__file__).parent
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 
 # Room -> rooms that it may import, itself aside.
-BOTTOM = {"errors", "words", "files", "newfiles", "arrays", "child", "progress", "interrupts"}
+BOTTOM = {"errors", "words", "files", "newfiles", "arrays", "child", "progress", "interrupts", "stores"}
 VALUES = {"spec", "regions", "protocols"} | BOTTOM
 MAY_IMPORT = {
     "__init__": {"errors", "jobs", "pooling"},
@@ -24,8 +24,9 @@ MAY_IMPORT = {
     "words": set(),
     "files": {"errors", "words"},
     "newfiles": {"errors", "words"},
-    "arrays": {"errors", "words", "files"},
-    "child": {"errors", "words", "files"},
+    "stores": {"errors", "files"},
+    "arrays": {"errors", "words", "files", "stores"},
+    "child": {"errors", "words", "files", "stores"},
     "progress": set(),
     "interrupts": set(),
     "protocols": {"arrays", "files"},

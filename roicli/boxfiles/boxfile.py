@@ -15,6 +15,8 @@ from typing import IO, TYPE_CHECKING, Literal, TextIO
 
 from roicli.errors import BoxError, ChangedInputError, FileError, RoicliError
 from roicli.files import COPY_AGAIN, Stamp, check_ratio, signature
+from roicli.stores.file import stamp_of
+from roicli.stores.path import forget, is_store
 
 if TYPE_CHECKING:
     from msgspec import Raw
@@ -36,7 +38,7 @@ _FORMS: dict[bytes, Form] = {
 _DESCRIPTORS = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")
 _GZIP = b"\x1f\x8b"
 _HEAD = 1 << 16
-_COPIED = 1 << 20
+_COPIED = 1 << 24
 # Far beyond any box with its outlines; a line is read up to here, since a file without line ends would fill the memory.
 LONGEST_LINE = 1 << 24
 LINE_SUFFIXES = (".jsonl", ".ndjson")
@@ -204,23 +206,24 @@ class BoxFile:
 def opened(path: Path, image_size: Path | tuple[float, float] | None = None) -> Iterator[BoxFile]:
     """Open a box file; at the end refuse it if it has changed since its first byte was read.
 
-    Whatever a reader meets in a bad file becomes an error that names it. Gzip is unpacked, and a pipe is copied, into a
-    temporary file.
+    Whatever a reader meets in a bad file becomes an error that names it. Gzip is unpacked, and a pipe or an object
+    of a store is copied, into a temporary file.
     """
     try:
+        forget(str(path))
         with _source(path) as stream:
-            stamp = Stamp.of(stream.fileno()) if path != STDIN and stream.seekable() else None
+            stamp = stamp_of(stream) if path != STDIN and stream.seekable() else None
             head = stream.read(len(_GZIP)) if stamp else b""
             if stamp:
                 stream.seek(0)
-            if stamp and head != _GZIP:
+            if stamp and head != _GZIP and not is_store(path):
                 file = BoxFile(path, stream, stamp, image_size)
                 yield from _watched(file)
             else:
                 with _copy(path, stream, stamp) as copied:
                     file = BoxFile(path, copied, stamp, image_size)
                     yield from _watched(file)
-            if stamp and not stamp == Stamp.of(stream.fileno()) == Stamp.of(path):
+            if stamp and not stamp == stamp_of(stream) == Stamp.of(path):
                 raise ChangedInputError(
                     f"{path}: changed while it was read", "Run it again once nothing writes to the file."
                 )
@@ -253,7 +256,7 @@ def _source(path: Path) -> AbstractContextManager[IO[bytes]]:
 
 @contextmanager
 def _copy(path: Path, stream: IO[bytes], stamp: Stamp | None) -> Iterator[IO[bytes]]:
-    """Give the content of a pipe, or of a compressed file, as a file that can be read again."""
+    """Give the content of a pipe, of an object, or of a compressed file, as a file that can be read again."""
     from tempfile import TemporaryFile
 
     with TemporaryFile() as copied:

@@ -37,7 +37,7 @@ def list_datasets(path: str) -> Answer:
     """List them; in the child."""
     import h5py
 
-    with h5py.File(path, "r") as file:
+    with h5py.File(child.source(path), "r") as file:
         # A link to another file, or values in one, are not followed.
         own = [name for name in file if isinstance(file.get(name, getlink=True), h5py.HardLink)]
         found = {name: item for name in own if isinstance(item := file[name], h5py.Dataset)}
@@ -54,5 +54,5 @@ def read_dataset(path: str, name: str) -> Answer:
     """Read one; in the child."""
     import h5py
 
-    with h5py.File(path, "r") as file:
+    with h5py.File(child.source(path), "r") as file:
         return Answer(name, np.asarray(file[name][()]))

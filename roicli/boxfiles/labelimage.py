@@ -23,6 +23,8 @@ from roicli.boxfiles.registry import Layout
 from roicli.errors import BoxError, FileError, RoicliError
 from roicli.files import COPY_AGAIN, Stamp, reading
 from roicli.regions import BoxFormat, Regions
+from roicli.stores.file import stamp_of
+from roicli.stores.path import path_of
 
 Labels = NDArray[np.integer[Any]]
 # Narrower arrays of whole numbers may be boxes with a score and a class.
@@ -46,7 +48,7 @@ def _are_labels(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
 
 def read_label(path: str, label: int) -> NDArray[np.bool_]:
     """Read the mask of one label, or one of the masks of an array."""
-    labels = read_labels(Path(path))
+    labels = read_labels(path_of(path))
     mask: NDArray[np.bool_] = labels == label if labels.ndim == 2 else labels[label] != 0
     return mask
 
@@ -59,19 +61,19 @@ def read_labels(path: Path) -> Labels:
 
 @lru_cache(maxsize=2)  # the regions of a file come one after the other
 def _cached(path: str, _: Stamp) -> Labels:
-    with Path(path).open("rb") as stream:
+    with path_of(path).open("rb") as stream:
         return _load(stream, path)
 
 
 def _load(stream: IO[bytes], name: str) -> Labels:
     if stream.read(6) == b"\x93NUMPY":
         stream.seek(0)
-        stored = read_header(stream, Path(name), name)
+        stored = read_header(stream, path_of(name), name)
         if not _are_labels(stored.shape, stored.dtype):
             raise BoxError(f"{name}: {stored.dtype} {stored.shape} is not an image of labels", "Save whole numbers.")
-        stored.check_inside(Stamp.of(stream.fileno()).size)
+        stored.check_inside(stamp_of(stream).size)
         values = np.empty(stored.shape, stored.dtype, order="F" if stored.fortran else "C")
-        read_into(stream.fileno(), stored.start, values.T if stored.fortran else values)
+        read_into(stream, stored.start, values.T if stored.fortran else values)
         return values.view(np.uint8) if values.dtype == np.bool_ else values
     stream.seek(0)
     from PIL import Image

@@ -58,7 +58,7 @@ def _checked(file: BoxFile, *widths: int) -> StoredArray:
 def _numbers(file: BoxFile, stored: StoredArray) -> NDArray[np.float64]:
     values = np.empty(stored.shape, stored.dtype, order="F" if stored.fortran else "C")
     with reading(str(file.path)):
-        read_into(file.stream.fileno(), stored.start, values.T if stored.fortran else values)
+        read_into(file.stream, stored.start, values.T if stored.fortran else values)
     # What float64 cannot hold becomes infinite or NaN, and such boxes are listed by row later on.
     with np.errstate(over="ignore", invalid="ignore"):
         return values.astype(np.float64, copy=False)

@@ -14,6 +14,7 @@ from roicli.boxfiles.boxfile import STDIN, plain_name
 from roicli.errors import BoxError, FileError
 from roicli.files import natural_key
 from roicli.regions import BoxFormat, Column, Names, Regions
+from roicli.stores.path import is_pattern, is_store, matches, path_of
 from roicli.words import listing
 
 # Regions of so many files are joined at once: those of a file take 2 kB beside their numbers.
@@ -38,10 +39,12 @@ _SUFFIXES = {
 
 def files_of(path: Path) -> list[Path] | None:
     """Return the box files of a folder or a pattern, in natural order; None for the name of one file."""
-    if path == STDIN or not (path.is_dir() or (glob.has_magic(str(path)) and not path.exists())):
+    pattern = path != STDIN and is_pattern(str(path))
+    if path == STDIN or not (pattern or path.is_dir()):
         return None
-    if not path.is_dir():
-        found = [Path(name) for name in glob.glob(str(path), recursive=True) if Path(name).is_file()]  # noqa: PTH207
+    if pattern:
+        names = matches(str(path)) if is_store(path) else glob.glob(str(path), recursive=True)  # noqa: PTH207
+        found = [file for file in map(path_of, names) if is_store(path) or file.is_file()]
         if not found:
             raise FileError(f"{path}: no file matches", "Check the pattern and the folder.")
     else:

@@ -10,6 +10,8 @@ from typing import Any
 
 import click
 
+from roicli.stores.path import is_store, path_of
+
 _UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 
 
@@ -19,6 +21,8 @@ class _Name(click.Path):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if not value:
             self.fail("the name is empty.", param, ctx)
+        if is_store(value):  # which may have a password
+            return path_of(value) if self.type is Path else str(path_of(value))
         return super().convert(value, param, ctx)
 
 

@@ -25,6 +25,7 @@ from typing import Any
 from roicli import arrays
 from roicli.errors import WorkerError
 from roicli.interrupts import held_off, leave_to_parent
+from roicli.stores import requests
 
 # Seconds that workers have to leave when all is done, and to end when they are terminated, then killed.
 _TO_LEAVE, _TO_END = 5.0, 1.0
@@ -72,7 +73,7 @@ def worker_processes(
 
 def can_fork() -> bool:
     """Whether processes may start by fork, which loads nothing again: other threads might hold locks for ever in it."""
-    return sys.platform == "linux" and threading.active_count() == 1
+    return sys.platform == "linux" and threading.active_count() == 1 and not requests.in_use()
 
 
 def start_context() -> BaseContext:

@@ -53,6 +53,7 @@ from roicli.resume.fingerprint import check_same, check_unchanged, fingerprint, 
 from roicli.resume.history import EarlierRun
 from roicli.resume.journal import journal_path
 from roicli.resume.session import Locks, Session, find_earlier, finish_published, locked
+from roicli.stores.path import is_store
 from roicli.words import count
 
 if TYPE_CHECKING:
@@ -276,7 +277,7 @@ def side_files_of(
 
 def _spare_inputs(job: AlignJob, inputs: Inputs) -> None:
     """Refuse to write over what is read, which `overwrite` does not mean."""
-    read = [*map(Path, inputs.table.stamps), *map(Path, inputs.beside), *(Path(path) for path in inputs.source.paths)]
+    read = [Path(name) for name in (*inputs.table.stamps, *inputs.beside, *inputs.source.paths) if not is_store(name)]
     beside = (name(job.output) for name in (skipped_file, shard_file, origin_file))
     for path in (job.output, job.index, *beside):
         if path is not None and path.exists() and any(path.samefile(other) for other in read):

@@ -29,6 +29,7 @@ from roicli.jobs.readings import Reading
 from roicli.jobs.report import RunReport
 from roicli.jobs.shards import read_shard
 from roicli.pooling.team import usable_cores
+from roicli.stores.path import path_of
 
 if TYPE_CHECKING:  # each function loads what it runs: align, the main one, starts in a sixth of a second
     from roicli.jobs.check import CheckReport
@@ -369,7 +370,7 @@ def align_job(features: PathLike, boxes: PathLike, output: PathLike, **options: 
     spec, settings = take_spec(options), grouped(options)
     index, shard, workers = (settings.pop(name, None) for name in ("index", "shard", "workers"))
     return AlignJob(
-        *(os.fspath(features), Path(boxes), spec),
+        *(str(path_of(features)), path_of(boxes), spec),
         output=Path(output),
         index=None if index is None else Path(index),
         shard=None if shard is None else read_shard(shard, os.environ),
@@ -380,7 +381,7 @@ def align_job(features: PathLike, boxes: PathLike, output: PathLike, **options: 
 
 def check_job(features: PathLike, boxes: PathLike, **options: Any) -> PoolJob:
     """Turn the parameters of `check` into a job."""
-    return PoolJob(os.fspath(features), Path(boxes), take_spec(options), **grouped(options))
+    return PoolJob(str(path_of(features)), path_of(boxes), take_spec(options), **grouped(options))
 
 
 def _spell_out(function: Callable[..., Any], options: type) -> None:

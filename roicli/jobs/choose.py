@@ -17,6 +17,7 @@ from roicli.jobs.imageids import some
 from roicli.jobs.imagesizes import WHERE_SIZES, Images, ImageSize, original_sizes, sizes_listed
 from roicli.jobs.relations import make_pairs
 from roicli.regions import BoxFormat, Column, Names, Regions, from_xyxy
+from roicli.stores.path import path_of
 from roicli.words import count
 
 Note = Callable[[str], None]
@@ -81,7 +82,7 @@ class Choice:
             return {}
         path = os.fspath(self.pairs)
         try:
-            return {path: Stamp.of(path)}
+            return {path: Stamp.of(path_of(path))}
         except OSError as error:
             raise FileError(f"{path}: {error.strerror}", "Check the name and its permissions.") from error
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +16,7 @@ from roicli.jobs.imagesizes import ImageSize, one_size
 from roicli.jobs.preprocess import ImageTransform
 from roicli.pooling.placement import Placement, check_scale, place
 from roicli.regions import Regions
+from roicli.stores.path import path_of
 
 Scale = float | tuple[float, float]
 """One number, or y and x."""
@@ -87,7 +87,7 @@ class Geometry:
         if self.preprocess is None:
             return None
         found = known.parse(str(self.preprocess))
-        if found is None and not Path(self.preprocess).exists() and not Path(self.preprocess).suffix:
+        if found is None and not (path := path_of(self.preprocess)).suffix and not path.exists():
             raise UsageError(
                 f"preprocess {str(self.preprocess)!r} is not known",
                 f"Give one of {', '.join(known.names())}, or a CSV or JSON file with rx, ry, px, py.",
@@ -108,7 +108,7 @@ class Geometry:
         if self.image_size is not None and one_size(self.image_size) is None:
             found.append(self.image_size)
         try:
-            return {os.fspath(path): Stamp.of(path) for path in found}
+            return {os.fspath(path): Stamp.of(path_of(path)) for path in found}
         except OSError as error:
             raise FileError(f"{error.filename}: {error.strerror}", "Check the name and its permissions.") from error
 

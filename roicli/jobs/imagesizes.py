@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from roicli.errors import UsageError
 from roicli.jobs.imageids import match_images
 from roicli.regions import Regions
+from roicli.stores.path import path_of
 
 if TYPE_CHECKING:
     from roicli.boxfiles.imagetable import ImageTable
@@ -56,7 +57,7 @@ def file_or_size(image_size: ImageSize | None) -> Path | tuple[float, float] | N
     """Return what `image_size` names: a file, or height and width."""
     if image_size is None:
         return None
-    return one_size(image_size) or Path(image_size)  # type: ignore[arg-type]
+    return one_size(image_size) or path_of(image_size)  # type: ignore[arg-type]
 
 
 class Images:
@@ -115,7 +116,7 @@ def original_sizes(
         return sizes
     from roicli.boxfiles.imagetable import read_image_table  # with msgspec and csv, which few jobs need
 
-    table = read_image_table(Path(image_size))  # type: ignore[arg-type]
+    table = read_image_table(path_of(image_size))  # type: ignore[arg-type]
     for text in table.notes:
         note(text)
     known = table.sizes()

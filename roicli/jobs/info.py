@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import glob
-import os
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
@@ -28,6 +26,7 @@ from roicli.regions import Regions, find_bad_boxes, from_xyxy
 from roicli.sources import FeatureSource
 from roicli.sources.inventory import Inventory
 from roicli.sources.open import suffixes, take_stock
+from roicli.stores.path import is_pattern, is_store, path_of
 from roicli.words import count
 
 _BOXES = tuple(suffix for suffix in SUFFIXES if suffix != ".npy")
@@ -102,7 +101,8 @@ def info(name: str) -> FileInfo:
     FileError
         What cannot be read, or is of no kind that roicli knows.
     """
-    path = Path(name)
+    path = path_of(name)
+    name = str(path)
     if (output := output_of(path)) is not None:
         return FileInfo(name, 1, _bytes(_files(path)), {}, unfinished=look_beside(output))
     unfinished = look_beside(path) if path.suffix.lower() in of_outputs() else None
@@ -119,7 +119,7 @@ def _files(path: Path) -> list[str]:
 def _complete(name: str, path: Path) -> FileInfo:
     if path.is_dir() and path.suffix.lower() in of_outputs() and (parameters := _parameters(path)):
         return FileInfo(name, len(_files(path)), _bytes(_files(path)), parameters, take_stock(path))
-    if path.is_dir() or (not os.path.lexists(name) and glob.has_magic(name)):
+    if path.is_dir() or is_pattern(name):
         try:
             source = _open(name)
         except RoicliError:
@@ -166,13 +166,15 @@ def _pooled(name: str, shape: tuple[int, ...]) -> str:
 
 
 def _parameters(path: Path) -> Parameters:
-    """Read how an output was made; empty if the file is not one, or does not say."""
+    """Read how an output was made; empty if the file is not one, does not say, or lies in a store."""
+    if is_store(path):
+        return {}
     with reading(printable(str(path)), REMEDY):
         return find_format(path).parameters(path)
 
 
 def _bytes(paths: Sequence[str]) -> int:
-    return sum(file_size(Path(path)) for path in paths)
+    return sum(file_size(path_of(path)) for path in paths)
 
 
 def _open(name: str) -> FeatureSource:

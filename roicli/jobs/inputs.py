@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 from roicli import boxfiles
 from roicli.jobs.imagesizes import ImageSize, file_or_size
 from roicli.jobs.options import BoxFormatName, PathLike, checked
@@ -14,6 +11,7 @@ from roicli.regions import Regions
 from roicli.sources import FeatureSource
 from roicli.sources.retyped import MapDtype
 from roicli.sources.tokens import TokenOrder
+from roicli.stores.path import path_of
 
 
 def open_features(
@@ -61,7 +59,7 @@ def open_features(
     """
     how = {"layout": layout, "token_order": token_order, "map_dtype": map_dtype, "map_index": map_index}
     reading = Reading(**checked(how), dataset=dataset, grid=grid, prefix=prefix, time=time)
-    return open_maps(os.fspath(path), reading, Pyramid(levels=levels), lambda note: None)
+    return open_maps(str(path_of(path)), reading, Pyramid(levels=levels), lambda note: None)
 
 
 def read_regions(
@@ -104,4 +102,4 @@ def read_regions(
     ([[10.0, 20.0, 40.0, 60.0]], ('139',))
     """
     form = checked({"box_format": box_format})["box_format"]
-    return boxfiles.read_regions(Path(path), form, boxes_as, file_or_size(image_size))
+    return boxfiles.read_regions(path_of(path), form, boxes_as, file_or_size(image_size))

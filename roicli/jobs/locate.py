@@ -22,6 +22,7 @@ from roicli.pooling.placement import Placement, place
 from roicli.sources import MapInfo
 from roicli.sources.layout import layout_of
 from roicli.sources.tokens import TokenSource
+from roicli.stores.path import path_of
 from roicli.words import count
 
 
@@ -209,7 +210,7 @@ def _transform(
         return None
     named = geometry.named()
     if named is None:
-        return _from_file(Path(geometry.preprocess), images, sizes, with_boxes)
+        return _from_file(path_of(geometry.preprocess), images, sizes, with_boxes)
     entry, numbers = named
     unknown = np.isnan(sizes).any(axis=1)
     if entry.whole and geometry.normalized:

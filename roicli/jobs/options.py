@@ -22,6 +22,7 @@ from roicli.regions import AngleUnit, BoxFormat, MaskFill
 from roicli.sources.retyped import MapDtype
 from roicli.sources.tokens import TokenOrder
 from roicli.spec import MaskRule, Mode, PoolSpec, Reduce
+from roicli.stores.path import is_store, path_of
 
 PathLike = str | os.PathLike[str]
 BoxFormatName = Literal["xyxy", "xywh", "cxcywh"]
@@ -129,7 +130,10 @@ def take_spec(options: dict[str, Any]) -> PoolSpec:
 
 def grouped(options: Mapping[str, Any]) -> dict[str, Any]:
     """Check options, and group those that a job holds as one value."""
-    rest = checked(options)
+    rest = {
+        name: str(path_of(value)) if isinstance(value, str) and is_store(value) else value
+        for name, value in checked(options).items()
+    }
     groups: dict[str, type] = {"reading": Reading, "geometry": Geometry, "pyramid": Pyramid, "choice": Choice}
     return {
         group: kind(**{field.name: rest.pop(field.name) for field in fields(kind) if field.name in rest})

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from roicli.errors import BoxError
 from roicli.regions import BoxFormat, Regions
+from roicli.stores.path import path_of
 
 
 def pairs_of(table: Regions) -> NDArray[np.int64] | None:
@@ -22,7 +23,7 @@ def pairs_of(table: Regions) -> NDArray[np.int64] | None:
 
 def make_pairs(table: Regions, pairs: str | os.PathLike[str]) -> Regions:
     """Return the boxes around pairs, with the boxes of the file that they are of as columns `subject` and `object`."""
-    subject, other = _all_pairs(table) if pairs == "all" else _named_pairs(table, Path(pairs))
+    subject, other = _all_pairs(table) if pairs == "all" else _named_pairs(table, path_of(pairs))
     if table.image_index is not None:
         apart = np.flatnonzero(table.image_index[subject] != table.image_index[other])
         if len(apart):

@@ -6,7 +6,6 @@ import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -41,6 +40,7 @@ from roicli.sources.counted import Counted
 from roicli.sources.given import GivenSource, as_array
 from roicli.sources.layout import SEQUENCES, layout_of
 from roicli.sources.tokens import TokenLayout, TokenSource
+from roicli.stores.path import path_of
 from roicli.words import count
 
 
@@ -111,7 +111,7 @@ class Output:
     def _read_boxes(self) -> None:
         """Read the boxes, decide about each, and order them by image."""
         job, reading, size = self._job, self._job.reading, self._job.geometry.image_size
-        sizes = None if size is None else one_size(size) or Path(size)  # type: ignore[arg-type]
+        sizes = None if size is None else one_size(size) or path_of(size)  # type: ignore[arg-type]
         table = read_regions(job.boxes, reading.box_format, reading.boxes_as, sizes)
         for text in table.notes:
             self._told.note(text)

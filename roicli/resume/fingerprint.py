@@ -14,6 +14,7 @@ from roicli.errors import ChangedInputError, OutputError
 from roicli.files import Stamp, checksum_samples
 from roicli.regions import Column, Names
 from roicli.resume.history import EarlierRun
+from roicli.stores.path import is_store, states
 
 # So many files are named one by one; if there are more, a message says only that one of them has changed.
 _FILES_BY_NAME = 200
@@ -47,7 +48,7 @@ def fingerprint(
         What is known of each box.
     """
     blocks = max(1, _SAMPLES // max(len(features), 1))
-    files = {path: f"{_said(stamp)}, content {checksum_samples(path, blocks):08x}" for path, stamp in features.items()}
+    files = {path: f"{_said(stamp)}, content {_content(path, stamp, blocks):08x}" for path, stamp in features.items()}
     regions = {path: _said(stamp) for path, stamp in boxes.items()}
     return {
         "settings": dict(settings),
@@ -67,12 +68,8 @@ def _by_name(files: Mapping[str, str], all_of_them: str) -> dict[str, str]:
 
 def check_unchanged(stamps: Stamps) -> None:
     """Refuse what was computed while any input changed; raises ChangedInputError."""
-    for path, stamp in stamps.items():
-        try:
-            same = Stamp.of(path) == stamp
-        except OSError:
-            same = False
-        if not same:
+    for path, now in states(stamps).items():
+        if now != stamps[path]:
             raise ChangedInputError(
                 f"{path} was modified while the job ran, so its output cannot be trusted",
                 "Run the job again when nothing writes to its inputs.",
@@ -119,6 +116,11 @@ def _table(job: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     """Return a part of the job in a journal; nothing if it is not as we write it."""
     found = job.get(name)
     return found if isinstance(found, dict) else {}
+
+
+def _content(path: str, stamp: Stamp, blocks: int) -> int:
+    """Return what tells a file from others of its size and time; a store says it of an object."""
+    return stamp.inode if is_store(path) else checksum_samples(path, blocks)
 
 
 def _said(stamp: Stamp) -> str:

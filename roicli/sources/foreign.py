@@ -33,23 +33,6 @@ _BY_SUFFIX = {
         "Give the files that hold the maps. If this one says where each image's map lies, give it as `map_index`.",
     ),
 }
-_SCHEMES = {
-    "s3": "aws s3 cp {} .",
-    "gs": "gsutil cp {} .",
-    "hdfs": "hdfs dfs -get {}",
-    "http": "curl -LO {}",
-    "https": "curl -LO {}",
-}
-
-
-def check_scheme(pattern: str) -> None:
-    """Raise FileError for an address of a network, which is not a path."""
-    scheme, slashes, _ = pattern.partition("://")
-    if slashes and scheme.lower() in _SCHEMES:
-        raise FileError(
-            f"{printable(pattern)} is on a network; roicli reads files of this machine",
-            f"Fetch it first: {_SCHEMES[scheme.lower()].format(printable(pattern))}.",
-        )
 
 
 def refusal(path: Path) -> FileError | None:

@@ -84,7 +84,7 @@ class IndexedSource(WrappedSource):
 def _read(path: Path, where: str) -> tuple[Stamp, list[_Entry]]:
     file_size(path)
     with reading(where, _FORMS), path.open(encoding="utf-8-sig", newline="") as file:
-        stamp = Stamp.of(file.fileno())
+        stamp = Stamp.of(path)
         if path.suffix.lower() in (".csv", ".tsv"):
             dialect = "excel-tab" if path.suffix.lower() == ".tsv" else "excel"
             rows: Iterable[tuple[Any, Any]] = [(None, row) for row in csv.DictReader(file, dialect=dialect)]

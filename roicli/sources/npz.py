@@ -21,18 +21,28 @@ from roicli.sources.handle import OwnHandle
 from roicli.sources.inventory import Inventory, Kind, group_named
 from roicli.sources.layout import MapLayout
 from roicli.sources.named import NamedArrays
+from roicli.stores.file import expect, open_bytes, read_ahead, read_at, stamp_of
+from roicli.stores.path import is_store
 
 _BLOCK = 1 << 20
+# The headers of so many members of an object are fetched together, of each so much: its own, and what zipfile reads
+# of its array at once.
+_AT_ONCE, _HEADERS = 1000, 5000
 
 
 def check_archive(path: Path) -> None:
     """Raise FileError unless a file is a whole zip archive."""
-    if zipfile.is_zipfile(path):
-        return
-    with path.open("rb") as file:
+    with open_bytes(path) as file:
+        if zipfile.is_zipfile(file):
+            return
+        file.seek(0)
         if file.read(4) == b"PK\x03\x04":
             raise FileError(f"{path} is truncated: its table of contents is missing", COPY_AGAIN)
     raise wrong_content(path, "an .npz file")
+
+
+def _open(path: Path) -> zipfile.ZipFile:
+    return zipfile.ZipFile(path.open("rb") if is_store(path) else path)
 
 
 def _describe(archive: zipfile.ZipFile, path: Path, entry: zipfile.ZipInfo) -> tuple[Kind, int]:
@@ -49,14 +59,14 @@ def _is_array(member: str) -> bool:
 
 def _stamp(archive: zipfile.ZipFile) -> Stamp:
     assert archive.fp is not None, "it is open"
-    return Stamp.of(archive.fp.fileno())
+    return stamp_of(archive.fp)
 
 
 class _Archive:
     """An open .npz, and the stream of the member read last: to read on in it is free, to go back starts it anew."""
 
     def __init__(self, path: Path, stamp: Stamp) -> None:
-        self._zip = zipfile.ZipFile(path)
+        self._zip = _open(path)
         stamp.check(path, _stamp(self._zip))
         self._lock = threading.Lock()
         self._member = ""
@@ -67,6 +77,8 @@ class _Archive:
         with self._lock:
             if self._stream is None or member != self._member:
                 self._stream, self._member = self._zip.open(member), member
+                entry = self._zip.getinfo(member)
+                read_ahead(self._zip.fp, entry.header_offset + _HEADERS + entry.compress_size)
             self._stream.seek(start)
             view = out.reshape(-1).view(np.uint8)
             done = 0
@@ -96,20 +108,23 @@ class NpzSource(NamedArrays[StoredArray]):
         with reading(self.name):
             check_archive(path)
             self._stored: set[str] = set()
-            with zipfile.ZipFile(path) as archive:
+            with _open(path) as archive:
                 self._note(path, stamp := _stamp(archive))
                 self._archive = OwnHandle(partial(_Archive, path, stamp))
                 members = [entry for entry in archive.infolist() if _is_array(entry.filename)]
                 unique((entry.filename for entry in members), self.name)
-                for entry in members:
-                    self._add(archive, entry)
+                for first in range(0, len(members), _AT_ONCE):
+                    some = members[first : first + _AT_ONCE]
+                    expect(archive.fp, [(entry.header_offset, _HEADERS) for entry in some])
+                    for entry in some:
+                        self._add(archive, entry)
         self._set_up(dataset)
 
     @classmethod
     def take_stock(cls, path: Path) -> Inventory:
         """List the members."""
         check_archive(path)
-        with zipfile.ZipFile(path) as archive:
+        with _open(path) as archive:
             entries = {one.filename.removesuffix(".npy"): one for one in archive.infolist() if _is_array(one.filename)}
             return group_named(entries, partial(_describe, archive, path))
 
@@ -133,9 +148,8 @@ class NpzSource(NamedArrays[StoredArray]):
             )
         check_ratio(where, entry.file_size, entry.file_size, lambda: entry.compress_size)
         if entry.compress_type == zipfile.ZIP_STORED and not entry.flag_bits & 1:
-            with self.path.open("rb") as file:  # the local header has its own lengths, often others than the table
-                file.seek(entry.header_offset)
-                local = file.read(30)
+            assert archive.fp is not None, "it is open"
+            local = read_at(archive.fp, 30, entry.header_offset)  # its own lengths are often others than the table's
             name_length, extra_length = struct.unpack("<HH", local[26:30])
             data = entry.header_offset + 30 + name_length + extra_length
             array = array._replace(start=data + array.start, stamp=self.stamps[str(self.path)])

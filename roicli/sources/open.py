@@ -12,10 +12,12 @@ from roicli.errors import FeatureError, FileError, UsageError
 from roicli.files import CHECK_PATH, HDF5_SUFFIXES, content_of, file_size, natural_key, printable, reading
 from roicli.protocols import FeatureSource
 from roicli.sources.base import MapSource
-from roicli.sources.foreign import check_scheme, refusal
+from roicli.sources.foreign import refusal
 from roicli.sources.inventory import Inventory
 from roicli.sources.layout import SEQUENCES, MapLayout, layout_of
 from roicli.sources.tokens import TokenLayout, TokenSource
+from roicli.stores import path as stores
+from roicli.stores.path import forget, is_pattern, is_store, path_of
 
 # Stands for the suffix of a folder.
 FOLDER = "/"
@@ -131,14 +133,15 @@ def open_source(
     UsageError
         If `dataset` is given for .npy files, which have none.
     """
-    pattern = os.fspath(pattern)
-    check_scheme(pattern)
+    pattern = str(path_of(pattern)) if pattern else ""
+    if is_store(pattern):
+        forget()
     layout = TokenLayout() if layout == "tokens" else layout
     source = _open(pattern, dataset, SEQUENCES if isinstance(layout, TokenLayout) else layout_of(layout))
     if map_index is not None:
         from roicli.sources.mapindex import IndexedSource
 
-        source = IndexedSource(source, Path(map_index))
+        source = IndexedSource(source, path_of(map_index))
     if map_dtype is not None:
         from roicli.sources.retyped import RetypedSource
 
@@ -149,8 +152,8 @@ def open_source(
 def _open(pattern: str, dataset: str | None, layout: MapLayout) -> FeatureSource:
     if not pattern:  # which Path would take for the current folder
         raise FileError("features: the name is empty", "Name a file, a folder of .npy files, or a pattern in quotes.")
-    if os.path.lexists(pattern) or not glob.has_magic(pattern):
-        return _open_path(Path(pattern), dataset, layout)
+    if not is_pattern(pattern):
+        return _open_path(path_of(pattern), dataset, layout)
     found = matches(pattern)
     if not found:
         raise FileError(f"{printable(pattern)}: no file matches it", "Check the folder and the pattern.")
@@ -169,9 +172,9 @@ def _open_matches(found: Sequence[str], dataset: str | None, layout: MapLayout) 
     parts: list[FeatureSource] = []
     for match in found:
         try:
-            parts.append(_open_path(Path(match), dataset, layout))
+            parts.append(_open_path(path_of(match), dataset, layout))
         except (FeatureError, FileError) as error:
-            parts.append(BrokenSource(Path(match), error))
+            parts.append(BrokenSource(path_of(match), error))
     sound = [part for part in parts if not isinstance(part, BrokenSource)]
     names = {part.ids[0] for part in sound if len(part.ids) == 1}
     # im0.json beside im0.npy is passed over.
@@ -189,6 +192,8 @@ def _is_named_by_file(part: FeatureSource) -> bool:
 
 def matches(pattern: str) -> list[str]:
     """Return the files that match a pattern, in natural order; brackets may be those of a folder's name."""
+    if is_store(pattern):
+        return stores.matches(pattern)
     found = _matches(pattern)
     folders = pattern.split("/")[:-1]
     while not found and folders:

@@ -20,6 +20,7 @@ from roicli.sources.composed import ComposedSource
 from roicli.sources.counted import Counted
 from roicli.sources.open import format_of, matches, open_source, take_stock
 from roicli.sources.tokens import TokenLayout
+from roicli.stores.path import is_pattern, path_of
 from roicli.words import listing
 
 # Stands for the name of a level in a path.
@@ -205,12 +206,12 @@ def _open_level(
     """Open the maps of one level; see `open_pyramid`."""
     if PLACEHOLDER in pattern:
         return open_source(pattern.replace(PLACEHOLDER, name), dataset=dataset, **how)
-    if _is_folder(Path(pattern)):
-        inside = sorted(path for path in Path(pattern).iterdir() if name in (path.name, path.stem))
+    if _is_folder(path_of(pattern)):
+        inside = sorted(path for path in path_of(pattern).iterdir() if name in (path.name, path.stem))
         if inside:
             return open_source(inside[0], **how)
         return open_source(f"{glob.escape(pattern)}/*/{glob.escape(name)}.*", **how)
-    if not os.path.lexists(pattern) and glob.has_magic(pattern):
+    if is_pattern(pattern):
         found = matches(pattern)
         own = [path for path in found if _is_of(path, name)]
         if len(own) == 1 and all(any(_is_of(path, other) for other in names) for path in found):
@@ -243,12 +244,12 @@ def _is_of(path: str, name: str) -> bool:
 
 def _outline(pattern: str, dataset: str | None) -> list[str]:
     """Name what lies in a file, a folder, or the first file that matches a pattern: where levels may be."""
-    path = Path(pattern)
+    path = path_of(pattern)
     if _is_folder(path):
         entries = sorted(path.iterdir())
         inner = next((entry for entry in entries if entry.is_dir()), None)
         return [entry.stem for entry in [*entries, *(sorted(inner.iterdir()) if inner else [])]]
-    if not os.path.lexists(pattern) and glob.has_magic(pattern):
+    if is_pattern(pattern):
         found = matches(pattern)
         return [*(Path(name).stem for name in found), *(_outline(found[0], dataset) if found else [])]
     if not format_of(path).has_datasets:

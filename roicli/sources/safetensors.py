@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from roicli.arrays import StoredArray
 from roicli.errors import FeatureError, FileError
-from roicli.files import Stamp, file_size, printable, reading, wrong_content
+from roicli.files import Stamp, printable, reading, wrong_content
 from roicli.sources.base import unique
 from roicli.sources.inventory import Inventory, Kind, group_named
 from roicli.sources.layout import MapLayout
 from roicli.sources.named import NamedArrays
 from roicli.sources.values import ENCODINGS, Encoding
+from roicli.stores.file import open_bytes, stamp_of
 
 # As the format itself limits it.
 _LONGEST_HEADER = 100_000_000
@@ -111,10 +112,9 @@ class SafetensorsSource(NamedArrays[Tensor]):
 
 def _read_header(path: Path) -> tuple[Stamp, dict[str, Tensor], dict[str, str]]:
     """Read where the tensors of a file lie: those of known dtypes, and the dtypes of the others."""
-    file_size(path)
     where = printable(str(path))
-    with reading(where, _WRITE_AGAIN), path.open("rb") as file:
-        stamp = Stamp.of(file.fileno())
+    with reading(where, _WRITE_AGAIN), open_bytes(path) as file:
+        stamp = stamp_of(file)
         start = file.read(8)
         length = int.from_bytes(start, "little")
         if len(start) < 8 or not 2 <= length <= min(_LONGEST_HEADER, stamp.size - 8):

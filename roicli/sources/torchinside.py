@@ -12,10 +12,11 @@ import struct
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
+from roicli import child
 from roicli.child import Answer
 from roicli.errors import FeatureError, FileError
 from roicli.files import COPY_AGAIN, Stamp, check_ratio, printable, reading, wrong_content
@@ -77,10 +78,11 @@ def look(path: str) -> Answer:
     is a list of tensors.
     """
     where = printable(path)
-    with reading(where), open(path, "rb") as file:  # noqa: PTH123 (a path as text)
-        stamp = Stamp.of(file.fileno())
+    source = child.source(path)
+    with reading(where), Path(path).open("rb") if source is path else source as file:
+        stamp = Stamp.of(file.fileno()) if source is path else source.stamp
         if not zipfile.is_zipfile(file):
-            raise _no_archive(Path(path), where)
+            raise _no_archive(path, where, file)
         with zipfile.ZipFile(file) as archive:
             entries = {entry.filename: entry for entry in archive.infolist()}
             pickles = [name for name in entries if name.endswith("/data.pkl") and name.count("/") == 1]
@@ -102,14 +104,14 @@ def _is_list(value: Any) -> bool:
     return isinstance(value, list | tuple) and not isinstance(value, _Tensor | _Storage | _Dtype)
 
 
-def _no_archive(path: Path, where: str) -> FileError:
-    with path.open("rb") as file:
-        start = file.read(2)
-    if start == b"PK":
+def _no_archive(path: str, where: str, file: IO[bytes]) -> FileError:
+    file.seek(0)
+    start = file.read(32)
+    if start[:2] == b"PK":
         return FileError(f"{where} is truncated: its table of contents is missing", _SAVE_AGAIN)
     if start[:1] != b"\x80":
-        return wrong_content(path, "a file of torch.save")
-    name = printable(path.name)
+        return wrong_content(path, "a file of torch.save", start)
+    name = printable(Path(path).name)
     return FileError(
         f"{where} is a pickle or a legacy file of torch.save, which roicli never loads",
         f"Convert it where torch is installed: python -c \"import torch; torch.save(torch.load('{name}'), "

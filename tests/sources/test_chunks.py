@@ -58,7 +58,7 @@ def taken(path: Path) -> bool:
     source = open_source(path)
     place = source._stack if source._maps is None else source._look_up(0)
     with path.open("rb") as file:
-        return place.chunks is not None and place.chunks.read(file.fileno()) is not None
+        return place.chunks is not None and place.chunks.read(file) is not None
 
 
 def check_equal(path: Path) -> None:

@@ -203,10 +203,3 @@ def test_a_folder_of_lmdb(tmp_path: Path):
     (tmp_path / "data.mdb").write_bytes(b"x")
     with pytest.raises(FileError, match="is an LMDB database"):
         open_source(tmp_path)
-
-
-@pytest.mark.parametrize("address", ["s3://bucket/a.npy", "gs://bucket/*.h5", "https://example.org/a.h5"])
-def test_addresses_are_no_paths(address: str):
-    with pytest.raises(FileError, match="is on a network") as error:
-        open_source(address)
-    assert address in error.value.hint

@@ -6,15 +6,16 @@ Whatever is out of the ordinary (chunks that were never written, other filters o
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterable, Sequence
 from itertools import pairwise, product
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from roicli.sources.hdf5.filters import Filters
+from roicli.stores.file import expect, read_at
+from roicli.stores.path import is_store
 
 # Most bytes by which a filter lengthens what it cannot shorten, beside one in a thousand.
 _SLACK = 64
@@ -66,7 +67,7 @@ class Chunks:
         low, high = np.searchsorted(self.table[:, 0], np.array([number, number + self._beside], np.uint64))
         return bool(len(self.table) and low == high and self._beside)
 
-    def read(self, descriptor: int, items: Sequence[int] | None = None) -> NDArray[Any] | None:
+    def read(self, file: IO[bytes], items: Sequence[int] | None = None) -> NDArray[Any] | None:
         """Items of the leading axis, ascending, or all; None where HDF5 has to read them.
 
         Raises
@@ -88,6 +89,9 @@ class Chunks:
         ]
         beside = self._beside
         edges = np.flatnonzero(np.diff(wanted // self.size[0], prepend=-1)).tolist()
+        if is_store(file.name):
+            lines = np.isin(self.table[:, 0] // beside, wanted[edges] // self.size[0])
+            expect(file, self.table[lines & (self.table[:, 3] <= self._sizes[1])][:, 2:].tolist())
         for first, stop in pairwise([*edges, len(wanted)]):
             line = int(wanted[first]) // self.size[0]
             inside = wanted[first:stop] - line * self.size[0]
@@ -95,11 +99,11 @@ class Chunks:
             number = line * beside
             low, high = np.searchsorted(self.table[:, 0], np.array([number, number + beside], np.uint64))
             chunks, places = self.table[low:high], ((leading, *place) for place in product(*axes))
-            if len(chunks) != beside or not self._unpack(descriptor, chunks, places, out):
+            if len(chunks) != beside or not self._unpack(file, chunks, places, out):
                 return None
         return out
 
-    def _unpack(self, descriptor: int, chunks: NDArray[np.uint64], places: Iterable[Any], out: NDArray[Any]) -> bool:
+    def _unpack(self, file: IO[bytes], chunks: NDArray[np.uint64], places: Iterable[Any], out: NDArray[Any]) -> bool:
         """Fill a part of `out` from chunks; False where HDF5 has to read them."""
         assert self._filters is not None
         nbytes = self._filters.nbytes
@@ -110,7 +114,7 @@ class Chunks:
             if not self._sizes[0] <= size <= self._sizes[1] or size > _MOST_AT_ONCE:
                 raise ValueError(f"its chunk at {self._corner(number)} does not hold {nbytes} bytes")
             try:
-                data = self._filters.undo(os.pread(descriptor, size, offset), skipped)
+                data = self._filters.undo(read_at(file, size, offset), skipped)
             except ValueError as error:
                 raise ValueError(f"its chunk at {self._corner(number)} {error}") from error
             target, source = zip(*place, strict=True)

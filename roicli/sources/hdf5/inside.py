@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import astuple
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import h5py
@@ -17,6 +17,7 @@ import numpy as np
 from h5py import h5d, h5fd, h5o, h5t, h5z
 from numpy.typing import NDArray
 
+from roicli import child
 from roicli.child import Answer
 from roicli.errors import FeatureError, RoicliError
 from roicli.files import Stamp, printable, reading, wrong_content
@@ -33,33 +34,47 @@ from roicli.sources.layout import MapLayout, layout_of
 # What the text of an id takes in memory, at the least, and how many are read at once: each could be a whole heap.
 _ID_BYTES = 16
 _IDS = 1024
+# What an HDF5 file begins with, itself or behind a user block.
+_MAGIC, _SUPERBLOCKS = b"\x89HDF\r\n\x1a\n", (0, 512, 1024, 2048)
 # Values of an array that lies beside maps: a mask of 4,096 tokens for 10,000 images.
 _BESIDE = 2**26
 
 
 def survey(path: str, dataset: str | None, layout: str) -> Answer:
     """Choose what to pool: {at, maps, count, ids, stamp}, and the place of a stack."""
-    with reading(printable(path)):
-        if not h5py.is_hdf5(path):
-            raise wrong_content(Path(path), "an HDF5 file")
-        with h5py.File(path, "r") as file:
-            order = layout_of(layout)
-            choice = find_maps(file, printable(path), dataset, order)
-            found: dict[str, Any] = {"at": choice.path, "stamp": _stamp(file), "maps": choice.maps}
-            if choice.maps is not None:
-                names = choice.ids or choice.maps
-                return Answer(found | {"ids": unique(map(printable, names), printable(path))})
-            stack = file[raw(choice.path)]
-            ids = sibling_ids(members(stack.parent)[0], stack.shape[0], lambda name: _beside(path, stack, name))
-            if stack.shape[0]:
-                check_map(f"{path}, dataset {choice.path}", stack.shape[1:], stack.dtype, order)
-            place, chunks = _place(path, file, choice.path, order)
-            return Answer(found | {"ids": ids, "count": stack.shape[0], "place": place}, chunks)
+    with reading(printable(path)), _opened(path) as file:
+        order = layout_of(layout)
+        choice = find_maps(file, printable(path), dataset, order)
+        found: dict[str, Any] = {"at": choice.path, "stamp": _stamp(file), "maps": choice.maps}
+        if choice.maps is not None:
+            names = choice.ids or choice.maps
+            return Answer(found | {"ids": unique(map(printable, names), printable(path))})
+        stack = file[raw(choice.path)]
+        ids = sibling_ids(members(stack.parent)[0], stack.shape[0], lambda name: _beside(path, stack, name))
+        if stack.shape[0]:
+            check_map(f"{path}, dataset {choice.path}", stack.shape[1:], stack.dtype, order)
+        place, chunks = _place(path, file, choice.path, order)
+        return Answer(found | {"ids": ids, "count": stack.shape[0], "place": place}, chunks)
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[Any]:
+    """Open a file that may be anything."""
+    source = child.source(path)
+    if source is path and not h5py.is_hdf5(path):
+        raise wrong_content(path, "an HDF5 file")
+    if source is not path:
+        starts = (source.seek(place) == place and source.read(32) for place in _SUPERBLOCKS)
+        if not any(start.startswith(_MAGIC) for start in starts):
+            source.seek(0)
+            raise wrong_content(path, "an HDF5 file", source.read(32))
+    with h5py.File(source, "r") as file:
+        yield file
 
 
 def locate(path: str, names: list[str], layout: str) -> Answer:
     """Look up datasets: {stamp, places}; their chunks come beside, one table after the other."""
-    with reading(printable(path)), h5py.File(path, "r") as file:
+    with reading(printable(path)), h5py.File(child.source(path), "r") as file:
         found = [_place(path, file, name, layout_of(layout)) for name in names]
         tables = [chunks for _, chunks in found if chunks is not None]
         places = [place for place, _ in found]
@@ -68,7 +83,7 @@ def locate(path: str, names: list[str], layout: str) -> Answer:
 
 def read(path: str, name: str, items: list[int] | None) -> Answer:
     """Read a dataset, or items of its leading axis, by HDF5: {stamp}, and the values beside."""
-    with reading(f"{printable(path)}, dataset {printable(name)}"), h5py.File(path, "r") as file:
+    with reading(f"{printable(path)}, dataset {printable(name)}"), h5py.File(child.source(path), "r") as file:
         dataset = _open(file, name)
         check_filters(dataset, f"{printable(path)}, dataset {printable(name)}")  # plug-ins are loaded by process
         if items is None:
@@ -82,7 +97,7 @@ def read(path: str, name: str, items: list[int] | None) -> Answer:
 
 def beside(path: str, at: str, name: str) -> Answer:
     """Read an array that lies beside the maps, in their group or above: {found, strings}, numbers beside."""
-    with reading(printable(path)), h5py.File(path, "r") as file:
+    with reading(printable(path)), h5py.File(child.source(path), "r") as file:
         item = file[raw(at)]
         group = item if isinstance(item, h5py.Group) else item.parent
         stack = next((stack for stack in (group, file["/"]) if name in stack), None)
@@ -105,20 +120,30 @@ class _In(NamedTuple):
 
 def take_stock(path: str) -> Answer:
     """List the datasets of a file: {arrays, left}, as `inventory.group` takes them."""
-    with reading(printable(path)):
-        if not h5py.is_hdf5(path):
-            raise wrong_content(Path(path), "an HDF5 file")
-        with h5py.File(path, "r") as file:
-            left: list[int] = []
-            arrays = list(_arrays(path, file, left))
-            return Answer({"arrays": arrays, "left": sum(left)})
+    with reading(printable(path)), _opened(path) as file:
+        left: list[int] = []
+        arrays = list(_arrays(path, file, left))
+        return Answer({"arrays": arrays, "left": sum(left)})
 
 
 def _stamp(file: Any) -> Stamp:
     """Stamp of the very file that HDF5 has open."""
+    if _is_object(file):
+        return child.source(file.filename).stamp  # type: ignore[no-any-return]
     if file.id.get_access_plist().get_driver() == h5fd.SEC2:
         return Stamp.of(file.id.get_vfd_handle())
     return Stamp.of(file.filename)
+
+
+def _is_object(file: Any) -> bool:
+    """Tell whether a file is an object of a store, which HDF5 reads through Python."""
+    return bool(file.id.get_access_plist().get_driver() == h5fd.fileobj_driver)
+
+
+def _check_own(dataset: Any, where: str) -> None:
+    """Refuse values beside an object: HDF5 would look for them among the files of this machine."""
+    if _is_object(dataset.file) and (dataset.is_virtual or dataset.external):
+        raise FeatureError(f"{where} has its values in other files, and lies in a store", "Download all of them.")
 
 
 def _open(file: Any, name: str) -> Any:
@@ -143,6 +168,7 @@ def _place(path: str, file: Any, name: str, layout: MapLayout) -> tuple[dict[str
             check_dtype(printable(where), dtype)
             check_axes(dataset, printable(where), layout)
             check_filters(dataset, printable(where))
+            _check_own(dataset, printable(where))
             place: dict[str, Any] = {"shape": shape, "dtype": dtype.str, "start": _start(dataset, file)}
             batch = layout.is_stack(shape) and shape[0] != 1
             others = check_parts(dataset, where, batch=batch) if dataset.is_virtual else external_files(dataset)
@@ -183,7 +209,8 @@ def _chunked(dataset: Any, file: Any, place: dict[str, Any]) -> tuple[dict[str, 
     place["chunks"] = {"size": dataset.chunks, "filters": None, "count": 0}
     table = find_chunks(dataset)
     # In a file with a user block, that depends on the version of HDF5.
-    straight = file.id.get_access_plist().get_driver() == h5fd.SEC2 and not file.id.get_create_plist().get_userblock()
+    known = file.id.get_access_plist().get_driver() == h5fd.SEC2 or _is_object(file)
+    straight = known and not file.id.get_create_plist().get_userblock()
     if table is None or not straight or not _is_plain(dataset) or tells_wrong_places(dataset):
         return place, None
     created = dataset.id.get_create_plist()
@@ -203,6 +230,7 @@ def _beside(path: str, stack: Any, name: str) -> StoredMap | None:
         return None
     dtype = np.dtype("S") if h5py.check_string_dtype(dataset.dtype) else dataset.dtype
     where = f"{path}, dataset {name_of(dataset)}"
+    _check_own(dataset, where)
 
     def load() -> NDArray[Any]:
         check_storage(dataset, where, batch=False, least_bytes=_ID_BYTES)

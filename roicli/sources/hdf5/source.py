@@ -24,6 +24,7 @@ from roicli.sources.hdf5.chunks import Chunks
 from roicli.sources.inventory import Inventory, Kind, group
 from roicli.sources.layout import MapLayout
 from roicli.sources.values import Packing, decoded
+from roicli.stores.file import open_bytes, stamp_of
 
 # What the child does; this process does not load it, nor h5py.
 _SURVEY, _LOCATE, _READ, _STOCK, _BESIDE = (
@@ -185,9 +186,9 @@ class Hdf5Source(MapSource):
     def _read(self, place: _Place, name: str, items: list[int] | None = None) -> NDArray[Any]:
         """Read items of the leading axis, or all, from their chunks, or by HDF5."""
         if place.chunks:
-            with self.path.open("rb", buffering=0) as file:
-                self._note(self.path, Stamp.of(file.fileno()))
-                if (values := place.chunks.read(file.fileno(), items)) is not None:
+            with open_bytes(self.path, self.stamps[str(self.path)]) as file:
+                self._note(self.path, stamp_of(file))
+                if (values := place.chunks.read(file, items)) is not None:
                     return values
         shape = place.shape if items is None else (len(items), *place.shape[1:])
         nbytes = math.prod(shape) * place.dtype.itemsize
