@@ -131,7 +131,7 @@ class StoredArray(NamedTuple):
 
 
 def read_into(file: IO[bytes] | int, start: int, out: NDArray[Any]) -> None:
-    """Fill a contiguous array with the bytes of a file, or a descriptor, from `start` on; EOFError if it ends too early."""
+    """Fill a contiguous array with the bytes of a file or descriptor from `start` on; EOFError if it ends too early."""
     view = out.reshape(-1).view(np.uint8).data
     while view.nbytes:
         if not (count := read_some(file, view, start)):

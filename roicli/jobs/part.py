@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +15,7 @@ from roicli.jobs.prepare import PoolJob, Prepared
 from roicli.jobs.select import select
 from roicli.jobs.shards import Shard, parts_of
 from roicli.sources import MapInfo
+from roicli.stores.path import path_of
 
 # Boxes that are hashed at once: all together would take twice their memory.
 _AT_ONCE = 2**16
@@ -122,7 +122,7 @@ def _digest(job: PoolJob, inputs: Inputs, infos: dict[int, MapInfo]) -> str:
             said[name] = path  # a file counts by its content, wherever it lies
     digest = hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode())
     for path in sorted(inputs.beside):
-        digest.update(Path(path).read_bytes())
+        digest.update(path_of(path).read_bytes())
     for index, info in infos.items():
         digest.update(f"{ids[index // max(1, len(levels))]} {info.shape} {info.dtype}\n".encode("utf-8", "replace"))
     columns: list[tuple[NDArray[Any], str]] = [(inputs.map_index, "<i8")]
