@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from roicli.errors import UsageError
 from roicli.spec import PoolSpec, Rule
 
 
-@dataclass(frozen=True)
-class Convention:
+class Convention(NamedTuple):
     """What one library computes, as options of `align`.
 
     Attributes
@@ -36,7 +34,7 @@ class Convention:
     name: str
     call: str
     source: str
-    settings: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any]
     start: str = "x1 s"
     end: str = "x2 s"
     least: str = "one cell"

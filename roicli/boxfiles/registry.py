@@ -6,10 +6,10 @@ Nothing heavy is imported before a file is read: the command line lists the layo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from roicli.boxfiles.boxfile import BoxFile, Form, opened
 from roicli.errors import BoxError, FileError, UsageError
@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from roicli.regions import BoxFormat, Regions
 
 
-@dataclass(frozen=True)
-class Layout:
+class Layout(NamedTuple):
     """One layout of box files.
 
     Attributes
@@ -58,22 +57,22 @@ class Layout:
     holds: str = ""
 
 
-# By name, in the order in which they are asked: a layout, or the form of its files and where it is defined. A module
-# is loaded when a file of its form is met; if no layout recognizes the file, the first one of its suffix reads it, and
-# says what is missing.
-_LAYOUTS: dict[str, Layout | tuple[Form, str]] = {
+# By name, in the order in which they are asked: a layout, or the form of its files, where it is defined, and keys. A
+# module is loaded when a file of its form is met that has one of these keys at its first level, or in its first item.
+# If no layout recognizes the file, the first one of its suffix reads it, and says what is missing.
+_LAYOUTS: dict[str, Layout | tuple[str, ...]] = {
     "json-list": ("json", "jsonitems:LIST"),
     "json-lines": ("json", "jsonitems:LINES"),
     "json-by-image": ("json", "jsonbyimage:LAYOUT"),
-    "coco": ("json", "coco:LAYOUT"),
+    "coco": ("json", "coco:LAYOUT", "images", "annotations"),
     "csv": ("text", "csvboxes:LAYOUT"),
     "npy": ("npy", "npyboxes:LAYOUT"),
     "npy-rotated": ("npy", "npyboxes:ROTATED"),
-    "vg-regions": ("json", "visualgenome:REGIONS"),
-    "vg-objects": ("json", "visualgenome:OBJECTS"),
-    "vg-relationships": ("json", "visualgenome:RELATIONSHIPS"),
+    "vg-regions": ("json", "visualgenome:REGIONS", "regions"),
+    "vg-objects": ("json", "visualgenome:OBJECTS", "objects", "attributes"),
+    "vg-relationships": ("json", "visualgenome:RELATIONSHIPS", "relationships"),
     "gqa": ("json", "gqa:LAYOUT"),
-    "detectron2": ("json", "detectron:LAYOUT"),
+    "detectron2": ("json", "detectron:LAYOUT", "annotations", "instances"),
     "open-images": ("text", "openimages:LAYOUT"),
     "voc": ("xml", "voc:LAYOUT"),
     "yolo": ("text", "yolo:DETECTION"),
@@ -81,11 +80,11 @@ _LAYOUTS: dict[str, Layout | tuple[Form, str]] = {
     "dota": ("text", "dota:LAYOUT"),
     "vinvl": ("text", "vinvl:LAYOUT"),
     "vg-sgg": ("hdf5", "sgg:LAYOUT"),
-    "coco-panoptic": ("json", "panoptic:LAYOUT"),
-    "sam": ("json", "sam:LAYOUT"),
-    "ultralytics": ("json", "ultralytics:LAYOUT"),
-    "labelme": ("json", "drawn:LABELME"),
-    "geojson": ("json", "drawn:GEOJSON"),
+    "coco-panoptic": ("json", "panoptic:LAYOUT", "annotations"),
+    "sam": ("json", "sam:LAYOUT", "image", "predicted_iou", "stability_score"),
+    "ultralytics": ("json", "ultralytics:LAYOUT", "box"),
+    "labelme": ("json", "drawn:LABELME", "shapes"),
+    "geojson": ("json", "drawn:GEOJSON", "features", "geometry"),
     "mot": ("text", "tracks:MOT"),
     "ava": ("text", "tracks:AVA"),
     "butd-tsv": ("text", "butd:TSV"),
@@ -236,7 +235,7 @@ def choose(file: BoxFile, boxes_as: str | None = None) -> Layout:
 
 def _candidates(file: BoxFile) -> list[Layout]:
     """Return the layouts that a file may have; FileError if there are none."""
-    of_form = [load(name) for name, entry in _LAYOUTS.items() if file.form == _form(entry)]
+    of_form = [load(name) for name, entry in _LAYOUTS.items() if _may_be(file, entry)]
     if found := [layout for layout in of_form if layout.recognizes(file)]:
         return found
     from roicli.boxfiles.foreign import check_foreign  # few files need it
@@ -281,5 +280,13 @@ def _common(path: Path, files: list[Path]) -> Layout:
     return _only(path, found)
 
 
-def _form(entry: Layout | tuple[Form, str]) -> Form:
-    return entry.form if isinstance(entry, Layout) else entry[0]
+def _may_be(file: BoxFile, entry: Layout | tuple[str, ...]) -> bool:
+    """Tell whether a file is of the form of a layout and, of JSON, has one of its keys."""
+    if isinstance(entry, Layout):
+        return file.form == entry.form
+    form, _, *keys = entry
+    if not keys or file.form != form:
+        return file.form == form
+    from roicli.boxfiles.jsontext import first_keys
+
+    return not first_keys(file).isdisjoint(keys)

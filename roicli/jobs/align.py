@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from roicli.errors import OutputError
-from roicli.execution.combine import LevelsPooler
 from roicli.execution.engines import LOCAL, opened
 from roicli.execution.executors import run
 from roicli.execution.plan import MOST_PASSES, Plan, Task, is_scattered, make_plan
@@ -26,7 +25,6 @@ from roicli.jobs.costs import choose_kernel, make_costs
 from roicli.jobs.geometry import scale_parameter
 from roicli.jobs.listener import Listener, Told
 from roicli.jobs.match import Inputs
-from roicli.jobs.part import Part, take_part
 from roicli.jobs.prepare import Prepared
 from roicli.jobs.relations import pairs_of
 from roicli.jobs.report import RunReport, peak_memory
@@ -58,6 +56,8 @@ from roicli.words import count
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
+
+    from roicli.jobs.part import Part
 
 
 class _Work(NamedTuple):
@@ -123,8 +123,12 @@ def _open_inputs(job: AlignJob, told: Told) -> Inputs:
 def _prepare(job: AlignJob, inputs: Inputs, told: Told) -> _Work:
     """Select and place the boxes, check them, reduce the job to its part, and say what must be the same to resume."""
     job = job.knowing(inputs)
-    taken = None if job.shard is None else take_part(job, job.shard, inputs)
-    inputs = inputs if taken is None else taken.inputs  # the whole may go
+    taken = None
+    if job.shard is not None:
+        from roicli.jobs.part import take_part
+
+        taken = take_part(job, job.shard, inputs)
+        inputs = taken.inputs  # the whole may go
     prepared = prepare_and_judge(job, inputs, told.note, told.warn)
     prepared, part = (prepared, None) if taken is None else taken.part(prepared)
     job = replace(job, kernel=choose_kernel(job, prepared, part.total if part else len(prepared.placement)))
@@ -219,6 +223,8 @@ def _pool(
     how = plan.order, work.job.spec, session.target, kernel
     pooler = Pooler(source, infos, prepared.placement, *how)
     if work.job.pyramid.levels_combine is not None and levels:
+        from roicli.execution.combine import LevelsPooler
+
         pooler = LevelsPooler(levels, work.job.pyramid.levels_combine, source, infos, *how)
     listener.begin(len(plan.order) - done)
 

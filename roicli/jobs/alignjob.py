@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from roicli.errors import UsageError
 from roicli.execution.engines import LOCAL
 from roicli.jobs.prepare import PoolJob
-from roicli.jobs.shards import Shard
 from roicli.outputs import find_format
 from roicli.outputs.base import OutputFormat, Parameters
 from roicli.outputs.grouped import Grouped
@@ -18,6 +17,8 @@ from roicli.protocols import Level
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
+
+    from roicli.jobs.shards import Shard
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from roicli.boxfiles.several import join_column
 from roicli.errors import BoxError, FileError, UsageError
 from roicli.files import Stamp
 from roicli.jobs.imageids import some
@@ -305,6 +304,8 @@ def _whole_images(table: Regions, sizes: _Sizes) -> Regions:
 
 
 def _append(table: Regions, added: Regions) -> Regions:
+    from roicli.boxfiles.several import join_column
+
     both = (table, added)
     given = table.given, from_xyxy(added.boxes, table.box_format)
     named = table.image_index is not None and added.image_index is not None

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from roicli.errors import UsageError
 from roicli.jobs.geometry import Located
 from roicli.jobs.match import Inputs
-from roicli.pooling.masks import cell_weights
 from roicli.pooling.operators import find
 from roicli.pooling.placement import PlacedMasks, Placement
 from roicli.regions import MaskFill, Regions
@@ -76,6 +75,8 @@ def add_masks(inputs: Inputs, located: Located, levels: tuple[Placement, ...]) -
 
 def empty_masks(placement: Placement, infos: Mapping[int, MapInfo], spec: PoolSpec) -> NDArray[np.intp]:
     """Decode masks, and find those that reach no cell of their maps."""
+    from roicli.pooling.masks import cell_weights
+
     empty = [
         row
         for row, index in enumerate(placement.map_index.tolist())

@@ -5,8 +5,8 @@ Layouts that the loaders of other projects read are formats too, found by their 
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
-from pkgutil import resolve_name
 
 from roicli.errors import OutputError, UsageError
 from roicli.files import HDF5_SUFFIXES
@@ -94,6 +94,7 @@ def check_output(path: Path, output_format: OutputFormat) -> None:
 
 
 def _load(where: str) -> OutputFormat:
-    found = resolve_name(where)()
+    module, _, name = where.partition(":")
+    found = getattr(import_module(module), name)()
     assert isinstance(found, OutputFormat)
     return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -124,6 +123,8 @@ def origin_text(record: Record, shape: tuple[int, ...]) -> Iterator[str]:
 
 
 def _csv(header: Iterable[str], lines: Iterator[list[object]]) -> Iterator[str]:
+    import csv
+
     block: list[list[object]] | tuple[Iterable[str], ...] = (header,)
     while block:
         text = io.StringIO(newline="")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
-from pkgutil import resolve_name
 
 from roicli.errors import FeatureError, FileError, UsageError
 from roicli.files import CHECK_PATH, HDF5_SUFFIXES, content_of, file_size, natural_key, printable, reading
@@ -76,7 +76,8 @@ def format_of(path: Path) -> type[MapSource]:
             f"{'Rename it' if known else 'Give a file'}: {', '.join(suffixes())}, or a folder of .npy files.",
         )
     if isinstance(found, str):
-        loaded: type[MapSource] = resolve_name(found)
+        module, _, name = found.partition(":")
+        loaded: type[MapSource] = getattr(import_module(module), name)
         return loaded
     return found
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import cache
-from typing import Any, ClassVar
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +16,7 @@ from roicli.protocols import StoredMap
 VOID16 = np.dtype("V2")
 
 
-@dataclass(frozen=True)
-class Encoding:
+class Encoding(NamedTuple):
     """A dtype that NumPy has not.
 
     Attributes
@@ -78,8 +76,11 @@ def _float8(name: str) -> NDArray[np.float16]:
     return values.astype(np.float16)
 
 
-@dataclass(frozen=True)
-class Packing:
+# What says how values are packed.
+PACKED = ("scale_factor", "add_offset", "_FillValue", "missing_value", "_Unsigned")
+
+
+class Packing(NamedTuple):
     """Integers or small floats that stand for ``value * scale + offset``, as CF and netCDF have it.
 
     Attributes
@@ -89,8 +90,6 @@ class Packing:
     fills : tuple of number
         Attributes ``_FillValue`` and ``missing_value``: stored values that stand for none, and are read as NaN.
     """
-
-    ATTRIBUTES: ClassVar[tuple[str, ...]] = ("scale_factor", "add_offset", "_FillValue", "missing_value", "_Unsigned")
 
     scale: float = 1.0
     offset: float = 0.0
@@ -125,7 +124,7 @@ def packing_of(attributes: Mapping[str, NDArray[Any]], where: str, dtype: np.dty
             f"{where} has the attribute _Unsigned, which roicli does not read", "Write unsigned integers."
         )
     numbers: dict[str, Any] = {}
-    for name in Packing.ATTRIBUTES[:-1]:
+    for name in PACKED[:-1]:
         if name not in attributes:
             continue
         value = np.asarray(attributes[name])

@@ -23,7 +23,7 @@ from roicli.sources.handle import OwnHandle
 from roicli.sources.inventory import Inventory, Kind, group_named
 from roicli.sources.layout import MapLayout
 from roicli.sources.named import NamedArrays
-from roicli.sources.values import Packing, decoded, packing_of
+from roicli.sources.values import PACKED, Packing, decoded, packing_of
 
 # Files that describe a group or an array, of version 3 and 2.
 _METADATA = ("zarr.json", ".zgroup", ".zarray")
@@ -179,7 +179,7 @@ def _arrays(root: Any, alone: str) -> dict[str, Any]:
 
 def _describe(array: Any, where: str) -> _Described:
     dtype = np.dtype("U") if array.dtype.kind in "TO" else array.dtype
-    names = [name for name in Packing.ATTRIBUTES if name in array.attrs]
+    names = [name for name in PACKED if name in array.attrs]
     attributes = {name: np.asarray(_decoded(array.attrs[name])) for name in names}
     chunks = tuple(array.shards or array.chunks)
     packing = packing_of(attributes, where, dtype)

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +15,11 @@ from numpy.typing import NDArray
 from roicli.errors import UsageError
 from roicli.pooling.kernels.choose import Kernel
 from roicli.pooling.placement import Placement
-from roicli.pooling.reads import Reads
 from roicli.pooling.sampling import FloatArray, IntArray
 from roicli.spec import Mode, PoolSpec, Reduce
+
+if TYPE_CHECKING:
+    from roicli.pooling.reads import Reads
 
 
 class Operator(ABC):

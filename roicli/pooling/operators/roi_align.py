@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,7 +13,6 @@ from roicli.pooling.kernels.pointwise import pool_pointwise
 from roicli.pooling.operators.base import Operator, Placed, not_finite
 from roicli.pooling.operators.contracted import Contracted
 from roicli.pooling.placement import Placement
-from roicli.pooling.reads import Axis, Reads, crossed
 from roicli.pooling.sampling import (
     Bins,
     FloatArray,
@@ -26,6 +27,9 @@ from roicli.pooling.sampling import (
 )
 from roicli.pooling.weights import axis_weights, cells_read
 from roicli.spec import Mode, PoolSpec
+
+if TYPE_CHECKING:
+    from roicli.pooling.reads import Axis, Reads
 
 # A table, a JSON document or a picture of more samples would be of use to nobody.
 MAX_SAMPLES = 2**17
@@ -75,6 +79,8 @@ class RoIAlign(Operator):
 
     def trace(self, region: Placement, size: tuple[int, ...], spec: PoolSpec, bin: tuple[int, int]) -> Reads:
         """Return the samples of one bin."""
+        from roicli.pooling.reads import crossed  # few jobs trace
+
         rows, columns = _bins(region, size, spec)
         ny, nx = int(rows.samples[0]), int(columns.samples[0])
         if ny * nx > MAX_SAMPLES:
@@ -125,6 +131,8 @@ def _bins(regions: Placement, size: tuple[int, ...], spec: PoolSpec) -> list[Bin
 
 def _trace_axis(bins: Bins, bin: int) -> Axis:
     """Return the samples of one bin; one out of range is shown at the nearest cells, with weights that nobody uses."""
+    from roicli.pooling.reads import Axis
+
     number, sample = np.indices((bins.number, int(bins.samples[0])))
     samples = sample_coordinates(bins, number, sample)
     at = samples[bin]

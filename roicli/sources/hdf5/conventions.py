@@ -9,7 +9,7 @@ from h5py import h5a, h5z
 
 from roicli.errors import FeatureError
 from roicli.sources.layout import MapLayout
-from roicli.sources.values import Packing, packing_of
+from roicli.sources.values import PACKED, Packing, packing_of
 
 # Groups in which MATLAB keeps what cell arrays and objects refer to.
 MATLAB_GROUPS = ("#refs#", "#subsystem#")
@@ -67,7 +67,7 @@ def packing(dataset: Any, where: str) -> Packing | None:
     """Find the attributes by which values are packed."""
     if not h5a.get_num_attrs(dataset.id):  # most datasets
         return None
-    names = [name for name in Packing.ATTRIBUTES if _has(dataset, name.encode())]
+    names = [name for name in PACKED if _has(dataset, name.encode())]
     return packing_of({name: np.asarray(dataset.attrs[name]) for name in names}, where, dataset.dtype)
 
 

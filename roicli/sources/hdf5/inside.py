@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import astuple
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -175,7 +174,7 @@ def _place(path: str, file: Any, name: str, layout: MapLayout) -> tuple[dict[str
             if place["start"] is None and (layout.is_map(shape) or layout.is_stack(shape)):
                 check_storage(dataset, where, batch=batch)
             if found := packing(dataset, printable(where)):
-                place["packing"] = astuple(found)
+                place["packing"] = found
             place["stamps"] = {other: Stamp.of(other) for other in sorted(others)}
             return _chunked(dataset, file, place) if dataset.chunks else (place, None)
     except RoicliError as error:
