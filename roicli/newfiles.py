@@ -12,9 +12,9 @@ from pathlib import Path
 from roicli.errors import OutputError
 from roicli.words import size as in_words
 
-# Names of hidden files beside an output end in these: the file before it is published, and what is proved of it,
-# and what workers of somebody else read.
-PARTIAL, JOURNAL, WORK = "partial", "journal", "work"
+# Names of hidden files beside an output end in these: the file before it is published, what is proved of it, what
+# workers of somebody else read, and the means of its rows.
+PARTIAL, JOURNAL, WORK, GROUPS = "partial", "journal", "work", "groups"
 
 _WRITE_HINTS = dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "Free some disk space, or write to another disk.") | {
     errno.EFBIG: "Raise the limit of the size of files (ulimit -f), or write to another disk.",

@@ -15,7 +15,7 @@ PACKAGE = Path(roicli.__file__).parent
 MODULES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 
 # Room -> rooms that it may import, itself aside.
-BOTTOM = {"errors", "words", "files", "newfiles", "arrays", "child", "progress", "interrupts", "stores"}
+BOTTOM = {"errors", "words", "files", "checksums", "newfiles", "arrays", "child", "progress", "interrupts", "stores"}
 VALUES = {"spec", "regions", "protocols"} | BOTTOM
 MAY_IMPORT = {
     "__init__": {"errors", "jobs", "pooling"},
@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "errors": set(),
     "words": set(),
     "files": {"errors", "words"},
+    "checksums": set(),
     "newfiles": {"errors", "words"},
     "stores": {"errors", "files"},
     "arrays": {"errors", "words", "files", "stores"},

@@ -10,9 +10,10 @@ from rich.table import Table
 from roicli.cli.console import Console
 from roicli.cli.flags import as_flags
 from roicli.cli.plain import plain
+from roicli.jobs.damage import Damage
 from roicli.jobs.info import BoxesInfo, FileInfo, MapsInfo
 from roicli.sources.inventory import Inventory
-from roicli.words import count, size
+from roicli.words import count, listing, size
 
 # Most kinds of arrays or maps in a table, the most frequent first.
 _SHOWN = 20
@@ -33,6 +34,8 @@ def show_info(info: FileInfo) -> None:
         table.add_row("belongs to", plain(info.output))
     for name, value in (*_unfinished(info), *_parameters(info.parameters, "written by")):
         table.add_row(plain(name), plain(value))
+    if info.verified is not None:
+        table.add_row("checksums", plain(_verified(info.verified)))
     if info.pooled:
         table.add_row("perhaps", plain(info.pooled))
     for name, value in (*_maps(info.maps), *_boxes(info.boxes)):
@@ -51,6 +54,13 @@ def _parameters(parameters: Mapping[str, object], by: str) -> Iterator[tuple[str
     for name, value in parameters.items():
         if name != "roicli_version" and value != "":
             yield f"  {name}", str(value)
+
+
+def _verified(found: Damage) -> str:
+    if not found.damaged:
+        return f"all {count(found.rows, 'row')} fit"
+    runs = [f"{first}-{last}" if last > first else str(first) for first, last in found.damaged]
+    return f"damaged rows: {listing(runs, _SHOWN)}; make them again"
 
 
 def _unfinished(info: FileInfo) -> Iterator[tuple[str, str]]:

@@ -263,7 +263,11 @@ def side_files_of(
     files += output_format.beside(job.output, record).items()
     for path, wanted, content in (
         (shard_file(job.output), job.shard is not None and not keeps_record, partial(shard_text, record)),
-        (origin_file(job.output), job.sidecar, partial(origin_text, record, output_format.shape(shape, record))),
+        (
+            origin_file(job.output),
+            job.sidecar,
+            partial(origin_text, record, output_format.shape(shape, record), job.output),
+        ),
     ):
         if wanted:
             files.append((path, content))

@@ -103,7 +103,7 @@ def read_reference(path: Path) -> Reference:
             arrays = [loaded] if isinstance(loaded, np.ndarray) else list(loaded.values())
         values = max(arrays, key=lambda array: array.size)
     else:
-        parameters, values = stored.parameters, find_stored(path).values(path, stored.features)
+        parameters, values = stored.parameters, find_stored(path).values(path, stored)
     if values.dtype.kind != "f" or values.ndim < 2:
         raise FileError(f"{path} holds {values.dtype} of shape {values.shape}", _REMEDY)
     return Reference(path, values, parameters)

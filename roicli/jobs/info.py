@@ -1,4 +1,4 @@
-"""Describe any file that roicli reads or writes: feature maps, boxes, outputs. No feature is read."""
+"""Describe any file that roicli reads or writes: feature maps, boxes, outputs. No feature is read but to verify it."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from roicli.boxfiles import SUFFIXES, read_regions
 from roicli.boxfiles.boxfile import plain_name
 from roicli.boxfiles.several import files_of
 from roicli.errors import FileError, RoicliError
-from roicli.files import file_size, printable, reading
+from roicli.files import file_size, printable
+from roicli.jobs.damage import Damage, find_damage
 from roicli.jobs.pyramid import Pyramid, in_words, open_maps
 from roicli.jobs.readings import Reading
 from roicli.jobs.unfinished import SIDE_ENDINGS, Unfinished, look_beside, output_of
-from roicli.outputs import find_format
+from roicli.outputs import parameters_of
 from roicli.outputs import suffixes as of_outputs
-from roicli.outputs.base import REMEDY, Parameters
+from roicli.outputs.base import Parameters
 from roicli.regions import Regions, find_bad_boxes, from_xyxy
 from roicli.sources import FeatureSource
 from roicli.sources.inventory import Inventory
 from roicli.sources.open import suffixes, take_stock
-from roicli.stores.path import is_pattern, is_store, path_of
+from roicli.stores.path import is_pattern, path_of
 from roicli.words import count
 
 _BOXES = tuple(suffix for suffix in SUFFIXES if suffix != ".npy")
@@ -80,6 +81,7 @@ class FileInfo:
     pooled: str = ""  # what it may hold instead: features of boxes, by its name and shape
     boxes: BoxesInfo | None = None  # if it is a box file
     output: str = ""  # to which it belongs: the record of a part, or the list of boxes that are not pooled
+    verified: Damage | None = None  # what its checksums say, if that was asked
     unfinished: Unfinished | None = None  # if an output, or a file beside one, is not complete
 
     def as_dict(self) -> dict[str, Any]:
@@ -93,8 +95,10 @@ class FileInfo:
         return plain
 
 
-def info(name: str) -> FileInfo:
+def info(name: str, *, verify: bool = False) -> FileInfo:
     """Describe a file, a folder of .npy files, or all files that match a pattern; or an output that is not complete.
+
+    With `verify`, the rows of an output are read, and compared with their checksums.
 
     Raises
     ------
@@ -108,7 +112,9 @@ def info(name: str) -> FileInfo:
     unfinished = look_beside(path) if path.suffix.lower() in of_outputs() else None
     if unfinished is not None and not unfinished.exists:
         return FileInfo(name, 0, 0, {}, unfinished=unfinished)
-    return replace(_complete(name, path), unfinished=unfinished if unfinished and unfinished.matters else None)
+    found = _complete(name, path)
+    verified = find_damage(path) if verify else None
+    return replace(found, unfinished=unfinished if unfinished and unfinished.matters else None, verified=verified)
 
 
 def _files(path: Path) -> list[str]:
@@ -117,7 +123,7 @@ def _files(path: Path) -> list[str]:
 
 
 def _complete(name: str, path: Path) -> FileInfo:
-    if path.is_dir() and path.suffix.lower() in of_outputs() and (parameters := _parameters(path)):
+    if path.is_dir() and path.suffix.lower() in of_outputs() and (parameters := parameters_of(path)):
         return FileInfo(name, len(_files(path)), _bytes(_files(path)), parameters, take_stock(path))
     if path.is_dir() or is_pattern(name):
         try:
@@ -131,9 +137,9 @@ def _complete(name: str, path: Path) -> FileInfo:
     suffix, size = plain_name(path).suffix.lower(), file_size(path)
     output = next((name.removesuffix(ending) for ending in SIDE_ENDINGS if path.name.endswith(ending)), "")
     if output.lower().endswith(".npy") and suffix == ".json":
-        return FileInfo(name, 1, size, _parameters(Path(output)), output=output)
+        return FileInfo(name, 1, size, parameters_of(Path(output)), output=output)
     if suffix in _BOXES:
-        made = _parameters(path) if suffix in of_outputs() else {}
+        made = parameters_of(path) if suffix in of_outputs() else {}
         if "group_by" in made:  # it has no boxes
             return FileInfo(name, 1, size, made)
         return FileInfo(name, 1, size, made, boxes=_boxes(path), output=output)
@@ -141,7 +147,7 @@ def _complete(name: str, path: Path) -> FileInfo:
         known = ", ".join([*suffixes(), *_BOXES])
         raise FileError(f"{printable(name)} is of no kind that is known", f"Name a folder or a file of {known}.")
     arrays = take_stock(path)
-    if parameters := _parameters(path) if suffix in of_outputs() else {}:
+    if parameters := parameters_of(path) if suffix in of_outputs() else {}:
         return FileInfo(name, 1, size, parameters, arrays)
     shape = arrays.kinds[0].kind.shape if suffix == ".npy" else ()
     found = FileInfo(name, 1, size, {}, arrays, pooled=_pooled(path.stem, shape))
@@ -163,14 +169,6 @@ def _pooled(name: str, shape: tuple[int, ...]) -> str:
     if shape[2:] and max(shape[2:]) > _MOST_BINS:
         return ""
     return f"by its name and shape, pooled features: {count(shape[0], 'box')}, {count(shape[1], 'channel')}{bins}"
-
-
-def _parameters(path: Path) -> Parameters:
-    """Read how an output was made; empty if the file is not one, does not say, or lies in a store."""
-    if is_store(path):
-        return {}
-    with reading(printable(str(path)), REMEDY):
-        return find_format(path).parameters(path)
 
 
 def _bytes(paths: Sequence[str]) -> int:

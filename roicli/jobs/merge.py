@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from roicli.errors import FileError, OutputError, UsageError
-from roicli.files import HDF5_SUFFIXES, printable, reading
+from roicli.files import HDF5_SUFFIXES
 from roicli.jobs.partfiles import StoredPart, read_parts
 from roicli.newfiles import check_name
-from roicli.outputs import LAYOUTS, check_output, find_format
-from roicli.outputs.base import REMEDY, OutputFormat, Record
+from roicli.outputs import LAYOUTS, check_output, find_format, parameters_of
+from roicli.outputs.base import OutputFormat, Record
 from roicli.outputs.grouped import Grouped
 from roicli.outputs.rowfile import RowFile
 from roicli.outputs.sidefiles import SideFile, origin_file, shard_file, skipped_file
@@ -92,10 +92,11 @@ def merge(job: MergeJob, advance: Callable[[int], None]) -> MergeReport:
         for path in beside:
             check_name(path, overwrite=job.overwrite)
         paths = _paths(job)
-        layout, is_grouped = _wanted(paths[0])
+        said = parameters_of(paths[0])
+        layout = str(said["output_layout"]) if said.get("output_layout") in LAYOUTS else None
         _check_kinds(job, paths, layout)
         output_format = find_format(job.output, layout).scattered()
-        if is_grouped:
+        if "group_by" in said:
             output_format = Grouped(output_format)
         check_output(job.output, output_format)
         find_earlier(job.output, resume=False, overwrite=job.overwrite, is_folder=output_format.folder)
@@ -135,14 +136,6 @@ def _virtual(job: MergeJob, parts: Sequence[StoredPart]) -> OutputFormat:
     from roicli.outputs.hdf5 import Stretch, Virtual
 
     return Virtual(job.output, [Stretch(part.path, part.rows) for part in parts])
-
-
-def _wanted(part: Path) -> tuple[str | None, bool]:
-    """Return the layout that the whole was asked for in, and whether it has rows of groups."""
-    with reading(printable(str(part)), REMEDY):
-        said = find_format(part).parameters(part)
-    layout = said.get("output_layout")
-    return layout if isinstance(layout, str) and layout in LAYOUTS else None, "group_by" in said
 
 
 def _paths(job: MergeJob) -> list[Path]:

@@ -37,7 +37,7 @@ class StoredPart:
 
     def blocks(self) -> Generator[NDArray[Any], None, None]:
         """Yield the features in order, some rows at a time."""
-        return find_format(self.path).blocks(self.path, self.output.features)
+        return find_format(self.path).blocks(self.path, self.output)
 
 
 def read_parts(paths: Sequence[Path]) -> list[StoredPart]:

@@ -61,7 +61,7 @@ def project(job: ProjectJob, note: Callable[[str], None]) -> Projected:
         raise OutputError(f"{job.output}: expected a name that ends in .npy or .npz", "Name an .npz.")
     check_name(job.output, overwrite=job.overwrite)
     output_format = find_stored(job.pooled)
-    values = output_format.values(job.pooled, read_output(output_format, job.pooled).features)
+    values = output_format.values(job.pooled, read_output(output_format, job.pooled))
     if job.spec.reduce != "none":
         raise UsageError("all bins are projected, not one vector a box", "Leave `reduce` out.")
     if values.ndim == 3:

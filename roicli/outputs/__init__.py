@@ -9,12 +9,13 @@ from importlib import import_module
 from pathlib import Path
 
 from roicli.errors import OutputError, UsageError
-from roicli.files import HDF5_SUFFIXES
+from roicli.files import HDF5_SUFFIXES, printable, reading
 from roicli.newfiles import check_name
-from roicli.outputs.base import OutputFormat
+from roicli.outputs.base import REMEDY, OutputFormat, Parameters
+from roicli.stores.path import is_store
 from roicli.words import listing
 
-__all__ = ["LAYOUTS", "check_output", "find_format", "find_stored", "register", "suffixes"]
+__all__ = ["LAYOUTS", "check_output", "find_format", "find_stored", "parameters_of", "register", "suffixes"]
 
 # Suffix -> the class of the format, or where it is: its module is loaded when the first file of it is met.
 _FORMATS: dict[str, OutputFormat | str] = {
@@ -91,6 +92,14 @@ def find_stored(path: Path) -> OutputFormat:
 def check_output(path: Path, output_format: OutputFormat) -> None:
     """Refuse an output that cannot be written, before anything is computed; OutputError says why."""
     check_name(path, overwrite=True, is_folder=output_format.folder)
+
+
+def parameters_of(path: Path) -> Parameters:
+    """Read how an output was made; empty if the file is not one, does not say, or lies in a store."""
+    if is_store(path):
+        return {}
+    with reading(printable(str(path)), REMEDY):
+        return find_format(path).parameters(path)
 
 
 def _load(where: str) -> OutputFormat:

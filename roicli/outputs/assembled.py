@@ -87,11 +87,11 @@ class Assembled(OutputFormat):
         }
         return Stored(features, columns, {})
 
-    def blocks(self, path: Path, features: StoredArray) -> Generator[NDArray[Any], None, None]:
+    def raw_blocks(self, path: Path, stored: Stored) -> Generator[NDArray[Any], None, None]:
         """Yield the features, image by image."""
         with reading(printable(str(path)), REMEDY):
             for image in self.images_in(path, boxes=False):
-                if image.features.shape[1:] != features.shape[1:]:
+                if image.features.shape[1:] != stored.features.shape[1:]:
                     raise not_ours(f"{path}, image {image.name}")
                 yield image.features
 

@@ -6,6 +6,7 @@ import math
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from types import MappingProxyType
 from typing import IO, Any, ClassVar, NamedTuple
@@ -17,8 +18,10 @@ from roicli.arrays import StoredArray
 from roicli.errors import FileError, OutputError
 from roicli.files import file_size, printable, reading
 from roicli.newfiles import NewFile, check_space, close_file, create_file, write_all, writing
+from roicli.outputs.checked import REPAIR, damaged_rows
 from roicli.outputs.rowfile import RowFile
 from roicli.regions import Column, Names
+from roicli.words import listing
 
 Parameters = dict[str, str | int | float | bool]
 
@@ -112,6 +115,8 @@ class Layout(NamedTuple):
         Byte at which each row begins; by default one after the other.
     end : int, optional
         Byte after the last row, where rows do not lie side by side.
+    sums : int, optional
+        Byte at which the checksums of rows begin.
     """
 
     frame: Mapping[int, bytes | bytearray]
@@ -120,11 +125,12 @@ class Layout(NamedTuple):
     columns: Sequence[tuple[int, Column, np.dtype[Any]]] = ()
     starts: NDArray[np.int64] | None = None
     end: int | None = None
+    sums: int | None = None
 
     def target(self, path: Path, name: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> RowFile:
         """Return where the rows of (K, ...) features are written."""
         end = self.offset + math.prod(shape) * dtype.itemsize if self.end is None else self.end
-        return RowFile(path, name, self.offset, end, shape[1:], dtype, self.starts)
+        return RowFile(path, name, self.offset, end, shape[1:], dtype, self.starts, self.sums)
 
 
 class Stored(NamedTuple):
@@ -138,11 +144,14 @@ class Stored(NamedTuple):
         What is recorded of each row, as `Record.columns` names it.
     parameters : dict
         How it was made; empty where the file does not say.
+    sums : (K,) uint32, optional
+        The checksum of each row, if the file has them.
     """
 
     features: StoredArray
     columns: dict[str, Column]
     parameters: Parameters
+    sums: NDArray[np.uint32] | None = None
 
 
 class OutputFormat(ABC):
@@ -161,6 +170,8 @@ class OutputFormat(ABC):
     """Whether `assemble` makes the output when all rows are there."""
     folder: bool = False
     """Whether the output is a folder."""
+    checked: ClassVar[bool] = False
+    """Whether rows have checksums of the format's own, not those in `Stored.sums`."""
     keeps_record: bool = True
     """Whether a file says how it was made and whose features its rows are."""
     plain: ClassVar[bool] = True
@@ -251,8 +262,9 @@ class OutputFormat(ABC):
         """Complete the file when all rows are written; done again, it gives the same bytes."""
         return
 
-    def values(self, path: Path, features: StoredArray) -> NDArray[Any]:
+    def values(self, path: Path, stored: Stored) -> NDArray[Any]:
         """Return all features, in a memory map: of the file, or of a copy that goes with the process."""
+        features = stored.features
         if not features.nbytes:
             return np.empty(features.shape, features.dtype)
         if self.plain:
@@ -260,19 +272,35 @@ class OutputFormat(ABC):
         from tempfile import TemporaryFile  # which takes longer to load than all of this room
 
         with TemporaryFile() as copy:
-            for block in self.blocks(path, features):
+            for block in self.blocks(path, stored):
                 copy.write(np.ascontiguousarray(block).data)
             copy.flush()
             return np.memmap(copy, features.dtype, "r", 0, features.shape)
 
-    def blocks(self, path: Path, features: StoredArray) -> Generator[NDArray[Any], None, None]:
-        """Yield the features in order, some rows at a time."""
+    def raw_blocks(self, path: Path, stored: Stored) -> Generator[NDArray[Any], None, None]:
+        """Yield the features in order, some rows at a time, whether they are intact or not."""
         with reading(printable(str(path))), path.open("rb", buffering=0) as file:
-            file.seek(features.start)
-            yield from stream_blocks(file, features)
+            file.seek(stored.features.start)
+            yield from _stream_blocks(file, stored.features)
+
+    def damaged(self, path: Path, stored: Stored) -> Iterator[tuple[NDArray[Any], NDArray[np.intp]]]:
+        """Yield the features, some rows at a time, and which of all rows in them do not fit their checksums."""
+        first = 0
+        with closing(self.raw_blocks(path, stored)) as blocks:
+            for block in blocks:
+                sums = None if stored.sums is None else stored.sums[first : first + len(block)]
+                yield block, first + damaged_rows(block, sums)
+                first += len(block)
+
+    def blocks(self, path: Path, stored: Stored) -> Generator[NDArray[Any], None, None]:
+        """Yield the features in order, some rows at a time; FileError if rows do not fit their checksums."""
+        for block, rows in self.damaged(path, stored):
+            if len(rows):
+                raise FileError(f"{path}: rows {listing(rows.tolist(), 10)} do not fit their checksums", REPAIR)
+            yield block
 
 
-def stream_blocks(stream: IO[bytes], features: StoredArray) -> Iterator[NDArray[Any]]:
+def _stream_blocks(stream: IO[bytes], features: StoredArray) -> Iterator[NDArray[Any]]:
     """Yield the rows of an array whose values come next in a stream, some at a time."""
     row_bytes = max(math.prod(features.shape[1:]) * features.dtype.itemsize, 1)
     rows = max(1, _BLOCK_BYTES // row_bytes)

@@ -56,12 +56,13 @@ class ButdAdaptive(_Butd):
 
     def read(self, path: Path) -> Stored:
         """See `OutputFormat`; rows come image after image."""
-        features, columns, parameters = self._read(path, "image_features")
+        features, columns, parameters, sums = self._read(path, "image_features")
         ids, ends, boxes = (columns.get(name) for name in ("image_ids", "pos_boxes", "image_bb"))
         if not (isinstance(ids, Names) and isinstance(ends, np.ndarray) and isinstance(boxes, np.ndarray)):
             raise not_ours(str(path))
         index = np.repeat(ids.index, ends[:, 1] - ends[:, 0])
-        return Stored(features, {"image_ids": Names(index, ids.names), "boxes": boxes.astype(np.float64)}, parameters)
+        record: dict[str, Column] = {"image_ids": Names(index, ids.names), "boxes": boxes.astype(np.float64)}
+        return Stored(features, record, parameters, sums)
 
 
 class ButdFixed(_Butd):
@@ -89,24 +90,25 @@ class ButdFixed(_Butd):
         if (spatial := spatial_vectors(record)) is not None:
             columns["spatial_features"] = spread(spatial)
         whole = (images, boxes, *vectors(shape)[1:])
-        arranged = self._arrange(record.parameters, columns, "image_features", whole, dtype)
+        arranged = self._arrange(record.parameters, columns, "image_features", whole, dtype, 2)
         return _spread(arranged, places, images * boxes, shape, dtype)
 
     def read(self, path: Path) -> Stored:
         """See `OutputFormat`; places that no row takes are not rows."""
-        features, columns, parameters = self._read(path, "image_features")
+        features, columns, parameters, sums = self._read(path, "image_features")
         ids, boxes, used = columns.get("image_ids"), columns.get("image_bb"), _used(columns, features)
         if not (isinstance(ids, Names) and isinstance(boxes, np.ndarray)):
             raise not_ours(str(path))
         rows = features._replace(shape=(int(used.sum()), *features.shape[2:]))
         whole = Names(np.repeat(ids.index, used.sum(axis=1)), ids.names)
-        return Stored(rows, {"image_ids": whole, "boxes": boxes[used].astype(np.float64)}, parameters)
+        record: dict[str, Column] = {"image_ids": whole, "boxes": boxes[used].astype(np.float64)}
+        return Stored(rows, record, parameters, None if sums is None else sums[used.reshape(-1)])
 
-    def blocks(self, path: Path, features: StoredArray) -> Generator[NDArray[Any], None, None]:
-        """Yield the features, without padding."""
-        padded, columns, _ = self._read(path, "image_features")
-        used, first = _used(columns, padded), 0
-        for block in super().blocks(path, padded):
+    def raw_blocks(self, path: Path, stored: Stored) -> Generator[NDArray[Any], None, None]:
+        """See `OutputFormat`; yields the features without padding."""
+        padded = self._read(path, "image_features")
+        used, first = _used(padded.columns, padded.features), 0
+        for block in super().raw_blocks(path, padded):
             yield block[used[first : first + len(block)]]
             first += len(block)
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from roicli.newfiles import NewFile, writing
+from roicli.newfiles import GROUPS, NewFile, writing
 from roicli.outputs.base import Layout, OutputFormat, Parameters, Record, Stored
 from roicli.outputs.byimage import ByGroup
 from roicli.outputs.npy import rows_alone
@@ -52,7 +52,7 @@ class Grouped(OutputFormat):
         """See `OutputFormat`."""
         boxes, whole = _groups(record)
         shape, inner = (len(boxes.counts), *target.row_shape), self._format
-        file: NewFile = NewFile(name, overwrite=overwrite, ending="groups")
+        file: NewFile = NewFile(name, overwrite=overwrite, ending=GROUPS)
         means = inner.create(file.path, name, shape, target.dtype, whole)
         try:
             for number, mine in enumerate(np.split(boxes.order, boxes.starts[1:]) if len(boxes.counts) else ()):

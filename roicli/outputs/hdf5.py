@@ -6,6 +6,7 @@ the values itself: an error of the disk never happens inside HDF5, which may end
 
 from __future__ import annotations
 
+import math
 import os
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
@@ -33,7 +34,8 @@ from roicli.outputs.base import (
     not_ours,
     text_dtype,
 )
-from roicli.outputs.rowfile import RowFile
+from roicli.outputs.checked import KIND, NAME, check_record, checksum_record
+from roicli.outputs.rowfile import SUM, RowFile
 from roicli.regions import Column, Names
 
 _MOST_PARAMETERS = 100
@@ -65,7 +67,8 @@ class Hdf5(OutputFormat):
     """An HDF5 file."""
 
     suffixes = HDF5_SUFFIXES
-    holds = "the same as datasets; parameters and the version of roicli as attributes"
+    _checked = True
+    holds = "the same as datasets, and `checksums`; parameters and the version of roicli as attributes"
 
     def layout(self, shape: tuple[int, ...], dtype: np.dtype[Any], record: Record) -> Layout:
         """See `OutputFormat`; the file is made in memory."""
@@ -78,8 +81,9 @@ class Hdf5(OutputFormat):
         name: str,
         shape: tuple[int, ...],
         dtype: np.dtype[Any],
+        row_axes: int = 1,
     ) -> Layout:
-        """Lay out a file of columns, and features under a name."""
+        """Lay out a file of columns, and features under a name, whose first axes count rows."""
         import h5py
 
         memory = in_memory()
@@ -91,7 +95,12 @@ class Hdf5(OutputFormat):
                 sides = (len(column),) if isinstance(column, Names) else column.shape
                 placed.append((create_dataset(file, key, sides, kind, lay_out_early), column, kind))
             offset = create_dataset(file, name, shape, dtype, self._place_features)
-        return Layout(memory.pieces, offset, memory.size, placed)
+            if not self._checked:
+                return Layout(memory.pieces, offset, memory.size, placed)
+            rows = math.prod(shape[:row_axes])
+            sums = create_dataset(file, NAME, (rows + 1,), KIND, lay_out_early)
+        record = {sums + rows * SUM: checksum_record(shape, dtype, columns, parameters)}
+        return Layout({**memory.pieces, **record}, offset, memory.size, placed, sums=sums)
 
     def _place_features(self, properties: Any, shape: tuple[int, ...]) -> None:
         lay_out_early(properties, shape)
@@ -101,7 +110,7 @@ class Hdf5(OutputFormat):
         return self._read(path, "features")
 
     def _read(self, path: Path, name: str) -> Stored:
-        """Read all datasets but the one whose rows are the features."""
+        """Read all datasets but the one whose rows are the features; FileError if their checksum does not fit."""
         found = child.ask("roicli.outputs.hdf5:describe", path).value
         arrays = {
             name: StoredArray(path, start, tuple(shape), np.dtype(dtype))
@@ -109,8 +118,12 @@ class Hdf5(OutputFormat):
         }
         if name not in arrays:
             raise not_ours(str(path))
-        features = arrays.pop(name)
-        return Stored(features, {name: _read(array) for name, array in arrays.items()}, found["parameters"])
+        features, sums = arrays.pop(name), arrays.pop(NAME, None)
+        columns, parameters = {name: _read(array) for name, array in arrays.items()}, found["parameters"]
+        if sums is None:
+            return Stored(features, columns, parameters)
+        checked = check_record(path, sums.load(), features, columns, parameters)
+        return Stored(features, columns, parameters, checked)
 
     def parameters(self, path: Path) -> Parameters:
         """Read how it was made, in the order in which it was written: the bytes of a file depend on it."""
@@ -169,6 +182,8 @@ class Virtual(Hdf5):
     OutputError
         The features lie in too many separate runs of rows.
     """
+
+    _checked = False
 
     def __init__(self, output: Path, stretches: Sequence[Stretch]) -> None:
         self._runs = [(stretch, stretch.runs()) for stretch in stretches]

@@ -12,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roicli.arrays import open_npy
+from roicli.checksums import checksum_rows
 from roicli.errors import FileError
 from roicli.files import file_size, printable, reading
 from roicli.outputs.base import REMEDY, Layout, OutputFormat, Parameters, Record, Stored, not_ours
+from roicli.outputs.checked import KIND, as_bytes
 from roicli.outputs.sidefiles import origin_file, shard_file
 from roicli.regions import Column
 
@@ -34,12 +36,14 @@ class Npy(OutputFormat):
         return rows_alone(shape, dtype)
 
     def read(self, path: Path) -> Stored:
-        """Read the header, and which rows of the whole these are."""
+        """Read the header, which rows of the whole these are, and the checksums of rows if they lie beside the file."""
         features, part = open_npy(path), read_part(path)
         columns: dict[str, Column] = (
             {} if part is None else {"output_rows": _rows(path, part["output_rows"], features.shape)}
         )
-        return Stored(features, columns, {} if part is None else part["parameters"])
+        origin = _read_origin(path) if part is None else None
+        sums = None if origin is None else _sums(path, origin, features.shape[0])
+        return Stored(features, columns, {} if part is None else part["parameters"], sums)
 
     def parameters(self, path: Path) -> Parameters:
         """Read how a part was made, or what was written beside another .npy on request."""
@@ -70,6 +74,23 @@ def _read_origin(output: Path) -> dict[str, Any] | None:
     """Read what says whence an output came; None if nothing does, or another file has its name by now."""
     origin = _read_beside(origin_file(output), "shape")
     return origin if origin is not None and tuple(origin["shape"]) == open_npy(output).shape else None
+
+
+def _sums(output: Path, origin: dict[str, Any], rows: int) -> NDArray[np.uint32] | None:
+    """Take the checksums of rows; None if another version of roicli has written none."""
+    if "checksums" not in origin:
+        return None
+    with reading(printable(str(origin_file(output))), REMEDY):
+        sums = np.frombuffer(bytes.fromhex(origin["checksums"]), KIND)
+        if len(sums) != rows:
+            raise FileError(f"{origin_file(output)} does not fit {output}", REMEDY)
+        return sums
+
+
+def checksums_of(path: Path) -> NDArray[np.uint32]:
+    """Return the checksum of each row of an .npy file."""
+    blocks = Npy().raw_blocks(path, Stored(open_npy(path), {}, {}))
+    return np.concatenate([np.zeros(0, KIND), *(checksum_rows(*as_bytes(block)) for block in blocks)])
 
 
 def _read_beside(path: Path, member: str) -> dict[str, Any] | None:

@@ -1,25 +1,25 @@
 """Outputs to .npz: an uncompressed archive of the features, image ids, boxes, box ids and parameters.
 
-The features are the first member, so their place is known from the start and workers write them into the archive.
-What follows, and the checksum of the features, is written at the end.
+The features and the checksums of rows are the first members, so their places are known from the start and workers
+write them into the archive. What follows, and the checksums of these two, is written at the end.
 """
 
 from __future__ import annotations
 
-import errno
 import json
+import math
 import os
+import struct
 import zipfile
-import zlib
-from collections.abc import Generator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from roicli.arrays import StoredArray, read_header
+from roicli.arrays import read_header
+from roicli.checksums import crc32, join
 from roicli.files import file_size
 from roicli.newfiles import write_all, writing
 from roicli.outputs.base import (
@@ -31,33 +31,35 @@ from roicli.outputs.base import (
     column_blocks,
     names_of,
     not_ours,
-    stream_blocks,
     text_dtype,
 )
+from roicli.outputs.checked import KIND, NAME, check_record, checksum_record
 from roicli.outputs.npy import npy_header
-from roicli.outputs.rowfile import RowFile
+from roicli.outputs.rowfile import SUM, RowFile
 from roicli.regions import Column, Names
 
 # No parameters of ours are larger.
 _PARAMETERS_BYTES = 2**20
-_BLOCK_BYTES = 2**20
-# Where a member's header holds its checksum.
-_CRC = slice(14, 18)
+# Where a member's header holds its checksum, and the lengths of the two parts that follow.
+_CRC, _LENGTHS = slice(14, 18), 26
 
 
 class Npz(OutputFormat):
     """An archive of arrays."""
 
     suffixes = (".npz",)
-    holds = "`features`, `image_ids`, `boxes`, `rows`, `box_ids`, `parameters`"
+    holds = "`features`, `checksums`, `image_ids`, `boxes`, `rows`, `box_ids`, `parameters`"
 
     def layout(self, shape: tuple[int, ...], dtype: np.dtype[Any], record: Record) -> Layout:
         """See `OutputFormat`; the checksum is zero until `finish`, and not part of the frame."""
-        header = npy_header(shape, dtype)
-        size = len(header) + int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-        begin = _features(size).FileHeader(zip64=True)
-        frame = {0: begin[: _CRC.start], _CRC.stop: begin[_CRC.stop :] + header}
-        return Layout(frame, len(begin) + len(header), len(begin) + size)
+        values = math.prod(shape) * dtype.itemsize
+        features, sums = _first_members(shape, dtype)
+        frame, offset = _begin(features, 0)
+        end = offset + values
+        more, place = _begin(sums, end)
+        stop = place + shape[0] * SUM
+        frame |= more | {stop: checksum_record(shape, dtype, record.columns(), record.parameters)}
+        return Layout(frame, offset, stop + SUM, end=end, sums=place)
 
     def tail_bytes(self, record: Record) -> int:
         """See `OutputFormat`."""
@@ -68,17 +70,25 @@ class Npz(OutputFormat):
         )
 
     def finish(self, target: RowFile, record: Record) -> None:
-        """Write the checksum of the features, the other members and the table of contents."""
+        """Write the checksums of the first members, the other ones and the table of contents."""
+        rows, sums = (target.end - target.offset) // target.row_bytes, target.sums
+        assert sums is not None
+        stop = sums + (rows + 1) * SUM
         with writing(target.name), os.fdopen(os.dup(target.open()), "r+b") as file:
-            file.truncate(target.end)
-            begin = len(_features(0).FileHeader(zip64=True))
-            info = _features(target.end - begin)
-            info.CRC = _checksum(target.open(), begin, target.end)
-            write_all(target.open(), info.FileHeader(zip64=True), 0)
-            file.seek(target.end)
+            file.truncate(stop)
+            file.seek(sums)
+            stored = np.frombuffer(file.read(stop - sums), KIND)
+            members = _first_members((rows, *target.row_shape), target.dtype)
+            members[0].info.CRC = join(stored[:-1], target.row_bytes, crc32(members[0].header))
+            members[1].info.CRC = crc32(stored.tobytes(), crc32(members[1].header))
+            members[1].info.header_offset = target.end
+            for made in members:
+                write_all(target.open(), made.info.FileHeader(zip64=True), made.info.header_offset)
+            file.seek(stop)
             with zipfile.ZipFile(file, "w") as archive:
-                archive.filelist.append(info)
-                archive.NameToInfo[info.filename] = info
+                for made in members:
+                    archive.filelist.append(made.info)
+                    archive.NameToInfo[made.info.filename] = made.info
                 parameters = np.array(json.dumps(record.parameters))
                 for name, column in (record.columns() | {"parameters": parameters}).items():
                     kind = text_dtype(column)
@@ -99,12 +109,20 @@ class Npz(OutputFormat):
             }
             if "features" not in entries:
                 raise not_ours(str(path))
-            with archive.open(entries["features"]) as stream:
-                features = read_header(stream, path, f"{path}, features")
-            if features.start + features.nbytes != entries["features"].file_size or entries["features"].header_offset:
+            entry = entries["features"]
+        with path.open("rb") as file:
+            file.seek(entry.header_offset + _LENGTHS)
+            place = entry.header_offset + _LENGTHS + 4 + sum(struct.unpack("<HH", file.read(4)))
+            file.seek(place)
+            features = read_header(file, path, f"{path}, features")
+            if features.start + features.nbytes != entry.file_size or entry.compress_type != zipfile.ZIP_STORED:
                 raise not_ours(f"{path}, features")
-            features = features._replace(start=features.start + len(_features(0).FileHeader(zip64=True)))
-        return Stored(features, columns, self.parameters(path))
+        features = features._replace(start=place + features.start)
+        parameters, sums = self.parameters(path), columns.pop(NAME, None)
+        if not isinstance(sums, np.ndarray):
+            return Stored(features, columns, parameters)
+        checked = check_record(path, sums, features, columns, parameters)
+        return Stored(features, columns, parameters, checked)
 
     def parameters(self, path: Path) -> Parameters:
         """See `OutputFormat`."""
@@ -123,19 +141,29 @@ class Npz(OutputFormat):
                 return found
         return {}
 
-    def blocks(self, path: Path, features: StoredArray) -> Generator[NDArray[Any], None, None]:
-        """Yield the features; the archive's checksum is checked on the way."""
-        with zipfile.ZipFile(path) as archive, archive.open("features.npy") as stream:
-            read_header(stream, path, str(path))
-            yield from stream_blocks(stream, features)
+
+class _Member(NamedTuple):
+    """A member that workers write: its entry, and the header of its array."""
+
+    info: zipfile.ZipInfo
+    header: bytes
 
 
-def _features(size: int) -> zipfile.ZipInfo:
-    """Make the entry of the features, whose .npy file takes `size` bytes."""
-    info = member("features")
-    info.file_size = info.compress_size = size
-    info.header_offset = info.CRC = 0
-    return info
+def _first_members(shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[_Member, _Member]:
+    """Make the members of (K, ...) features and of checksums; their own checksums are zero, their places too."""
+    made = []
+    for name, sides, kind in (("features", shape, dtype), (NAME, (shape[0] + 1,), KIND)):
+        info, header = member(name), npy_header(sides, kind)
+        info.file_size = info.compress_size = len(header) + math.prod(sides) * kind.itemsize
+        info.header_offset = info.CRC = 0
+        made.append(_Member(info, header))
+    return made[0], made[1]
+
+
+def _begin(made: _Member, place: int) -> tuple[dict[int, bytes | bytearray], int]:
+    """Return what stands before the values of a member that begins at a place, save its checksum; and their place."""
+    begin = made.info.FileHeader(zip64=True) + made.header
+    return {place: begin[: _CRC.start], place + _CRC.stop: begin[_CRC.stop :]}, place + len(begin)
 
 
 def member(name: str) -> zipfile.ZipInfo:
@@ -143,16 +171,6 @@ def member(name: str) -> zipfile.ZipInfo:
     info = zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0))  # a fixed date: the same job gives the same bytes
     info.external_attr = 0o600 << 16
     return info
-
-
-def _checksum(descriptor: int, first: int, stop: int) -> int:
-    number = 0
-    while first < stop:
-        data = os.pread(descriptor, min(_BLOCK_BYTES, stop - first), first)
-        if not data:
-            raise OSError(errno.EIO, "the file is shorter than what was written")
-        number, first = zlib.crc32(data, number), first + len(data)
-    return number
 
 
 def _read(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> NDArray[Any]:

@@ -116,12 +116,12 @@ class Parquet(OutputFormat):
         with _open(path) as file:
             return dict(_said(file).get("parameters", {}))
 
-    def blocks(self, path: Path, features: StoredArray) -> Generator[NDArray[Any], None, None]:
+    def raw_blocks(self, path: Path, stored: Stored) -> Generator[NDArray[Any], None, None]:
         """Yield the features, group by group."""
         with reading(printable(str(path)), REMEDY), _open(path) as file:
             for number in range(file.num_row_groups):
                 for part in file.read_row_group(number, [_VECTOR], use_threads=False)[_VECTOR].chunks:
-                    yield part.flatten().to_numpy().reshape(-1, *features.shape[1:])
+                    yield part.flatten().to_numpy().reshape(-1, *stored.features.shape[1:])
 
 
 def _pyarrow() -> tuple[Any, Any]:

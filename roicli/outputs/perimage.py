@@ -79,7 +79,7 @@ class _PerImage(Hdf5):
         features = StoredArray(path, 0, (len(boxes), *row_shape), np.dtype(dtype))
         return Stored(features, {"image_ids": images, "boxes": boxes}, parameters)
 
-    def blocks(self, path: Path, features: StoredArray) -> Generator[NDArray[Any], None, None]:
+    def raw_blocks(self, path: Path, stored: Stored) -> Generator[NDArray[Any], None, None]:
         """Yield the features, image by image."""
         answer = child.ask(f"{__name__}:describe_images", path, self.pattern, memory=file_size(path))
         with reading(printable(str(path)), REMEDY), path.open("rb", buffering=0) as file:

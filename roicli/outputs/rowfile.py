@@ -14,8 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roicli.arrays import read_into
+from roicli.checksums import checksum_rows
 from roicli.errors import OutputError
 from roicli.newfiles import close_file, write_all, writing
+
+# Bytes of a checksum.
+SUM = 4
 
 _fdatasync = getattr(os, "fdatasync", os.fsync)  # which macOS does not have
 
@@ -38,6 +42,8 @@ class RowFile:
         As it is written.
     starts : (K,) int64, optional
         Byte at which each row begins; by default one after the other.
+    sums : int, optional
+        Byte at which the checksums of rows begin, in the order in which rows lie; by default none are kept.
     """
 
     path: Path
@@ -47,6 +53,7 @@ class RowFile:
     row_shape: tuple[int, ...]
     dtype: np.dtype[Any]
     starts: NDArray[np.int64] | None = None
+    sums: int | None = None
     _descriptor: int | None = field(default=None, repr=False)
     _access: int = field(default=os.O_RDWR, repr=False)
 
@@ -69,9 +76,15 @@ class RowFile:
             The disk is full, or another failure of the system.
         """
         data = memoryview(np.ascontiguousarray(block, dtype=self.dtype).reshape(-1).view(np.uint8).data)
+        place, sums = self.sums or 0, b""
+        if self.sums is not None:
+            sums = checksum_rows(data, self.row_bytes).tobytes()
         with writing(self.name):
             for first, stop, start in self._runs(rows):
                 write_all(self.open(), data[first * self.row_bytes : stop * self.row_bytes], start)
+                if sums:
+                    row = (start - self.offset) // self.row_bytes
+                    write_all(self.open(), sums[first * SUM : stop * SUM], place + row * SUM)
 
     def flush(self) -> None:
         """Force onto the disk what any process has written so far.

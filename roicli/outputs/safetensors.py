@@ -17,9 +17,11 @@ from roicli.arrays import StoredArray
 from roicli.errors import OutputError
 from roicli.files import file_size
 from roicli.outputs.base import Layout, OutputFormat, Parameters, Record, Stored, encode, not_ours
+from roicli.outputs.checked import KIND, NAME, check_record, checksum_record
+from roicli.outputs.rowfile import SUM
 from roicli.regions import Column, Names
 
-_KINDS = {"<f2": "F16", "<f4": "F32", "<f8": "F64", "<i4": "I32", "<i8": "I64"}
+_KINDS = {"<f2": "F16", "<f4": "F32", "<f8": "F64", "<i4": "I32", "<u4": "U32", "<i8": "I64"}
 _DTYPES = {kind: np.dtype(dtype) for dtype, kind in _KINDS.items()}
 # The format's own limit.
 _HEADER_BYTES = 100_000_000
@@ -46,6 +48,7 @@ class Safetensors(OutputFormat):
                 key, values = name + _INDEX, index.astype(np.int64)
             assert isinstance(values, np.ndarray)
             tensors.append((key, values.shape, values.dtype, values))
+        tensors.append((NAME, (shape[0] + 1,), KIND, None))
         header: dict[str, Any] = {"__metadata__": metadata}
         begin, places = 0, []
         for key, sides, kind, _ in tensors:
@@ -63,7 +66,10 @@ class Safetensors(OutputFormat):
             for place, (_, _, kind, values) in zip(places, tensors, strict=True)
             if values is not None
         ]
-        return Layout({0: len(text).to_bytes(8, "little") + text}, offset, offset + begin, columns)
+        sums = offset + places[-1]
+        said = checksum_record(shape, dtype, record.columns(), record.parameters)
+        frame = {0: len(text).to_bytes(8, "little") + text, sums + shape[0] * SUM: said}
+        return Layout(frame, offset, offset + begin, columns, sums=sums)
 
     def read(self, path: Path) -> Stored:
         """See `OutputFormat`."""
@@ -84,7 +90,11 @@ class Safetensors(OutputFormat):
                 columns[name] = Names(values, tuple(json.loads(metadata[name])))
             else:
                 columns[name] = values
-        return Stored(features, columns, json.loads(metadata["parameters"]))
+        parameters, sums = json.loads(metadata["parameters"]), columns.pop(NAME, None)
+        if not isinstance(sums, np.ndarray):
+            return Stored(features, columns, parameters)
+        checked = check_record(path, sums, features, columns, parameters)
+        return Stored(features, columns, parameters, checked)
 
     def parameters(self, path: Path) -> Parameters:
         """See `OutputFormat`."""

@@ -206,9 +206,14 @@ def checksum(data: bytes) -> bytes:
     return int(value(data)).to_bytes(CRC_BYTES, "little")
 
 
+def is_sound(data: bytes) -> bool:
+    """Return whether bytes fit the checksum that they end in."""
+    return checksum(data[:-CRC_BYTES]) == data[-CRC_BYTES:]
+
+
 def sound(data: bytes) -> bytes:
     """Return bytes without the checksum that they end in; ValueError if it does not fit."""
-    if checksum(data[:-CRC_BYTES]) != data[-CRC_BYTES:]:
+    if not is_sound(data):
         raise ValueError("a checksum does not fit")
     return data[:-CRC_BYTES]
 

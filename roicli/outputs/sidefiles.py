@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from roicli.errors import OutputError
-from roicli.newfiles import NewFile, check_name, real, writing
+from roicli.newfiles import GROUPS, PARTIAL, NewFile, beside, check_name, real, writing
 
 if TYPE_CHECKING:
     from roicli.outputs.base import Record
@@ -117,9 +117,13 @@ def shard_text(record: Record) -> Iterator[str]:
     yield json.dumps({"parameters": record.parameters, "output_rows": runs})
 
 
-def origin_text(record: Record, shape: tuple[int, ...]) -> Iterator[str]:
-    """Make what says whence an .npy came: the parameters, and the shape by which its file is known again."""
-    yield json.dumps({"shape": shape, "parameters": record.parameters}, indent=1) + "\n"
+def origin_text(record: Record, shape: tuple[int, ...], output: Path) -> Iterator[str]:
+    """Make what says whence an .npy came: parameters, the shape by which it is known again, the CRC-32 of each row."""
+    from roicli.outputs.npy import checksums_of
+
+    hidden = (beside(output, ending) for ending in (GROUPS, PARTIAL))
+    sums = checksums_of(next((path for path in hidden if path.exists()), output)).tobytes().hex()
+    yield json.dumps({"shape": shape, "parameters": record.parameters, "checksums": sums}, indent=1) + "\n"
 
 
 def _csv(header: Iterable[str], lines: Iterator[list[object]]) -> Iterator[str]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 import struct
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from roicli.newfiles import NewFile, NewFolder, check_space, remove_tree, writin
 from roicli.outputs.base import REMEDY, Layout, OutputFormat, Parameters, Record, Stored, encode, not_ours, was_changed
 from roicli.outputs.npy import rows_alone
 from roicli.outputs.rowfile import RowFile
-from roicli.outputs.shards import Folder, Shards, checksum, index_of, key_of, rows_of, sound, values_of
+from roicli.outputs.shards import Folder, Shards, checksum, index_of, is_sound, key_of, rows_of, sound, values_of
 from roicli.regions import Column, Names
 
 # Rows of a chunk of what is recorded beside them.
@@ -42,7 +42,7 @@ class Zarr(OutputFormat):
     """A store in a folder, whose shards are written by those who pool their rows."""
 
     suffixes = (".zarr",)
-    folder, plain = True, False
+    folder, plain, checked = True, False, True
     holds = "the same as arrays of Zarr v3; `features` sharded, one chunk some rows; needs `pip install 'roicli[zarr]'`"
 
     def unit_rows(self, row_bytes: int) -> int:
@@ -117,9 +117,10 @@ class Zarr(OutputFormat):
         root = _described(path)
         return {} if root is None else dict(root["attributes"]["parameters"])
 
-    def blocks(self, path: Path, features: StoredArray) -> Generator[NDArray[Any], None, None]:
-        """Yield the features, shard by shard; checksums are checked on the way."""
-        shape, store = features.shape, Folder(path, path)
+    def damaged(self, path: Path, stored: Stored) -> Iterator[tuple[NDArray[Any], NDArray[np.intp]]]:
+        """Yield the features, shard by shard, and all rows of chunks that do not fit their checksums."""
+        features, store = stored.features, Folder(path, path)
+        shape = features.shape
         row_bytes = math.prod(shape[1:]) * features.dtype.itemsize
         chunk_rows, shard_chunks = rows_of(row_bytes)
         unit = chunk_rows * shard_chunks
@@ -132,10 +133,9 @@ class Zarr(OutputFormat):
                 if data[-len(index) :] != index:
                     raise not_ours(f"{path}/{key}")
                 chunks = np.frombuffer(data, np.uint8, len(data) - len(index)).reshape(number, -1)
-                for chunk in chunks:
-                    sound(chunk.tobytes())
+                wrong = np.array([not is_sound(chunk.tobytes()) for chunk in chunks])
                 values = values_of(chunks, chunk_rows, features.dtype)
-            yield values.reshape(-1, *shape[1:])[:rows]
+            yield values.reshape(-1, *shape[1:])[:rows], first + np.flatnonzero(np.repeat(wrong, chunk_rows)[:rows])
 
 
 class ScatteredZarr(Zarr):

@@ -12,6 +12,8 @@ from roicli.errors import RoicliError
 from roicli.jobs.align import AlignJob, align
 from roicli.jobs.info import info
 from roicli.jobs.shards import Shard
+from roicli.outputs import find_format
+from roicli.outputs.base import read_output
 from roicli.sources.hdf5 import inside
 from roicli.sources.inventory import Inventory
 from roicli.spec import PoolSpec
@@ -283,3 +285,27 @@ def test_an_npy_says_whence_it_came_if_asked_to(tmp_path):
 def test_pooled_features_are_known_by_name_and_shape(tmp_path, name, shape, said):
     np.save(tmp_path / f"{name}.npy", np.ones(shape, np.float32))
     assert info(str(tmp_path / f"{name}.npy")).pooled.removeprefix("by its name and shape, pooled features: ") == said
+
+
+@pytest.mark.parametrize("name", ["out.h5", "out.npz", "out.safetensors", "out.npy"])
+def test_damaged_rows_are_named(tmp_path, name):
+    np.save(tmp_path / "f.npy", np.random.default_rng(0).standard_normal((1, 300, 8, 8)).astype(np.float32))
+    (tmp_path / "b.json").write_text(str([[0, 0, n, 4] for n in range(1, 7)]))
+    more = ["--sidecar"] if name == "out.npy" else []
+    run(tmp_path, "align", "f.npy", "b.json", "-o", name, "--size", "2", "-q", *more)
+    assert "checksums" in (said := run(tmp_path, "info", "--verify", name).stdout)
+    assert "all 6 rows fit" in said
+    stored = read_output(find_format(tmp_path / name), tmp_path / name)
+    data = bytearray((tmp_path / name).read_bytes())
+    for row in (1, 2, 5):
+        data[stored.features.start + row * 4800] ^= 1
+    (tmp_path / name).write_bytes(data)
+    assert "damaged rows: 1-2, 5; make them again" in run(tmp_path, "info", "--verify", name, expect=1).stdout
+    found = json.loads(run(tmp_path, "info", "--verify", name, "--json", expect=1).stdout)
+    assert found["verified"] == {"rows": 6, "damaged": [[1, 2], [5, 5]]}
+
+
+def test_what_has_no_checksums_is_not_verified(tmp_path):
+    np.save(tmp_path / "pooled.npy", np.ones((1, 3, 2, 2)))
+    refused = run(tmp_path, "info", "--verify", "pooled.npy", expect=3)
+    assert "pooled.npy holds no checksums\nhint: Outputs have them in .h5, .npz" in refused.stderr

@@ -267,7 +267,7 @@ def test_virtual(parts, tmp_path):
         assert {source.file_name for source in file["features"].virtual_sources()} <= {
             f"100%%/{n}.h5" for n in range(1, 11)
         }
-        assert list(file) == list(whole)
+        assert [*file] == [name for name in whole if name != "checksums"]
         for name in file:
             np.testing.assert_array_equal(file[name][()], whole[name][()])
         assert dict(file.attrs) == dict(whole.attrs)

@@ -5,12 +5,14 @@ import os
 import pickle
 import time
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from roicli.errors import OutputError
+from roicli.errors import OutputError, RoicliError
+from roicli.jobs.damage import Damage, damage_of
 from roicli.newfiles import NewFile
 from roicli.outputs.base import Record, read_output
 from roicli.regions import Names
@@ -120,16 +122,45 @@ class OutputConformance(ABC):
         record = make_record(5, np.array([5, 6, 7, 8, 9]), np.arange(5) * 2)
         path = self.write(tmp_path, values, record)
         stored = read_output(self.format, path)
-        np.testing.assert_array_equal(
-            np.concatenate(list(self.format.blocks(path, stored.features))), values[self.order(5)]
-        )
-        np.testing.assert_array_equal(self.format.values(path, stored.features), values[self.order(5)])
+        np.testing.assert_array_equal(np.concatenate(list(self.format.blocks(path, stored))), values[self.order(5)])
+        np.testing.assert_array_equal(self.format.values(path, stored), values[self.order(5)])
         if self.format.keeps_record:
             assert stored.parameters == self.format.parameters(path) == PARAMETERS
             expected = self.kept(record)
             assert stored.columns.keys() == expected.keys()
             for name, column in expected.items():
                 assert stored.columns[name].tolist() == column.tolist()
+
+    def test_a_flipped_bit_is_found(self, tmp_path):
+        """Whatever bit of a file it is, unless nothing that is read depends on it."""
+        values = RNG.standard_normal((6, 5)).astype(np.float32)
+        values[2] = 0
+        path = self.write(tmp_path, values, make_record(6, Names(np.arange(6) % 2, ("x", "yy"))))
+        stored = read_output(self.format, path)
+        if stored.sums is None:
+            pytest.skip("it has no checksums of ours")
+        data, first = path.read_bytes(), stored.features.start
+        flips = [
+            (int(place), 1 << int(bit))
+            for place, bit in zip(RNG.choice(len(data), 40), RNG.integers(0, 8, 40), strict=True)
+        ]
+        for place, bit in [(first, 1), (first + 45, 128), (first + values.nbytes - 1, 64), *flips]:
+            path.write_bytes(data[:place] + bytes([data[place] ^ bit]) + data[place + 1 :])
+            row = (place - first) // values[0].nbytes
+            if 0 <= row < len(values):
+                assert damage_of(self.format, path) == Damage(6, ((row, row),))
+                continue
+            with suppress(RoicliError):
+                assert damage_of(self.format, path).damaged or self.same(stored, values, path), (place, bit)
+
+    def same(self, stored, values, path):
+        found = read_output(self.format, path)
+        np.testing.assert_array_equal(np.concatenate(list(self.format.blocks(path, found))), values[self.order(6)])
+        assert found.parameters == stored.parameters
+        assert {name: list(column.tolist()) for name, column in found.columns.items()} == {
+            name: list(column.tolist()) for name, column in stored.columns.items()
+        }
+        return True
 
     @pytest.mark.parametrize(
         "box_ids", [None, np.array([5, 6, 7]), Names(np.array([1, 0, 2]), ("yy", "x", "ä" * 300)), "nul"]

@@ -42,7 +42,7 @@ def test_every_format(folder, suffix, by, monkeypatch):
     name = f"out{suffix}"
     run(folder, *ALIGN, "-o", name, "--group-by", by, "--index", "rows.csv")
     stored = read_output(made := find_format(folder / name), folder / name)
-    np.testing.assert_array_equal(made.values(folder / name, stored.features), means(folder, by))
+    np.testing.assert_array_equal(made.values(folder / name, stored), means(folder, by))
     if made.keeps_record:
         assert stored.columns.keys() == {"groups", "counts"}
         assert stored.columns["groups"].tolist() == list(GROUPS[by])

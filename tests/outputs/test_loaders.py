@@ -131,7 +131,7 @@ def test_sizes_that_are_not_known(folder):
     assert "spatial vectors need the size of each image; 3 of 3 boxes are of images without one" in asked.stderr
     run(folder, *plain)
     with h5py.File(folder / "out.h5") as file:
-        assert file.keys() == {"image_features", "image_bb", "pos_boxes", "image_ids"}
+        assert file.keys() == {"image_features", "image_bb", "pos_boxes", "image_ids", "checksums"}
     assert "Give --output-layout too" in run(folder, *ALIGN, "-o", "x.h5", "--spatial", "4", expect=2).stderr
     assert "not written to .npy" in run(folder, *ALIGN, "-o", "x.npy", *plain[-2:], expect=3).stderr
 

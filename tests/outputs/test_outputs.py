@@ -56,7 +56,7 @@ def test_a_new_format_by_the_command_line(tmp_path, monkeypatch, registered):
     np.save("boxes.npy", np.array([[0.0, 0, 4, 4], [1, 1, 5, 5]]))
     done = CliRunner().invoke(main, ["align", "map.npy", "boxes.npy", "-o", "out.raw", "--size", "2", "--resume"])
     assert done.exit_code == 0, done.output
-    [block] = Raw().blocks(tmp_path / "out.raw", Raw().read(tmp_path / "out.raw").features)
+    [block] = Raw().blocks(tmp_path / "out.raw", Raw().read(tmp_path / "out.raw"))
     assert block.tolist() == np.ones((2, 2, 2, 2)).tolist()
 
 

@@ -346,7 +346,7 @@ def test_a_map_that_breaks_in_the_middle(folder):
 
 def test_a_file_that_may_not_grow(folder, job):
     """The archive of an .npz is larger than its rows: its last part finds no room, after all rows were written."""
-    size = BOXES * 32 + 2000
+    size = BOXES * (32 + 4) + 2000
     before = folder / "out.npz"
     before.write_text("before")
     done = run(

@@ -7,10 +7,11 @@ that HDF5 uses. What is not known here (LZF, checksums, plug-ins) is left to HDF
 from __future__ import annotations
 
 import zlib
-from functools import cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+
+from roicli.checksums import libdeflate
 
 Stored = bytes | bytearray | memoryview
 
@@ -62,7 +63,7 @@ class Filters(NamedTuple):
 
 
 def _inflated(data: Stored, nbytes: int) -> Stored:
-    if deflate := _libdeflate():
+    if deflate := libdeflate():
         try:
             inflated: bytearray = deflate.zlib_decompress(data, nbytes)
         except deflate.DeflateError:
@@ -73,16 +74,6 @@ def _inflated(data: Stored, nbytes: int) -> Stored:
     # With room for a byte more, a stream that is right comes to its end, and a longer one shows.
     data = inflating.decompress(data, nbytes + 1)
     return data if inflating.eof else b""
-
-
-@cache
-def _libdeflate() -> Any:
-    """Give the package of libdeflate; None on the rare machines that it is not made for."""
-    try:
-        import deflate
-    except ImportError:
-        return None
-    return deflate
 
 
 def _unshuffled(data: Stored, itemsize: int) -> memoryview:
