@@ -36,7 +36,7 @@ MAY_IMPORT = {
     "regions": BOTTOM | {"protocols"},
     "pooling": VALUES,
     "sources": VALUES,
-    "boxfiles": VALUES,
+    "boxfiles": VALUES | {"__init__"},  # for the version
     "outputs": VALUES,
     "execution": VALUES | {"__init__", "pooling"},
     "resume": VALUES | {"outputs"},

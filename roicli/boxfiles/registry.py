@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -164,7 +165,8 @@ def read_regions(
     image_size : Path or (float, float), optional
         Sizes of images, for layouts that need them to be read: a file, or one height and width.
     mapped : bool
-        Leave a large array in its file, as a memory map: the caller takes what it needs, and soon.
+        Leave a large array in its file, as a memory map: the caller takes what it needs, and soon. For a long file of
+        text that is a table beside it, which the first one to come writes; see `kept`.
 
     Returns
     -------
@@ -181,11 +183,13 @@ def read_regions(
     ChangedInputError
         It was written to or replaced while it was read.
     """
+    from roicli.boxfiles.kept import read_kept
     from roicli.boxfiles.several import files_of, join  # with NumPy
 
     files = files_of(path)
     if files is None:
-        regions = _read(path, box_format, image_size, lambda file: choose(file, boxes_as), mapped=mapped)
+        read = partial(_read, path, box_format, image_size, lambda file: choose(file, boxes_as), mapped=mapped)
+        regions = read_kept(path, (box_format, boxes_as, image_size), read) if mapped else read()
     else:
         layout = _common(path, files) if boxes_as is None else load(boxes_as)
         regions = join(path, (_read(file, box_format, image_size, lambda _: layout) for file in files))

@@ -48,6 +48,9 @@ def tails(image_id: str) -> Iterator[str]:
     >>> list(tails("COCO_val2014_000000000139.jpg")), list(tails("139.0  "))
     (['COCO_val2014/139', '139'], ['139'])
     """
+    if image_id.isdecimal() and image_id.isascii():  # as most are: a fifth of the time
+        yield image_id.lstrip("0") or "0"
+        return
     name = image_id.strip(" \t\0")
     if not name.isascii():
         name = normalize("NFC", name)

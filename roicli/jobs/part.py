@@ -124,15 +124,17 @@ def _digest(job: PoolJob, inputs: Inputs, infos: dict[int, MapInfo]) -> str:
     for path in sorted(inputs.beside):
         digest.update(path_of(path).read_bytes())
     for index, info in infos.items():
-        digest.update(f"{ids[index // max(1, len(levels))]} {info.shape} {info.dtype}\n".encode("utf-8", "replace"))
+        digest.update(f"{ids[index // max(1, len(levels))]} {info.shape} {info.dtype.str}\n".encode("utf-8", "replace"))
     columns: list[tuple[NDArray[Any], str]] = [(inputs.map_index, "<i8")]
     if table.content:
         digest.update(table.content)
     else:
         columns += [(table.rows, "<i8"), (table.boxes, "<f8")]
+    if isinstance(table.box_ids, np.ndarray):
+        columns.append((table.box_ids, table.box_ids.dtype.str))
+    elif table.box_ids is not None:
+        digest.update(table.box_ids.tobytes())
     for column, kind in columns:
         for first in range(0, len(column), _AT_ONCE):
             digest.update(column[first : first + _AT_ONCE].astype(kind).tobytes())
-    if table.box_ids is not None:
-        digest.update(table.box_ids.tobytes())
     return digest.hexdigest()

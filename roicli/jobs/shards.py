@@ -65,11 +65,12 @@ def parts_of(image_index: NDArray[np.integer], count: int) -> NDArray[np.int32]:
     number = len(image_index)
     if number and not 0 <= image_index.min() <= image_index.max() <= number:
         image_index = np.unique(image_index, return_inverse=True)[1]
-    boxes, first = np.bincount(image_index), np.full(number + 1, number)
+    boxes = np.bincount(image_index)
+    first = np.full(len(boxes), number)
     for stop in range(number, 0, -_AT_ONCE):  # backwards, so that the first box of an image is written last
         start = max(stop - _AT_ONCE, 0)
         first[image_index[start:stop][::-1]] = np.arange(stop - 1, start - 1, -1)
-    by_appearance = np.argsort(first[: len(boxes)], kind="stable")
+    by_appearance = np.argsort(first, kind="stable")
     twice_middle = 2 * np.cumsum(boxes[by_appearance]) - boxes[by_appearance]
     part = np.zeros(len(boxes), dtype=np.int32)
     part[by_appearance] = 1 + np.minimum(twice_middle * count // (2 * max(number, 1)), count - 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -32,17 +33,17 @@ class MapLayout:
 
     name: str
 
-    @property
+    @cached_property
     def rank(self) -> int:
         """How many axes one map has."""
         return len(self.letters)
 
-    @property
+    @cached_property
     def letters(self) -> str:
         """One letter an axis."""
         return self.name.partition(":")[0]
 
-    @property
+    @cached_property
     def over_time(self) -> str:
         """What is taken over the frames of a clip: "mean", "max" or the number of one; empty for maps."""
         return self.name.partition(":")[2]
@@ -64,7 +65,7 @@ class MapLayout:
         """Return (C, H, W) of a stored map."""
         if self.name == "ld":
             return shape[1], 1, shape[0]
-        channels, height, width = (shape[axis] for axis in self._order())
+        channels, height, width = (shape[axis] for axis in self._order)
         return channels, height, width
 
     @property
@@ -81,8 +82,8 @@ class MapLayout:
         if self.name == "ld":
             return array.T[:, None, :]
         if not self.over_time:
-            return array.transpose(self._order())
-        frames = np.moveaxis(array.transpose(*self._order(), self.letters.index("t")), -1, 0)
+            return array.transpose(self._order)
+        frames = np.moveaxis(array.transpose(*self._order, self.letters.index("t")), -1, 0)
         if self.over_time == "mean":
             return np.asarray(frames.mean(axis=0, dtype=self.dtype(array.dtype)))
         return np.asarray(frames.max(axis=0) if self.over_time == "max" else frames[int(self.over_time)])
@@ -97,6 +98,7 @@ class MapLayout:
         """Tell whether a clip of this shape has not the frame that is asked for."""
         return self.over_time.isdecimal() and int(self.over_time) >= shape[self.letters.index("t")]
 
+    @cached_property
     def _order(self) -> tuple[int, ...]:
         return tuple(map(self.letters.index, "chw"))
 

@@ -1,17 +1,18 @@
 """What every layout of box files must do: subclass `LayoutConformance` in a test file and give an example."""
 
 import json
+from dataclasses import fields
 from typing import ClassVar
 
 import numpy as np
 import pytest
 
-from roicli.boxfiles import layout_names, read_regions, registry
+from roicli.boxfiles import kept, layout_names, read_regions, registry
 from roicli.boxfiles.boxfile import opened
 from roicli.boxfiles.registry import choose
 from roicli.errors import ChangedInputError, RoicliError
 from roicli.files import Stamp
-from roicli.regions import BoxFormat
+from roicli.regions import BoxFormat, Regions
 
 
 class LayoutConformance:
@@ -110,6 +111,18 @@ class LayoutConformance:
             except RoicliError as error:
                 outcome = error.message
             assert str(path) in outcome
+
+    def test_a_table_beside_it_holds_the_same(self, path, monkeypatch):
+        """What parts of a job find there; `.npy` files are mapped themselves."""
+        monkeypatch.setattr(kept, "_LONG", 0)
+        first, second = (read_regions(path, **self.options, mapped=True) for _ in range(2))
+        taken = any("are taken from" in note for note in second.notes)
+        assert taken == (path.suffix != ".npy")
+        assert second.notes[: len(second.notes) - taken] == read_regions(path, **self.options).notes
+        for name in {one.name for one in fields(Regions)} - {"notes", "columns"}:
+            np.testing.assert_equal(getattr(second, name), getattr(first, name))
+        columns = [{name: column.tolist() for name, column in one.columns.items()} for one in (first, second)]
+        np.testing.assert_equal(*columns)
 
     def test_a_file_that_changes_is_refused(self, path):
         def read_and_replace():

@@ -15,7 +15,7 @@ from driving import Silent, write_journal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roicli.boxfiles import npyboxes
+from roicli.boxfiles import kept, npyboxes
 from roicli.errors import FileError, RoicliError, UsageError
 from roicli.jobs.align import AlignJob, align
 from roicli.jobs.info import info
@@ -243,6 +243,20 @@ def test_boxes_of_an_array_are_read_as_far_as_a_part_needs(job, tmp_path, monkey
     np.save(tmp_path / "b.npy", boxes)
     align_here(job, tmp_path / "2.h5", "2/3", boxes=tmp_path / "b.npy", bad_boxes=fate, overwrite=True)
     assert merge_refused(tmp_path, "m.h5", "1.h5", "2.h5", "3.h5").endswith("boxes or feature maps are not the same")
+
+
+def test_parts_that_share_a_table_of_boxes(job, tmp_path, monkeypatch):
+    """Whether a part has parsed the boxes, or found them, is all the same."""
+    monkeypatch.setattr(kept, "_LONG", 0)
+    (tmp_path / "b.csv").write_bytes((job / "boxes.csv").read_bytes())
+    for n in (1, 2):
+        align_here(job, tmp_path / f"{n}.h5", f"{n}/3", boxes=tmp_path / "b.csv")
+    (tmp_path / ".b.csv.roicli-boxes").unlink()
+    monkeypatch.setattr(kept, "_save", lambda *_: None)
+    align_here(job, tmp_path / "3.h5", "3/3", boxes=tmp_path / "b.csv")
+    merge_here(tmp_path / "merged.h5", *(tmp_path / f"{n}.h5" for n in (1, 2, 3)))
+    align_here(job, tmp_path / "whole.h5", boxes=tmp_path / "b.csv")
+    assert (tmp_path / "merged.h5").read_bytes() == (tmp_path / "whole.h5").read_bytes()
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
