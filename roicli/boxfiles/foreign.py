@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -10,13 +11,19 @@ from roicli.boxfiles.jsontext import first_keys
 from roicli.boxfiles.textlines import all_lines, are_numbers, first_lines
 from roicli.errors import FileError
 
-_DATUMARO = "pip install datumaro; datum convert -i FOLDER -if {} -f coco_instances -o out"
+# Names that a shell and Python take as they are.
+_PLAIN = re.compile(r"[\w./-]+")
 
 
 class _Tool(NamedTuple):
     name: str
     recognizes: Callable[[BoxFile], bool]
     conversion: str
+
+
+def _python(first: str, value: str) -> str:
+    """Return a line for a shell that writes a value as JSON."""
+    return f'python -c "import json; {first}; print(json.dumps({value}))" > boxes.json'
 
 
 def _has(*keys: str) -> Callable[[BoxFile], bool]:
@@ -36,15 +43,31 @@ _TOOLS = (
     _Tool(
         "CVAT's own XML",
         lambda file: file.form == "xml" and b"<annotations>" in file.head and b"<image " in file.head,
-        f"Export it from CVAT as COCO 1.0, or run: {_DATUMARO.format('cvat')}",
+        "Export it from CVAT as COCO 1.0, or run: "
+        + _python(
+            "import xml.etree.ElementTree as E",
+            "{i.get('name'): [[float(b.get(k)) for k in ('xtl', 'ytl', 'xbr', 'ybr')] for b in i.iter('box')] "
+            "for i in E.parse('FILE').iter('image')}",
+        ),
     ),
     _Tool(
         "a Label Studio export",
         lambda file: _has("annotations", "data")(file) or _has("completions", "data")(file),
-        "Export it as COCO, or run: pip install label-studio-converter; label-studio-converter export -i FILE -c "
-        "config.xml -o out -f COCO",
+        "Export it as COCO, or run: "
+        + _python(
+            "sides = {'x': 'width', 'y': 'height', 'width': 'width', 'height': 'height'}",
+            "[{'image_id': str([*t['data'].values()][0]).split('/')[-1], "
+            "'bbox': [r['value'][k] * r['original_' + side] / 100 for k, side in sides.items()]} "
+            "for t in json.load(open('FILE')) for a in t.get('annotations') or t['completions'] "
+            "for r in a['result'] if r['type'] == 'rectanglelabels']",
+        ),
     ),
-    _Tool("KITTI labels", _is_kitti, f"Run: {_DATUMARO.format('kitti')}"),
+    _Tool(
+        "KITTI labels",
+        _is_kitti,
+        'Run: awk \'BEGIN {print "image_id,x1,y1,x2,y2,label"} {n = FILENAME; gsub(/.*\\/|[.]txt$/, "", n); '
+        'print n "," $5 "," $6 "," $7 "," $8 "," $1}\' FOLDER/*.txt > boxes.csv',
+    ),
     _Tool(
         "VIA annotations",
         lambda file: _has("_via_img_metadata")(file) or b'"region_attributes"' in file.head,
@@ -53,31 +76,49 @@ _TOOLS = (
     _Tool(
         "CreateML annotations",
         lambda file: _has("image", "annotations")(file) and b'"coordinates"' in file.head,
-        "Run: python -c \"import json; print(json.dumps({d['image']: [[(c := a['coordinates'])['x'], c['y'], "
-        "c['width'], c['height']] for a in d['annotations']] for d in json.load(open('FILE'))}))\" > boxes.json, and "
-        "give `box_format=cxcywh`.",
+        "Run: "
+        + _python(
+            "keys = ('x', 'y', 'width', 'height')",
+            "{d['image']: [[a['coordinates'][k] for k in keys] for a in d['annotations']] "
+            "for d in json.load(open('FILE'))}",
+        )
+        + ", and give `box_format=cxcywh`.",
     ),
     _Tool(
         "a Supervisely annotation",
         lambda file: _has("objects", "size")(file) and b'"exterior"' in file.head,
-        f"Run: {_DATUMARO.format('supervisely')}",
+        "Run: "
+        + _python(
+            "import pathlib",
+            "{p.name[:-5]: [[f(q) for f in (min, max) for q in zip(*o['points']['exterior'])] "
+            "for o in json.loads(p.read_text())['objects']] for p in pathlib.Path('FOLDER').glob('*.json')}",
+        ),
     ),
     _Tool(
         "BDD100K labels",
         lambda file: _has("name", "labels")(file) and b'"box2d"' in file.head,
-        "Run: pip install bdd100k; python -m bdd100k.label.to_coco -m det -i FILE -o boxes.json",
+        "Run: "
+        + _python(
+            "keys = ('x1', 'y1', 'x2', 'y2')",
+            "{d['name']: [[b['box2d'][k] for k in keys] for b in d['labels'] or [] if 'box2d' in b] "
+            "for d in json.load(open('FILE'))}",
+        ),
     ),
     _Tool(
         "MegaDetector results",
         _has("images", "detection_categories"),
-        "Run: python -c \"import json; print(json.dumps([{'image_id': i['file'], 'bbox': d['bbox'], 'score': "
-        "d['conf']} for i in json.load(open('FILE'))['images'] for d in i['detections'] or []]))\" > boxes.json, "
-        "and give `normalized`.",
+        "Run: "
+        + _python(
+            "images = json.load(open('FILE'))['images']",
+            "[{'image_id': i['file'], 'bbox': d['bbox'], 'score': d['conf']} for i in images "
+            "for d in i.get('detections') or []]",
+        )
+        + ", and give `normalized`.",
     ),
     _Tool(
         "torchvision detections",
         _has("boxes", "labels"),
-        "Run: python -c \"import json; print(json.dumps({'IMAGE': json.load(open('FILE'))['boxes']}))\" > boxes.json",
+        "Run: " + _python("name = 'IMAGE'", "{name: json.load(open('FILE'))['boxes']}"),
     ),
 )
 
@@ -86,4 +127,7 @@ def check_foreign(file: BoxFile) -> None:
     """Raise FileError if a file is one of another tool that roicli does not read."""
     for tool in _TOOLS:
         if tool.recognizes(file):
-            raise FileError(f"{file.path}: {tool.name}, which roicli does not read", tool.conversion)
+            line = tool.conversion.replace("IMAGE", file.stem)
+            if file.stamp and _PLAIN.fullmatch(str(file.path)):
+                line = line.replace("FILE'", f"{file.path}'").replace("FOLDER", str(file.path.parent))
+            raise FileError(f"{file.path}: {tool.name}, which roicli does not read", line)

@@ -3,7 +3,11 @@
 import base64
 import io
 import json
+import re
+import subprocess
 import sys
+from contextlib import redirect_stdout
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -14,6 +18,7 @@ import roicli
 from roicli.boxfiles import read_regions
 from roicli.errors import RoicliError
 from roicli.jobs.info import info
+from roicli.regions import BoxFormat
 
 NAN = float("nan")
 # Two boxes that every example holds, as xyxy: in image 7 (30 high, 40 wide) and in image 9 (20 high, 10 wide).
@@ -574,26 +579,60 @@ def test_parquet_without_its_library(tmp_path, monkeypatch):
     assert caught.value.hint == "Run: pip install 'roicli[parquet]'."
 
 
+KITTI = "Car 0.00 0 -1.58 1 2 4 6 1.65 1.67 3.64 -0.65 1.71 46.70 -1.59\n"
+CVAT = "<annotations><image id='0' name='a.jpg'><box xtl='1' ytl='2' xbr='4' ybr='6'/></image></annotations>"
+RECTANGLE = {
+    "type": "rectanglelabels",
+    "original_width": 200,
+    "original_height": 50,
+    "value": {"x": 0.5, "y": 4, "width": 1.5, "height": 8},
+}
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # a line need not close its file
 @pytest.mark.parametrize(
-    ("name", "content", "tool", "line"),
+    ("name", "content", "tool", "options"),
     [
-        ("a.xml", "<annotations><version>1.1</version><image id='0'></image></annotations>", "CVAT", "datum convert"),
-        ("a.json", [{"id": 1, "annotations": [{"result": []}], "data": {}}], "Label Studio", "label-studio-converter"),
-        ("a.txt", "Car 0.00 0 -1.58 587.0 173.3 614.1 200.1 1.65 1.67 3.64 -0.65 1.71 46.70 -1.59\n", "KITTI", "datum"),
-        ("a.json", {"_via_img_metadata": {}, "_via_settings": {}}, "VIA", "COCO"),
-        ("a.json", {"a.jpg12": {"filename": "a.jpg", "regions": [{"region_attributes": {}}]}}, "VIA", "COCO"),
-        ("a.json", [{"image": "a.jpg", "annotations": [{"coordinates": {"x": 1}}]}], "CreateML", "cxcywh"),
-        ("a.json", {"size": {}, "objects": [{"points": {"exterior": []}}]}, "Supervisely", "datum convert"),
-        ("a.json", [{"name": "a", "labels": [{"box2d": {}}]}], "BDD100K", "to_coco"),
-        ("a.json", {"images": [{"file": "a", "detections": []}], "detection_categories": {}}, "MegaDetector", "conf"),
-        ("a.json", {"boxes": [[1, 2, 3, 4]], "labels": [1]}, "torchvision", "boxes.json"),
+        ("a.xml", CVAT, "CVAT", {}),
+        ("a.json", [{"id": 1, "annotations": [{"result": [RECTANGLE]}], "data": {"image": "/b/a.jpg"}}], "Label", {}),
+        ("a.txt", KITTI, "KITTI", {}),
+        ("a.json", [{"image": "a.jpg", "annotations": [{"coordinates": {"x": 2.5, "y": 4, "width": 3, "height": 4}}]}],
+         "CreateML", {"box_format": "cxcywh"}),
+        ("a.json", {"size": {}, "objects": [{"points": {"exterior": [[4, 6], [1, 2]]}}]}, "Supervisely", {}),
+        ("a.json", [{"name": "a.jpg", "labels": [{"box2d": {"x1": 1, "y1": 2, "x2": 4, "y2": 6}}, {}]},
+                    {"name": "b.jpg", "labels": None}], "BDD100K", {}),
+        ("a.json", {"images": [{"file": "a.jpg", "detections": [{"bbox": [1, 2, 3, 4], "conf": 0.5}]},
+                               {"file": "b.jpg"}], "detection_categories": {}}, "MegaDetector", {"normalized": True}),
+        ("a.json", {"boxes": [[1, 2, 4, 6]], "labels": [1]}, "torchvision", {}),
     ],
 )  # fmt: skip
-def test_other_tools_are_named_with_the_line_that_converts_them(tmp_path, name, content, tool, line):
+def test_other_tools_are_named_with_the_line_that_converts_them(tmp_path, monkeypatch, name, content, tool, options):
+    monkeypatch.chdir(tmp_path)
     (tmp_path / name).write_text(content if isinstance(content, str) else json.dumps(content))
     with pytest.raises(RoicliError, match=f"{tool}.*, which roicli does not read") as caught:
-        read_regions(tmp_path / name)
-    assert line in caught.value.hint
+        read_regions(Path(name))
+    line, python, made = re.search(r"((python|awk).*) > (boxes[.]\w+)", caught.value.hint).groups()
+    if python == "python":
+        with redirect_stdout(io.StringIO()) as printed:
+            exec(line.split('"', 1)[1].rstrip('"'), {})  # what the shell would give to Python
+        (tmp_path / made).write_text(printed.getvalue())
+    else:
+        (tmp_path / made).write_bytes(subprocess.run(line, shell=True, check=True, capture_output=True).stdout)
+    for option, value in options.items():
+        assert f"and give `{option}={value}`" in caught.value.hint or f"and give `{option}`" in caught.value.hint
+    regions = read_regions(Path(made), BoxFormat(options["box_format"]) if "box_format" in options else None)
+    assert regions.boxes.tolist() == [[1, 2, 4, 6]]
+    assert regions.image_ids[0].startswith("a")
+
+
+@pytest.mark.parametrize(
+    "content", [{"_via_img_metadata": {}}, {"a.jpg12": {"filename": "a.jpg", "regions": [{"region_attributes": {}}]}}]
+)
+def test_annotations_of_via_are_named(tmp_path, content):
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    with pytest.raises(RoicliError, match="VIA annotations, which roicli does not read") as caught:
+        read_regions(tmp_path / "a.json")
+    assert "COCO" in caught.value.hint
 
 
 def test_info_tells_of_boxes_in_arrays(tmp_path):
