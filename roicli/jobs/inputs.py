@@ -50,8 +50,8 @@ def open_features(
 
     Examples
     --------
-    >>> import roicli, tempfile
-    >>> path = Path(tempfile.mkdtemp()) / "maps.npz"
+    >>> import pathlib, roicli, tempfile
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "maps.npz"
     >>> np.savez(path, **{"000000000139": np.ones((8, 32, 24), np.float32)})
     >>> source = roicli.open_features(path)
     >>> source.ids, source.read(0).shape
@@ -94,8 +94,8 @@ def read_regions(
 
     Examples
     --------
-    >>> import roicli, tempfile
-    >>> path = Path(tempfile.mkdtemp()) / "boxes.json"
+    >>> import pathlib, roicli, tempfile
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "boxes.json"
     >>> _ = path.write_text('[{"image_id": 139, "bbox": [10, 20, 30, 40]}]')
     >>> regions = roicli.read_regions(path)
     >>> regions.boxes.tolist(), regions.image_ids
