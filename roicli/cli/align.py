@@ -36,6 +36,13 @@ from roicli.cli.values import Registered, output_layouts
 @option(OUTPUT, "--sidecar", is_flag=True, help="Also write OUTPUT.origin.json beside an .npy: how it was made.")
 @option(
     OUTPUT,
+    "--report",
+    type=FILE,
+    metavar="FILE",
+    help="Also write a JSON file about the run: versions, inputs, counts.",
+)
+@option(
+    OUTPUT,
     "--output-layout",
     type=Registered(output_layouts),
     metavar="NAME",

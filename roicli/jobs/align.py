@@ -28,6 +28,7 @@ from roicli.jobs.match import Inputs
 from roicli.jobs.prepare import Prepared
 from roicli.jobs.relations import pairs_of
 from roicli.jobs.report import RunReport, peak_memory
+from roicli.jobs.runfile import check_report, write_report
 from roicli.jobs.select import image_name
 from roicli.newfiles import check_name, real
 from roicli.outputs import check_output
@@ -91,7 +92,8 @@ def align(job: AlignJob, listener: Listener) -> RunReport:
     check_output(job.output, job.format)
     if job.index is not None:
         check_index(job.index, overwrite=True)
-    with locked(path for path in (job.output, job.index) if path is not None) as locks:
+    check_report(job)
+    with locked(path for path in (job.output, job.index, job.report) if path is not None) as locks:
         earlier = find_earlier(job.output, resume=job.resume, overwrite=job.overwrite, is_folder=job.format.folder)
         check_names(job, earlier)
         work = _prepare(job, _open_inputs(job, told), told)
@@ -110,7 +112,9 @@ def align(job: AlignJob, listener: Listener) -> RunReport:
                     done = Progress.sum([before, _pool(work, plan, before.rows, session, listener, executor)])
                     check_unchanged(work.stamps)
                     session.publish(side_files, done)
-        return _report(work, plan, before, done, told, began, executor)
+        report = _report(work, plan, before, done, told, began, executor)
+        write_report(work.job, report, work.record.parameters, work.stamps)
+        return report
 
 
 def _open_inputs(job: AlignJob, told: Told) -> Inputs:
@@ -289,7 +293,7 @@ def _spare_inputs(job: AlignJob, inputs: Inputs) -> None:
     """Refuse to write over what is read, which `overwrite` does not mean."""
     read = [Path(name) for name in (*inputs.table.stamps, *inputs.beside, *inputs.source.paths) if not is_store(name)]
     beside = (name(job.output) for name in (skipped_file, shard_file, origin_file))
-    for path in (job.output, job.index, *beside):
+    for path in (job.output, job.index, job.report, *beside):
         if path is not None and path.exists() and any(path.samefile(other) for other in read):
             raise OutputError(f"{path} is an input of this job", "Name another output.")
 

@@ -33,6 +33,8 @@ class AlignJob(PoolJob):
         A CSV that says whose features each row is.
     sidecar : bool
         Write beside an .npy how it was made; other formats hold it.
+    report : Path, optional
+        A JSON file that tells of the run when it is done.
     output_layout : str, optional
         The layout of another project's loader, one of `outputs.LAYOUTS`. A part of a job is a plain file, whose layout
         merge makes.
@@ -57,6 +59,7 @@ class AlignJob(PoolJob):
     output: Path
     index: Path | None = None
     sidecar: bool = False
+    report: Path | None = None
     output_layout: str | None = None
     spatial: int | None = None
     group_by: str | None = None

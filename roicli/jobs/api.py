@@ -114,8 +114,8 @@ def align(features: PathLike, boxes: PathLike, output: PathLike, **options: Unpa
         "pad-multiple:14", "center-pad:14", "round-multiple:14", "none"; or a CSV or JSON file with
         rx, ry, px, py, or input_height, input_width, of each image.
     image_size : path, str or (int, int), optional
-        Sizes of the original images, where the box file does not say them: a COCO JSON, Visual
-        Genome's image_data.json, a CSV or JSON object by image id; or one height and width for all.
+        Sizes of the original images, where the box file does not say them: a COCO JSON, Visual Genome's
+        image_data.json, a CSV or JSON object by image id; or one height and width for all.
     size_check : bool
         Refuse maps whose sizes do not agree with the images and the stride; False warns instead.
     aligned : bool
@@ -153,8 +153,8 @@ def align(features: PathLike, boxes: PathLike, output: PathLike, **options: Unpa
         NaN and inverted boxes: raise, skip, write zeros, or pool inverted ones as torchvision does.
     missing_features : {"error", "skip", "zero"}
         Boxes of images without features: raise, skip, or write zeros.
-    index : path, optional
-        Also write a CSV that names the box of each row.
+    index, report : path, optional
+        Also write a CSV that names the box of each row; a JSON file about the run.
     sidecar : bool
         Also write OUTPUT.origin.json beside an .npy: how it was made. Other formats hold that themselves.
     output_layout : str, optional
@@ -245,13 +245,14 @@ def open_output(output: PathLike, boxes: PathLike, **options: Unpack[AlignOption
     """Pool while extracting: open an output to which a program adds the map of each image.
 
     Maps need not touch the disk. Checks, journal, resuming and bytes are those of `align` on the same maps in files.
+    Several processes write one output by `shard`, each its part; ``roicli merge`` joins them.
 
     Parameters
     ----------
     output, boxes
         As in `align`.
     **options
-        Those of `align` that do not concern files of features or parts of a job.
+        Those of `align` that do not concern files of features.
 
     Returns
     -------
@@ -368,14 +369,14 @@ def verify_options(reference: Reference, options: dict[str, Any]) -> dict[str, A
 def align_job(features: PathLike, boxes: PathLike, output: PathLike, **options: Any) -> AlignJob:
     """Turn the parameters of `align` into a job."""
     spec, settings = take_spec(options), grouped(options)
-    index, shard, workers = (settings.pop(name, None) for name in ("index", "shard", "workers"))
+    shard, workers = (settings.pop(name, None) for name in ("shard", "workers"))
+    named = {name: Path(settings.pop(name)) for name in ("index", "report") if settings.get(name) is not None}
     return AlignJob(
         *(str(path_of(features)), path_of(boxes), spec),
         output=Path(output),
-        index=None if index is None else Path(index),
         shard=None if shard is None else read_shard(shard, os.environ),
         workers=workers or usable_cores(),
-        **settings,
+        **settings | named,
     )
 
 

@@ -102,6 +102,7 @@ class AlignOptions(PoolOptions, total=False):
 
     index: PathLike | None
     sidecar: bool
+    report: PathLike | None
     output_layout: str | None
     spatial: Literal[4, 5, 6, 7] | None
     group_by: Literal["category", "image"] | None

@@ -12,7 +12,7 @@ from roicli.jobs.locate import settle_grids
 from roicli.jobs.masks import with_masks
 from roicli.jobs.match import Inputs
 from roicli.jobs.prepare import PoolJob, Prepared
-from roicli.jobs.select import select
+from roicli.jobs.select import Selection, select
 from roicli.jobs.shards import Shard, parts_of
 from roicli.sources import MapInfo
 from roicli.stores.path import path_of
@@ -76,16 +76,21 @@ class Taken(NamedTuple):
 
     def part(self, prepared: Prepared) -> tuple[Prepared, Part]:
         """Say by the rows of the whole what was prepared of the part."""
-        mine, boxes = prepared.selection, self.boxes
+        selection, part = self.of_whole(prepared.selection)
+        return prepared._replace(selection=selection), part
+
+    def of_whole(self, mine: Selection) -> tuple[Selection, Part]:
+        """Say by the rows of the whole what was selected of the part."""
+        boxes = self.boxes
         skipped = mine.skipped._replace(rows=boxes[mine.skipped.rows])
         mine = mine._replace(kept=boxes[mine.kept], listed=boxes[mine.listed], skipped=skipped)
         rows = mine.kept if self.kept is None else np.searchsorted(self.kept, mine.kept)
         masks = mine.inputs.table.masks
         job = self.job if masks is None else f"{self.job}-{masks.checksum:08x}"
-        return prepared._replace(selection=mine), Part(self.shard, rows.astype(np.int64), self.total, job)
+        return mine, Part(self.shard, rows.astype(np.int64), self.total, job)
 
 
-def take_part(job: PoolJob, shard: Shard, inputs: Inputs) -> Taken:
+def take_part(job: PoolJob, shard: Shard, inputs: Inputs, infos: dict[int, MapInfo] | None = None) -> Taken:
     """Reduce the inputs of a job to one part of it.
 
     Parameters
@@ -96,6 +101,8 @@ def take_part(job: PoolJob, shard: Shard, inputs: Inputs) -> Taken:
         Which part.
     inputs : Inputs
         All boxes of the box file.
+    infos : dict of int to MapInfo, optional
+        Of the maps that have boxes; by default their source is asked.
     """
     table = inputs.table
     image = np.zeros(len(table), np.int64) if table.image_index is None else table.image_index
@@ -104,9 +111,10 @@ def take_part(job: PoolJob, shard: Shard, inputs: Inputs) -> Taken:
     if "skip" in (job.bad_boxes, job.missing_features):  # then the rows of a part depend on the boxes of all
         judged = with_masks(inputs, job.reading.mask_fill, lambda note: None, job.spec)
         kept = select(judged, job.spec, job.bad_boxes, job.missing_features, lambda note: None).kept
-    settle_grids(job.geometry, inputs, job.reading.patch, lambda note: None)
-    infos = inputs.infos()
-    inputs.source.close()
+    if infos is None:
+        settle_grids(job.geometry, inputs, job.reading.patch, lambda note: None)
+        infos = inputs.infos()
+        inputs.source.close()
     part = inputs.take(mine)._replace(dtypes=frozenset(info.dtype for info in infos.values()))
     total = len(table) if kept is None else len(kept)
     return Taken(shard, part, mine, kept, total, _digest(job, inputs, infos))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -25,7 +26,10 @@ from roicli.jobs.imageids import match_images, some
 from roicli.jobs.imagesizes import one_size
 from roicli.jobs.listener import Silent, Told
 from roicli.jobs.match import Inputs
+from roicli.jobs.part import Part, take_part
 from roicli.jobs.prepare import Prepared, prepare
+from roicli.jobs.report import RunReport, peak_memory
+from roicli.jobs.runfile import check_report, write_report
 from roicli.jobs.select import select
 from roicli.outputs import check_output
 from roicli.outputs.base import Record
@@ -78,15 +82,19 @@ class Output:
     ----------
     notes : list of str
         What was assumed, or looks like a mistake.
+    report : RunReport
+        What was done, once the output is published.
     """
 
     def __init__(self, job: AlignJob) -> None:
-        if job.shard is not None or job.pyramid.is_stated or job.reading.map_dtype or job.reading.map_index:
-            raise UsageError("`shard`, levels, `map_dtype` and `map_index` are for maps in files", "Leave them out.")
+        if job.pyramid.is_stated or job.reading.map_dtype or job.reading.map_index:
+            raise UsageError("levels, `map_dtype` and `map_index` are for maps in files", "Leave them out.")
         self._job, self._lock, self._stack = job, threading.Lock(), ExitStack()
         self._told = Told(Silent())
         self._session: Session | None = None
         self._published = False
+        self._part: Part | None = None
+        self.report: RunReport | None = None
 
     @property
     def notes(self) -> list[str]:
@@ -94,10 +102,11 @@ class Output:
         return [*self._told.notes, *self._told.warnings]
 
     def __enter__(self) -> Output:
-        job = self._job
+        job, self._began = self._job, time.monotonic()
         check_output(job.output, job.format)
+        check_report(job)
         with ExitStack() as stack:
-            paths = [path for path in (job.output, job.index) if path is not None]
+            paths = [path for path in (job.output, job.index, job.report) if path is not None]
             self._locks = stack.enter_context(locked(paths))
             self._earlier = find_earlier(
                 job.output, resume=job.resume, overwrite=job.overwrite, is_folder=job.format.folder
@@ -119,8 +128,11 @@ class Output:
         names: Sequence[str] = table.image_ids or Counted(int(index.max(initial=0)) + 1)
         inputs = Inputs(GivenSource(names, layout_of("chw")), table, index, beside=job.geometry.stamps())
         self._job = job = job.knowing(inputs)
-        self._selection = select(inputs, job.spec, job.bad_boxes, "error", self._told.note)
-        self._inputs = self._selection.inputs
+        taken = None if job.shard is None else take_part(job, job.shard, inputs, {})
+        selection = select(inputs if taken is None else taken.inputs, job.spec, job.bad_boxes, "error", self._told.note)
+        self._inputs, self._selection = selection.inputs, selection
+        if taken is not None:
+            self._selection, self._part = taken.of_whole(selection)
         self._stamps = {**table.stamps, **inputs.beside}
         self._order = np.argsort(self._inputs.map_index, kind="stable")
         numbers = np.bincount(self._inputs.map_index, minlength=len(names))
@@ -187,17 +199,19 @@ class Output:
 
     def _open(self, prepared: Prepared) -> Session:
         """Begin the output, or resume it, when the first map says how many channels there are."""
-        self._job = job = replace(self._job, kernel=choose_kernel(self._job, prepared, len(self._order)))
+        part, rows = self._part, len(self._order)
+        self._job = job = replace(self._job, kernel=choose_kernel(self._job, prepared, part.total if part else rows))
         inputs, table = self._inputs, self._inputs.table
         scale = scale_parameter(prepared.located.scale)
-        parameters = job.parameters() | {"spatial_scale": scale}
+        parameters = job.parameters() | {"spatial_scale": scale} | (part.parameters() if part else {})
         sizes, said, image_ids = table.image_sizes, said_of(table), Names(inputs.map_index, inputs.source.ids)
-        record = Record(
+        self._record = record = Record(
             image_ids,
             table.boxes,
             self._selection.kept,
             table.box_ids,
             parameters,
+            part.rows if part else None,
             image_sizes=None if sizes is None else sizes[inputs.map_index].astype(np.float32),
             said=said,
             groups=groups_of(job.group_by, image_ids, said),
@@ -267,9 +281,36 @@ class Output:
             )
         if self._session is None:
             if self._earlier is None or not self._earlier.published:
-                return OutputError(f"{self._job.output}: no map was added", "Add the map of each image.")
+                hint = "Add the map of each image." if len(self._order) else "Give `shard` fewer parts, or more boxes."
+                return OutputError(f"{self._job.output}: no map was added", hint)
             return None
         check_unchanged(self._stamps)
         self._session.publish(self._side, self._done)
         self._session.__exit__(None, None, None)
+        self.report = self._reported()
+        write_report(self._job, self.report, self._record.parameters, self._stamps)
         return None
+
+    def _reported(self) -> RunReport:
+        """Report what was done."""
+        done, skipped, (row_shape, dtype, _) = self._done, self._selection.skipped, self._kind
+        return RunReport(
+            output=self._job.output,
+            shape=self._job.format.shape((len(self._order), *row_shape), self._record),
+            dtype=str(dtype),
+            boxes=done.rows,
+            images=int((self._stops > self._starts).sum()),
+            resumed=0 if self._earlier is None else self._earlier.done.rows,
+            skipped=skipped.of("skipped"),
+            zeroed=skipped.of("zeroed"),
+            missing_images=0,
+            not_finite=done.not_finite,
+            overflowed=done.overflowed,
+            empty_masks=0,
+            seconds=time.monotonic() - self._began,
+            peak_memory=peak_memory(),
+            strategy="serial",
+            workers=1,
+            notes=tuple(self._told.notes),
+            warnings=tuple(self._told.warnings),
+        )

@@ -260,3 +260,33 @@ def test_the_mean_is_that_of_the_bins():
     pool_maps(lambda _: feature_map, placement, (12, 9), PoolSpec((3, 4)), block)
     pool_maps(lambda _: feature_map, placement, (12, 9), PoolSpec((3, 4), reduce="mean"), mean)
     np.testing.assert_allclose(mean, block.mean(axis=(2, 3)), atol=1e-6)
+
+
+def test_a_report_of_the_run(many):
+    folder = many[0]
+    run(
+        folder,
+        "align",
+        "feats.h5",
+        "boxes.json",
+        "-o",
+        "out.npy",
+        "--stride",
+        "16",
+        "--dataset",
+        "maps",
+        "--report",
+        "run.json",
+        "-q",
+    )
+    said = json.loads((folder / "run.json").read_text())
+    assert {"roicli", "python", "numpy", "seconds", "peak_memory"} <= said.keys()
+    assert [(found["name"], found["bytes"]) for found in said["inputs"]] == [
+        (name, (folder / name).stat().st_size) for name in ("boxes.json", "feats.h5")
+    ]
+    assert (said["options"]["spatial_scale"], said["output"]) == (1 / 16, "out.npy")
+    again = ("align", "feats.h5", "boxes.json", "--dataset", "maps", "-o", "new.npy", "--report")
+    for name, message in (("run.json", "exists"), ("run.txt", "the report is JSON"), ("no/r.json", "does not exist")):
+        assert f"{name.partition('/')[0]}" in (said := run(folder, *again, name, expect=3).stderr)
+        assert message in said
+    assert not (folder / "new.npy").exists()

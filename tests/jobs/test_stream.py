@@ -10,6 +10,8 @@ from driving import files_in, run
 
 import roicli
 from roicli import RoicliError
+from roicli.outputs import find_format
+from roicli.outputs.base import read_output
 
 RNG = np.random.default_rng(0)
 MAPS = {name: RNG.standard_normal((4, 9, 11)).astype(np.float32) for name in ("7", "139", "5")}
@@ -119,7 +121,44 @@ def test_no_map_at_all(folder):
         pass
     assert files_in(folder).keys() == {"f.h5", "b.json", "whole.npy"}
     with pytest.raises(RoicliError, match="are for maps in files"):
-        roicli.open_output("out.npy", "b.json", shard="1/2")
+        roicli.open_output("out.npy", "b.json", levels="a:4,b:8")
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".h5"])
+def test_parts_by_several_writers(folder, suffix):
+    roicli.align("f.h5", "b.json", f"whole{suffix}", overwrite=True, **HOW)
+    for part in ("1/2", "2/2"):
+        with roicli.open_output(f"part-{part[0]}{suffix}", "b.json", shard=part, resume=True, **HOW) as job:
+            for image in job.missing():
+                job.add(image, MAPS[image])
+        assert job.report.boxes == {"1/2": 2, "2/2": 1}[part]
+        if part == "1/2":
+            assert "missing: 2" in run(folder, "missing", f"part-*{suffix}", expect=1).stdout
+    run(folder, "merge", f"merged{suffix}", f"part-*{suffix}")
+    stored = [
+        read_output(find_format(path), path) for path in (folder / f"{name}{suffix}" for name in ("merged", "whole"))
+    ]
+    assert stored[0].columns.keys() == stored[1].columns.keys()
+    np.testing.assert_array_equal(*(found.features.load() for found in stored))
+
+
+def test_a_part_without_boxes(folder):
+    (folder / "one.json").write_text(json.dumps({"7": BOXES["7"]}))
+    empty = roicli.open_output("1.npy", "one.json", shard="1/2", **HOW)
+    with pytest.raises(RoicliError, match="no map was added\nGive `shard` fewer parts"), empty as job:
+        job.add("7", MAPS["7"])  # of another part: passed over
+    with roicli.open_output("2.npy", "one.json", shard="2/2", **HOW) as job:
+        assert job.missing() == ["7"]
+        job.add("7", MAPS["7"])
+
+
+def test_its_report(folder):
+    with roicli.open_output("out.h5", "b.json", report="run.json", **HOW) as job:
+        for image in job.missing():
+            job.add(image, MAPS[image])
+    said = json.loads((folder / "run.json").read_text())
+    assert (said["boxes"], said["images"], said["shape"]) == (3, 2, [3, 4, 2, 2])
+    assert [found["name"] for found in said["inputs"]] == ["b.json"]
 
 
 def test_bad_boxes_are_left_out(folder):
