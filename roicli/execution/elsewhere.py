@@ -175,7 +175,7 @@ def _pool(handed: _Handed, task: Task) -> Progress:
         raise WorkerError(
             f"the worker on {_host()} multiplies by {blas_kernel()}, the job by {handed.kernel}: "
             "their last bits differ",
-            "Set OPENBLAS_CORETYPE=Haswell for all workers, before they start.",
+            "Set OPENBLAS_CORETYPE=Haswell for the job and all workers, before they start.",
         )
     with _lock:
         held = _take(handed)

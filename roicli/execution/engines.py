@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 
 LOCAL = "local"
 _FORMS = "Give local, dask:, dask://HOST:PORT, dask:SCHEDULER_FILE or MODULE:FACTORY (roicli help cluster)."
+_NO_SCHEDULER = "Check the name, and that the scheduler runs."
+_NO_CLUSTER = (
+    "Dask starts workers where /dev/shm may be written. Give `executor=local`, or start dask scheduler and dask worker "
+    "without nannies, and name that scheduler."
+)
 
 
 @contextmanager
@@ -62,7 +67,7 @@ def _made(name: str, workers: int) -> Iterator[tuple[Any, int]]:
     """Call MODULE:FACTORY, where MODULE may lie in the current folder."""
     module, _, factory = name.partition(":")
     if not (module and factory):
-        raise UsageError(f"`executor` must name what runs the job, got {name!r}", _FORMS)
+        raise UsageError(f"`executor` must be local, dask:... or MODULE:FACTORY, got {name!r}", _FORMS)
     sys.path.append("")
     try:
         executor = getattr(import_module(module), factory)()
@@ -103,6 +108,9 @@ def _dask(address: str, workers: int, note: Callable[[str], None]) -> Iterator[t
             found = sum(client.nthreads().values())
         except (OSError, ValueError, LookupError, TypeError, RuntimeError) as error:
             said = f"{type(error).__name__}: {error}".splitlines()[0]
-            raise WorkerError(f"`executor=dask:{address}` cannot be used ({said})", _FORMS) from error
-        note(f"Dask: {count(found, 'worker')} at {client.scheduler.address}, dashboard {client.dashboard_link}")
+            hint = _NO_SCHEDULER if address else _NO_CLUSTER
+            raise WorkerError(f"`executor=dask:{address}` cannot be used ({said})", hint) from error
+        shown = "dashboard" in client.scheduler_info(n_workers=0)["services"]
+        where = f", dashboard {client.dashboard_link}" if shown else ""
+        note(f"{count(found, 'worker')} of Dask at {client.scheduler.address}{where}")
         yield client.get_executor(pure=False), found or workers
