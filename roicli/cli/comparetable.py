@@ -12,9 +12,11 @@ from rich.table import Table
 
 from roicli.cli.console import Console
 from roicli.cli.plain import plain
-from roicli.jobs.identify import Answer, Identified
+from roicli.jobs.answers import Answer, Identified
 from roicli.jobs.verify import VerifyReport
 from roicli.words import count
+
+_SHOWN = 8  # answers
 
 
 def show_verified(report: VerifyReport, features: str, boxes: Path, options: dict[str, Any]) -> None:
@@ -46,14 +48,19 @@ def show_identified(found: Identified) -> None:
     table = _table()
     table.add_row("reference", plain(f"{found.reference}, {found.reading}, {found.rounding}"))
     compared = count(found.checked, "RoI")
+    if found.noise:
+        compared += f", up to noise of {found.noise:.2g} of the spread"
     if not found.fits:
         table.add_row("nothing fits", f"{compared} compared; the nearest is")
     elif len(found.answers) == 1:
         table.add_row("identified", f"{compared} compared")
     else:
-        table.add_row("one of", f"{count(len(found.answers), 'answer')} that {compared} cannot tell apart")
-    for answer in found.answers:
+        table.add_row("one of", f"{count(len(found.answers), 'answer')} that fit alike: {compared} compared")
+    for answer in found.answers[:_SHOWN]:
         _add(table, answer)
+    if len(found.answers) > _SHOWN:
+        table.add_row("", "")
+        table.add_row("", f"and {count(len(found.answers) - _SHOWN, 'answer')} more: --json lists all")
     if found.telling:
         table.add_row("to tell them", plain(found.telling))
     Console().print(table)
@@ -64,6 +71,8 @@ def _add(table: Table, answer: Answer) -> None:
     table.add_row("computed", plain(answer.settings))
     if answer.boxes:
         table.add_row("but", plain(answer.boxes))
+    for same in answer.same[:3]:
+        table.add_row("the same as", plain(same))
     if answer.convention:
         table.add_row("as", plain(", ".join(answer.convention)))
     table.add_row("align", plain(options_in_words(answer.options)))

@@ -32,9 +32,9 @@ from roicli.pooling.team import usable_cores
 from roicli.stores.path import path_of
 
 if TYPE_CHECKING:  # each function loads what it runs: align, the main one, starts in a sixth of a second
+    from roicli.jobs.answers import Identified
     from roicli.jobs.check import CheckReport
     from roicli.jobs.foreign import Reference
-    from roicli.jobs.identify import Identified
     from roicli.jobs.stream import Output
     from roicli.jobs.verify import VerifyReport
 

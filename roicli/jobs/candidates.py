@@ -1,8 +1,8 @@
-"""What may have made pooled features: ways to take the boxes, and what conventions and operators compute of them."""
+"""What may have made pooled features, as data: ways to take the boxes, views of the maps, and what is computed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -10,114 +10,212 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roicli import conventions
+from roicli.jobs import preprocess
 from roicli.jobs.geometry import Located
-from roicli.jobs.match import Inputs
-from roicli.jobs.prepare import PoolJob
+from roicli.jobs.preprocess import ImageTransform
+from roicli.jobs.pyramid import Pyramid, place_on_levels
+from roicli.pooling.levels import RULES
 from roicli.pooling.operators import find
 from roicli.pooling.placement import Placement, place
+from roicli.protocols import Level
 from roicli.regions import BoxFormat, from_xyxy, to_xyxy
 from roicli.spec import PoolSpec
 
-_SAMPLING = (-1, 1, 2, 3, 4)
+Boxes = NDArray[np.float64]
+_XYWH, _CXCYWH = BoxFormat.XYWH, BoxFormat.CXCYWH
+_SAMPLING, _MORE_SAMPLING = (-1, 1, 2, 3, 4), (5, 6, 7, 8, 9, 10, 12, 14, 16)
 
 
-class Place(NamedTuple):
-    """One way to take the boxes: in words, what it costs to believe, and the boxes on their maps."""
+class Way(NamedTuple):
+    """One way to take the boxes: in words, what it costs to believe, where it puts boxes, and options that say it."""
 
     words: str
     cost: int
-    placement: Placement
-    scale: tuple[float, float]
+    put: Callable[[Located, Boxes], Placement]
+    options: dict[str, Any]
 
 
-def places(
-    job: PoolJob, inputs: Inputs, located: Located, rows: NDArray[np.intp], size: tuple[int, int]
-) -> Iterator[Place]:
-    """Yield the ways in which boxes may have been taken: as they should, then mistaken."""
-    boxes = inputs.table.boxes[rows]
-    here = located.take(rows)
-    taken: list[tuple[str, int, NDArray[np.float64]]] = [("", 0, boxes)]
-    taken.append(("x and y swapped: y1, x1, y2, x2 taken for x1, y1, x2, y2", 1, boxes[:, [1, 0, 3, 2]]))
-    wh, centred = from_xyxy(boxes, BoxFormat.XYWH), from_xyxy(boxes, BoxFormat.CXCYWH)
-    for words, numbers in (
-        ("xywh taken for xyxy", wh),
-        ("cxcywh taken for xyxy", centred),
-        ("xyxy taken for xywh", to_xyxy(boxes, BoxFormat.XYWH)),
-        ("xyxy taken for cxcywh", to_xyxy(boxes, BoxFormat.CXCYWH)),
-        ("xywh taken for cxcywh", to_xyxy(wh, BoxFormat.CXCYWH)),
-        ("cxcywh taken for xywh", to_xyxy(centred, BoxFormat.XYWH)),
-    ):
-        taken.append((words, 1, numbers))
-    one_more = np.array([0, 0, 1, 1])
-    taken.append(("inclusive ends: x2 + 1, y2 + 1", 1, boxes + one_more))
-    taken.append(("ends one pixel less: x2 - 1, y2 - 1", 1, boxes - one_more))
-    ratio = located.scale
-    sides = np.array([size[1] / ratio[1], size[0] / ratio[0]] * 2)
-    if not job.normalized:
-        taken.append(("boxes divided by the size of the image", 1, boxes / sides))
-        if (np.clip(boxes, 0, sides) != boxes).any():
-            taken.append(("boxes clipped to the image", 1, np.clip(boxes, 0, sides)))
-        if (np.rint(boxes) != boxes).any():
-            taken.append(("boxes rounded to whole pixels", 1, np.rint(boxes)))
-            taken.append(("boxes cut to whole pixels", 1, np.trunc(boxes)))
-        with np.errstate(over="ignore"):
-            half = boxes.astype(np.float16).astype(np.float64)
-        if np.isfinite(half).all() and (half != boxes).any():
-            taken.append(("boxes rounded to float16", 1, half))
-    if located.transform is not None:
-        yield_raw = place(here.placement.map_index, here.in_pixels(boxes), ratio)
-        taken_raw = Place("boxes in pixels of the original image, without what was done to it", 1, yield_raw, ratio)
-    else:
-        taken_raw = None
-    factors = (1.0, 2.0, 0.5, 4.0, 0.25, 8.0, 0.125)
-    scales = [tuple(side * factor for side in ratio) for factor in factors]
-    scales += [(side, side) for side in (1.0, 1 / 4, 1 / 8, 1 / 16, 1 / 32, 1 / 64)]
-    scales = list(dict.fromkeys(scales))
-    for words, cost, numbers in taken:
-        for number, (y, x) in enumerate(scales):
-            said = "" if number == 0 else f"spatial scale {y:g}" + (f", {x:g}" if x != y else "")
+# What may be done to numbers of boxes (K, 4), of images with sides (K, 4) in their unit, which has pixels (K, 4) of it.
+_ONE_MORE = np.array([0, 0, 1, 1])
+_TAKES: dict[str, Callable[[Boxes, Boxes, Boxes], Boxes]] = {
+    "": lambda b, sides, pixel: b,
+    "x and y swapped: y1, x1, y2, x2 taken for x1, y1, x2, y2": lambda b, sides, pixel: b[:, [1, 0, 3, 2]],
+    "xywh taken for xyxy": lambda b, sides, pixel: from_xyxy(b, _XYWH),
+    "cxcywh taken for xyxy": lambda b, sides, pixel: from_xyxy(b, _CXCYWH),
+    "xyxy taken for xywh": lambda b, sides, pixel: to_xyxy(b, _XYWH),
+    "xyxy taken for cxcywh": lambda b, sides, pixel: to_xyxy(b, _CXCYWH),
+    "xywh taken for cxcywh": lambda b, sides, pixel: to_xyxy(from_xyxy(b, _XYWH), _CXCYWH),
+    "cxcywh taken for xywh": lambda b, sides, pixel: to_xyxy(from_xyxy(b, _CXCYWH), _XYWH),
+    "x1, x2, y1, y2 taken for x1, y1, x2, y2": lambda b, sides, pixel: b[:, [0, 2, 1, 3]],
+    "a batch index taken for x1": lambda b, sides, pixel: np.column_stack([b[:, 0] * 0, b[:, :3]]),
+    "inclusive ends: x2 + 1, y2 + 1": lambda b, sides, pixel: b + _ONE_MORE * pixel,
+    "ends one pixel less: x2 - 1, y2 - 1": lambda b, sides, pixel: b - _ONE_MORE * pixel,
+    "pixels counted from 1: all corners + 1": lambda b, sides, pixel: b + pixel,
+    "pixels counted from 0: all corners - 1": lambda b, sides, pixel: b - pixel,
+    "boxes divided by the size of the image": lambda b, sides, pixel: b / sides,
+    "boxes clipped to the image": lambda b, sides, pixel: np.clip(b, 0, sides),
+    "boxes clipped to the last pixel": lambda b, sides, pixel: np.clip(b, 0, sides - pixel),
+    "boxes rounded to whole pixels": lambda b, sides, pixel: np.rint(b / pixel) * pixel,
+    "boxes cut to whole pixels": lambda b, sides, pixel: np.trunc(b / pixel) * pixel,
+    "boxes rounded outwards to whole pixels": lambda b, sides, pixel: (
+        np.column_stack([np.floor(b / pixel)[:, :2], np.ceil(b / pixel)[:, 2:]]) * pixel
+    ),
+    "boxes rounded to float16": lambda b, sides, pixel: b.astype(np.float16).astype(np.float64),
+    "boxes rounded to bfloat16": lambda b, sides, pixel: _bfloat16(b).astype(np.float64),
+    "boxes mirrored: W - x": lambda b, sides, pixel: np.column_stack(
+        [sides[:, 0] - b[:, 2], b[:, 1], sides[:, 0] - b[:, 0], b[:, 3]]
+    ),
+}
+_FACTORS = (2.0, 0.5, 4.0, 0.25, 8.0, 0.125)
+_SCALES = (1.0, 1 / 4, 1 / 8, 1 / 14, 1 / 16, 1 / 32, 1 / 64)
+
+
+def _bfloat16(values: NDArray[Any]) -> NDArray[np.float32]:
+    bits = values.astype(np.float32).view(np.uint32)
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) & np.uint32(0xFFFF0000)).view(np.float32)
+
+
+def ways(here: Located, levels: tuple[Level, ...], pyramid: Pyramid) -> Iterator[Way]:
+    """Yield the ways in which boxes may have been taken: as they should, then mistaken.
+
+    Parameters
+    ----------
+    here : Located
+        The boxes; of a pyramid, on its finest level.
+    levels : tuple of Level
+        Of the source, if it is a pyramid.
+    pyramid : Pyramid
+        What the user says of them.
+    """
+    onto = list(_levels(levels, pyramid) if levels else _scales(here.scale))
+    for words, take in _TAKES.items():
+        for said, options, put in onto:
             joined = "; ".join(part for part in (words, said) if part)
-            yield Place(joined, cost + (number > 0), here.place(numbers, (y, x)), (y, x))
-    if taken_raw is not None:
-        yield taken_raw
-    height, width = size
-    ends = (
-        (height - 1) * ratio[0] / max(height - ratio[0], 1e-9),
-        (width - 1) * ratio[1] / max(width - ratio[1], 1e-9),
-    )
-    yield Place(
-        "corners as Matterport norms them: x1 / (W - 1), (x2 - 1) / (W - 1)",
-        *(1, here.place(boxes - one_more, ends), ends),
-    )
+            yield Way(joined, bool(words) + bool(said), _after(take, put), options)
+    said, options, put = onto[0]
+    for words, transform in _transforms(here):
+        yield Way(words, 1, _with(transform, put), options)
+    if not levels:
+        yield Way("corners as Matterport norms them: x1 / (W - 1), (x2 - 1) / (W - 1)", 1, _matterport, {})
 
 
-def first_specs(base: PoolSpec) -> Iterator[PoolSpec]:
-    """Yield the few by which places are ranked: whichever convention is true, one of them is near."""
-    for aligned in (True, False):
-        for ratio in (2, -1, 1):
-            yield replace(base, op="roi_align", mode="avg", aligned=aligned, sampling_ratio=ratio)
-        yield replace(base, op="roi_align", mode="max", aligned=aligned, sampling_ratio=2)
-    yield replace(base, op="roi_pool", mode="max", aligned=False)
+def _after(take: Callable[[Boxes, Boxes, Boxes], Boxes], put: Any) -> Callable[[Located, Boxes], Placement]:
+    def placed(here: Located, numbers: Boxes) -> Placement:
+        sides = here.sizes[here.image]
+        sides = np.where(np.isnan(sides), _input_sizes(here), sides)
+        unit = np.ones_like(sides) if here.unit is None else here.unit[here.image]
+        with np.errstate(all="ignore"):
+            taken = take(numbers, (sides / unit)[:, [1, 0, 1, 0]], (1 / unit)[:, [1, 0, 1, 0]])
+        placement: Placement = put(here, np.nan_to_num(taken, posinf=0, neginf=0))
+        return placement
+
+    return placed
 
 
-def specs(base: PoolSpec) -> Iterator[PoolSpec]:
-    """Yield what conventions and operators compute, each once."""
+def _input_sizes(here: Located) -> Boxes:
+    """Return height and width that the map of each box covers, in pixels."""
+    ratio = np.array(here.scale)
+    return np.asarray(here.map_sizes[here.image] / ratio)
+
+
+def _scales(right: tuple[float, float]) -> Iterator[tuple[str, dict[str, Any], Any]]:
+    scales = [right, *((right[0] * factor, right[1] * factor) for factor in _FACTORS), *((one, one) for one in _SCALES)]
+    for y, x in dict.fromkeys(scales):
+        words = "" if (y, x) == right else f"spatial scale {y:g}" + (f", {x:g}" if x != y else "")
+
+        def put(here: Located, numbers: Boxes, scale: tuple[float, float] = (y, x)) -> Placement:
+            return here.place(numbers, scale)
+
+        yield words, {"spatial_scale": y if x == y else (y, x)}, put
+
+
+def _levels(levels: tuple[Level, ...], right: Pyramid) -> Iterator[tuple[str, dict[str, Any], Any]]:
+    canon = right.canonical_level
+    others = [replace(right, level_rule=rule) for rule in RULES]  # type: ignore[arg-type]
+    others += [replace(right, canonical_level=canon + step) for step in (-2, -1, 1, 2)]
+    for one in dict.fromkeys([right, *others]):
+        words = "" if one == right else f"levels by the rule of {one.level_rule}"
+        words += f", canonical level {one.canonical_level}" * (one.canonical_level != canon)
+
+        def put(here: Located, numbers: Boxes, pyramid: Pyramid = one) -> Placement:
+            return place_on_levels(here.place(numbers), levels, pyramid, np.dtype(np.float32))[0]
+
+        yield words, {"level_rule": one.level_rule, "canonical_level": one.canonical_level}, put
+    for number, level in enumerate(levels):
+
+        def put_all(here: Located, numbers: Boxes, number: int = number) -> Placement:
+            placed = here.place(numbers)
+            return place(placed.map_index * len(levels) + number, placed.boxes, 1 / levels[number].stride)
+
+        yield f"all boxes on level {level.name}", {"level": level.name}, put_all
+
+
+def _transforms(here: Located) -> Iterator[tuple[str, ImageTransform | None]]:
+    """Yield what else may have been done to the images, as far as their sizes are known."""
+    done, sizes = here.transform, here.sizes
+    if done is not None:
+        zeros = np.zeros(len(sizes))
+        yield "boxes in pixels of the original image, without what was done to it", None
+        yield "without the offset of the image", replace(done, px=zeros, py=zeros)
+        yield "the offset of the image counted twice", replace(done, px=2 * done.px, py=2 * done.py)
+        yield "without the resize of the image", replace(done, rx=zeros + 1, ry=zeros + 1)
+    frame = _input_sizes(here)[0]
+    if np.isfinite(sizes).all() and len(sizes):
+        height, width = frame.tolist()
+        yield f"images letterboxed to {height:g} x {width:g}", preprocess.letterbox(sizes, height, width)
+        yield f"images stretched to {height:g} x {width:g}", preprocess.squash(sizes, height, width)
+        fit = (frame / sizes).min(axis=1)[:, None]
+        yield "images resized to fit, padded on the right and below", preprocess.resized(sizes, np.rint(sizes * fit))
+
+
+def _with(transform: ImageTransform | None, put: Any) -> Callable[[Located, Boxes], Placement]:
+    def placed(here: Located, numbers: Boxes) -> Placement:
+        placement: Placement = put(here._replace(transform=transform), numbers)
+        return placement
+
+    return placed
+
+
+def _matterport(here: Located, numbers: Boxes) -> Placement:
+    ratio, cells = np.array(here.scale), here.map_sizes[here.image[0]]
+    y, x = ((cells - 1) * ratio / np.maximum(cells - ratio, 1e-9)).tolist()
+    return here.place(numbers - _ONE_MORE, (y, x))
+
+
+# What may have been done to maps (H, W, C) before they were pooled.
+VIEWS: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
+    "channels in reverse order": lambda m: m[:, :, ::-1],
+    "y and x of the maps swapped": lambda m: m.transpose(1, 0, 2),
+    "maps (C, H, W) in memory taken for (H, W, C)": lambda m: m.transpose(2, 0, 1).reshape(m.shape),
+    "maps (H, W, C) in memory taken for (C, H, W)": lambda m: m.reshape(m.shape[2], *m.shape[:2]).transpose(1, 2, 0),
+    "maps (C, W, H) in memory taken for (C, H, W)": lambda m: m.transpose(1, 0, 2).reshape(
+        m.shape[0], m.shape[1], m.shape[2]
+    ),
+    "maps mirrored": lambda m: m[:, ::-1],
+    "maps upside down": lambda m: m[::-1],
+    "maps rounded to float16": lambda m: m.astype(np.float16).astype(m.dtype),
+    "maps rounded to bfloat16": lambda m: _bfloat16(m).astype(m.dtype),
+    "a token before the first: all cells one later": lambda m: _later(m, 1),
+    "a token less: all cells one earlier": lambda m: _later(m, -1),
+}
+
+
+def _later(cells: NDArray[Any], step: int) -> NDArray[Any]:
+    return np.roll(cells.reshape(-1, cells.shape[2]), step, axis=0).reshape(cells.shape)
+
+
+def specs(base: PoolSpec, *, more: bool = False) -> Iterator[PoolSpec]:
+    """Yield what conventions and operators compute, each once; `more`: at sampling ratios that are rare."""
     found: dict[PoolSpec, None] = {}
     for one in conventions.ALL.values():
-        settings: dict[str, Any] = {
-            "op": "roi_align",
-            "mode": find(one.settings.get("op", "roi_align")).modes[0],
-            "rule": None,
-        }
+        op = one.settings.get("op", "roi_align")
+        settings: dict[str, Any] = {"op": op, "mode": find(op).modes[0], "rule": None, "aligned": False}
         settings |= {name: value for name, value in one.settings.items() if value is not None}
-        settings.setdefault("aligned", False)
-        for ratio in _SAMPLING if settings["op"] == "roi_align" else (-1,):
+        once = op != "roi_align" or (settings["rule"] is not None and settings["rule"].corners)
+        for ratio in (-1,) * (not more) if once else _MORE_SAMPLING if more else _SAMPLING:
             found[replace(base, **settings | {"sampling_ratio": ratio})] = None
-    for aligned in (False, True):
-        for ratio in _SAMPLING:
-            for mode in ("max", "weighted-max"):
-                found[replace(base, op="roi_align", aligned=aligned, sampling_ratio=ratio, mode=mode)] = None
-    for op in ("precise_roi_pool", "window_mean", "cell"):
-        found[replace(base, op=op, aligned=False, sampling_ratio=-1, mode="avg")] = None
-    corners = {spec.rule for spec in found if spec.rule is not None and spec.rule.corners}
-    yield from (spec for spec in found if spec.rule not in corners or spec.sampling_ratio == -1)
+    for ratio in _MORE_SAMPLING if more else _SAMPLING:
+        found[replace(base, op="roi_align", aligned=False, sampling_ratio=ratio, mode="max", rule=None)] = None
+    for op in () if more else ("precise_roi_pool", "window_mean", "cell"):
+        found[replace(base, op=op, aligned=False, sampling_ratio=-1, mode="avg", rule=None)] = None
+    yield from found

@@ -1,0 +1,189 @@
+"""Some RoIs of a reference and the maps that they lie on: what candidates are held against."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import product
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roicli.errors import FileError
+from roicli.jobs.foreign import Arranged
+from roicli.jobs.geometry import Located
+from roicli.jobs.match import Inputs
+from roicli.pooling.arguments import compute_dtype
+from roicli.pooling.contraction import pool_maps
+from roicli.pooling.kernels.choose import NUMPY_KERNEL
+from roicli.pooling.operators import find
+from roicli.pooling.placement import Placement
+from roicli.regions import find_bad_boxes
+from roicli.spec import PoolSpec
+
+# RoIs, maps and channels that are compared in the end.
+_ROWS, _MAPS, CHANNELS = 160, 8, 128
+# Of the largest value: what another order of sums, and coordinates that were computed in another order, leave.
+_FITS = 1e-5
+# Values that are pooled at once.
+_AT_ONCE = 2**22
+Maps = dict[int, NDArray[Any]]
+
+
+class Evidence(NamedTuple):
+    """Some RoIs, their maps, and what the reference holds of them.
+
+    Attributes
+    ----------
+    rows : (K,) intp
+        The RoIs, lines of the reference.
+    maps : dict of int to (H, W, C) array
+        Those that they may lie on.
+    wanted, allowed : (K, C, PH, PW) or (K, C) float64
+        Values of the reference, and how far off rounding may be.
+    rounding : numpy.dtype
+        Of the values.
+    """
+
+    rows: NDArray[np.intp]
+    maps: Maps
+    wanted: NDArray[np.float64]
+    allowed: NDArray[np.float64]
+    rounding: np.dtype[Any]
+
+    @property
+    def mean(self) -> bool:
+        """Whether each RoI is one vector."""
+        return self.wanted.ndim == 2
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation of the values."""
+        return float(self.wanted.std()) or 1.0
+
+    def part(self, keep: Any, channels: slice) -> Evidence:
+        """Return some of the RoIs, and some of the channels."""
+        maps = {index: np.ascontiguousarray(one[:, :, channels]) for index, one in self.maps.items()}
+        wanted, allowed = self.wanted[keep][:, channels], self.allowed[keep][:, channels]
+        return self._replace(rows=self.rows[keep], maps=maps, wanted=wanted, allowed=allowed)
+
+    def pool(self, placement: Placement, spec: PoolSpec, dtype: Any = None) -> NDArray[Any]:
+        """Pool boxes of these maps; with `dtype`, coordinates and weights are computed in that."""
+        first = next(iter(self.maps.values()))
+        operator = find(spec.op)
+        out = np.zeros((len(placement), *spec.row_shape(operator.channels(first.shape[2], spec))), first.dtype)
+        good = ~operator.is_too_large(placement.rounded(first.dtype), spec) & (placement.map_index >= 0)
+        for size in {one.shape[:2] for one in self.maps.values()}:
+            here = [index for index, one in self.maps.items() if one.shape[:2] == size]
+            rows = np.flatnonzero(good & np.isin(placement.map_index, here))
+            rows = rows[np.argsort(placement.map_index[rows], kind="stable")]
+            block = np.zeros((len(rows), *out.shape[1:]), first.dtype)
+            if dtype is None:
+                pool_maps(self.maps.__getitem__, placement.take(rows), size, spec, block)
+            else:
+                self._pool_coarsely(placement.take(rows).rounded(np.dtype(dtype)), size, spec, block)
+            out[rows] = block
+        return out
+
+    def _pool_coarsely(self, regions: Placement, size: tuple[int, ...], spec: PoolSpec, out: NDArray[Any]) -> None:
+        for number, index in enumerate(regions.map_index.tolist()):
+            placed = find(spec.op).place(regions.take([number]), size, spec, NUMPY_KERNEL)
+            placed.pool(self.maps[index], 0, 1, out[number : number + 1].reshape(1, -1, *spec.pooled_size))
+
+    def off(self, placements: Sequence[Placement], spec: PoolSpec, dtype: Any = None) -> NDArray[np.float64]:
+        """Return what each of several placements of all RoIs leaves: (n, K, ...)."""
+        step = max(1, _AT_ONCE // max(self.wanted.size, 1))
+        found = []
+        for begin in range(0, len(placements), step):
+            pooled = self.pool(joined(placements[begin : begin + step]), spec, dtype)
+            with np.errstate(over="ignore", invalid="ignore"):
+                if self.rounding == np.float16:
+                    pooled = pooled.astype(np.float16)
+                found.append(pooled.astype(np.float64).reshape(-1, *self.wanted.shape) - self.wanted)
+        return np.concatenate(found)
+
+    def fitting(self, off: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Tell which RoIs differ by no more than rounding, (n, K) of (n, K, ...)."""
+        inside = (np.abs(off) <= self.allowed).reshape(*off.shape[:2], -1)
+        return np.asarray(inside.all(axis=2))
+
+    def nearly(self, placement: Placement, spec: PoolSpec, row: int) -> bool:
+        """Tell whether a RoI fits with its corners moved by rounding: a count or an edge turns on the last bit."""
+        one = placement.take([row])
+        steps = np.array(list(product((-1, 1), repeat=4)))
+        for size in (4e-7, 2e-6):
+            step = size * np.abs(one.boxes).max(initial=1e-30)
+            moved = replace(placement.take([row] * len(steps)), boxes=one.boxes + step * steps)
+            for off in self.pool(moved, spec).astype(np.float64) - self.wanted[row]:
+                if (np.abs(off) <= self.allowed[row] * 4).all():
+                    return True
+        return False
+
+
+def joined(placements: Sequence[Placement]) -> Placement:
+    """Return several placements as one."""
+    scales = [np.broadcast_to(one.scale, (len(one), 2)) for one in placements]
+    parts = [
+        np.concatenate(part) for part in ([one.map_index for one in placements], [one.boxes for one in placements])
+    ]
+    return Placement(parts[0], parts[1], np.concatenate(scales))
+
+
+def gather(
+    inputs: Inputs,
+    located: Located,
+    arranged: Arranged,
+    rounding: np.dtype[Any],
+    view: Callable[[NDArray[Any]], NDArray[Any]] | None = None,
+) -> Evidence:
+    """Choose RoIs of few maps of one size, and read these; all levels of them, if the source is a pyramid.
+
+    Raises
+    ------
+    FileError
+        Boxes without features, or values that say nothing.
+    """
+    index, source, count = inputs.map_index, inputs.source, max(1, len(inputs.source.levels))
+    unusable, _ = find_bad_boxes(inputs.table.boxes)
+    usable = index >= 0
+    usable[unusable] = False
+    numbers, counts = np.unique(index[usable], return_counts=True)
+    if not len(numbers):
+        raise FileError(f"{inputs.table.source} has no box with features", "Check the image ids.")
+    order = numbers[np.argsort(-counts, kind="stable")].tolist()
+    shape = source.info(order[0] * count).shape
+    chosen = [one for one in order if source.info(one * count).shape == shape][:_MAPS]
+    rows = np.flatnonzero(usable & np.isin(index, chosen))
+    rows = rows[np.argsort(index[rows], kind="stable")]
+    rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), _ROWS)).astype(int))]
+    wanted = arranged.rows(rows).astype(np.float64)
+    if not np.ptp(wanted):  # zeros fit whatever misses the map
+        raise FileError("all values of the reference are the same, which says nothing", "Give features that differ.")
+    maps: Maps = {}
+    for one in np.unique(index[rows]).tolist():
+        for number in range(one * count, one * count + count):
+            read = source.read(number)
+            maps[number] = np.ascontiguousarray(read.transpose(1, 2, 0), compute_dtype(read.dtype))
+    return Evidence(rows, maps, wanted, _allowed(wanted, shape, rounding), rounding)
+
+
+def _allowed(wanted: NDArray[np.float64], shape: tuple[int, ...], rounding: np.dtype[Any]) -> NDArray[np.float64]:
+    largest = float(np.abs(wanted[np.isfinite(wanted)]).max(initial=0)) or 1.0
+    # Coordinates in float32 are as coarse as the map is long.
+    allowed = np.full(wanted.shape, _FITS * largest * max(1.0, max(shape[1:]) / 64))
+    if rounding == np.float16:
+        allowed += np.abs(wanted) * 2.0**-11 + 2.0**-24
+    return allowed
+
+
+def spread_out(boxes: NDArray[np.float64], number: int) -> NDArray[np.intp]:
+    """Choose boxes of all sizes and places: the smallest, the largest, the outermost, and others evenly."""
+    if len(boxes) <= number:
+        return np.arange(len(boxes))
+    area = np.abs((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))
+    by_area = np.argsort(area, kind="stable")
+    evenly = by_area[np.linspace(0, len(boxes) - 1, number).astype(int)]
+    outermost = [boxes[:, 0].argmin(), boxes[:, 2].argmax(), boxes[:, 3].argmax()]
+    chosen = [int(evenly[len(evenly) // 2]), *map(int, outermost), *evenly.tolist()]
+    return np.sort(np.array(list(dict.fromkeys(chosen))[:number]))

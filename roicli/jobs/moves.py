@@ -1,0 +1,196 @@
+"""Where boxes were, if no way to take them is right: scale and offset along both axes, solved for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from roicli.jobs.candidates import Way
+from roicli.jobs.evidence import Evidence
+from roicli.jobs.geometry import Located
+from roicli.pooling.placement import Placement, place
+from roicli.pooling.sampling import in_map
+from roicli.spec import PoolSpec
+
+Array = NDArray[np.float64]
+_FACTORS = 2.0 ** (np.arange(-12, 13) / 4)
+# Steps of Gauss-Newton, from each start and for each convention; and how many conventions it is done for.
+_FIRST, _STEPS, _REFINED = 6, 16, 8
+
+
+def moved(way: Way, at: Array) -> Way:
+    """Return a way whose scale along y and x is multiplied by two numbers, after boxes moved by two, in pixels."""
+
+    def put(here: Located, numbers: Array) -> Placement:
+        return _moved(way.put(here, numbers), at)
+
+    words = [way.words] if way.words else []
+    options = dict(way.options)
+    if (at[:2] != 1).any() and "spatial_scale" in options:
+        right = np.broadcast_to(options["spatial_scale"], 2)
+        y, x = (right * at[:2]).tolist()
+        options["spatial_scale"] = y if x == y else (y, x)
+        words.append(f"spatial scale {y:.6g}" + (f", {x:.6g}" if x != y else ""))
+    elif (at[:2] != 1).any():
+        words.append(f"scale times {at[0]:.6g}, {at[1]:.6g} (y, x)")
+    if at[2:].any():
+        words.append(f"boxes moved by {at[3]:+.4g}, {at[2]:+.4g} pixels (x, y)")
+    return Way("; ".join(words), way.cost + 2, put, options)
+
+
+def _moved(before: Placement, at: Array) -> Placement:
+    ratio = before.scale
+    return place(before.map_index, before.boxes + at[[3, 2, 3, 2]], np.broadcast_to(ratio * at[:2], ratio.shape))
+
+
+def _cells(before: Placement) -> Array:
+    """Return the pixels of a cell along y and x."""
+    ratio = before.scale[0]
+    return np.asarray(1 / ratio)
+
+
+def starts(evidence: Evidence, placement: Placement, number: int = 3) -> Iterator[Array]:
+    """Yield where the means of RoIs are found on their maps: factors and offsets that fit best of many."""
+    maps = {index: _sums(one) for index, one in evidence.maps.items()}
+    wanted = evidence.wanted if evidence.mean else evidence.wanted.mean(axis=(2, 3))
+    boxes = in_map(placement.boxes, placement.scale)
+    area = np.abs((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))
+    inside = np.flatnonzero(area >= np.median(area)).tolist()  # the mean of a small one is found anywhere
+    found: list[tuple[float, float, int, int]] = []
+    for factor in _FACTORS:
+        ends = boxes * factor
+        height, width = evidence.maps[int(placement.map_index[inside[0]])].shape[:2]
+        center = np.stack([ends[:, 1] + ends[:, 3], ends[:, 0] + ends[:, 2]], axis=1) / 2
+        half = np.stack([ends[:, 3] - ends[:, 1], ends[:, 2] - ends[:, 0]], axis=1) / 2
+        if (2 * half[inside] > [height, width]).all():
+            continue
+        dy, dx = (np.arange(-length, length + 1) for length in (height, width))
+        misfit = np.zeros((len(dy), len(dx)))
+        for row in inside:
+            total = maps[int(placement.map_index[row])]
+            y = [_clip(center[row, 0] + side * half[row, 0] + 0.5 + dy, height, side) for side in (-1, 1)]
+            x = [_clip(center[row, 1] + side * half[row, 1] + 0.5 + dx, width, side) for side in (-1, 1)]
+            area = (y[1] - y[0])[:, None] * (x[1] - x[0])
+            mean = total[y[1]][:, x[1]] - total[y[0]][:, x[1]] - total[y[1]][:, x[0]] + total[y[0]][:, x[0]]
+            misfit += np.square(mean / np.maximum(area, 1)[:, :, None] - wanted[row]).sum(axis=2)
+        for flat in np.argsort(misfit, axis=None)[:3].tolist():
+            y_at, x_at = np.unravel_index(flat, misfit.shape)
+            found.append((float(misfit[y_at, x_at]), float(factor), int(dy[y_at]), int(dx[x_at])))
+    for _, factor, y_cells, x_cells in sorted(found)[:number]:
+        yield np.array([factor, factor, *(_cells(placement) / factor * [y_cells, x_cells])])
+
+
+def _sums(feature_map: NDArray[np.floating]) -> Array:
+    total: Array = np.zeros((feature_map.shape[0] + 1, feature_map.shape[1] + 1, feature_map.shape[2]))
+    total[1:, 1:] = feature_map.astype(np.float64).cumsum(axis=0).cumsum(axis=1)
+    return total
+
+
+def _clip(edge: Array, length: int, side: int) -> NDArray[np.intp]:
+    whole = (np.floor if side < 0 else np.ceil)(edge)
+    return np.clip(whole, 0 if side < 0 else 1, length - 1 if side < 0 else length).astype(np.intp)
+
+
+def solve(off: Callable[[Array], Array], start: Array, cells: Array, most: int) -> tuple[Array, float]:
+    """Fit factors and offsets by damped Gauss-Newton.
+
+    Parameters
+    ----------
+    off : callable
+        What factors and offsets leave, as one vector.
+    start : (4,) float64
+        Where to begin: factors along y and x, offsets in pixels.
+    cells : (2,) float64
+        Pixels of a cell along y and x.
+    most : int
+        Steps.
+
+    Returns
+    -------
+    (4,) float64, float
+        The best, and the mean square that it leaves.
+    """
+    at, damping = start.copy(), 1e-3
+    left = off(at)
+    steps = np.array([1e-4, 1e-4, *(0.01 * cells)])
+    for _ in range(most):
+        slopes = np.stack([(off(at + step) - left) / step.sum() for step in np.diag(steps)])
+        normal = slopes @ slopes.T
+        better = False
+        for _ in range(4):
+            change = np.linalg.lstsq(normal + damping * np.diag(np.diag(normal)), -slopes @ left, rcond=None)[0]
+            change = np.clip(change, [-0.3, -0.3, *(-2 * cells)], [0.3, 0.3, *(2 * cells)])
+            tried = np.array([*np.clip(at[:2] + change[:2], 0.02, 50), *(at + change)[2:]])
+            new = off(tried)
+            if better := bool(new @ new < left @ left):
+                break
+            damping *= 10
+        if not better:
+            break
+        done = left @ left - new @ new < 1e-9 * (left @ left)
+        at, left, damping = tried, new, damping / 10
+        if done:
+            break
+    return at, float(left @ left) / max(left.size, 1)
+
+
+def snapped(at: Array, ratio: Array) -> Iterator[Array]:
+    """Yield numbers near a solution that somebody would have written, the plainest first."""
+    whole = np.array([_plain(one * factor) / one for one, factor in zip(ratio, at[:2], strict=True)])
+    for factors in (np.ones(2), whole):
+        for grain in (1.0, 0.5, 0.25):
+            offsets = np.rint(at[2:] / grain) * grain
+            yield np.array([*factors, *offsets])
+
+
+def _plain(ratio: float) -> float:
+    """Return one over a whole number, or three digits, whichever is near."""
+    stride = round(1 / ratio)
+    return 1 / stride if stride and abs(1 / stride - ratio) < 2e-3 * ratio else float(f"{ratio:.3g}")
+
+
+def solutions(
+    evidence: Evidence, here: Located, numbers: Array, bases: list[Way], quick: list[PoolSpec], every: list[PoolSpec]
+) -> Iterator[tuple[float, Way, PoolSpec]]:
+    """Yield what boxes that were scaled and moved leave: the mean square, the way, what was computed."""
+    found: list[tuple[float, Way, Array, PoolSpec]] = []
+    for way in bases:
+        before = way.put(here, numbers)
+        cells = _cells(before)
+        for start in [np.array([1.0, 1.0, 0.0, 0.0]), *starts(evidence, before)]:
+            for spec in quick:
+                at, left = solve(_misfit(evidence, way, here, numbers, spec), start, cells, _FIRST)
+                found.append((left, way, at, spec))
+    least = min(one[0] for one in found)
+    for _, way, at, spec in [one for one in found if one[0] <= 1.05 * least][:1]:
+        before = way.put(here, numbers)
+        cells = _cells(before)
+        near: list[tuple[float, int, Array]] = []
+        for number, other in enumerate(every):
+            start = at + np.array([0, 0, *((float(other.aligned) - float(spec.aligned)) / 2 * cells / at[:2])])
+            off = _misfit(evidence, way, here, numbers, other)(start)
+            near.append((float(off @ off), number, start))
+        for _, number, start in sorted(near, key=lambda one: one[:2])[:_REFINED]:
+            other = every[number]
+            misfit = _misfit(evidence, way, here, numbers, other)
+            solved, left = solve(misfit, start, cells, _STEPS)
+            for plain in snapped(solved, before.scale[0]):
+                off = misfit(plain)
+                if float(off @ off) / max(off.size, 1) <= 1.05 * left or bool(
+                    (np.abs(off) <= evidence.allowed.ravel()).all()
+                ):
+                    solved, left = plain, min(left, float(off @ off) / max(off.size, 1))
+                    break
+            yield left, moved(way, solved), other
+
+
+def _misfit(evidence: Evidence, way: Way, here: Located, numbers: Array, spec: PoolSpec) -> Callable[[Array], Array]:
+    before = way.put(here, numbers)
+
+    def off(at: Array) -> Array:
+        found: Array = evidence.off([_moved(before, at)], spec)[0].ravel()
+        return found
+
+    return off
