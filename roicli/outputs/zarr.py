@@ -3,17 +3,17 @@
 A shard is a file of some chunks. One worker writes all of it: where two write parts of one, what the first has written
 is lost without a word. The group says that it is complete when all shards are there. Values are stored as they are,
 each chunk with a checksum.
-
-Source: the core specification of Zarr, version 3, and its codecs `sharding_indexed`, `crc32c` and `vlen-utf8`.
 """
 
 from __future__ import annotations
 
-import json
 import math
-import struct
-from collections.abc import Iterator, Mapping
+import os
+import threading
+import warnings
+from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,21 +21,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roicli.arrays import StoredArray
-from roicli.errors import FileError
+from roicli.errors import FileError, OutputError, UsageError
 from roicli.files import printable, reading
-from roicli.newfiles import NewFile, NewFolder, check_space, remove_tree, writing
-from roicli.outputs.base import REMEDY, Layout, OutputFormat, Parameters, Record, Stored, encode, not_ours, was_changed
+from roicli.newfiles import NewFile, NewFolder, check_space, close_file, remove_tree, writing
+from roicli.outputs.base import (
+    REMEDY,
+    Layout,
+    OutputFormat,
+    Parameters,
+    Record,
+    Stored,
+    encode,
+    names_of,
+    not_ours,
+    was_changed,
+)
 from roicli.outputs.npy import rows_alone
 from roicli.outputs.rowfile import RowFile
-from roicli.outputs.shards import Folder, Shards, checksum, index_of, is_sound, key_of, rows_of, sound, values_of
 from roicli.regions import Column, Names
 
+# What who wants one row reads, and what a worker writes.
+_CHUNK_BYTES, _SHARD_BYTES = 2**18, 2**25
 # Rows of a chunk of what is recorded beside them.
 _COLUMN_ROWS = 2**16
-_ROOT = "zarr.json"
 _AXES = {"features": ("row", "channel", "y", "x"), "boxes": ("row", "corner"), "image_sizes": ("row", "side")}
-# No description of ours is longer.
-_LONGEST = 2**24
 
 
 class Zarr(OutputFormat):
@@ -55,87 +64,83 @@ class Zarr(OutputFormat):
 
     def layout(self, shape: tuple[int, ...], dtype: np.dtype[Any], record: Record) -> Layout:
         """See `OutputFormat`: where rows lie that come in any order, until the store is made of them."""
-        checksum(b"")  # or the first shard would find that it cannot
+        _zarr()  # or the last step would find that it is not there
         return rows_alone(shape, dtype)
 
     def create(self, path: Path, name: Path, shape: tuple[int, ...], dtype: np.dtype[Any], record: Record) -> RowFile:
         """Make the store at `path`, with all but its shards; see `OutputFormat`."""
-        checksum(b"")
-        columns = sum(
-            len(column) * (80 if isinstance(column, Names) else 32) for column in record.all_columns().values()
-        )
-        check_space(name, math.prod(shape) * dtype.itemsize + columns)
-        store = Folder(path, name)
-        with writing(name):
-            remove_tree(path)
-            path.mkdir()
+        check_space(name, math.prod(shape) * dtype.itemsize + 80 * len(record.all_columns()) * shape[0])
+        _zarr()
         try:
-            for key, value in _frame(shape, dtype, record):
-                store.put(key, value)
+            with writing(name):
+                remove_tree(path)
+                path.mkdir()
+                _begin(path, shape, dtype, record)
         except BaseException:
             remove_tree(path)
             raise
-        return Shards(path, name, 0, 0, shape[1:], dtype, rows=shape[0], store=store)
+        return self._target(path, name, shape, dtype)
 
     def resume(self, path: Path, name: Path, shape: tuple[int, ...], dtype: np.dtype[Any], record: Record) -> RowFile:
         """See `OutputFormat`."""
-        store = Folder(path, name)
-        complete = _root(shape, dtype, record, complete=True)
-        for key, value in _frame(shape, dtype, record):
-            with suppress(OSError):
-                if store.get(key) in (value, complete if key == _ROOT else value):
-                    continue
+        made: dict[str, Any] = {}
+        _begin(_zarr().storage.MemoryStore(made), shape, dtype, record)
+        try:
+            _mark(path, complete=False)
+            same = all((path / key).read_bytes() == value.to_bytes() for key, value in made.items())
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            raise was_changed(path) from error
+        if not same:
             raise was_changed(path)
         check_space(name, math.prod(shape) * dtype.itemsize - sum(f.stat().st_size for f in path.glob("features/c.*")))
-        return Shards(path, name, 0, 0, shape[1:], dtype, rows=shape[0], store=store)
+        return self._target(path, name, shape, dtype)
 
     def finish(self, target: RowFile, record: Record) -> None:
         """Write shards of zeros, and at last that the store is complete."""
         assert isinstance(target, Shards)
         target.complete()
-        target.store.flush()
-        target.store.put(_ROOT, _root((target.rows, *target.row_shape), target.dtype, record, complete=True))
-        target.store.flush()
+        with writing(target.name):
+            _flush(target.path)
+            with warnings.catch_warnings(action="ignore"):  # the specification does not have them yet
+                _zarr().consolidate_metadata(target.path, zarr_format=3)
+            _mark(target.path, complete=True)
+            _flush(target.path)
+
+    def _target(self, path: Path, name: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Shards:
+        unit = self.unit_rows(math.prod(shape[1:]) * dtype.itemsize)
+        return Shards(path, name, 0, 0, shape[1:], dtype, rows=shape[0], unit_rows=unit)
 
     def read(self, path: Path) -> Stored:
         """See `OutputFormat`."""
-        root = _described(path)
-        if root is None:
+        if not self.parameters(path):
             raise not_ours(str(path))
-        if not root["attributes"].get("complete"):
+        group = _zarr().open_group(path, mode="r")
+        if not group.attrs["complete"]:
             raise FileError(f"{path} is not complete", "Finish it: roicli align with `resume`.")
-        arrays = root["consolidated_metadata"]["metadata"]
-        said = arrays.pop("features")
-        shape, dtype = tuple(said["shape"]), np.dtype(said["data_type"])
-        if said != _features(shape, dtype):
+        arrays = dict(group.arrays())
+        features = arrays.pop("features")
+        if (features.shards or ())[:1] != (math.prod(rows_of(_row_bytes(features))),):
             raise not_ours(f"{path}, features")
-        columns = {name: _read_column(Folder(path, path), name, said) for name, said in arrays.items()}
-        return Stored(StoredArray(path, 0, shape, dtype), columns, root["attributes"]["parameters"])
+        columns = {name: _read_column(array) for name, array in arrays.items()}
+        return Stored(StoredArray(path, 0, features.shape, features.dtype), columns, dict(group.attrs["parameters"]))
 
     def parameters(self, path: Path) -> Parameters:
         """See `OutputFormat`."""
-        root = _described(path)
-        return {} if root is None else dict(root["attributes"]["parameters"])
+        zarr = _zarr()
+        with suppress(FileNotFoundError, zarr.errors.BaseZarrError):
+            found = zarr.open(path, mode="r").attrs.get("parameters")
+            return found if isinstance(found, dict) and "roicli_version" in found else {}
+        return {}
 
     def damaged(self, path: Path, stored: Stored) -> Iterator[tuple[NDArray[Any], NDArray[np.intp]]]:
         """Yield the features, shard by shard, and all rows of chunks that do not fit their checksums."""
-        features, store = stored.features, Folder(path, path)
-        shape = features.shape
-        row_bytes = math.prod(shape[1:]) * features.dtype.itemsize
-        chunk_rows, shard_chunks = rows_of(row_bytes)
-        unit = chunk_rows * shard_chunks
-        for first in range(0, shape[0], unit):
-            rows, key = min(unit, shape[0] - first), key_of("features", first // unit, len(shape))
-            number = -(-rows // chunk_rows)
-            with reading(printable(f"{path}/{key}"), REMEDY):
-                data = bytearray(store.get(key))
-                index = index_of(row_bytes, number)
-                if data[-len(index) :] != index:
-                    raise not_ours(f"{path}/{key}")
-                chunks = np.frombuffer(data, np.uint8, len(data) - len(index)).reshape(number, -1)
-                wrong = np.array([not is_sound(chunk.tobytes()) for chunk in chunks])
-                values = values_of(chunks, chunk_rows, features.dtype)
-            yield values.reshape(-1, *shape[1:])[:rows], first + np.flatnonzero(np.repeat(wrong, chunk_rows)[:rows])
+        shards = self._target(path, path, stored.features.shape, stored.features.dtype)
+        for number in range(shards.count):
+            where = shards.file(number)
+            with reading(printable(str(where)), REMEDY):
+                where.stat()  # or its rows were zeros
+                found = shards.read_shard(number)
+            yield found
 
 
 class ScatteredZarr(Zarr):
@@ -149,9 +154,9 @@ class ScatteredZarr(Zarr):
 
     def assemble(self, target: RowFile, record: Record, name: Path, *, overwrite: bool) -> NewFile:
         """See `OutputFormat`."""
-        made, whole, count = NewFolder(name, overwrite=overwrite, ending="assembled"), Zarr(), target.count
+        made, whole, count = NewFolder(name, overwrite=overwrite, ending="assembled"), Zarr(), len(record.boxes)
         shards = whole.create(made.path, name, (count, *target.row_shape), target.dtype, record)
-        unit = math.prod(rows_of(target.row_bytes))
+        unit = whole.unit_rows(target.row_bytes)
         try:
             for first in range(0, count, unit):
                 rows = np.arange(first, min(first + unit, count))
@@ -164,123 +169,201 @@ class ScatteredZarr(Zarr):
         return made
 
 
-def _codec(name: str, **configuration: Any) -> dict[str, Any]:
-    return {"name": name, "configuration": configuration} if configuration else {"name": name}
+@dataclass
+class Shards(RowFile):
+    """Rows in shards of an array: those of a shard are held until the task ends that has them all.
+
+    Attributes
+    ----------
+    rows : int
+        How many rows there are (K).
+    unit_rows : int
+        How many one task must write: those of a shard.
+    """
+
+    rows: int = field(kw_only=True)
+    unit_rows: int = field(kw_only=True)
+    _own: threading.local = field(default_factory=threading.local, repr=False)
+    _array: Any = field(default=None, repr=False)
+
+    @property
+    def count(self) -> int:
+        """How many shards there are."""
+        return -(-self.rows // self.unit_rows)
+
+    @property
+    def array(self) -> Any:
+        """The array of this process."""
+        if self._array is None:
+            with _zarr().config.set({"array.write_empty_chunks": True}):
+                self._array = _zarr().open_array(self.path, path="features")
+        return self._array
+
+    def span(self, number: int) -> slice:
+        """Return the rows of a shard."""
+        first = number * self.unit_rows
+        return slice(first, min(first + self.unit_rows, self.rows))
+
+    def file(self, number: int) -> Path:
+        """Return the file of a shard."""
+        return self.path / "features" / ".".join(["c", str(number), *["0"] * len(self.row_shape)])
+
+    def write(self, rows: NDArray[np.intp], block: NDArray[Any]) -> None:
+        """Hold rows until `commit`."""
+        shard, inside = np.divmod(rows, self.unit_rows)
+        for number in np.unique(shard).tolist():
+            self._held(number)[inside[shard == number]] = block[shard == number]
+
+    def commit(self) -> None:
+        """Write the shards that this thread holds; OutputError if the system refuses."""
+        while self._mine:
+            number, values = self._mine.popitem()
+            with writing(self.name):
+                self.file(number).unlink(missing_ok=True)  # which a killed worker may have left in part
+                self.array[self.span(number)] = values
+                _fsync(self.file(number))
+
+    def read_shard(self, number: int) -> tuple[NDArray[Any], NDArray[np.intp]]:
+        """Return the rows of a shard, and the numbers of those whose chunks do not fit their checksums."""
+        span, step = self.span(number), rows_of(self.row_bytes)[0]
+        with suppress(ValueError):
+            return self.array[span], np.zeros(0, np.intp)
+        block, wrong = self._held(number), list[int]()
+        for first in range(span.start, span.stop, step):
+            part = slice(first, min(first + step, span.stop))
+            try:
+                block[part.start - span.start : part.stop - span.start] = self.array[part]
+            except ValueError:
+                wrong += range(part.start, part.stop)
+        return self._mine.pop(number), np.array(wrong, np.intp)
+
+    def check(self, rows: NDArray[np.intp]) -> None:
+        """Look for the shards of rows; OutputError if one is not there, or not whole."""
+        for number in np.unique(rows // self.unit_rows).tolist():
+            if not self._is_whole(number):
+                where = self.file(number).relative_to(self.path)
+                raise OutputError(f"{self.name}: {where} is not as it was written", "Check the disk.")
+
+    def complete(self) -> None:
+        """Write the shards that no task has: all their rows are zeros."""
+        for number in range(self.count):
+            if not self.file(number).exists():
+                self._held(number)
+                self.commit()
+
+    def flush(self) -> None:
+        """Force onto the disk what any process has written so far: its names, since the rest is there."""
+        with writing(self.name):
+            os.fsync(self.open())
+
+    def open(self) -> int:
+        """Return a descriptor of the folder with the shards."""
+        if self._descriptor is None:
+            with writing(self.name):
+                self._descriptor = os.open(self.path / "features", os.O_RDONLY | os.O_CLOEXEC)
+        return self._descriptor
+
+    @property
+    def _mine(self) -> dict[int, NDArray[Any]]:
+        """The shards that this thread makes."""
+        return vars(self._own)  # type: ignore[return-value]
+
+    def _held(self, number: int) -> NDArray[Any]:
+        """Return the rows of a shard that this thread makes; zeros at first."""
+        if number not in self._mine:
+            span = self.span(number)
+            self._mine[number] = np.zeros((span.stop - span.start, *self.row_shape), self.dtype)
+        return self._mine[number]
+
+    def _is_whole(self, number: int) -> bool:
+        """Whether a shard is there, with all its bytes: its index comes last."""
+        with suppress(OSError, ValueError):
+            self.file(number).stat()  # or its rows were zeros
+            self.array[self.span(number).start]
+            return True
+        return False
+
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"_own": None, "_array": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state | {"_own": threading.local()})
 
 
-_PLAIN = [_codec("bytes", endian="little"), _codec("crc32c")]
+def rows_of(row_bytes: int) -> tuple[int, int]:
+    """Return rows of a chunk, and chunks of a shard; they depend on nothing else, so neither do files."""
+    rows = max(1, _CHUNK_BYTES // row_bytes)
+    return rows, max(1, _SHARD_BYTES // (rows * row_bytes))
 
 
-def _array(
-    name: str, shape: tuple[int, ...], kind: str, chunk: tuple[int, ...], codecs: list[dict[str, Any]]
-) -> dict[str, Any]:
-    """Describe an array."""
-    named = (*_AXES.get(name, ("row",)), *(f"{name}_{axis}" for axis in range(1, len(shape))))
-    return {
-        "zarr_format": 3,
-        "node_type": "array",
-        "shape": [*shape],
-        "data_type": kind,
-        "chunk_grid": _codec("regular", chunk_shape=[*chunk]),
-        "chunk_key_encoding": _codec("default", separator="."),
-        "fill_value": "" if kind == "string" else 0.0 if kind.startswith("float") else 0,
-        "codecs": codecs,
-        "attributes": {},
-        "dimension_names": [*named[: len(shape)]],
+def _zarr() -> Any:
+    try:
+        import zarr
+    except ImportError as error:
+        raise UsageError("outputs to Zarr need the package zarr", "Install it: pip install 'roicli[zarr]'.") from error
+    return zarr
+
+
+def _row_bytes(array: Any) -> int:
+    return int(math.prod(array.shape[1:]) * array.dtype.itemsize)
+
+
+def _begin(store: Any, shape: tuple[int, ...], dtype: np.dtype[Any], record: Record) -> None:
+    """Make a store with all but the features."""
+    said = {
+        name: encode(value).decode() if isinstance(value, str) else value for name, value in record.parameters.items()
     }
-
-
-def _features(shape: tuple[int, ...], dtype: np.dtype[Any]) -> dict[str, Any]:
-    """Describe the features."""
+    group = _zarr().create_group(store, attributes={"complete": False, "parameters": said})
     rows, chunks = rows_of(math.prod(shape[1:]) * dtype.itemsize)
-    inner = _codec("sharding_indexed", chunk_shape=[rows, *shape[1:]], codecs=_PLAIN, index_codecs=_PLAIN)
-    inner["configuration"]["index_location"] = "end"
-    return _array("features", shape, dtype.name, (rows * chunks, *shape[1:]), [inner])
-
-
-def _columns(record: Record) -> dict[str, dict[str, Any]]:
-    """Describe what is recorded of each row."""
-    described = {}
+    _make(group, "features", shape, dtype, rows, shards=(rows * chunks, *shape[1:]))
     for name, column in record.all_columns().items():
-        text = isinstance(column, Names)
-        shape: tuple[int, ...] = (len(column), *(() if isinstance(column, Names) else column.shape[1:]))
-        chunk = (min(max(len(column), 1), _COLUMN_ROWS), *shape[1:])
-        codecs = [_codec("vlen-utf8"), _codec("crc32c")] if text else _PLAIN
-        described[name] = _array(name, shape, "string" if text else column.dtype.name, chunk, codecs)  # type: ignore[union-attr]
-    return described
-
-
-def _root(shape: tuple[int, ...], dtype: np.dtype[Any], record: Record, *, complete: bool) -> bytes:
-    """Describe the group, with all that is in it: a reader need not list the store."""
-    parameters = {name: _plain(value) for name, value in record.parameters.items()}
-    arrays = {"features": _features(shape, dtype), **_columns(record)}
-    return _json(
-        {
-            "zarr_format": 3,
-            "node_type": "group",
-            "attributes": {"complete": complete, "parameters": parameters},
-            "consolidated_metadata": {"kind": "inline", "must_understand": False, "metadata": arrays},
-        }
-    )
+        texts = [_plain(text) for text in column.tolist()] if isinstance(column, Names) else ()
+        values = np.array(texts, np.dtypes.StringDType()) if isinstance(column, Names) else column
+        _make(group, name, values.shape, values.dtype, min(max(len(values), 1), _COLUMN_ROWS))[...] = values
 
 
 def _plain(value: Any) -> Any:
     return encode(value).decode() if isinstance(value, str) else value
 
 
-def _json(value: Mapping[str, Any]) -> bytes:
-    return json.dumps(value, ensure_ascii=False).encode()
+def _make(group: Any, name: str, shape: tuple[int, ...], dtype: Any, rows: int, **more: Any) -> Any:
+    """Make an array of chunks of so many rows."""
+    named = (*_AXES.get(name, ("row",)), *(f"{name}_{axis}" for axis in range(1, len(shape))))
+    return group.create_array(
+        name,
+        shape=shape,
+        dtype=dtype,
+        chunks=(rows, *shape[1:]),
+        filters=None,
+        compressors=[_zarr().codecs.Crc32cCodec()],
+        chunk_key_encoding={"name": "default", "separator": "."},
+        dimension_names=named[: len(shape)],
+        **more,
+    )
 
 
-def _frame(shape: tuple[int, ...], dtype: np.dtype[Any], record: Record) -> Iterator[tuple[str, bytes]]:
-    """Yield keys and values of all but the features."""
-    yield _ROOT, _root(shape, dtype, record, complete=False)
-    yield f"features/{_ROOT}", _json(_features(shape, dtype))
-    columns = record.all_columns()
-    for name, said in _columns(record).items():
-        yield f"{name}/{_ROOT}", _json(said)
-        rows = said["chunk_grid"]["configuration"]["chunk_shape"][0]
-        for first in range(0, len(columns[name]), rows):
-            data = _pack(columns[name][first : first + rows], rows)
-            yield key_of(name, first // rows, len(said["shape"])), data + checksum(data)
+def _mark(path: Path, *, complete: bool) -> None:
+    """Write down whether a store is complete."""
+    _zarr().open_group(path, mode="r+", use_consolidated=complete).update_attributes({"complete": complete})
 
 
-def _pack(part: Column, rows: int) -> bytes:
-    """Return a chunk of so many rows: those that lack are empty."""
-    if isinstance(part, Names):
-        texts = [encode(name) for name in part.tolist()] + [b""] * (rows - len(part))
-        return b"".join([struct.pack("<I", rows), *(struct.pack("<I", len(text)) + text for text in texts)])
-    data = part.astype(part.dtype.newbyteorder("<")).tobytes()
-    return data + bytes((rows - len(part)) * math.prod(part.shape[1:]) * part.dtype.itemsize)
-
-
-def _described(path: Path) -> Any:
-    """Read what the group says of itself; None if it is not one of ours."""
-    file = path / _ROOT
-    if not file.is_file() or file.stat().st_size > _LONGEST:
-        return None
-    found = json.loads(file.read_bytes())
-    attributes = found.get("attributes", {}) if isinstance(found, dict) else {}
-    ours = isinstance(attributes, dict) and "roicli_version" in (attributes.get("parameters") or ())
-    return found if ours else None
-
-
-def _read_column(store: Folder, name: str, said: Any) -> Column:
+def _read_column(array: Any) -> Column:
     """Read what is recorded of each row."""
-    shape, rows = said["shape"], said["chunk_grid"]["configuration"]["chunk_shape"][0]
-    parts = [sound(store.get(key_of(name, number, len(shape)))) for number in range(-(-shape[0] // rows))]
-    if said["data_type"] != "string":
-        values = np.frombuffer(b"".join(parts), np.dtype(said["data_type"]).newbyteorder("<"))
-        return values.reshape(-1, *shape[1:])[: shape[0]].astype(said["data_type"])
-    number: dict[str, int] = {}
-    index = [number.setdefault(text, len(number)) for part in parts for text in _unpack(part)][: shape[0]]
-    return Names(np.array(index, np.int64), tuple(number))
+    values = array[...]
+    return values if values.dtype.kind in "biuf" else names_of(np.array(values.tolist()))
 
 
-def _unpack(data: bytes) -> Iterator[str]:
-    """Yield the text of a chunk."""
-    place = 4
-    for _ in range(int.from_bytes(data[:4], "little")):
-        stop = place + 4 + int.from_bytes(data[place : place + 4], "little")
-        yield data[place + 4 : stop].decode()
-        place = stop
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        close_file(descriptor)
+
+
+def _flush(path: Path) -> None:
+    """Force a folder and all in it onto the disk; remove what killed workers have left."""
+    for stray in path.rglob("*.partial"):
+        stray.unlink()
+    for entry in (*path.rglob("*"), path):
+        _fsync(entry)
