@@ -2,6 +2,8 @@
 
 import io
 import json
+from importlib import import_module
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -139,3 +141,15 @@ def test_json_of_other_tools_is_named(tmp_path, document, said):
     with pytest.raises(BoxError, match=said) as caught:
         boxfiles.read_regions(tmp_path / "b.json")
     assert "Captions" not in caught.value.hint
+
+
+def test_every_layout_has_its_conformance_class():
+    """So that the recognizer is tried on a file of each layout, against all others."""
+    for path in Path(__file__).parent.glob("test_*.py"):
+        import_module(f"boxfiles.{path.stem}")
+
+    def names(kind):
+        return {getattr(kind, "name", None)}.union(*map(names, kind.__subclasses__()))
+
+    only_by_name = {"npy-rotated"}
+    assert {*boxfiles.layout_names()} - names(LayoutConformance) == only_by_name
