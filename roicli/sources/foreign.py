@@ -6,6 +6,7 @@ from pathlib import Path
 
 from roicli.errors import FileError
 from roicli.files import printable
+from roicli.stores.path import is_store
 
 _SAVE = "numpy.save('maps/ID.npy', map)"
 _BY_SUFFIX = {
@@ -38,7 +39,7 @@ _BY_SUFFIX = {
 def refusal(path: Path) -> FileError | None:
     """Make the error for a file of a format of others; None if it is not known."""
     suffix = path.suffix.lower()
-    if path.is_dir() and any((path / name).exists() for name in ("data.mdb",)):
+    if not is_store(path) and path.is_dir() and (path / "data.mdb").exists():
         suffix = ".lmdb"
     for suffixes, (what, hint) in _BY_SUFFIX.items():
         if suffix in suffixes:

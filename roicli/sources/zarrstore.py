@@ -24,11 +24,12 @@ from roicli.sources.inventory import Inventory, Kind, group_named
 from roicli.sources.layout import MapLayout
 from roicli.sources.named import NamedArrays
 from roicli.sources.values import PACKED, Packing, decoded, packing_of
+from roicli.stores.path import StorePath, is_store, path_of
 
 # Files that describe a group or an array, of version 3 and 2.
 _METADATA = ("zarr.json", ".zgroup", ".zarray")
 # Descriptions of so many arrays are watched for changes.
-_WATCHED = 1000
+_WATCHED, _WATCHED_OBJECTS = 1000, 8
 # And so many chunks of each map.
 _WATCHED_CHUNKS = 10_000
 
@@ -38,7 +39,8 @@ class _Described(NamedTuple):
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
-    chunks: tuple[int, ...]
+    chunks: tuple[int, ...]  # of what is one file: shards, if there are any
+    together: int  # items of the first axis that are in one chunk
     packing: Packing | None
     path: str  # in the store
     metadata: Any  # knows the names of chunks
@@ -65,7 +67,7 @@ class ZarrSource(NamedArrays[_Described]):
                 self._arrays[name] = _describe(array, self._where(name))
         self._watched = _metadata(path, list(self._arrays))
         for file in self._watched:
-            self._note(file, Stamp.of(file))
+            self._note(file, Stamp.of(path_of(file)))
         self._set_up(dataset)
 
     @classmethod
@@ -74,7 +76,7 @@ class ZarrSource(NamedArrays[_Described]):
         arrays = _arrays(_open(path), printable(path.stem))
 
         def describe(array: Any) -> tuple[Kind, int]:
-            return Kind(array.shape, str(array.dtype), f"chunks {array.chunks}"), array.nbytes_stored()
+            return Kind(array.shape, str(array.dtype), f"chunks {array.chunks}"), _stored(array)
 
         return group_named(arrays, describe)
 
@@ -96,7 +98,7 @@ class ZarrSource(NamedArrays[_Described]):
 
     def _note_chunks(self, name: str, index: int | None) -> None:
         """Keep the stamps of the files of chunks; an archive is one file, which is watched."""
-        if self.path.is_dir():
+        if not is_store(self.path) and self.path.is_dir():
             for key in islice(self._arrays[name].keys(index), _WATCHED_CHUNKS):
                 with suppress(FileNotFoundError):  # it holds the fill value
                     self._note(file := f"{self.path}/{key}", Stamp.of(file))
@@ -105,7 +107,7 @@ class ZarrSource(NamedArrays[_Described]):
         """Values of an array, or of map `index` of a 4-D one."""
         said, where = self._arrays[name], self._where(name)
         for file in self._watched[:1]:
-            self._note(file, Stamp.of(file))
+            self._note(file, Stamp.of(path_of(file)))
         with reading(where):
             array = self._handle.get().array(name)
             if index is None:
@@ -121,7 +123,7 @@ class ZarrSource(NamedArrays[_Described]):
 
     def shared(self, index: int) -> Shared | None:
         """Return the chunks that map `index` of a stack shares with others."""
-        if self._names is not None or (length := self._arrays[self._stack].chunks[0]) == 1:
+        if self._names is not None or (length := self._arrays[self._stack].together) == 1:
             return None
         return Shared((index // length,), "zarr.create_array(NEW, data=array, chunks=(1, *array.shape[1:]))")
 
@@ -166,7 +168,14 @@ def _open(path: Path) -> Any:
     with reading(
         printable(str(path)), "Give a Zarr store: a folder or a zip archive with zarr.json, .zgroup or .zarray."
     ):
-        store: Any = LocalStore(path, read_only=True) if path.is_dir() else ZipStore(path, mode="r", read_only=True)
+        if isinstance(path, StorePath):
+            if not path.is_dir():
+                raise FileError(f"{path} is an archive in a store", "Unpack it there, or download it.")
+            from roicli.sources.zarrobjects import open_objects
+
+            store: Any = open_objects(path)
+        else:
+            store = LocalStore(path, read_only=True) if path.is_dir() else ZipStore(path, mode="r", read_only=True)
         return _Root(zarr.open(store=store, mode="r"), store)
 
 
@@ -183,7 +192,14 @@ def _describe(array: Any, where: str) -> _Described:
     attributes = {name: np.asarray(_decoded(array.attrs[name])) for name in names}
     chunks = tuple(array.shards or array.chunks)
     packing = packing_of(attributes, where, dtype)
-    return _Described(tuple(array.shape), dtype, chunks, packing, array.path, array.metadata)
+    together = array.chunks[0] if array.chunks else 1
+    return _Described(tuple(array.shape), dtype, chunks, together, packing, array.path, array.metadata)
+
+
+def _stored(array: Any) -> int:
+    """Return the bytes that an array takes in its store; those of its values, where a store tells no sizes."""
+    size: int = array.nbytes if is_store(str(array.store)) else array.nbytes_stored()
+    return size
 
 
 def _decoded(value: Any) -> Any:
@@ -203,7 +219,7 @@ def _items(array: Any, said: _Described, where: str, items: list[int]) -> NDArra
 def _check(array: Any, said: _Described, where: str, index: int | None) -> None:
     """Raise FileError if a map is not in the store: Zarr reads zeros for chunks that are missing."""
     together = max(math.prod(said.chunks), math.prod(array.shape if index is None else array.shape[1:]))
-    check_ratio(where, together * array.dtype.itemsize, array.nbytes, array.nbytes_stored)
+    check_ratio(where, together * array.dtype.itemsize, array.nbytes, partial(_stored, array))
     from zarr.core.sync import sync
 
     if 0 not in said.shape and not any(sync(array.store.exists(key)) for key in said.keys(index)):
@@ -217,5 +233,5 @@ def _metadata(path: Path, names: list[str]) -> tuple[str, ...]:
     """Files whose change means that the store has changed."""
     if not path.is_dir():
         return (str(path),)
-    folders = [path, *(path / name for name in names[:_WATCHED])]
+    folders = [path, *(path / name for name in names[: _WATCHED_OBJECTS if is_store(path) else _WATCHED])]
     return tuple(str(folder / file) for folder in folders for file in _METADATA if (folder / file).is_file())

@@ -21,6 +21,8 @@ from roicli.stores.requests import Address
 _ADDRESS = re.compile(r"(s3|gs|az|hf|https?):/+", re.IGNORECASE)
 # Stores that tell the names of their objects.
 _LISTED = ("s3", "gs", "az")
+# What describes a group or an array of Zarr.
+_ZARR = ("zarr.json", ".zgroup", ".zarray")
 # Objects that a process remembers, each with at most 4 MiB of what it has read.
 _REMEMBERED = 32
 
@@ -82,7 +84,7 @@ class StorePath(PosixPath):
         return super().__str__().replace(":/", "://", 1)
 
     def __reduce__(self) -> Any:
-        return path_of, (_full.get(str(self), str(self)),)
+        return path_of, (self.address.root if str(self).startswith("http") else str(self),)
 
     @property
     def address(self) -> Address:
@@ -94,7 +96,7 @@ class StorePath(PosixPath):
         if scheme in _LISTED:
             bucket, _, key = rest.partition("/")
             return Address(shown, f"{scheme}://{bucket}", key)
-        return Address(shown, _full.get(shown, shown), "")
+        return Address(shown, _in_full(self), "")
 
     @property
     def object(self) -> StoredObject:
@@ -147,7 +149,8 @@ class StorePath(PosixPath):
         """Tell whether objects lie below this name; where names are not told, a Zarr store is believed to."""
         address = self.address
         if address.scheme not in _LISTED:
-            return self.suffix.lower() == ".zarr"
+            within = any(parent.suffix.lower() == ".zarr" for parent in self.parents)
+            return self.suffix.lower() == ".zarr" or (within and any((self / name).is_file() for name in _ZARR))
         if address.key and self.is_file():
             return False
         return bool(requests.keys_below(_folder(address), 1))
@@ -165,8 +168,22 @@ class StorePath(PosixPath):
         """List all objects below this name."""
         address = self.address
         if address.scheme not in _LISTED:
-            raise FileError(f"{self}: {address.scheme}:// tells no names of files", "Name one file.")
+            raise FileError(
+                f"{self} cannot be searched: {address.scheme}:// tells no names of files",
+                "Name one file, or of Zarr one array; zarr.consolidate_metadata(STORE) lists the arrays of a group.",
+            )
         return [StorePath(f"{address.root}/{key}") for key in requests.keys_below(_folder(address))]
+
+
+def _in_full(path: StorePath) -> str:
+    """Return an address of HTTP with what is secret of it, or of what it lies below."""
+    from urllib.parse import urlsplit
+
+    for above in (path, *path.parents):
+        if (full := _full.get(str(above))) is not None:
+            parts = urlsplit(full)
+            return parts._replace(path=parts.path.rstrip("/") + str(path).removeprefix(str(above))).geturl()
+    return str(path)
 
 
 def _folder(address: Address) -> Address:

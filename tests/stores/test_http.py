@@ -1,84 +1,20 @@
 """Features and boxes by https://: as those of files, of the bytes that boxes need."""
 
-import json
 from importlib.util import find_spec
 
-import h5py
-import numpy as np
 import pytest
 from driving import run
 from stores.webserver import server as server
+from stores.writers import FORMATS, WANTED, make_maps, write_boxes
 
 pytestmark = pytest.mark.skipif(find_spec("obstore") is None, reason="needs roicli[stores]")
 
 HOW = ("--spatial-scale", "1/16", "--size", "2", "--workers", "1")
-SHAPE = (32, 40, 50)
-WANTED = (1, 2, 4, 5, 6, 7, 9, 10, 11, 12)
-
-
-def write_npy(path, maps):
-    np.save(path, np.stack([*maps.values()]))
-
-
-def write_npz(path, maps):
-    np.savez(path, **maps)
-
-
-def write_safetensors(path, maps):
-    header, start = {}, 0
-    for name, array in maps.items():
-        header[name] = {"dtype": "F32", "shape": array.shape, "data_offsets": [start, start := start + array.nbytes]}
-    text = json.dumps(header).encode()
-    path.write_bytes(len(text).to_bytes(8, "little") + text + b"".join(array.tobytes() for array in maps.values()))
-
-
-def write_packed(path, maps):
-    np.savez_compressed(path, **maps)
-
-
-def write_hdf5(path, maps):
-    with h5py.File(path, "w") as file:
-        for name, array in maps.items():
-            file.create_dataset(name, data=array)
-
-
-def write_chunks(path, maps):
-    with h5py.File(path, "w") as file:
-        for name, array in maps.items():
-            file.create_dataset(name, data=array, chunks=(8, 20, 50), compression="gzip", compression_opts=1)
-
-
-def write_filtered(path, maps):
-    with h5py.File(path, "w") as file:
-        for name, array in maps.items():
-            file.create_dataset(name, data=array, chunks=(8, 20, 50), compression="lzf")
-
-
-FORMATS = {
-    "maps.npy": write_npy,
-    "maps.npz": write_npz,
-    "packed.npz": write_packed,
-    "maps.safetensors": write_safetensors,
-    "maps.h5": write_hdf5,
-    "chunks.h5": write_chunks,
-    "filtered.h5": write_filtered,
-}
-
-
-@pytest.fixture
-def maps():
-    random = np.random.default_rng(0)
-    return {f"im{number}": random.standard_normal(SHAPE, np.float32) for number in range(14)}
-
-
-def write_boxes(path, images, counted):
-    """Write boxes of images, by number or by name."""
-    rows = [{"image_id": number if counted else f"im{number}", "bbox": [8, 16, 300, 400]} for number in images]
-    path.write_text(json.dumps(rows))
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_features_are_read_by_ranges(tmp_path, server, maps, name):
+def test_features_are_read_by_ranges(tmp_path, server, name):
+    maps = make_maps()
     FORMATS[name](tmp_path / name, maps)
     write_boxes(tmp_path / "boxes.json", WANTED, name == "maps.npy")
     server.files = {
