@@ -74,7 +74,7 @@ def test_other_commands_take_addresses(tmp_path, s3):
     assert "s3://maps/maps.h5, 14 maps" in run(tmp_path, "check", *how, **where).stdout
     assert "im1" in run(tmp_path, "trace", *how, "--bin", "0,0", **where).stdout
     run(tmp_path, "align", *how, "-o", "out.h5", **where)
-    assert "out.h5 agrees" in run(tmp_path, "verify", "out.h5", *how[:2], **where).stdout
+    assert "10 of 10 RoIs (100.0%)" in run(tmp_path, "verify", "out.h5", *how[:2], **where).stdout
     told = run(tmp_path, "align", "s3://maps/nothing.npy", how[1], "-o", "no.npy", expect=3, **where).stderr
     assert "s3://maps/nothing.npy does not exist" in told
     told = run(tmp_path, "align", "s3://maps/*.nothing", how[1], "-o", "no.npy", expect=3, **where).stderr
