@@ -26,7 +26,7 @@ TOPICS = {
     "bad-input": "What becomes of bad boxes and damaged files; exit codes.",
     "resume": "How a job continues after Ctrl-C, a crash or a full disk.",
     "cluster": "How to split a job into parts and join them.",
-    "stores": "How features are read from S3, Google, Azure, the web, Hugging Face.",
+    "stores": "How features are read from S3, the web, and other stores.",
     "speed": "What makes a job fast, and how much memory it takes.",
 }
 _WIDEST = 100
