@@ -113,6 +113,7 @@ def make_plan(
     rows = int(left.sum())
     base = _BASE_BYTES + len(map_index) * _BOX_BYTES + costs.unit
     batch = batch_size or max(1, _BATCH_BYTES // (costs.row + _BOX_BYTES))
+    workers, share = _share(rows, costs, workers)
     strategy = _strategy(rows, costs, workers)
     workers = 1 if strategy is Strategy.SERIAL else workers
     room = costs.room // workers
@@ -122,8 +123,6 @@ def make_plan(
     split = workers > 1 and _are_few(costs.maps, workers) and not costs.shared
     if split:
         batch = min(batch, max(1, -(-rows // (_TASKS_A_WORKER * workers))))
-    # Where few maps make up the job, each worker takes some of them.
-    share = sum(nbytes for _, nbytes in costs.shared.values()) // min(workers, MOST_PASSES)
     edges = (np.flatnonzero(np.diff(order // unit_rows)) + 1).tolist() if unit_rows else []
     maps, passes = map_index[order], 1
     tasks: list[Task] = []
@@ -171,6 +170,23 @@ def _strategy(rows: int, costs: Costs, workers: int) -> Strategy:
         return Strategy.SERIAL
     large = max(costs.maps.values(), default=0) > _LARGE_MAP_BYTES
     return Strategy.THREADS if large and _are_few(costs.maps, workers) else Strategy.PROCESSES
+
+
+def _share(rows: int, costs: Costs, workers: int) -> tuple[int, int]:
+    """Return how many workers maps that share storage keep busy, and how many bytes of such maps one task takes.
+
+    To read them twice, for two workers, pays only where their boxes take far longer than they do.
+    """
+    runs: Counter[Hashable] = Counter()
+    for key, nbytes in costs.shared.values():
+        runs[key] += nbytes
+    if not runs:
+        return workers, 0
+    pieces = max(1, min(rows * costs.work // (2 * runs.total()), MOST_PASSES, -(-workers // len(runs))))
+    if len(costs.shared) == len(costs.maps):
+        workers = min(workers, len(runs) * pieces)
+    # No task is left with the last few maps, for which it would read all.
+    return workers, max(runs.values()) // pieces + max(nbytes for _, nbytes in costs.shared.values())
 
 
 def _fit(

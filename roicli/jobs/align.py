@@ -170,6 +170,14 @@ def _open_session(
     side_files = side_files_of(job, work.record, work.shape, work.prepared.selection.skipped, earlier, told)
     if earlier is not None and earlier.published:
         return None, plan, side_files, before
+    if plan.passes > MOST_PASSES:
+        source = work.prepared.inputs.source
+        shared = source.shared(int(work.prepared.placement.map_index[plan.order[0]]))
+        remedy = f"; {shared.remedy} would write each map in one piece" if shared else ""
+        told.note(
+            f"each chunk of {source.name} holds pieces of many maps and is unpacked {plan.passes:,} "
+            f"times; a larger `max_memory` makes these fewer{remedy}"
+        )
     session = Session(
         job.output,
         output_format,
@@ -215,13 +223,6 @@ def _pool(
 ) -> Progress:
     """Work off the plan, and note what is done."""
     prepared, checkpoints = work.prepared, session.checkpoints
-    if plan.passes > MOST_PASSES:
-        shared = prepared.inputs.source.shared(int(prepared.placement.map_index[plan.order[0]]))
-        remedy = f"; {shared.remedy} would write each map in one piece" if shared else ""
-        listener.note(
-            f"each chunk of {prepared.inputs.source.name} holds pieces of many maps and is unpacked {plan.passes:,} "
-            f"times; a larger `max_memory` makes these fewer{remedy}"
-        )
     kernel = load_kernel(work.job.kernel, prepared.computed)
     source, infos, levels = prepared.inputs.source, prepared.infos, prepared.levels
     how = plan.order, work.job.spec, session.target, kernel

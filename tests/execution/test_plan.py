@@ -133,12 +133,31 @@ def test_maps_that_share_storage_stay_together():
     assert tasks_of(limited, maps)[0] == [0, 1, 2, 3], "a limit says how much there is"
 
 
-def test_workers_share_the_maps_of_one_piece_of_storage():
-    maps = np.arange(8)
-    plan = make_plan(
-        maps, costs(range(8), 20 * MIB)._replace(shared={i: (0, MIB) for i in range(8)}, room=2**40), workers=2
-    )
-    assert tasks_of(plan, maps) == [[0, 1, 2, 3], [4, 5, 6, 7]]
+@pytest.mark.parametrize(
+    ("work", "workers", "sizes"),
+    [
+        (0, 2, [7, 6, 5]),  # each task would read all for itself
+        (100 * MIB, 2, [7, 6, 5]),  # one run is left when the other two are done
+        (100 * MIB, 6, [4, 3, 4, 2, 4, 1]),  # where pooling takes longer than reading twice
+        (500 * MIB, 64, [2, 2, 2, 1, 2, 2, 2, 2, 2, 1]),  # no more than four times
+    ],
+)
+def test_maps_that_share_storage_are_shared_out_only_for_much_work(work, workers, sizes):
+    shared = {index: (int(index >= 7) + int(index >= 13), 20 * MIB) for index in range(18)}
+    spent = costs(range(18), 20 * MIB, work=work)._replace(shared=shared, room=2**40)
+    plan = make_plan(np.arange(18), spent, workers=workers)
+    assert [len(maps) for maps in tasks_of(plan, np.arange(18))] == sizes
+    assert plan.workers == min(workers, len(sizes))
+    assert plan.passes <= 4
+
+
+def test_one_run_of_maps_keeps_one_worker_busy():
+    shared = {index: (0, 20 * MIB) for index in range(9)}
+    spent = costs(range(9), 20 * MIB)._replace(shared=shared, room=2**40)
+    plan = make_plan(np.arange(9), spent, workers=8)
+    assert (plan.workers, plan.strategy, plan.passes) == (1, Strategy.SERIAL, 1)
+    beside = make_plan(np.arange(12), spent._replace(maps=dict.fromkeys(range(12), 20 * MIB)), workers=2)
+    assert (beside.workers, beside.passes) == (2, 1)  # other maps may be read meanwhile
 
 
 def test_maps_are_pooled_in_the_order_of_storage():

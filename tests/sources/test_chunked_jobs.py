@@ -9,6 +9,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from driving import Silent
+
+from roicli.jobs import costs
+from roicli.jobs.align import AlignJob, align
+from roicli.spec import PoolSpec
 
 ALIGN = [Path(sys.executable).with_name("roicli"), "align"]
 
@@ -43,3 +48,21 @@ def test_chunks_give_the_bytes_that_plain_maps_give(tmp_path: Path, images: list
         outputs.append((tmp_path / "pooled.npy").read_bytes())
     assert json.loads(done.stdout)["strategy"] == "processes"
     assert outputs[0] == outputs[1] == outputs[2]
+
+
+def test_many_passes_are_told_with_what_makes_them_fewer(tmp_path, monkeypatch):
+    monkeypatch.setattr(costs, "_ROOM", 2 * 4 * 9 * 12)  # for two maps of integers of one byte
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("maps", data=np.ones((9, 4, 9, 12), np.uint8), chunks=(9, 2, 3, 4), compression="gzip")
+    told = {}
+    for maps in (8, 9):
+        (tmp_path / "b.json").write_text(str([[image, 1, 1, 8, 8] for image in range(maps)]))
+        output = tmp_path / f"{maps}.npy"
+        job = AlignJob(str(tmp_path / "a.h5"), tmp_path / "b.json", PoolSpec((2, 2)), output=output)
+        told[maps] = [note for note in align(job, Silent()).notes if "pieces of many maps" in note]
+    name = tmp_path / "a.h5"
+    said = (
+        f"each chunk of {name} holds pieces of many maps and is unpacked 5 times; a larger `max_memory` makes these "
+        f"fewer; h5repack -l maps:CHUNK=1x4x9x12 {name} NEW.h5 would write each map in one piece"
+    )
+    assert told == {8: [], 9: [said]}
