@@ -96,7 +96,7 @@ class Collector:
         """
         self._flush()
         box_format = asked or specified
-        unit = " in 0..1 of the image" if normalized else ""
+        unit = " in 0..1 of the image, as by `normalized`" if normalized else ""
         against = f", against the specification ({specified})" if box_format is not specified else ""
         note = f"{self.file.path}: {title}, boxes read as {box_format}{unit}{against}"
         more: tuple[str, ...] = known.pop("notes", ())

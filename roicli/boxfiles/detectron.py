@@ -68,7 +68,7 @@ def _read(file: BoxFile, box_format: BoxFormat | None) -> Regions:
         reader.add_results(range(start, start + len(block)), block)
     reader.builder.named = True
     return reader.regions(
-        "detectron2 predictions" if predicted else "detectron2 dataset dicts",
+        "detectron2 predictions, their instances" if predicted else "detectron2 dataset dicts, their annotations",
         BoxFormat.XYWH,
         aliases=aliases,
         sizes=sizes,

@@ -116,7 +116,13 @@ _TOOLS = (
         + ", and give `normalized`.",
     ),
     _Tool(
-        "torchvision detections",
+        "torchvision detections (boxes, labels) of several images",
+        lambda file: _has("boxes", "labels")(file) and isinstance(file.document, list),
+        "Run: python -c \"import json; print(json.dumps({i.get('image_id', n): i['boxes'] for n, i in "
+        "enumerate(json.load(open('FILE')))}))\" > boxes.json",
+    ),
+    _Tool(
+        "torchvision detections (boxes, labels) of one image",
         _has("boxes", "labels"),
         "Run: " + _python("name = 'IMAGE'", "{name: json.load(open('FILE'))['boxes']}"),
     ),

@@ -13,7 +13,7 @@ from roicli.regions import BoxFormat, Regions
 
 def _read(file: BoxFile, box_format: BoxFormat | None) -> Regions:
     regions = check_unit(read_csv(file, box_format), "boxes of Open Images")
-    note = f"{file.path}: Open Images, boxes read as {regions.box_format} in 0..1 of the image"
+    note = f"{file.path}: Open Images, boxes read as {regions.box_format} in 0..1 of the image, as by `normalized`"
     return replace(regions, normalized=True, layout="Open Images", notes=(note, *regions.notes))
 
 

@@ -35,7 +35,7 @@ def _read_mot(file: BoxFile, box_format: BoxFormat | None) -> Regions:
         score = numbers(words[6:7], where, 7)[0] if len(words) > 6 else None
         category = words[7] if len(words) == 9 else None  # of ground truth; -1 of detections
         found.add(frame, box, identity(track), score, category, row=line)
-    note = f"{file.path}: frames and pixels counted from 1 are kept as they are"
+    note = f"{file.path}: the first line is a box already; frames and pixels counted from 1 are kept as they are"
     return found.regions("MOTChallenge", BoxFormat.XYWH, box_format, notes=(note,))
 
 
