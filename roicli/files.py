@@ -47,6 +47,7 @@ _SIGNATURES = {
     b"<": "a web page or XML",
     b"\x80": "a pickle, which roicli never loads",
     b"\x1f\x8b": "gzip data",
+    b"\xd0\xcf\x11\xe0": "an Excel workbook, or another file of Office",
     b"BZh": "bzip2 data",
     b"\xfd7zXZ": "xz data",
     b"\x28\xb5\x2f\xfd": "Zstandard data",

@@ -254,7 +254,9 @@ def _find_columns(header: list[str], box_format: BoxFormat | None, where: str) -
         if sum(re.fullmatch(r"-?\d+(\.\d*)?", name) is not None for name in header) >= 4:
             raise BoxError(f"{where}: the first line looks like a box ({shown}), expected a header", _HEADER_HINT)
         hint = _HEADER_HINT
-        if len(header) == 1 and re.search(r"[ |]", header[0]):
+        if header[0].startswith(("#", "//")):
+            hint = "Remove the comments: the first line names the columns."
+        elif len(header) == 1 and re.search(r"[ |]", header[0]):
             hint = "Separate the columns by commas, semicolons or tabs."
         elif shapes := {"bbox", "boundingbox", "box", "regionshapeattributes"} & {*plain}:
             name = header[plain.index(shapes.pop())]

@@ -118,8 +118,8 @@ _TOOLS = (
     _Tool(
         "torchvision detections (boxes, labels) of several images",
         lambda file: _has("boxes", "labels")(file) and isinstance(file.document, list),
-        "Run: python -c \"import json; print(json.dumps({i.get('image_id', n): i['boxes'] for n, i in "
-        "enumerate(json.load(open('FILE')))}))\" > boxes.json",
+        "Run: "
+        + _python("items = json.load(open('FILE'))", "{i.get('image_id', n): i['boxes'] for n, i in enumerate(items)}"),
     ),
     _Tool(
         "torchvision detections (boxes, labels) of one image",

@@ -10,7 +10,7 @@ from msgspec.json import Decoder
 from roicli.boxfiles.boxfile import BoxFile
 from roicli.boxfiles.builder import blocks
 from roicli.boxfiles.jsonitems import ItemReader
-from roicli.boxfiles.jsontext import TOOLS, fields, opens, unrecognized
+from roicli.boxfiles.jsontext import TOOLS, fields, keys_of, opens, unrecognized
 from roicli.boxfiles.registry import Layout
 from roicli.regions import BoxFormat, Regions
 
@@ -28,7 +28,8 @@ def _recognizes(file: BoxFile) -> bool:
         return False
     # A COCO dataset has lists too, of objects.
     others = "images" in members or "annotations" in members or any(keys <= members.keys() for keys, _ in TOOLS)
-    return not others and all(opens(raw, b"[") or opens(raw, b"n") for raw in islice(members.values(), _LOOKED_AT))
+    some = islice(members.values(), _LOOKED_AT)
+    return not others and all((opens(raw, b"[") and not keys_of(raw)) or opens(raw, b"n") for raw in some)
 
 
 def _read(file: BoxFile, box_format: BoxFormat | None) -> Regions:

@@ -185,16 +185,19 @@ TOOLS = (
 
 def unrecognized(file: BoxFile) -> BoxError:
     """Make the error for JSON that no layout recognizes: it names the keys that are there."""
-    document, inner = file.document, list[str]()
+    document, within, inner = file.document, "", list[str]()
     if isinstance(document, list):
         whose, keys = "its first item", keys_of(document[0]) if document else []
     else:
         whose, keys = "its object", [*document]
-        inner = next(filter(None, map(keys_of, document.values())), [])
+        within = next((name for name, raw in document.items() if keys_of(raw)), "")
+        inner = keys_of(document[within]) if within else []
     found = f"{whose} has the keys {_quoted(keys)}" if keys else "nothing in it is an object with a box"
     found += f" and within them {_quoted(inner)}" if inner else ""
     found += next((f", as in {tool}" for known, tool in TOOLS if known <= {*keys, *inner}), "")
     hint = NO_BOX_HINT if {"caption", "keypoints", "segments_info"} & {*keys} else _LAYOUTS_HINT
+    if {"bbox", "image_id"} <= {*inner}:
+        hint = f"Write the list of {within[:80]!r} to a file of its own."
     return BoxError(f"{file.path}: not a layout of boxes that roicli knows; {found}", hint)
 
 

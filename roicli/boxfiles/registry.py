@@ -112,6 +112,7 @@ _REMEDIES = {
     "a zip archive": "Unpack it; of an .npz save one (K, 4) array with numpy.save.",
     "an HDF5 file": "Save its boxes as an array: numpy.save('boxes.npy', file['boxes'][()]).",
     "a Parquet": "Convert it: pandas.read_parquet(...).to_csv('boxes.csv', index=False).",
+    "an Excel": "Save it as CSV: pandas.read_excel(...).to_csv('boxes.csv', index=False).",
     "a pickle": "Save the boxes as JSON, as CSV, or with numpy.save as a (K, 4) array.",
 }
 # Bytes of annotations that are looked at for masks.
@@ -246,6 +247,8 @@ def _candidates(file: BoxFile) -> list[Layout]:
 
     check_foreign(file)
     suffix, known = file.suffix, signature(file.head) if file.form == "other" else _KINDS.get(file.form, "")
+    if file.form == "npz" and b"[Content_Types].xml" in file.head:
+        known = "an Excel workbook, or another file of Office"
     by_suffix = [layout for layout in (*of_form, *map(load, _LAYOUTS)) if suffix in layout.suffixes]
     if by_suffix and not known:
         return by_suffix[:1]

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roicli.jobs.mapsizes import guess
-from roicli.jobs.match import Inputs
+from roicli.jobs.match import Inputs, judge_ids
 from roicli.jobs.prepare import PoolJob, Prepared, prepare
 from roicli.jobs.readings import judge_reading
 from roicli.pooling.extents import shares_inside
@@ -55,6 +55,8 @@ def prepare_and_judge(
     """Prepare a job, and tell `warn` what looks like a mistake, before the job may refuse it; see `prepare`."""
     table = inputs.table
     if (text := judge_numbers(job, table.take(_few(len(table))))) and (text := judge_numbers(job, table)):
+        warn(text)
+    if text := judge_ids(inputs):
         warn(text)
     work = prepare(job, inputs, note)
     sizes = {index: math.prod(info.shape) * info.dtype.itemsize for index, info in work.infos.items()}

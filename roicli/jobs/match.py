@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -221,10 +222,16 @@ def _map_index(
                     f"{table.source}, map 0 is image {listed[0]!r}"
                 )
             else:
-                one = "; no image has the id 0: if the ids count from 1, this is wrong" if _from_one(table) else ""
-                note(f"the maps of {source.name} have no ids: image ids of {table.source} are positions from 0{one}")
+                note(f"the maps of {source.name} have no ids: image ids of {table.source} are positions from 0")
         names = {"boxes": table.source, "features": source.name}
-        found = match_images(table.image_ids, aliases, map_ids, **names, match=match, note=note, all_images=all_images)
+        try:
+            found = match_images(
+                table.image_ids, aliases, map_ids, **names, match=match, note=note, all_images=all_images
+            )
+        except BoxError as error:
+            if pattern := _dataset_pattern(source, table.image_ids):
+                raise BoxError(error.message, f"Give `dataset='{pattern}'`, whose * is the image id.") from None
+            raise
         if len(table) and (found < 0).all() and (table.image_index >= 0).any():
             raise BoxError(
                 f"{table.source}: none of its {count(len(found), 'image')} has features in {source.name}: "
@@ -240,7 +247,8 @@ def _map_index(
     if len(outside):
         hint = f"Give whole numbers from 0 to {maps - 1}." if maps else "Name the file that holds the maps."
         if maps and batch_index_may_be_last(table):
-            hint = f"The first of five numbers is the batch index: put it there, if it is last. {hint}"
+            first = "The first of five numbers is the batch index: put it there, if it is last."
+            hint = f"{first} Leave scores out. {hint}"
         raise BoxError(
             f"{table.source}, {table.where(outside)}: batch index {table.image_index[outside[0]]} names none of the "
             f"{maps} maps of {source.name}",
@@ -281,7 +289,25 @@ def _listed_order(source: FeatureSource, table: Regions) -> tuple[str, ...] | No
     )
 
 
-def _from_one(table: Regions) -> bool:
-    """Tell whether the ids of images may be positions from 1."""
+def judge_ids(inputs: Inputs) -> str:
+    """Return a warning if the ids of images may be positions from 1, or nothing."""
+    source, table = inputs.source, inputs.table
     ids = table.listed or table.image_ids or ()
-    return "0" not in ids and "1" in ids
+    if source.labelled or len(source.ids) < 2 or "0" in ids or "1" not in ids:
+        return ""
+    if _listed_order(source, table) is not None:
+        return ""
+    return (
+        f"{table.source}: no image has the id 0, and the maps of {source.name} are counted from 0; if the ids count "
+        "from 1, each box gets the map after its own: subtract 1, or store the maps under their ids"
+    )
+
+
+def _dataset_pattern(source: FeatureSource, image_ids: Sequence[str]) -> str:
+    """Return the pattern of the paths of datasets in which the ids of images are a part, or nothing."""
+    _, inside, path = source.info(0).where.partition(", dataset ") if len(source) else ("", "", "")
+    for image in image_ids if inside else ():
+        pattern = re.sub(rf"(?<![0-9A-Za-z]){re.escape(image)}(?![0-9A-Za-z])", "*", path.strip("/"), count=1)
+        if pattern not in ("*", path.strip("/")):
+            return pattern
+    return ""

@@ -66,7 +66,7 @@ def find_format(path: Path, layout: str | None = None) -> OutputFormat:
     found = _FORMATS.get(suffix)
     if found is None:
         raise OutputError(
-            f"{path}: {suffix!r} is not the suffix of an output format",
+            f"{path}: {suffix!r} is not the suffix of an output format" if suffix else f"{path}: a name without suffix",
             f"Name a file that ends in {listing(suffixes(), len(_FORMATS))}.",
         )
     if isinstance(found, str):

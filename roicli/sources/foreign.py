@@ -31,7 +31,7 @@ _BY_SUFFIX = {
     (".onnx", ".ckpt", ".pb"): ("a model, not its features", "Run it, and save what it gives by numpy.save."),
     (".json", ".csv"): (
         "text, not features",
-        "Give the files that hold the maps. If this one says where each image's map lies, give it as `map_index`.",
+        "Features come first, boxes second. If this file says where each image's map lies, give it as `map_index`.",
     ),
 }
 

@@ -165,6 +165,11 @@ def test_bbox_format_is_a_mode_by_another_name(read):
         ("b.json", json.dumps([ann(1, [1, 2, 3, 4, 30], bbox_mode=2)]), "leave a score out of it"),
         ("b.json", json.dumps([ann(1, [1, 2, 3, 4, 0.9])]), "Write scores as `score`, beside the bbox."),
         ("b.json", "[[[1, 2, 3, 4, 0.9]], []]", 'write {"image id": [[x1, y1, x2, y2], ...]}'),
+        ("b.json", json.dumps({"predictions": [ann(1, [1, 2, 3, 4])]}), "Write the list of 'predictions' to a file"),
+        ("b.json", '[{"image_id": 1, "boxes": [[1, 2, 3, 4]], "labels": [1]}]', "i.get('image_id', n): i['boxes']"),
+        ("b.json", '{"boxes": [[1, 2, 3, 4]], "labels": [1]}', "{name: json.load(open('b.json'))['boxes']}"),
+        ("b.csv", b"PK\3\4" + bytes(26) + b"[Content_Types].xml", "pandas.read_excel"),
+        ("b.csv", "# by hand\nx1,y1,x2,y2\n1,2,3,4\n", "Remove the comments"),
         ("b.json", '{"type": "FeatureCollection"}', "Write COCO annotations or results"),
         (
             "b.csv",

@@ -2,6 +2,7 @@
 
 import json
 
+import h5py
 import numpy as np
 import pytest
 
@@ -90,7 +91,7 @@ def test_maps_without_ids_of_images_in_no_order(files):
 def test_ids_that_may_count_from_one_are_noted(files):
     pooled, report = files([annotation(1), annotation(2)])
     assert pooled == [1, 2]
-    assert any("no image has the id 0: if the ids count from 1, this is wrong" in note for note in report.notes)
+    assert "if the ids count from 1, each box gets the map after its own" in report.warnings[0]
     assert not any("the id 0" in note for note in files([annotation(0), annotation(2)])[1].notes)
 
 
@@ -133,3 +134,17 @@ def test_a_batch_index_that_is_last_is_named(files, last):
         caught.value.hint
         == "The first of five numbers is the batch index: is it last, or is the last one a score or a label?"
     )
+
+
+@pytest.mark.parametrize(("path", "pattern"), [("data/{}/feat/conv", "data/*/feat/conv"), ("feat_{}", "feat_*")])
+def test_paths_that_hold_ids_lead_to_a_pattern(tmp_path, monkeypatch, path, pattern):
+    monkeypatch.chdir(tmp_path)
+    with h5py.File("f.h5", "w") as file:
+        for image in (139, 285):
+            file[path.format(image)] = np.full((1, 8, 8), image, np.float32)
+    (tmp_path / "b.json").write_text(json.dumps([annotation(285), annotation(139)]))
+    with pytest.raises(BoxError) as caught:
+        align("f.h5", "b.json", "o.npy", size=1)
+    assert caught.value.hint == f"Give `dataset='{pattern}'`, whose * is the image id."
+    align("f.h5", "b.json", "o.npy", size=1, dataset=pattern)
+    assert np.load("o.npy").ravel().tolist() == [285, 139]

@@ -64,7 +64,7 @@ def test_a_new_format_by_the_command_line(tmp_path, monkeypatch, registered):
     ("name", "message"),
     [
         ("out.txt", "out.txt: '.txt' is not the suffix of an output format"),
-        ("out", "out: '' is not the suffix of an output format\nName a file that ends in .npy, .npz, .h5"),
+        ("out", "out: a name without suffix\nName a file that ends in .npy, .npz, .h5"),
         ("no/out.npy", "the folder .*no does not exist"),
         ("folder.npy", "folder.npy is a folder"),
         (f"{'x' * 245}.npy", "cannot write: File name too long\nGive it a shorter name"),
