@@ -142,8 +142,39 @@ ALL = {
             "mindspore",
             "ROIAlign(roi_end_mode=1)",
             "mindspore/ccsrc/plugin/device/cpu/kernel/roi_align_cpu_kernel.cc",
-            {"aligned": False, "rule": Rule(end=1.0)},
+            {"aligned": False, "rule": Rule(end=1.0, least=False, floor=True)},
             end="(x2 + 1) s",
+            least="kept",
+            samples="N, or floor(size / bins)",
+        ),
+        Convention(
+            "mindspore-end-mode-0",
+            "ROIAlign(roi_end_mode=0)",
+            "mindspore/ccsrc/plugin/device/cpu/kernel/roi_align_cpu_kernel.cc",
+            {"aligned": False, "rule": Rule(floor=True)},
+            samples="N, or floor(size / bins)",
+        ),
+        Convention(
+            "tensorrt",
+            "ROIAlign_TRT, half_pixel",
+            "TensorRT/plugin/roiAlignPlugin/roiAlignKernel.cu",
+            _ALIGNED,
+            **_SHIFTED,
+        ),
+        Convention(
+            "tensorrt-max",
+            "ROIAlign_TRT, half_pixel, mode=max",
+            "TensorRT/plugin/roiAlignPlugin/roiAlignKernel.cu",
+            _ALIGNED | {"mode": "weighted-max"},
+            bin="maximum of weighted cells",
+            **_SHIFTED,
+        ),
+        Convention(
+            "ncnn-1",
+            "ROIAlign, version=1, aligned=1",
+            "ncnn/src/layer/roialign.cpp",
+            _ALIGNED,
+            **_SHIFTED,
         ),
         Convention(
             "paddle",
@@ -210,7 +241,7 @@ def name_of(spec: PoolSpec) -> list[str]:
 
     Examples
     --------
-    >>> name_of(PoolSpec((7, 7), rule=Rule(end=1.0)))
+    >>> name_of(PoolSpec((7, 7), rule=Rule(end=1.0, least=False, floor=True)))
     ['mindspore']
     """
     if spec.op != PoolSpec.op:

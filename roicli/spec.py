@@ -30,6 +30,8 @@ class Rule:
         Pixels added to the end before the scale.
     least : bool, optional
         Whether a region spans at least one cell; by default it does unless aligned.
+    floor : bool
+        The adaptive count is rounded down instead of up; a bin may have no samples then, and is zero.
     corners : bool
         One sample a bin, the first and the last on the ends of the region.
     edge : {"clamp", "inside"}
@@ -39,6 +41,7 @@ class Rule:
     before: float = 0.0
     end: float = 0.0
     least: bool | None = None
+    floor: bool = False
     corners: bool = False
     edge: Edge = "clamp"
 

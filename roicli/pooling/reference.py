@@ -51,8 +51,9 @@ def roi_align_reference(
         if least:
             roi_width, roi_height = max(roi_width, real(1)), max(roi_height, real(1))
         bin_height, bin_width = roi_height / real(bins_y), roi_width / real(bins_x)
-        grid_y = spec.sampling_ratio if spec.sampling_ratio > 0 else max(math.ceil(bin_height), 0)
-        grid_x = spec.sampling_ratio if spec.sampling_ratio > 0 else max(math.ceil(bin_width), 0)
+        whole = math.floor if rule.floor else math.ceil
+        grid_y = spec.sampling_ratio if spec.sampling_ratio > 0 else max(whole(bin_height), 0)
+        grid_x = spec.sampling_ratio if spec.sampling_ratio > 0 else max(whole(bin_width), 0)
         if rule.corners:
             y1, bin_height = _on_corners(y1, roi_height, bins_y)
             x1, bin_width = _on_corners(x1, roi_width, bins_x)

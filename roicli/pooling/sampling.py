@@ -127,7 +127,8 @@ def _lay_out(sides: Sides, number: int, spec: PoolSpec) -> tuple[FloatArray, Flo
                 return start - size / dtype(2), size, np.ones_like(size), ~np.isfinite(size)
             return start, extent, np.ones_like(extent), ~np.isfinite(extent)
         size = extent / dtype(number)
-        count = np.ceil(size) if spec.adaptive else np.full_like(size, spec.sampling_ratio)
+        whole = np.floor if spec.rule is not None and spec.rule.floor else np.ceil
+        count = whole(size) if spec.adaptive else np.full_like(size, spec.sampling_ratio)
     return start, size, count, ~(np.isfinite(size) & (count.astype(np.float64, copy=False) < _MAX_COUNT))
 
 

@@ -66,14 +66,16 @@ def draw(seed: int, kind: str | None = None) -> Case:
     if rng.random() < 0.1:
         settings = {"op": str(rng.choice(["precise_roi_pool", "window_mean", "cell"]))}
     ratio = int(rng.choice([-1, 1, 2, 2, 3, 4]))
-    if "rule" in settings and settings["rule"].corners:
-        ratio = -1  # a bin has one sample all the same
+    if settings["op"] != "roi_align" or ("rule" in settings and settings["rule"].corners):
+        ratio = -1  # the samples of a bin are given
     spec = make_spec(size, sampling_ratio=ratio, **settings)
     taken, words, view, scale = boxes.astype(np.float64), [], maps.transpose(1, 2, 0), 1 / stride
     sides, pixel = np.tile(image, (count, 2)).astype(float), np.ones((count, 4))
     if kind in ("take", "both"):
         words.append(str(rng.choice([one for one in _TAKES if one])))
         taken = _TAKES[words[-1]](taken, sides, pixel)
+        if (np.float32(taken) == boxes).all():
+            words.pop()
     if kind in ("scale", "both"):
         scale *= float(rng.choice([2, 0.5, 4, 0.25]))
         words.append(f"spatial scale {scale:g}")
