@@ -1,7 +1,4 @@
-"""Outlines that people draw: LabelMe and GeoJSON (as QuPath writes it). Their regions are the boxes around them.
-
-The points themselves are dropped once their box is known; a reader of masks would keep them here.
-"""
+"""Outlines that people draw: LabelMe and GeoJSON (as QuPath writes it). Their regions are the boxes around them."""
 
 from __future__ import annotations
 

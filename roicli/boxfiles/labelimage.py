@@ -82,7 +82,8 @@ def _load(stream: IO[bytes], name: str) -> Labels:
         with Image.open(stream, formats=["PNG"]) as picture:
             pixels = np.asarray(picture.convert("RGB") if picture.mode in ("RGB", "RGBA") else picture)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise FileError(f"{name}: damaged PNG: {error}", COPY_AGAIN) from error
+        fault = str(error).partition(" <")[0]  # Pillow names its stream
+        raise FileError(f"{name}: damaged PNG: {fault}", COPY_AGAIN) from error
     if pixels.ndim == 3 and pixels.shape[2] == 3:
         return pixels.astype(np.int32) @ np.array([1, 256, 65536], np.int32)
     if pixels.ndim != 2:

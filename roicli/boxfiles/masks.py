@@ -30,7 +30,7 @@ class EncodedMasks:
 
     Parameters
     ----------
-    texts : bytes
+    texts : bytearray
         All of them, one after the other.
     ends : (K, 2) int64
         Where each begins and ends there.
@@ -46,7 +46,7 @@ class EncodedMasks:
 
     def __init__(
         self,
-        texts: bytes,
+        texts: bytearray,
         ends: NDArray[np.int64],
         rows: NDArray[np.int64],
         source: str,
@@ -110,8 +110,7 @@ def read_masks(table: Regions, fill: MaskFill | None = None) -> EncodedMasks:
     )
     order = np.argsort(number, kind="stable")
     splits = np.searchsorted(number[order], np.arange(len(names) + 1))
-    parts: list[bytes] = []
-    ends, at, checksum = np.zeros((len(table), 2), np.int64), 0, 0
+    texts, ends, checksum = bytearray(), np.zeros((len(table), 2), np.int64), 0
     for name, (first, stop) in zip(names, pairwise(splits.tolist()), strict=True):
         here = order[first:stop]
         wanted = dict(zip(table.rows[here].tolist(), here.tolist(), strict=True))
@@ -119,10 +118,9 @@ def read_masks(table: Regions, fill: MaskFill | None = None) -> EncodedMasks:
             checksum = zlib.crc32(said, checksum)
             region = wanted.get(row)
             if region is not None and text:
-                parts.append(text)
-                ends[region] = at, at + len(text)
-                at += len(text)
-    return EncodedMasks(b"".join(parts), ends, table.rows, table.source, table.row_word, fill, checksum)
+                ends[region] = len(texts), len(texts) + len(text)
+                texts += text
+    return EncodedMasks(texts, ends, table.rows, table.source, table.row_word, fill, checksum)
 
 
 def _masks(path: Path, table: Regions, rows: Iterable[int]) -> Iterator[tuple[int, bytes, bytes]]:

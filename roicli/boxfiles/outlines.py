@@ -32,12 +32,12 @@ class OutlineError(ValueError):
     """What is wrong with the mask of a region: the fault, and a hint."""
 
 
-def decode_mask(text: bytes, size: Size | None, canvas: Size, fill: MaskFill | None) -> Mask:
+def decode_mask(text: bytes | bytearray, size: Size | None, canvas: Size, fill: MaskFill | None) -> Mask:
     """Decode one mask, JSON text.
 
     Parameters
     ----------
-    text : bytes
+    text : bytes or bytearray
         COCO's `segmentation`, a GeoJSON geometry, a LabelMe shape; an outline in 0..1 of the image, `unit`; or which
         label of which image it is.
     size : (int, int) or None
@@ -77,7 +77,7 @@ def decode_mask(text: bytes, size: Size | None, canvas: Size, fill: MaskFill | N
     raise _unknown(value)
 
 
-def said_size(text: bytes) -> Size | None:
+def said_size(text: bytes | bytearray) -> Size | None:
     """Return height and width of an encoded mask, if it says them: run lengths do."""
     try:
         return _SIZED.decode(text).size

@@ -58,15 +58,17 @@ def _annotations(file: BoxFile) -> list[_Annotation]:
 
 def _png(file: BoxFile, annotation: _Annotation) -> Path:
     """Find the map of the segments of an image."""
-    folder, name = file.path.parent, annotation.file_name or ""
+    folder, name = file.path.parent, annotation.file_name
+    if name is None:
+        raise FileError(f"{file.path}: image {annotation.image_id} does not name its PNG", "Write its `file_name`.")
     places = [folder / file.stem / name, folder / name]
-    found = next((path for path in places if name and path.is_file()), None)
-    if found is None:
-        raise FileError(
-            f"{file.path}: the PNG of the segments of image {annotation.image_id} is not there: {places[0]}",
-            "Unpack the PNGs into a folder named as the JSON, beside it.",
-        )
-    return found
+    for path in places:
+        if path.is_file():
+            return path
+    raise FileError(
+        f"{file.path}: the PNG of the segments of image {annotation.image_id} is not there: {places[0]}",
+        "Unpack the PNGs into a folder named as the JSON, beside it.",
+    )
 
 
 def _drawn_boxes(file: BoxFile, annotation: _Annotation) -> dict[Name | None, tuple[float, ...]]:

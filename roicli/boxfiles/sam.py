@@ -1,7 +1,4 @@
-"""Masks of Segment Anything: a list from its automatic mask generator, or a file of SA-1B; `bbox` is xywh.
-
-`segmentation` is not decoded; a reader of masks would take it as Raw from `_Mask`.
-"""
+"""Masks of Segment Anything: a list from its automatic mask generator, or a file of SA-1B; `bbox` is xywh."""
 
 from __future__ import annotations
 

@@ -241,6 +241,10 @@ def test_segments_of_coco_panoptic(tmp_path, in_folder):
     assert np.isnan(read_regions(tmp_path / "panoptic_val.json").boxes).all()
     with pytest.raises(FileError, match=r"PNG of the segments of image 9 is not there: .*panoptic_val"):
         read_masks(table)
+    path = tmp_path / "panoptic_val.json"
+    path.write_text(path.read_text().replace('"file_name": "000000000009.png", ', ""))
+    with pytest.raises(FileError, match="image 9 does not name its PNG"):
+        read_masks(table)
 
 
 def test_a_checksum_tells_masks_apart_not_where_they_lie(tmp_path):
