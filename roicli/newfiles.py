@@ -13,8 +13,9 @@ from roicli.errors import OutputError
 from roicli.words import size as in_words
 
 # Names of hidden files beside an output end in these: the file before it is published, what is proved of it, what
-# workers of somebody else read, and the means of its rows.
-PARTIAL, JOURNAL, WORK, GROUPS = "partial", "journal", "work", "groups"
+# workers of somebody else read; what is made of its rows when all are there, and the folder that it replaces.
+PARTIAL, JOURNAL, WORK = "partial", "journal", "work"
+GROUPS, ASSEMBLED, REPLACED = "groups", "assembled", "replaced"
 
 _WRITE_HINTS = dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "Free some disk space, or write to another disk.") | {
     errno.EFBIG: "Raise the limit of the size of files (ulimit -f), or write to another disk.",
@@ -186,7 +187,7 @@ class NewFolder(NewFile):
 
     def publish(self) -> None:
         """Give the folder its final name; one that is replaced is moved aside first, and removed then."""
-        old = self.path.with_name(f"{self.path.name}.old")
+        old = beside(self.name, REPLACED)
         with writing(self.name):
             check_name(self.name, overwrite=self._overwrite, is_folder=True)
             remove_tree(old)  # of a run that was killed right here
@@ -194,6 +195,18 @@ class NewFolder(NewFile):
                 self.final.rename(old)
             self.path.rename(self.final)
         remove_tree(old)
+
+
+def hidden_of(output: Path) -> list[Path]:
+    """Return what runs have left beside an output, but for their journal and their lock."""
+    found = (beside(output, ending) for ending in (PARTIAL, GROUPS, ASSEMBLED, REPLACED))
+    return [path for path in found if os.path.lexists(path)]
+
+
+def remove_hidden(output: Path) -> None:
+    """Remove what runs have left beside an output, as far as that is possible."""
+    for path in hidden_of(output):
+        remove_tree(path)
 
 
 def remove_tree(path: Path) -> None:

@@ -197,9 +197,16 @@ def kill_while_publishing(monkeypatch, job, moves):
             align(job, Silent())
 
 
+def content(path):
+    """Return the bytes of a file, or of all files of a folder by name."""
+    if path.is_file():
+        return path.read_bytes()
+    return {str(file.relative_to(path)): file.read_bytes() for file in sorted(path.rglob("*")) if file.is_file()}
+
+
 def files_in(folder, *inputs):
     """Content of all files but `inputs` by name, hidden ones too, but for journals that prove complete outputs."""
-    found = {path.name: path.read_bytes() for path in folder.iterdir() if path.name not in inputs}
+    found = {path.name: content(path) for path in folder.iterdir() if path.name not in inputs}
     for journal in [name for name in found if name.endswith(".journal")]:
         output = journal[1:].removesuffix(".journal")
         if output in found and f".{output}.partial" not in found and b'"publishing"' in found[journal]:

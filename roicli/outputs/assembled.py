@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from roicli.arrays import StoredArray
 from roicli.errors import OutputError
 from roicli.files import natural_key, printable, reading
-from roicli.newfiles import NewFile, NewFolder, writing
+from roicli.newfiles import ASSEMBLED, NewFile, NewFolder, writing
 from roicli.outputs.base import REMEDY, Layout, OutputFormat, Parameters, Record, Stored, encode, not_ours
 from roicli.outputs.byimage import ByGroup, vectors
 from roicli.outputs.npy import npy_header, rows_alone
@@ -130,7 +130,7 @@ class ButdTsv(Assembled):
                 features = base64.b64encode(image.features.astype(np.float32).tobytes())
                 yield begin + base64.b64encode(image.boxes.tobytes()) + b"\t" + features + b"\n"
 
-        made = NewFile(name, overwrite=overwrite, ending="assembled")
+        made = NewFile(name, overwrite=overwrite, ending=ASSEMBLED)
         made.write(lines())
         return made
 
@@ -155,7 +155,7 @@ class ImageNpz(Assembled):
 
     def assemble(self, target: RowFile, record: Record, name: Path, *, overwrite: bool) -> NewFile:
         """See `OutputFormat`; all files are flushed before the folder gets its name."""
-        made = NewFolder(name, overwrite=overwrite, ending="assembled")
+        made = NewFolder(name, overwrite=overwrite, ending=ASSEMBLED)
         with writing(name):
             made.remove()
             made.path.mkdir()

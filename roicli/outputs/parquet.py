@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from roicli.arrays import StoredArray
 from roicli.errors import UsageError
 from roicli.files import printable, reading
-from roicli.newfiles import NewFile, create_file, writing
+from roicli.newfiles import ASSEMBLED, NewFile, create_file, writing
 from roicli.outputs.base import REMEDY, Layout, OutputFormat, Parameters, Record, Stored, encode, not_ours
 from roicli.outputs.npy import rows_alone
 from roicli.outputs.rowfile import RowFile
@@ -64,7 +64,7 @@ class Parquet(OutputFormat):
     def assemble(self, target: RowFile, record: Record, name: Path, *, overwrite: bool) -> NewFile:
         """See `OutputFormat`."""
         pa, parquet = _pyarrow()
-        made, columns = NewFile(name, overwrite=overwrite, ending="assembled"), _table(record)
+        made, columns = NewFile(name, overwrite=overwrite, ending=ASSEMBLED), _table(record)
         values = math.prod(target.row_shape)
         kinds = {key: _kind(pa, column) for key, column in columns.items()}
         vector = pa.list_(pa.field("element", pa.from_numpy_dtype(target.dtype), nullable=False), values)

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from roicli.arrays import StoredArray
 from roicli.errors import FileError, OutputError, UsageError
 from roicli.files import printable, reading
-from roicli.newfiles import NewFile, NewFolder, check_space, close_file, remove_tree, writing
+from roicli.newfiles import ASSEMBLED, NewFile, NewFolder, check_space, close_file, remove_tree, writing
 from roicli.outputs.base import (
     REMEDY,
     Layout,
@@ -154,7 +154,7 @@ class ScatteredZarr(Zarr):
 
     def assemble(self, target: RowFile, record: Record, name: Path, *, overwrite: bool) -> NewFile:
         """See `OutputFormat`."""
-        made, whole, count = NewFolder(name, overwrite=overwrite, ending="assembled"), Zarr(), len(record.boxes)
+        made, whole, count = NewFolder(name, overwrite=overwrite, ending=ASSEMBLED), Zarr(), target.count
         shards = whole.create(made.path, name, (count, *target.row_shape), target.dtype, record)
         unit = whole.unit_rows(target.row_bytes)
         try:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from roicli.errors import OutputError
-from roicli.newfiles import PARTIAL, beside, real
+from roicli.newfiles import PARTIAL, beside, hidden_of, real
 from roicli.progress import Progress, Range
 from roicli.resume.journal import FORMAT, checksum, identity, journal_path
 
@@ -64,7 +64,7 @@ class EarlierRun(NamedTuple):
     @property
     def settled(self) -> bool:
         """Whether nothing is left to do: no file waits for its final name, no rows lie beside a complete output."""
-        return self.published and not any(beside(path, PARTIAL).exists() for path in self.files)
+        return self.published and not any(map(hidden_of, self.files))
 
 
 def find_history(output: Path) -> EarlierRun | None:
@@ -125,7 +125,7 @@ def _history(output: Path, file: IO[bytes]) -> EarlierRun | None:
     ours = files.get(final, [])
     linked = hidden.exists() and final.exists() and hidden.samefile(final)  # killed between link and unlink
     complete = hidden.exists() and identity(hidden) in ours
-    published = final.exists() and identity(final) in ours and (linked or complete or not hidden.exists())
+    published = final.exists() and identity(final) in ours
     if not published and (linked or not hidden.exists() or hidden.stat().st_size < header["size"]):
         return None
     if published or complete:

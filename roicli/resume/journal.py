@@ -15,7 +15,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from roicli.newfiles import JOURNAL, NewFile, beside, close_file, create_file, flush_folder, real, write_all, writing
+from roicli.newfiles import (
+    JOURNAL,
+    beside,
+    close_file,
+    create_file,
+    flush_folder,
+    real,
+    remove_hidden,
+    write_all,
+    writing,
+)
 from roicli.outputs.rowfile import RowFile
 from roicli.progress import Progress
 
@@ -112,11 +122,11 @@ def identity(path: Path) -> list[int]:
     return [status.st_size, status.st_mtime_ns]
 
 
-def discard(output: Path, hidden: NewFile) -> None:
+def discard(output: Path) -> None:
     """Remove what an earlier run has left, the journal first and from the disk too: it proves nothing of a new file."""
     path = journal_path(output)
     with writing(output):
         if path.exists():
             path.unlink()
             flush_folder(path)
-    hidden.remove()
+    remove_hidden(output)

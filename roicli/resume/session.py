@@ -14,7 +14,18 @@ from numpy.typing import NDArray
 
 from roicli.errors import ChangedInputError, OutputError
 from roicli.interrupts import held_off
-from roicli.newfiles import PARTIAL, WORK, NewFile, NewFolder, beside, check_name, flush_folder, real, writing
+from roicli.newfiles import (
+    PARTIAL,
+    WORK,
+    NewFile,
+    NewFolder,
+    beside,
+    check_name,
+    flush_folder,
+    real,
+    remove_hidden,
+    writing,
+)
 from roicli.outputs.base import OutputFormat, Record, was_changed
 from roicli.outputs.sidefiles import SideFile
 from roicli.progress import Progress
@@ -176,7 +187,7 @@ class Session:
         NewFile(self._output, overwrite=True, ending=WORK).remove()
         where = (self._file.path, self._output, *self._of)
         if self.earlier is None:
-            discard(self._output, self._file)
+            discard(self._output)
             self.target = self._format.create(*where)
         else:
             self.target = self._format.resume(*where)
@@ -270,10 +281,9 @@ def finish_published(output: Path, side_files: Sequence[SideFile], earlier: Earl
     locks.confirm()
     if not missing and earlier.settled:
         return
-    with writing(output):
-        for path in earlier.files:
-            if earlier.is_there(path):
-                beside(path, PARTIAL).unlink(missing_ok=True)  # a second name of it
+    for path in earlier.files:
+        if earlier.is_there(path):
+            remove_hidden(path)  # such as a second name of it
     journal = Journal.reopen(output, earlier.end, earlier.last)
     try:
         made = [file for file in missing if _has_content(file) and not earlier.is_pending(file.name)]
@@ -302,7 +312,7 @@ def _settle(files: Sequence[NewFile]) -> None:
                 f"the folder {folder} could not be flushed: {error.strerror}", "Check the disk."
             ) from error
     for file in files:
-        file.remove()
+        remove_hidden(file.name)
 
 
 def _has_content(file: NewFile) -> bool:

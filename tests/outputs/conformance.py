@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from driving import content
 
 from roicli.errors import OutputError, RoicliError
 from roicli.jobs.damage import Damage, damage_of
@@ -30,13 +31,6 @@ def make_record(count, box_ids=None, output_rows=None):
         parameters=PARAMETERS,
         output_rows=output_rows,
     )
-
-
-def content(path):
-    """Return the bytes of a file, or of all files of a folder."""
-    if path.is_file():
-        return path.read_bytes()
-    return {str(file.relative_to(path)): file.read_bytes() for file in path.rglob("*") if file.is_file()}
 
 
 class OutputConformance(ABC):

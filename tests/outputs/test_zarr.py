@@ -7,8 +7,8 @@ import sys
 
 import numpy as np
 import pytest
-from driving import run
-from outputs.conformance import OutputConformance, content, make_record
+from driving import content, run
+from outputs.conformance import OutputConformance, make_record
 
 import roicli
 from roicli.errors import FileError, OutputError, UsageError

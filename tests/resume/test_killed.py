@@ -1,11 +1,16 @@
-"""Killed before each of the changes that it makes to files, one run after another, a job goes on to the same bytes."""
+"""Stopped before each of the changes that it makes to files, one run after another, a job goes on to the same bytes.
 
+By SIGKILL, or since the disk is full from then on.
+"""
+
+import errno
 import os
 import signal
 import sys
 import traceback
 import warnings
 from dataclasses import replace
+from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 
@@ -13,12 +18,29 @@ import numpy as np
 import pytest
 from driving import Silent, files_in, without_locks
 
-from roicli.jobs.align import AlignJob, align
+from roicli.errors import OutputError
+from roicli.jobs.align import align
+from roicli.jobs.alignjob import AlignJob
+from roicli.jobs.geometry import Geometry
+from roicli.newfiles import remove_tree
 from roicli.spec import PoolSpec
 
 INPUTS = ("feats.npy", "boxes.npy")
-# Without --long, the one with the most changes.
-USUAL = [(".npz", True, False)]
+# What is written, by the options that ask for it; and the package that it needs.
+OUTPUTS = {
+    "npy": ({"output": "out.npy"}, "numpy"),
+    "npz": ({"output": "out.npz"}, "numpy"),
+    "h5": ({"output": "out.h5"}, "numpy"),
+    "safetensors": ({"output": "out.safetensors"}, "numpy"),
+    "zarr": ({"output": "out.zarr"}, "google_crc32c"),
+    "scattered": ({"output": "out.zarr"}, "google_crc32c"),
+    "parquet": ({"output": "out.parquet"}, "pyarrow"),
+    "groups": ({"output": "out.h5", "group_by": "image"}, "numpy"),
+    "butd-h5-adaptive": ({"output": "out.h5", "output_layout": "butd-h5-adaptive"}, "numpy"),
+    "butd-tsv": ({"output": "out.tsv", "output_layout": "butd-tsv"}, "numpy"),
+    "per-image-npz": ({"output": "out", "output_layout": "per-image-npz"}, "numpy"),
+    "vlt5-h5": ({"output": "out.h5", "output_layout": "vlt5-h5"}, "numpy"),
+}
 
 
 @pytest.fixture
@@ -33,85 +55,116 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def make_job(output, **settings):
+def make_job(kind, **settings):
+    options, needed = OUTPUTS[kind]
+    if find_spec(needed) is None:
+        pytest.skip(f"without {needed}")
     return AlignJob(
         "feats.npy",
         Path("boxes.npy"),
         PoolSpec((2, 2)),
         bad_boxes="skip",
         batch_size=2,
-        output=Path(output),
+        geometry=Geometry(image_size="5x6"),
+        index=Path("rows.csv"),
+        **{**options, "output": Path(options["output"])},
         **settings,
     )
 
 
-def is_killed(job, changes):
-    """Run a job in a process that is killed after so many changes to files; False if it makes no more than that."""
+def is_stopped(job, changes, *, full=False):
+    """Run a job in a process that is stopped after so many changes to files; False if it makes no more than that."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # NumPy has threads of its own, which see to a fork
         child = os.fork()
     if not child:
         try:
-            kill_after(changes)
+            stop_after(changes, full=full)
             align(job, Silent())
             os._exit(0)
+        except OutputError as error:
+            if full and "No space left on device" in str(error):
+                os._exit(3)
+            traceback.print_exc()
         except BaseException:
             traceback.print_exc()
         os._exit(1)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    assert code in (0, -signal.SIGKILL)
+    assert code in (0, 3 if full else -signal.SIGKILL)
     return code != 0
 
 
-def kill_after(changes):
-    """Kill this process when it is about to change one more file."""
-    left = iter(range(changes))
+def stop_after(changes, *, full):
+    """Kill this process when it is about to change one more file; or find no room from then on for what needs some."""
+    left = changes
 
-    def change():
-        if next(left, None) is None:
-            os.kill(os.getpid(), signal.SIGKILL)
+    def change(needs_room=True, counts=1):
+        nonlocal left
+        if left <= 0:
+            if not full:
+                os.kill(os.getpid(), signal.SIGKILL)
+            if needs_room:
+                raise OSError(errno.ENOSPC, "No space left on device")
+        left -= counts
 
     def on_event(event, arguments):
-        writes = event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR)
-        if writes or event in ("os.rename", "os.remove", "os.truncate", "os.chmod"):
-            change()
+        if event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR):
+            change(arguments[2] & os.O_CREAT)
+        elif event in ("os.rename", "os.remove", "os.truncate", "os.chmod", "os.mkdir", "os.rmdir"):
+            change(event == "os.mkdir")
 
-    def changing(call):
+    def changing(call, counts=1):
         def changes_first(*arguments):
-            change()
+            if counts or full:
+                change(counts=counts)
             return call(*arguments)
 
         return changes_first
 
-    os.pwrite, os.fsync = changing(os.pwrite), changing(os.fsync)
+    # A lock file that its maker did not come to write into is held for ten minutes, so `write` is not counted.
+    os.write, os.pwrite, os.fsync = changing(os.write, 0), changing(os.pwrite), changing(os.fsync)
     sys.addaudithook(on_event)
 
 
-@pytest.mark.parametrize(("replaces", "again"), [(False, False), (False, True), (True, False)])
-@pytest.mark.parametrize("suffix", [".npy", ".npz", ".h5"])
-def test_killed_at_every_change(folder, suffix, replaces, again, request):
-    if (suffix, replaces, again) not in USUAL and not request.config.getoption("--long"):
+def is_usual(kind, replaces, again, full):
+    """Whether a case is tried without --long: one of each way to write with the most changes."""
+    return (kind, replaces, again, full) in [("npz", True, False, False), ("per-image-npz", True, False, False)]
+
+
+@pytest.mark.parametrize(
+    ("replaces", "again", "full"),
+    [(False, False, False), (False, True, False), (True, False, False), (True, False, True)],
+)
+@pytest.mark.parametrize("kind", OUTPUTS)
+def test_stopped_at_every_change(folder, monkeypatch, kind, replaces, again, full, request):
+    is_long = request.config.getoption("--long")
+    if not is_usual(kind, replaces, again, full) and not is_long:
         pytest.skip("with --long 1")
-    names = (f"out{suffix}", "rows.csv", f"out{suffix}.skipped.csv")
-    before = dict.fromkeys(names, b"another") if replaces else {}
-    job = make_job(names[0], index=Path("rows.csv"), overwrite=replaces)
+    monkeypatch.setattr("roicli.outputs.shards._CHUNK_BYTES", 64)
+    monkeypatch.setattr("roicli.outputs.shards._SHARD_BYTES", 128)
+    monkeypatch.setattr("roicli.jobs.align.is_scattered", lambda *_: kind == "scattered")
+    job = make_job(kind, overwrite=replaces)
     align(job, Silent())
     whole = files_in(folder, *INPUTS)
-    assert whole.keys() == {*names}
-    for changes in count():
+    name = job.output.name
+    assert {name, "rows.csv", f"{name}.skipped.csv"} <= whole.keys()
+    before = {name: {"x": b"another"} if isinstance(found, dict) else b"another" for name, found in whole.items()}
+    for changes in count(0, 1 if is_long else 4):
         for path in folder.iterdir():
             if path.name not in INPUTS:
-                path.unlink()
-        for name, content in before.items():
-            Path(name).write_bytes(content)
-        if not is_killed(job, changes):
+                remove_tree(path)
+        for other, content in before.items() if replaces else ():
+            if isinstance(content, dict):
+                Path(other).mkdir()
+            Path(other, "x" if isinstance(content, dict) else "").write_bytes(b"another")
+        if not is_stopped(job, changes, full=full):
             break
-        if without_locks(files_in(folder, *INPUTS)) == whole and not Path(f".out{suffix}.journal").exists():
+        if without_locks(files_in(folder, *INPUTS)) == whole and not Path(f".{name}.journal").exists():
             continue  # without it, --resume would refuse an output that is complete
         if again:
-            is_killed(replace(job, resume=True), changes // 2)
-        for name, content in files_in(folder, *INPUTS).items():
-            assert name not in whole or content in (whole[name], before.get(name)), f"{name} after {changes} changes"
+            is_stopped(replace(job, resume=True), changes // 2)
+        for other, content in files_in(folder, *INPUTS).items():
+            assert other not in whole or content in (whole[other], before[other]), f"{other} after {changes} changes"
         align(replace(job, resume=True), Silent())
         assert files_in(folder, *INPUTS) == whole, f"after {changes} changes"
     assert changes > 20
