@@ -126,7 +126,7 @@ def test_a_full_disk(folder, inputs, monkeypatch, suffix, place, kept):
         elif place == "finish":
             patch.setattr(rowfile.RowFile, "check", newfiles.writing(output)(full))
         elif place == "index":
-            patch.setattr("roicli.outputs.sidefiles.csv.writer", full)
+            patch.setattr("csv.writer", full)
         else:
             patch.setattr(os, "replace", full)
         with pytest.raises(OutputError, match=r"cannot write: No space left on device") as caught:
