@@ -32,8 +32,8 @@ OUTPUTS = {
     "npz": ({"output": "out.npz"}, "numpy"),
     "h5": ({"output": "out.h5"}, "numpy"),
     "safetensors": ({"output": "out.safetensors"}, "numpy"),
-    "zarr": ({"output": "out.zarr"}, "google_crc32c"),
-    "scattered": ({"output": "out.zarr"}, "google_crc32c"),
+    "zarr": ({"output": "out.zarr"}, "zarr"),
+    "scattered": ({"output": "out.zarr"}, "zarr"),
     "parquet": ({"output": "out.parquet"}, "pyarrow"),
     "groups": ({"output": "out.h5", "group_by": "image"}, "numpy"),
     "butd-h5-adaptive": ({"output": "out.h5", "output_layout": "butd-h5-adaptive"}, "numpy"),
@@ -140,8 +140,8 @@ def test_stopped_at_every_change(folder, monkeypatch, kind, replaces, again, ful
     is_long = request.config.getoption("--long")
     if not is_usual(kind, replaces, again, full) and not is_long:
         pytest.skip("with --long 1")
-    monkeypatch.setattr("roicli.outputs.shards._CHUNK_BYTES", 64)
-    monkeypatch.setattr("roicli.outputs.shards._SHARD_BYTES", 128)
+    monkeypatch.setattr("roicli.outputs.zarr._CHUNK_BYTES", 64)
+    monkeypatch.setattr("roicli.outputs.zarr._SHARD_BYTES", 128)
     monkeypatch.setattr("roicli.jobs.align.is_scattered", lambda *_: kind == "scattered")
     job = make_job(kind, overwrite=replaces)
     align(job, Silent())
