@@ -13,13 +13,14 @@ from roicli.cli.options import (
     FILE,
     OUTPUT,
     dtype_option,
+    index_option,
     job_options,
     json_option,
+    layout_options,
     overwrite_option,
     quiet_option,
     run_options,
 )
-from roicli.cli.values import Registered, output_layouts
 
 
 @click.command(cls=Command)
@@ -32,7 +33,7 @@ from roicli.cli.values import Registered, output_layouts
     required=True,
     help="File to write: .npy, .npz, .h5 or .hdf5.",
 )
-@option(OUTPUT, "--index", type=FILE, metavar="FILE", help="Also write a CSV that names the box of each row.")
+@index_option
 @option(OUTPUT, "--sidecar", is_flag=True, help="Also write OUTPUT.origin.json beside an .npy: how it was made.")
 @option(
     OUTPUT,
@@ -41,19 +42,7 @@ from roicli.cli.values import Registered, output_layouts
     metavar="FILE",
     help="Also write a JSON file about the run: versions, inputs, counts.",
 )
-@option(
-    OUTPUT,
-    "--output-layout",
-    type=Registered(output_layouts),
-    metavar="NAME",
-    help="Write what loaders of other projects read: butd-h5-adaptive, ...; see roicli help outputs.",
-)
-@option(
-    OUTPUT,
-    "--spatial",
-    type=click.Choice(["4", "5", "6", "7"]),
-    help="Numbers of the spatial vectors in such a layout.  [default: 6, where image sizes are known]",
-)
+@layout_options
 @option(
     OUTPUT,
     "--group-by",

@@ -34,6 +34,7 @@ _COMMANDS = {
     "verify": "Compare pooled features with what align computes.",
     "identify": "Find which convention, or mistake, made pooled features.",
     "merge": "Join the parts of a job that was split by --shard.",
+    "convert": "Write an output anew in another format, layout or dtype.",
     "missing": "Say which parts of a job are not done.",
     "help": "Explain a topic: formats, geometry, resume, cluster, ...",
     "completion": "Print a script for your shell that completes options.",

@@ -13,6 +13,7 @@ from roicli.cli.values import (
     grid,
     memory,
     operators,
+    output_layouts,
     output_size,
     over_time,
     positive,
@@ -259,6 +260,22 @@ dtype_option = option(
     *(OUTPUT, "--out-dtype"),
     choices=["float16", "float32"],
     help="Dtype of the output.  [default: float32; float64 for float64 features]",
+)
+index_option = option(
+    OUTPUT, "--index", type=FILE, metavar="FILE", help="Also write a CSV that names the box of each row."
+)
+layout_options = stacked(
+    option(
+        *(OUTPUT, "--output-layout"),
+        type=Registered(output_layouts),
+        metavar="NAME",
+        help="Write what loaders of other projects read: butd-h5-adaptive, ...; see roicli help outputs.",
+    ),
+    option(
+        *(OUTPUT, "--spatial"),
+        type=click.Choice(["4", "5", "6", "7"]),
+        help="Numbers of the spatial vectors in such a layout.  [default: 6, where image sizes are known]",
+    ),
 )
 overwrite_option = option(OUTPUT, "--overwrite", is_flag=True, help="Replace outputs that exist.")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from roicli.words import count, size
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from roicli.jobs.convert import ConvertReport
     from roicli.jobs.merge import MergeReport
 
 
@@ -106,6 +108,13 @@ def show_report(report: RunReport) -> None:
     )
     if report.skipped or report.zeroed:
         say(f"not pooled: {count(len(report.skipped), 'box')} skipped, {len(report.zeroed):,} written as zeros")
+
+
+def show_converted(report: ConvertReport, index: Path | None) -> None:
+    """Print the one line that says what was written, and whether it says less than it was made of."""
+    say(f"{report.output} {' x '.join(map(str, report.shape))} {report.dtype}, read back")
+    if not report.record and index is None:
+        say("note: an .npy holds the features alone; --index writes whose they are")
 
 
 def show_merged(report: MergeReport) -> None:

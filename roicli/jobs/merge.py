@@ -17,7 +17,7 @@ from roicli.files import HDF5_SUFFIXES
 from roicli.jobs.partfiles import StoredPart, read_parts
 from roicli.newfiles import check_name
 from roicli.outputs import LAYOUTS, check_output, find_format, parameters_of
-from roicli.outputs.base import OutputFormat, Record
+from roicli.outputs.base import OutputFormat, Parameters, Record
 from roicli.outputs.grouped import Grouped
 from roicli.outputs.rowfile import RowFile
 from roicli.outputs.sidefiles import SideFile, origin_file, shard_file, skipped_file
@@ -180,6 +180,11 @@ def _whole_record(parts: Sequence[StoredPart]) -> Record:
         if name != "output_rows"
     }
     parameters = {name: value for name, value in parts[0].output.parameters.items() if not name.startswith("shard")}
+    return record_of(columns, parameters)
+
+
+def record_of(columns: dict[str, Column], parameters: Parameters) -> Record:
+    """Return the record of an output that was read back; columns that it does not know are those of an index."""
     image_ids = columns.get("image_ids", Names(np.zeros(0, np.int64), ()))
     sizes = columns.get("image_sizes")
     pairs = columns.get("pairs")
@@ -190,12 +195,14 @@ def _whole_record(parts: Sequence[StoredPart]) -> Record:
     assert isinstance(boxes, np.ndarray)
     assert isinstance(rows, np.ndarray)
     box_ids, levels = columns.get("box_ids"), columns.get("levels")
-    groups = columns.get("groups")
+    groups, counts = columns.get("groups"), columns.get("counts")
     assert groups is None or isinstance(groups, Names)
+    assert counts is None or isinstance(counts, np.ndarray)
     whole = Record(
         image_ids, boxes, rows, box_ids, parameters, levels=levels, image_sizes=sizes, pairs=pairs, groups=groups
     )
-    return whole._replace(said={name: column for name, column in columns.items() if name not in whole.columns()})
+    said = {name: column for name, column in columns.items() if name not in whole.columns() and name != "counts"}
+    return whole._replace(said=said, counts=counts)
 
 
 def _join(columns: Sequence[Column]) -> Column:

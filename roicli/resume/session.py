@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -222,8 +222,10 @@ class Session:
             self.target.close()
             self._journal.close()
 
-    def publish(self, side_files: Sequence[SideFile], done: Progress) -> None:
-        """Complete and flush all files, then let them appear.
+    def publish(
+        self, side_files: Sequence[SideFile], done: Progress, check: Callable[[Path], None] | None = None
+    ) -> None:
+        """Complete and flush all files, `check` the output under its hidden name, then let them appear.
 
         The journal proves everything before the first file appears. An output that replaces another appears before
         its side files, and any other one after them: a new side file never lies beside an old output.
@@ -240,6 +242,8 @@ class Session:
         self._side = side_files if made is None else [made, *side_files]
         for side in side_files:
             side.prepare()
+        if check is not None:
+            check(output.path)
         self._locks.touch()
         files: list[NewFile] = [output, *side_files] if output.final.exists() else [*side_files, output]
         self._journal.add_publishing([(file.path, file.final) for file in files if _has_content(file)], done)
