@@ -218,5 +218,21 @@ def test_a_map_that_was_never_written_beside_others(tmp_path: Path):
         feats[:2] = 1
     source = open_source(tmp_path / "a.h5")
     assert source.read(1).max() == 1
-    with pytest.raises(FeatureError, match="map 2 was never written, though others were"):
+    with pytest.raises(FeatureError, match="map 2 was never written: HDF5 would give its fill value"):
         source.info(2)  # so that `check` refuses it too
+
+
+@pytest.mark.parametrize("options", [{}, {"chunks": (2, 3, 5)}, {"chunks": (1, 3, 5), "compression": "gzip"}])
+def test_a_dataset_that_was_never_written_beside_others(tmp_path: Path, options):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["a"] = np.ones((2, 3, 5), np.float32)
+        file.create_dataset("b", (2, 3, 5), "f4", **options)
+        part = file.create_dataset("c", (2, 3, 5), "f4", **options)
+        part[:1] = 1
+    source = open_source(tmp_path / "a.h5")
+    assert [source.read(source.ids.index(name)).max() for name in "ac"] == [1, 1]
+    with pytest.raises(FeatureError, match="dataset /b was never written: HDF5 would give its fill value"):
+        source.info(source.ids.index("b"))
+    with h5py.File(tmp_path / "b.h5", "w") as file:  # the one map that there is: `align` warns of zeros
+        file.create_dataset("b", (2, 3, 5), "f4", fillvalue=3, **options)
+    assert open_source(tmp_path / "b.h5").read(0).tolist() == np.full((2, 3, 5), 3).tolist()

@@ -176,9 +176,18 @@ def _place(path: str, file: Any, name: str, layout: MapLayout) -> tuple[dict[str
             if found := packing(dataset, printable(where)):
                 place["packing"] = found
             place["stamps"] = {other: Stamp.of(other) for other in sorted(others)}
-            return _chunked(dataset, file, place) if dataset.chunks else (place, None)
+            place, table = _chunked(dataset, file, place) if dataset.chunks else (place, None)
+            place["empty"] = bool(dataset.size) and not others and _is_empty(dataset, table)
+            return place, table
     except RoicliError as error:
         return {"error": [type(error).__name__, error.message, error.hint]}, None
+
+
+def _is_empty(dataset: Any, table: NDArray[np.uint64] | None) -> bool:
+    """Tell whether nothing of a dataset was ever written; of chunks, only where their table is known."""
+    if dataset.chunks:
+        return table is not None and not len(table)
+    return not dataset.is_virtual and bool(dataset.id.get_space_status() == h5d.SPACE_STATUS_NOT_ALLOCATED)
 
 
 def _start(dataset: Any, file: Any) -> int | None:

@@ -46,12 +46,20 @@ class _Place(NamedTuple):
     chunks: Chunks | None = None
     error: tuple[str, str, str] | None = None
     packing: Packing | None = None
+    empty: bool = False
 
 
 @lru_cache
 def _kind(shape: tuple[int, ...], dtype: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
     """Return a shape and a dtype, the same objects for all datasets of one kind."""
     return shape, np.dtype(dtype)
+
+
+def _never_written(where: str) -> FeatureError:
+    return FeatureError(
+        f"{printable(where)} was never written: HDF5 would give its fill value",
+        "Write it, or leave out the boxes of its image; an extraction that was killed leaves such maps.",
+    )
 
 
 class Hdf5Source(MapSource):
@@ -102,14 +110,13 @@ class Hdf5Source(MapSource):
         where, shape = f"{self.path}, dataset {name}", place.shape
         note = "" if self.path.suffix.lower() in HDF5_SUFFIXES else f"a {self.path.suffix} file, read as HDF5"
         if item is None:
+            if place.empty and len(self) > 1:
+                raise _never_written(where)
             stored = StoredMap(where, shape, place.dtype, lambda: self._load(where, place, name), note)
             return self._without_batch(decoded(stored, place.packing))
         where = f"{where}, map {item}"
         if place.chunks and place.chunks.lacks(item):
-            raise FeatureError(
-                f"{printable(where)} was never written, though others were: HDF5 would give its fill value",
-                "Write it, or leave out the boxes of its image; an extraction that was killed leaves such maps.",
-            )
+            raise _never_written(where)
         stored = StoredMap(where, shape[1:], place.dtype, lambda: self._load(where, place, name, item), note)
         return decoded(stored, place.packing)
 
@@ -168,7 +175,7 @@ class Hdf5Source(MapSource):
         packing = (
             Packing(said["packing"][0], said["packing"][1], tuple(said["packing"][2])) if "packing" in said else None
         )
-        return _Place(shape, dtype, start, chunks, packing=packing)
+        return _Place(shape, dtype, start, chunks, packing=packing, empty=said["empty"])
 
     def _load(self, where: str, place: _Place, name: str, item: int | None = None) -> NDArray[Any]:
         """Read a dataset, or one item of it."""
