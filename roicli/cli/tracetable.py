@@ -36,16 +36,19 @@ def show_traced(
     width = (console.width - _GAP * (number - 1)) // number
     beside = number > 1 and width >= NARROWEST and not console.endless
     show = _Show(traced, limit, point, bins, footprint, width if beside else console.width, _times(console))
-    parts = [Group(*show.parts(trace, title)) for trace, title in zip(traced.traces, titles, strict=True)]
+    parts = [[*show.parts(trace, title)] for trace, title in zip(traced.traces, titles, strict=True)]
+    alike = len({*map(len, parts)}) == 1
     if beside:
         table = Table.grid(padding=(0, _GAP, 0, 0))
         for _ in parts:
             table.add_column(width=width)
-        table.add_row(*parts)
+        # Part by part: a line that wraps in one half does not shift the other.
+        for row in zip(*parts, strict=True) if alike else [[Group(*part) for part in parts]]:
+            table.add_row(*row)
         console.show(table)
     else:
         for place, part in enumerate(parts):
-            console.show(*[""] * bool(place), part)
+            console.show(*[""] * bool(place), *part)
     if number > 1:
         console.show("", _comparison(traced.traces, titles))
 

@@ -109,6 +109,17 @@ def test_the_sample_to_explain():
     assert "x      -0.8500 = -2.1000 + (1 + 0.5) × 2.5000 / 3" in first  # noqa: RUF001
 
 
+def test_halves_are_level_below_a_line_that_one_of_them_breaks(tmp_path):
+    values = np.ones((1, 7, 7), np.float32)
+    values[:, 3:] = -0.125
+    np.save(tmp_path / "map.npy", values)
+    how = "--size", 2, "--bin", "1,1", "--vs", "aligned", "--point", 0
+    shown = run(tmp_path / "map.npy", "tutorial.json", *how, columns=160).stdout.splitlines()
+    (line,) = [number for number, text in enumerate(shown) if text.startswith("value  ")]
+    assert shown[line + 1].strip() == "-0.125"
+    assert next(text.count("sum ") for text in shown if "sum " in text) == 2
+
+
 def test_several_conventions_stand_side_by_side():
     inputs = ("tutorial.npy", "tutorial.json", "--size", 2)
     vs = ("--vs", "aligned", "--vs", "roi-pool", "--vs", "sampling-ratio=2")
