@@ -63,7 +63,9 @@ def project(job: ProjectJob, note: Callable[[str], None]) -> Projected:
     output_format = find_stored(job.pooled)
     values = output_format.values(job.pooled, read_output(output_format, job.pooled))
     if job.spec.reduce != "none":
-        raise UsageError("all bins are projected, not one vector a box", "Leave `reduce` out.")
+        raise UsageError(
+            "all bins are projected, not one vector a box", "Leave `reduce` out, or give an operator with bins."
+        )
     if values.ndim == 3:
         values = values[:, None]
     if values.ndim != 4:

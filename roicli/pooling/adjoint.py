@@ -101,7 +101,7 @@ def scatter(
         The operator is not linear.
     """
     operator = find(spec.op)
-    if spec.mode != "avg" or operator.masks:
+    if spec.mode != "avg" or spec.reduce != "none":
         raise UsageError(
             f"{operator.title} has no adjoint", "Give an operator that takes means, such as `op=roi_align`."
         )

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import roicli
 from roicli.errors import BoxError, FeatureError, UsageError
+from roicli.pooling.adjoint import scatter
 from roicli.pooling.arguments import make_spec
 from roicli.pooling.channels_last import channels_last
 from roicli.pooling.contraction import pool_maps
@@ -206,3 +207,14 @@ def test_masked_roi_align_has_no_enlarged_map():
         make_spec(7, op="mask_in_box", mask_rule="upsampled")
     other = make_spec(1, op="mask_mean", mask_rule="upsampled")
     find("mask_in_box").check(find("mask_in_box").adopt(other))
+
+
+def test_masked_roi_align_and_its_adjoint():
+    """<A x, y> = <x, A' y>."""
+    rng = np.random.default_rng(6)
+    regions = boxes_on(placed(rng.random((2, 21, 14)) < 0.5, scale=(0.25, 0.5)), [[1, 2, 11, 18], [-3, 4, 20, 9.5]])
+    spec = make_spec((3, 2), op="mask_in_box", aligned=True)
+    found, _ = in_boxes(FEATURES, regions, spec)
+    blocks = rng.standard_normal(found.shape)
+    back = scatter(blocks, regions, (1, *FEATURES.shape), spec, np.dtype(np.float64))[0]
+    np.testing.assert_allclose((found * blocks).sum(), (FEATURES * back).sum(), rtol=1e-12)

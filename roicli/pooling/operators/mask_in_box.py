@@ -69,12 +69,26 @@ class _InBoxes(Placed):
         """Mask the cells in reach of each box, and pool these."""
         masked = np.empty_like(feature_map)
         for row in range(first, stop):
-            weights = cell_weights(self._regions, row, self._size, self._spec.mask_rule, masked.dtype)
-            window = cells_in_reach(self._boxes.take([row]), *self._size)
-            np.multiply(feature_map[window], weights[window][:, :, None], out=masked[window])
+            window, weights = self._reach(row)
+            np.multiply(feature_map[window], weights, out=masked[window])
             pooled = out[row - first : row - first + 1]
             self._placed.pool(masked, row, row + 1, pooled)
             self._placed.repair(masked, row, row + 1, pooled)
+
+    def scatter(self, grad: FloatArray, first: int, stop: int, out: FloatArray) -> None:
+        """Scatter the bins of each box, and mask what its cells get."""
+        masked = np.empty_like(out)
+        for row in range(first, stop):
+            window, weights = self._reach(row)
+            masked[window] = 0
+            self._placed.scatter(grad[row - first : row - first + 1], row, row + 1, masked)
+            out[window] += masked[window] * weights
+
+    def _reach(self, row: int) -> tuple[tuple[slice, slice], FloatArray]:
+        """Return the cells in reach of one box, and the mask on them, (h, w, 1)."""
+        window = cells_in_reach(self._boxes.take([row]), *self._size)
+        weights = cell_weights(self._regions, row, self._size, self._spec.mask_rule, self._boxes.boxes.dtype)
+        return window, weights[window][:, :, None]
 
     def repair(self, feature_map: FloatArray, first: int, stop: int, out: FloatArray) -> int:
         """Count what is not finite: all is repaired by now."""
