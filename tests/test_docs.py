@@ -1,7 +1,10 @@
 """What the documents say, done: every command and every example of README and guide, and all docstrings."""
 
+import base64
+import csv
 import doctest
 import importlib
+import json
 import pkgutil
 import re
 import shlex
@@ -256,3 +259,45 @@ def test_samples_are_what_their_script_makes(folder):
         assert list(new) == list(old)
         for name in new:
             np.testing.assert_allclose(new[name][()], old[name][()], atol=1e-6)
+
+
+def test_recipes_for_other_loaders(folder):
+    """The guide's lines make what LXMERT, Oscar, MMF and updown-baseline read: each is read as its loader does."""
+    page = GUIDE / "outputs.md"
+    [recipe] = [text for kind, text in blocks(page) if kind == "python" and "LXMERT" in text]
+    [commands] = [text for kind, text in blocks(page) if kind == "sh" and "-o regions.h5" in text]
+    for command in commands.splitlines():
+        do(command)
+    exec(compile(recipe, str(page), "exec"), {})
+    plain = {}
+    for path in Path("regions").iterdir():
+        with np.load(path) as arrays:
+            plain[path.stem] = dict(arrays)
+    fields = "img_id img_h img_w objects_id objects_conf attrs_id attrs_conf num_boxes boxes features"
+    lines = [*csv.DictReader(Path("lxmert.tsv").read_text().splitlines(), fields.split(), delimiter="\t")]
+    places = [int(place) for place in Path("features.lineidx").read_text().split()]
+    assert [line["img_id"] for line in lines] == sorted(plain)
+    assert len(places) == len(plain)
+    for line, place in zip(lines, places, strict=True):
+        image = plain[line["img_id"]]
+        number, size = int(line["num_boxes"]), [int(line["img_w"]), int(line["img_h"])]
+        assert (number, *size) == tuple(int(image[key]) for key in ("num_bbox", "image_w", "image_h"))
+        for field, kind, expected in (("boxes", "f4", image["bbox"]), ("features", "f4", image["x"])):
+            array = np.frombuffer(base64.b64decode(line[field]), kind).reshape(number, -1)
+            np.testing.assert_array_equal(array, expected)
+        assert np.frombuffer(base64.b64decode(line["objects_id"]), np.int64).shape == (number,)
+        with Path("features.tsv").open() as file:
+            file.seek(place)
+            key, told = file.readline().split("\t")
+        told = json.loads(told)
+        features = np.frombuffer(base64.b64decode(told["features"]), np.float32).reshape(told["num_boxes"], -1)
+        assert key == line["img_id"]
+        np.testing.assert_array_equal(features[:, :8], image["x"])
+        np.testing.assert_allclose(features[:, 8:12] * [*size, *size], image["bbox"], rtol=1e-6)
+        info = np.load(f"mmf/{key}_info.npy", allow_pickle=True).item()
+        np.testing.assert_array_equal(np.load(f"mmf/{key}.npy"), image["x"])
+        assert (info["num_boxes"], info["image_width"], info["image_height"]) == (number, *size)
+    with h5py.File("regions.h5") as file:  # as updown's ImageFeaturesReader
+        index = {file["image_id"][n]: n for n in range(file["image_id"].shape[0])}
+        for name, image in plain.items():
+            np.testing.assert_array_equal(file["features"][index[int(name)]][: len(image["x"])], image["x"])
