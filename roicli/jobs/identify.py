@@ -35,6 +35,7 @@ _PROBES = 256  # boxes that may tell answers apart
 # Of the spread: more than what float16 and bfloat16 leave is not noise.
 _NOISE = 0.01
 _SHOWN = 8
+_SOLVED = 6000  # values from which scale and offset are solved for
 
 
 class _Candidate(NamedTuple):
@@ -218,14 +219,12 @@ class _Search:
 
     def _solved(self, ranked: Sequence[tuple[float, _Candidate]]) -> list[tuple[float, _Candidate]]:
         keep = spread_out(self.boxes, _SIEVES[1][0])
-        part = self.evidence.part(keep, slice(0, _SIEVES[1][1]))
+        bins = max(1, self.evidence.wanted[0, 0].size)
+        part = self.evidence.part(keep, slice(0, int(np.clip(_SOLVED // (len(keep) * bins), 3, _SIEVES[1][1]))))
         nearest = next((one.way for _, one in ranked if not one.view), self.ways[0])
         bases = list({id(way): way for way in (self.ways[0], nearest)}.values())
         every = self._specs()
-        quick = [one for one in every if one.op == "roi_align" and one.rule is None and one.mode != "weighted-max"]
-        quick = [
-            one for one in quick if one.sampling_ratio in (-1, 2) and one.aligned and one.reduce == every[0].reduce
-        ]
+        quick = [replace(every[0], mode="avg", aligned=True, sampling_ratio=number, rule=None) for number in (3, -1)]
         here = self.here.take(keep)
         solved = solutions(part, here, self.boxes[keep], bases, quick, every)
         return [(left, _Candidate(way, spec)) for left, way, spec in solved]
@@ -331,4 +330,4 @@ def _settings(spec: PoolSpec) -> str:
     said = find(spec.op).convention(spec)
     if spec.rule is not None:
         said += f", {conventions.name_of(spec)[0]}"
-    return said + (f", {spec.reduce} of the bins" if spec.reduce != "none" else "")
+    return said + (f", {spec.reduce} of the bins" if spec.reduce != "none" and spec.output_size != (1, 1) else "")

@@ -52,32 +52,35 @@ def _cells(before: Placement) -> Array:
 
 
 def starts(evidence: Evidence, placement: Placement, number: int = 3) -> Iterator[Array]:
-    """Yield where the means of RoIs are found on their maps: factors and offsets that fit best of many."""
+    """Yield where means of RoIs are most like the reference: factors and offsets in pixels, the best of many."""
     maps = {index: _sums(one) for index, one in evidence.maps.items()}
     wanted = evidence.wanted if evidence.mean else evidence.wanted.mean(axis=(2, 3))
     boxes = in_map(placement.boxes, placement.scale)
     area = np.abs((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))
     inside = np.flatnonzero(area >= np.median(area)).tolist()  # the mean of a small one is found anywhere
+    wanted = wanted - wanted[inside].mean()
+    height, width = evidence.maps[int(placement.map_index[inside[0]])].shape[:2]
+    dy, dx = (np.arange(-length, length + 1) for length in (height, width))
     found: list[tuple[float, float, int, int]] = []
     for factor in _FACTORS:
         ends = boxes * factor
-        height, width = evidence.maps[int(placement.map_index[inside[0]])].shape[:2]
-        center = np.stack([ends[:, 1] + ends[:, 3], ends[:, 0] + ends[:, 2]], axis=1) / 2
-        half = np.stack([ends[:, 3] - ends[:, 1], ends[:, 2] - ends[:, 0]], axis=1) / 2
-        if (2 * half[inside] > [height, width]).all():
+        if (ends[inside, 2:] - ends[inside, :2] > [width, height]).any(axis=1).all():
             continue
-        dy, dx = (np.arange(-length, length + 1) for length in (height, width))
-        misfit = np.zeros((len(dy), len(dx)))
+        first, second, shared = np.zeros((3, len(dy), len(dx)))
         for row in inside:
             total = maps[int(placement.map_index[row])]
-            y = [_clip(center[row, 0] + side * half[row, 0] + 0.5 + dy, height, side) for side in (-1, 1)]
-            x = [_clip(center[row, 1] + side * half[row, 1] + 0.5 + dx, width, side) for side in (-1, 1)]
-            area = (y[1] - y[0])[:, None] * (x[1] - x[0])
+            y = [_clip(ends[row, side] + 0.5 + dy, height, side) for side in (1, 3)]
+            x = [_clip(ends[row, side] + 0.5 + dx, width, side) for side in (0, 2)]
             mean = total[y[1]][:, x[1]] - total[y[0]][:, x[1]] - total[y[1]][:, x[0]] + total[y[0]][:, x[0]]
-            misfit += np.square(mean / np.maximum(area, 1)[:, :, None] - wanted[row]).sum(axis=2)
-        for flat in np.argsort(misfit, axis=None)[:3].tolist():
-            y_at, x_at = np.unravel_index(flat, misfit.shape)
-            found.append((float(misfit[y_at, x_at]), float(factor), int(dy[y_at]), int(dx[x_at])))
+            mean /= np.maximum((y[1] - y[0])[:, None] * (x[1] - x[0]), 1)[:, :, None]
+            first += mean.sum(axis=2)
+            second += np.square(mean).sum(axis=2)
+            shared += mean @ wanted[row]
+        length = np.sqrt(np.maximum(second - np.square(first) / (len(inside) * wanted.shape[1]), 1e-12))
+        likeness = shared / length
+        for flat in np.argsort(-likeness, axis=None)[:2].tolist():
+            y_at, x_at = np.unravel_index(flat, likeness.shape)
+            found.append((-float(likeness[y_at, x_at]), float(factor), int(dy[y_at]), int(dx[x_at])))
     for _, factor, y_cells, x_cells in sorted(found)[:number]:
         yield np.array([factor, factor, *(_cells(placement) / factor * [y_cells, x_cells])])
 
@@ -89,8 +92,9 @@ def _sums(feature_map: NDArray[np.floating]) -> Array:
 
 
 def _clip(edge: Array, length: int, side: int) -> NDArray[np.intp]:
-    whole = (np.floor if side < 0 else np.ceil)(edge)
-    return np.clip(whole, 0 if side < 0 else 1, length - 1 if side < 0 else length).astype(np.intp)
+    """Return the first cell of ranges, or for the sides 2 and 3 the one after the last, on the map."""
+    last = int(side > 1)
+    return np.clip((np.ceil if last else np.floor)(edge), last, length - 1 + last).astype(np.intp)
 
 
 def solve(off: Callable[[Array], Array], start: Array, cells: Array, most: int) -> tuple[Array, float]:
@@ -167,12 +171,15 @@ def solutions(
     for _, way, at, spec in [one for one in found if one[0] <= 1.05 * least][:1]:
         before = way.put(here, numbers)
         cells = _cells(before)
-        near: list[tuple[float, int, Array]] = []
+        near: dict[float, tuple[int, Array]] = {}
         for number, other in enumerate(every):
             start = at + np.array([0, 0, *((float(other.aligned) - float(spec.aligned)) / 2 * cells / at[:2])])
-            off = _misfit(evidence, way, here, numbers, other)(start)
-            near.append((float(off @ off), number, start))
-        for _, number, start in sorted(near, key=lambda one: one[:2])[:_REFINED]:
+            misfit = _misfit(evidence, way, here, numbers, other)
+            if other.rule is not None and (other.rule.before or other.rule.end):
+                start, _ = solve(misfit, start, cells, 2)
+            off = misfit(start)
+            near.setdefault(float(np.float32(off @ off)), (number, start))
+        for _, (number, start) in sorted(near.items())[:_REFINED]:
             other = every[number]
             misfit = _misfit(evidence, way, here, numbers, other)
             solved, left = solve(misfit, start, cells, _STEPS)
