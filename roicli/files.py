@@ -168,7 +168,7 @@ def content_of(path: Path) -> str:
 def wrong_content(path: Path | str, expected: str, start: bytes | None = None) -> FileError:
     """Make the error for a file whose content, or its `start`, is not what its extension promises."""
     if start is None:
-        with reading(str(path)), Path(path).open("rb") as file:
+        with reading(str(path)), (path if isinstance(path, Path) else Path(path)).open("rb") as file:
             start = file.read(32)
     found = signature(start)
     if not start:

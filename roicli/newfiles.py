@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from roicli.errors import OutputError
+from roicli.stores.path import is_store
 from roicli.words import size as in_words
 
 # Names of hidden files beside an output end in these: the file before it is published, what is proved of it, what
@@ -50,6 +51,8 @@ def beside(output: Path, ending: str) -> Path:
 
 def check_name(path: Path, *, overwrite: bool, is_folder: bool = False) -> None:
     """Refuse a name that cannot or must not be written, of a file or of a folder."""
+    if is_store(path):
+        raise OutputError(f"{path}: outputs are written on this machine", "Name a file here, and copy it to the store.")
     folder = (real(path) if path.is_symlink() else path).parent
     if not folder.is_dir():
         raise OutputError(f"{path}: the folder {folder} does not exist", "Make it first, or name another.")

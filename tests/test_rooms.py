@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "words": set(),
     "files": {"errors", "words"},
     "checksums": set(),
-    "newfiles": {"errors", "words"},
+    "newfiles": {"errors", "stores", "words"},
     "stores": {"errors", "files"},
     "arrays": {"errors", "words", "files", "stores"},
     "child": {"errors", "words", "files", "stores"},

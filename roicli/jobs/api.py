@@ -373,7 +373,7 @@ def align_job(features: PathLike, boxes: PathLike, output: PathLike, **options: 
     named = {name: Path(settings.pop(name)) for name in ("index", "report") if settings.get(name) is not None}
     return AlignJob(
         *(str(path_of(features)), path_of(boxes), spec),
-        output=Path(output),
+        output=path_of(output),
         shard=None if shard is None else read_shard(shard, os.environ),
         workers=workers or usable_cores(),
         **settings | named,

@@ -20,7 +20,7 @@ from roicli.sources.composed import ComposedSource
 from roicli.sources.counted import Counted
 from roicli.sources.open import format_of, matches, open_source, take_stock
 from roicli.sources.tokens import TokenLayout
-from roicli.stores.path import is_pattern, path_of
+from roicli.stores.path import is_pattern, path_of, replaced
 from roicli.words import listing
 
 # Stands for the name of a level in a path.
@@ -205,7 +205,7 @@ def _open_level(
 ) -> FeatureSource:
     """Open the maps of one level; see `open_pyramid`."""
     if PLACEHOLDER in pattern:
-        return open_source(pattern.replace(PLACEHOLDER, name), dataset=dataset, **how)
+        return open_source(replaced(pattern, PLACEHOLDER, name), dataset=dataset, **how)
     if _is_folder(path_of(pattern)):
         inside = sorted(path for path in path_of(pattern).iterdir() if name in (path.name, path.stem))
         if inside:

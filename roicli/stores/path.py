@@ -51,6 +51,8 @@ def path_of(name: str | os.PathLike[str]) -> Path:
     if isinstance(name, StorePath) or not (found := _ADDRESS.match(text)):
         return name if isinstance(name, Path) else Path(text)
     scheme, rest = found[1].lower(), text[found.end() :]
+    if not rest.strip("/"):
+        raise UsageError(f"{text} is not a whole address", "Give one such as s3://BUCKET/feats.npy.")
     if not scheme.startswith("http"):
         if "@" in rest.partition("/")[0]:
             raise UsageError(f"{scheme}:// addresses have no user or password", requests.CREDENTIALS[scheme])
@@ -63,6 +65,14 @@ def path_of(name: str | os.PathLike[str]) -> Path:
     if (full := parts._replace(fragment="").geturl()) != str(path):
         _full[str(path)] = full
     return path
+
+
+def replaced(name: str, old: str, new: str) -> str:
+    """Replace a part of a name, and of what is secret of it."""
+    shown = name.replace(old, new)
+    if name in _full:
+        _full[shown] = _full[name].replace(old, new)
+    return shown
 
 
 def is_store(path: str | os.PathLike[str]) -> bool:

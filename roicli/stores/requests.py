@@ -259,7 +259,8 @@ def _reason(address: Address, error: Exception) -> str:
     if name == "NotSupportedError":
         raise FileError(f"{where}: its server sends whole files only, no ranges of bytes", "Download it.") from None
     if status and status[2][0] in "34" and status[2] not in _BUSY:
-        hint = "Set AWS_REGION to that of the bucket." if status[2][0] == "3" else CREDENTIALS[address.scheme]
+        hint = {"3": "Set AWS_REGION to that of the bucket."}.get(status[2][0], CREDENTIALS[address.scheme])
+        hint = "Check the spelling of the bucket." if status[2] == "404" else hint
         raise FileError(f"{where}: {said}", hint) from None
     return said or next((words for sign, words in _REASONS.items() if sign in text), "the request fails")
 
