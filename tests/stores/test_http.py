@@ -2,6 +2,7 @@
 
 from importlib.util import find_spec
 
+import numpy as np
 import pytest
 from driving import run
 from stores.webserver import server as server
@@ -38,3 +39,63 @@ def test_a_folder_may_be_searched_only_where_names_are_told(tmp_path, server):
     assert "nothing.npy does not exist" in done.stderr
     done = run(tmp_path, "info", server.url("maps/*.npy"), expect=3)
     assert "maps/*.npy does not exist" in done.stderr
+
+
+def test_a_file_of_hugging_face_is_redirected(tmp_path, server):
+    """The token goes to the server that is asked, and not to the one that it names."""
+    np.save(tmp_path / "im1.npy", make_maps()["im1"])
+    write_boxes(tmp_path / "boxes.json", (1,), False)
+    server.files["im1.npy"] = (tmp_path / "im1.npy").read_bytes()
+
+    def redirect(handler, content):
+        if content is None:
+            handler.send_response(302)
+            handler.send_header("Location", f"http://localhost:{server.server_port}/im1.npy?SECRET")
+            handler.send_header("Content-Length", "0")
+            handler.end_headers()
+        return content is None
+
+    server.fault = redirect
+    where = {"HF_ENDPOINT": server.url("")[:-1], "HF_TOKEN": "SECRET"}
+    done = run(tmp_path, "align", "hf://datasets/o/n/im1.npy", "boxes.json", "-o", "out.npy", *HOW, **where)
+    assert "SECRET" not in done.stderr
+    tokens = {(name.partition("?")[0], headers.get("authorization")) for name, headers in server.asked}
+    assert tokens == {("datasets/o/n/resolve/main/im1.npy", "Bearer SECRET"), ("im1.npy", None)}
+
+
+def test_levels_keep_the_query(tmp_path, server):
+    for name, size in (("f_p2.npy", 40), ("f_p3.npy", 20)):
+        np.save(tmp_path / name, np.ones((2, size, size), np.float32))
+        server.files[name] = (tmp_path / name).read_bytes()
+    (tmp_path / "boxes.json").write_text('[{"image_id": "0", "bbox": [5, 5, 100, 100]}]')
+    how = ("--levels", "p2:8,p3:16", "--size", "2", "--workers", "1")
+    run(tmp_path, "align", server.url("f_{level}.npy?token=1"), "boxes.json", "-o", "out.npy", *how)
+    assert {name for name, _ in server.asked} == {"f_p2.npy?token=1", "f_p3.npy?token=1"}
+
+
+def test_resume_goes_on_with_another_token(tmp_path, server):
+    np.save(tmp_path / "maps.npy", np.stack([*make_maps().values()]))
+    write_boxes(tmp_path / "boxes.json", WANTED, True)
+    server.files["maps.npy"] = (tmp_path / "maps.npy").read_bytes()
+    how = ("boxes.json", "-o", "out.npy", *HOW)
+    server.fault = lambda handler, content: len(server.asked) > 6 and (handler.answer(403, b"") or True)
+    run(tmp_path, "align", server.url("maps.npy?token=1"), *how, expect=3)
+    server.fault = lambda handler, content: "token=2" not in handler.path and (handler.answer(403, b"") or True)
+    run(tmp_path, "align", server.url("maps.npy?token=2"), *how, "--resume")
+    run(tmp_path, "align", "maps.npy", "boxes.json", "-o", "local.npy", *HOW)
+    assert (tmp_path / "out.npy").read_bytes() == (tmp_path / "local.npy").read_bytes()
+
+
+def test_an_empty_object(tmp_path, server):
+    server.files["maps.npy"] = b""
+    done = run(tmp_path, "info", server.url("maps.npy"), expect=3)
+    assert "maps.npy is not a .npy file: it is empty" in done.stderr
+
+
+@pytest.mark.parametrize("output", ["http://me:SECRET@host/out.npy?SECRET", "s3://bucket/out.zarr"])
+def test_outputs_are_written_here(tmp_path, output):
+    np.save(tmp_path / "im1.npy", make_maps()["im1"])
+    write_boxes(tmp_path / "boxes.json", (1,), False)
+    told = run(tmp_path, "align", "im1.npy", "boxes.json", "-o", output, *HOW, expect=3).stderr
+    assert "outputs are written on this machine" in told
+    assert "SECRET" not in told
