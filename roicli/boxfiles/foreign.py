@@ -23,7 +23,7 @@ class _Tool(NamedTuple):
 
 def _python(first: str, value: str) -> str:
     """Return a line for a shell that writes a value as JSON."""
-    return f'python -c "import json; {first}; print(json.dumps({value}))" > boxes.json'
+    return f'python -c "import json; {first}; print(json.dumps({value}))" > converted.json'
 
 
 def _has(*keys: str) -> Callable[[BoxFile], bool]:

@@ -112,7 +112,7 @@ _REMEDIES = {
     "a zip archive": "Unpack it; of an .npz save one (K, 4) array with numpy.save.",
     "an HDF5 file": "Save its boxes as an array: numpy.save('boxes.npy', file['boxes'][()]).",
     "a Parquet": "Convert it: pandas.read_parquet(...).to_csv('boxes.csv', index=False).",
-    "an Excel": "Save it as CSV: pandas.read_excel(...).to_csv('boxes.csv', index=False).",
+    "an Excel": "Save it as CSV: pandas.read_excel(...).to_csv('converted.csv', index=False).",
     "a pickle": "Save the boxes as JSON, as CSV, or with numpy.save as a (K, 4) array.",
 }
 # Bytes of annotations that are looked at for masks.

@@ -40,7 +40,7 @@ def show_verified(report: VerifyReport, features: str, boxes: Path, options: dic
         where = f"--roi {at['row']} --channel {at['channel']} --bin {y},{x}"
         table.add_row("trace it", plain(f"{_command('trace', features, boxes, options)} {where}"))
         table.add_row("find why", plain(_command("identify", report.reference, features, boxes, options)))
-    Console().print(table)
+    Console().show(table)
 
 
 def show_identified(found: Identified) -> None:
@@ -63,7 +63,7 @@ def show_identified(found: Identified) -> None:
         table.add_row("", f"and {count(len(found.answers) - _SHOWN, 'answer')} more: --json lists all")
     if found.telling:
         table.add_row("to tell them", plain(found.telling))
-    Console().print(table)
+    Console().show(table)
 
 
 def _add(table: Table, answer: Answer) -> None:
