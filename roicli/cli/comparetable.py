@@ -13,6 +13,7 @@ from rich.table import Table
 from roicli.cli.console import Console
 from roicli.cli.plain import plain
 from roicli.jobs.answers import Answer, Identified
+from roicli.jobs.solved import Footprint
 from roicli.jobs.verify import VerifyReport
 from roicli.words import count
 
@@ -61,9 +62,25 @@ def show_identified(found: Identified) -> None:
     if len(found.answers) > _SHOWN:
         table.add_row("", "")
         table.add_row("", f"and {count(len(found.answers) - _SHOWN, 'answer')} more: --json lists all")
+    if found.footprint is not None:
+        _add_footprint(table, found.footprint)
+    elif not found.fits:
+        table.add_row("weights", "no weights of cells explain RoIs: a maximum, other maps, or too few channels to tell")
     if found.telling:
         table.add_row("to tell them", plain(found.telling))
     Console().show(table)
+
+
+def _add_footprint(table: Table, found: Footprint) -> None:
+    (y1, y2), (x1, x2), (row, column) = found.y, found.x, found.corner
+    table.add_row("", "")
+    where = f"y {y1:.4g} to {y2:.4g}, x {x1:.4g} to {x2:.4g}, in cells from the center of the first"
+    table.add_row("solved for", f"RoI {found.row} read {where}")
+    said = f"from cell {row},{column} on: what it read, and what the options say"
+    table.add_row("", f"bin {found.bin[0]},{found.bin[1]}, weights {said}")
+    for read, ours in zip(found.read, found.ours, strict=True):
+        left, right = ("".join(f"{one:7.3f}" for one in line) for line in (read, ours))
+        table.add_row("", f"{left}   |{right}")
 
 
 def _add(table: Table, answer: Answer) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from roicli.jobs.solved import Footprint
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -60,6 +62,8 @@ class Identified:
         A box that tells answers apart, and by how much.
     noise : float
         What all answers leave, root mean square in units of the spread, if it is more than rounding.
+    footprint : Footprint, optional
+        If none fits: what the RoI that differs most really read, if it can be solved for.
     notes, warnings : tuple of str
         What was assumed.
     """
@@ -72,6 +76,7 @@ class Identified:
     checked: int
     telling: str
     noise: float
+    footprint: Footprint | None
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
 

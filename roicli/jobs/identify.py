@@ -23,6 +23,7 @@ from roicli.jobs.match import Inputs
 from roicli.jobs.moves import solutions
 from roicli.jobs.prepare import PoolJob
 from roicli.jobs.pyramid import Pyramid
+from roicli.jobs.solved import Footprint, footprint
 from roicli.pooling.operators import find
 from roicli.pooling.sampling import in_map
 from roicli.spec import PoolSpec
@@ -113,6 +114,7 @@ class _Search:
         self.evidence = whole.part(slice(None), self._some)
         self.ways = self._distinct(list(ways(self.here, inputs.source.levels, job.pyramid)))
         self.base = replace(job.spec, output_size=arranged.size, reduce="none", rule=None)
+        self._rule = job.spec.rule
         self.reduces = ("mean", "max", "l2") if whole.mean else ("none",)
 
     def run(self) -> Identified:
@@ -136,8 +138,17 @@ class _Search:
         fits = bool(chosen)
         groups = self._distinct_answers(chosen) if fits else [[min(ranked, key=lambda pair: pair[0])[1]]]
         return Identified(
-            *("", fits, self.arranged.words, "", tuple(self._answer(group, fits=fits) for group in groups)),
-            *(len(self.boxes), self._telling([group[0] for group in groups[:_SHOWN]]), noise, (), ()),
+            reference="",
+            fits=fits,
+            reading=self.arranged.words,
+            rounding="",
+            answers=tuple(self._answer(group, fits=fits) for group in groups),
+            checked=len(self.boxes),
+            telling=self._telling([group[0] for group in groups[:_SHOWN]]),
+            noise=noise,
+            footprint=None if fits else self._footprint(groups[0][0]),
+            notes=(),
+            warnings=(),
         )
 
     def _specs(self, *, more: bool = False) -> list[PoolSpec]:
@@ -246,6 +257,16 @@ class _Search:
         found = [(one.cost, left, one) for left, one in judged if left <= 2 * least]
         return [one for *_, one in sorted(found, key=lambda each: each[:2])], noise
 
+    def _footprint(self, nearest: _Candidate) -> Footprint | None:
+        """Solve for what the RoI read that differs most."""
+        if self.evidence.mean:
+            return None
+        off = np.abs(self._off(nearest)).reshape(len(self.boxes), -1).max(axis=1)
+        placed = self.ways[0].put(self.here, self.boxes)
+        at = int(off.argmax())
+        cells, spec = self.evidence.maps[int(placed.map_index[at])], replace(self.base, rule=self._rule)
+        return footprint(int(self.evidence.rows[at]), cells, self.evidence.wanted[at], placed.take([at]), spec)
+
     def _probe(self) -> tuple[Located, NDArray[np.float64]]:
         """Return boxes of one map as its box file would have them: small and large, also at the edges."""
         row = 0
@@ -287,7 +308,7 @@ class _Search:
             group = next(alike, None)
             if group is None:
                 groups.append([number])
-            elif chosen[number].cost == chosen[group[0]].cost:
+            elif chosen[number].cost == chosen[group[0]].cost or chosen[number].but == chosen[group[0]].but:
                 group.append(number)
         return [[chosen[number] for number in group] for group in groups]
 

@@ -75,7 +75,7 @@ def draw(seed: int, kind: str | None = None) -> Case:
         words.append(str(rng.choice([one for one in _TAKES if one])))
         taken = _TAKES[words[-1]](taken, sides, pixel)
         if np.allclose(np.float32(taken), boxes, rtol=1e-7):
-            words.pop()
+            words.pop()  # no box shows it
     if kind in ("scale", "both"):
         scale *= float(rng.choice([2, 0.5, 4, 0.25]))
         words.append(f"spatial scale {scale:g}")
