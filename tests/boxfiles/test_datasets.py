@@ -604,6 +604,7 @@ RECTANGLE = {
         ("a.json", {"images": [{"file": "a.jpg", "detections": [{"bbox": [1, 2, 3, 4], "conf": 0.5}]},
                                {"file": "b.jpg"}], "detection_categories": {}}, "MegaDetector", {"normalized": True}),
         ("a.json", {"boxes": [[1, 2, 4, 6]], "labels": [1]}, "torchvision", {}),
+        ("boxes.json", [{"image_id": "a", "boxes": [[1, 2, 4, 6]], "labels": [1]}], "torchvision", {}),
     ],
 )  # fmt: skip
 def test_other_tools_are_named_with_the_line_that_converts_them(tmp_path, monkeypatch, name, content, tool, options):
@@ -611,7 +612,8 @@ def test_other_tools_are_named_with_the_line_that_converts_them(tmp_path, monkey
     (tmp_path / name).write_text(content if isinstance(content, str) else json.dumps(content))
     with pytest.raises(RoicliError, match=f"{tool}.*, which roicli does not read") as caught:
         read_regions(Path(name))
-    line, python, made = re.search(r"((python|awk).*) > (boxes[.]\w+)", caught.value.hint).groups()
+    line, python, made = re.search(r"((python|awk).*) > (\w+[.]\w+)", caught.value.hint).groups()
+    assert made != name, "the shell would empty it before it is read"
     if python == "python":
         with redirect_stdout(io.StringIO()) as printed:
             exec(line.split('"', 1)[1].rstrip('"'), {})  # what the shell would give to Python
