@@ -28,6 +28,7 @@ TOPICS = {
     "cluster": "How to split a job into parts and join them.",
     "stores": "How features are read from S3, the web, and other stores.",
     "speed": "What makes a job fast, and how much memory it takes.",
+    "journeys": "Six whole jobs, from VQA features to a cluster.",
 }
 _WIDEST = 100
 
