@@ -13,16 +13,21 @@ import tempfile
 import time
 from collections import Counter
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 
 import h5py
 import numpy as np
-from driving import files_in, without_locks
+from driving import content, files_in, without_locks
+
+from roicli.newfiles import remove_tree
 
 ROICLI = Path(sys.executable).with_name("roicli")
 # Blocks of many bins that are averaged away: much to do, little to write.
 SETTINGS = ("--size", "64", "--reduce", "mean", "--workers", "2", "--index", "rows.csv", "--quiet")
 FORMATS = (".npy", ".npz", ".h5")
+# Those that are made at the end too, where their packages are.
+ALL = (*FORMATS, *(suffix for suffix, needed in ((".zarr", "zarr"), (".parquet", "pyarrow")) if find_spec(needed)))
 # When to kill: after some time; when the journal grows; while files are completed and published.
 MOMENTS = ("time", "journal", "finish")
 STRIKES = ("group", "group", "parent", "worker", "worker", "stop")
@@ -83,14 +88,14 @@ class Harness:
         began = time.monotonic()
         subprocess.run(command(self.output.name), cwd=folder, check=True)
         self.seconds = time.monotonic() - began
-        self.expected = {path.name: path.read_bytes() for path in (self.output, folder / "rows.csv")}
+        self.expected = {path.name: content(path) for path in (self.output, folder / "rows.csv")}
         self.hidden = [f".{self.output.name}.{ending}" for ending in ("partial", "journal")]
         self.clear()
 
     def clear(self):
         for path in self.folder.iterdir():
             if path.name not in self.inputs:
-                path.unlink()
+                remove_tree(path)
 
     def kill_once(self, *more):
         """Start the command, kill its process group; True if it had ended before."""
@@ -151,9 +156,9 @@ class Harness:
         """Check what a kill has left: nothing under the final name, or all of it; return which."""
         names = {path.name for path in self.folder.iterdir()} - self.inputs
         for name in self.expected.keys() & names:
-            assert (self.folder / name).read_bytes() == self.expected[name], f"{name} is not complete"
+            assert content(self.folder / name) == self.expected[name], f"{name} is not complete"
         strange = {name for name in names if not name.endswith(".lock")} - self.expected.keys()
-        assert strange <= {*self.hidden, ".rows.csv.partial"}, strange
+        assert strange <= {*self.hidden, f".{self.output.name}.assembled", ".rows.csv.partial"}, strange
         if self.output.name in names:
             return "complete"
         if self.hidden[1] not in names:
@@ -184,8 +189,8 @@ class Harness:
 
 
 def report(outcomes):
-    lines = [f"{'format':8}{'killed at':10}{'outcome':18}{'count':>6}"]
-    lines += [f"{a:8}{b:10}{c:18}{count:6}" for (a, b, c), count in sorted(outcomes.items())]
+    lines = [f"{'format':10}{'killed at':10}{'outcome':18}{'count':>6}"]
+    lines += [f"{a:10}{b:10}{c:18}{count:6}" for (a, b, c), count in sorted(outcomes.items())]
     by_outcome = Counter()
     for (*_, outcome), count in outcomes.items():
         by_outcome[outcome] += count
@@ -193,7 +198,7 @@ def report(outcomes):
     return "\n".join([*lines, f"{outcomes.total()} kills: {totals}; all resumed to the same bytes"])
 
 
-def run(kills, boxes, suffixes=FORMATS, seed=0):
+def run(kills, boxes, suffixes=ALL, seed=0):
     """Kill so many times for each format; return what became of it."""
     outcomes = Counter()
     for suffix in suffixes:
@@ -210,5 +215,6 @@ if __name__ == "__main__":
     parser.add_argument("kills", type=int)
     parser.add_argument("--boxes", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--suffix", action="append", default=[])
     chosen = parser.parse_args()
-    print(report(run(chosen.kills, chosen.boxes, seed=chosen.seed)))  # noqa: T201
+    print(report(run(chosen.kills, chosen.boxes, chosen.suffix or ALL, chosen.seed)))  # noqa: T201
