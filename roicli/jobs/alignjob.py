@@ -74,7 +74,12 @@ class AlignJob(PoolJob):
     def __post_init__(self) -> None:
         if self.spatial is not None and self.output_layout is None:
             raise UsageError("spatial vectors are part of a layout", "Give `output_layout` too.")
-
+        is_made_by_merge = self.shard is not None and (self.group_by is not None or self.output_layout is not None)
+        if is_made_by_merge and self.output.suffix.lower() == ".npy":
+            raise UsageError(
+                f"{self.output}: merge makes layouts and means over groups of what parts record, .npy nothing",
+                "Name an .npz or .h5.",
+            )
         zeros = "zero" in (self.bad_boxes, self.missing_features)
         if self.group_by is not None and (self.output_layout is not None or zeros):
             raise UsageError(

@@ -74,6 +74,9 @@ def test_parts_and_programs_make_the_same(folder):
 def test_what_cannot_be_grouped(folder):
     refused = run(folder, *ALIGN, "-o", "x.h5", "--group-by", "image", "--bad-boxes", "zero", expect=2).stderr
     assert "means over groups have no layout of boxes, and no boxes that count as zeros" in refused
+    for what in (("--group-by", "image"), ("--output-layout", "m2-h5")):
+        refused = run(folder, *ALIGN, "-o", "part.npy", *what, "--shard", "1/2", expect=2).stderr
+        assert "merge makes layouts and means over groups of what parts record, .npy nothing" in refused
     (folder / "c.csv").write_text("image_id,x1,y1,x2,y2\n0,1,1,4,4")
     refused = run(folder, "align", "f.npy", "c.csv", "-o", "x.h5", "--group-by", "category", expect=3).stderr
     assert "the boxes have no category and no label to group them by" in refused
