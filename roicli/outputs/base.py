@@ -117,6 +117,8 @@ class Layout(NamedTuple):
         Byte after the last row, where rows do not lie side by side.
     sums : int, optional
         Byte at which the checksums of rows begin.
+    read_again : bool
+        See `RowFile`.
     """
 
     frame: Mapping[int, bytes | bytearray]
@@ -126,11 +128,12 @@ class Layout(NamedTuple):
     starts: NDArray[np.int64] | None = None
     end: int | None = None
     sums: int | None = None
+    read_again: bool = False
 
     def target(self, path: Path, name: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> RowFile:
         """Return where the rows of (K, ...) features are written."""
         end = self.offset + math.prod(shape) * dtype.itemsize if self.end is None else self.end
-        return RowFile(path, name, self.offset, end, shape[1:], dtype, self.starts, self.sums)
+        return RowFile(path, name, self.offset, end, shape[1:], dtype, self.starts, self.sums, self.read_again)
 
 
 class Stored(NamedTuple):

@@ -33,7 +33,7 @@ class Npy(OutputFormat):
 
     def layout(self, shape: tuple[int, ...], dtype: np.dtype[Any], record: Record) -> Layout:
         """See `OutputFormat`."""
-        return rows_alone(shape, dtype)
+        return rows_alone(shape, dtype, read_again=False)
 
     def read(self, path: Path) -> Stored:
         """Read the header, which rows of the whole these are, and the checksums of rows if they lie beside the file."""
@@ -51,10 +51,11 @@ class Npy(OutputFormat):
         return {} if part is None else dict(part["parameters"])
 
 
-def rows_alone(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Layout:
+def rows_alone(shape: tuple[int, ...], dtype: np.dtype[Any], *, read_again: bool = True) -> Layout:
     """Return the layout of rows and nothing else, behind a header."""
     header = npy_header(shape, dtype)
-    return Layout({0: header}, len(header), len(header) + math.prod(shape) * dtype.itemsize)
+    size = len(header) + math.prod(shape) * dtype.itemsize
+    return Layout({0: header}, len(header), size, read_again=read_again)
 
 
 def npy_header(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bytes:

@@ -22,6 +22,9 @@ from roicli.newfiles import close_file, write_all, writing
 SUM = 4
 
 _fdatasync = getattr(os, "fdatasync", os.fsync)  # which macOS does not have
+_advise = getattr(os, "posix_fadvise", None)
+# To tell the system of fewer bytes takes as long as to write them.
+_TOLD = 2**16
 
 
 @dataclass
@@ -44,6 +47,8 @@ class RowFile:
         Byte at which each row begins; by default one after the other.
     sums : int, optional
         Byte at which the checksums of rows begin, in the order in which rows lie; by default none are kept.
+    read_again : bool
+        Whether rows should stay in memory, since another file is made of them.
     """
 
     path: Path
@@ -54,6 +59,8 @@ class RowFile:
     dtype: np.dtype[Any]
     starts: NDArray[np.int64] | None = None
     sums: int | None = None
+    read_again: bool = False
+    _told: tuple[int, int] | None = field(default=None, repr=False)
     _descriptor: int | None = field(default=None, repr=False)
     _access: int = field(default=os.O_RDWR, repr=False)
 
@@ -82,9 +89,18 @@ class RowFile:
         with writing(self.name):
             for first, stop, start in self._runs(rows):
                 write_all(self.open(), data[first * self.row_bytes : stop * self.row_bytes], start)
+                self._let_go(start, (stop - first) * self.row_bytes)
                 if sums:
                     row = (start - self.offset) // self.row_bytes
                     write_all(self.open(), sums[first * SUM : stop * SUM], place + row * SUM)
+
+    def _let_go(self, start: int, length: int) -> None:
+        """Have the system begin to put rows on the disk, and reuse the memory of those before: half of its time."""
+        if _advise is None or self.read_again or length < _TOLD:
+            return
+        for span in filter(None, (self._told, (start, length))):
+            _advise(self.open(), *span, os.POSIX_FADV_DONTNEED)
+        self._told = start, length
 
     def flush(self) -> None:
         """Force onto the disk what any process has written so far.
