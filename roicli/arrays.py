@@ -67,6 +67,11 @@ class StoredArray(NamedTuple):
         """Size of the values; Python integers, so that no header makes it overflow."""
         return math.prod(self.shape) * self.dtype.itemsize
 
+    @property
+    def span(self) -> tuple[int, int]:
+        """Offset of its first byte, and how many there are."""
+        return self.start, self.nbytes
+
     def check_inside(self, size: int) -> None:
         """Raise FileError if the file, of `size` bytes, ends before the array does."""
         if self.start + self.nbytes > size:

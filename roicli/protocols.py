@@ -52,6 +52,7 @@ class StoredMap(NamedTuple):
     dtype: np.dtype[Any]
     load: Callable[[], NDArray[Any]]
     note: str = ""  # see `MapInfo`
+    span: tuple[int, int] | None = None  # offset and size in its file, where it lies there in one piece
 
 
 class Shared(NamedTuple):

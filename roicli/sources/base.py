@@ -21,6 +21,8 @@ from roicli.sources.counted import Counted
 from roicli.sources.inventory import LOOKED_AT, Inventory, Kind, group
 from roicli.sources.layout import MapLayout, layout_of
 from roicli.sources.values import BFLOAT16, VOID16, decoded
+from roicli.stores.file import StoredObject
+from roicli.stores.path import StorePath
 from roicli.words import listing
 
 # Bytes. An id is a name, at most a path; longer ones would let small files fill the memory.
@@ -28,6 +30,9 @@ LONGEST_ID = 4096
 
 # Maps that share storage are held up to this many bytes, where nobody says which of them are wanted.
 _AHEAD = 64 * 2**20
+
+# From a store so many bytes of maps are fetched together.
+_FETCHED = 16 * 2**20
 
 
 def is_poolable(dtype: np.dtype[Any]) -> bool:
@@ -251,7 +256,24 @@ class MapSource(Maps):
 
     def read(self, index: int) -> NDArray[Any]:
         """Map `index` as (C, H, W)."""
-        return self.layout.as_chw(self._checked(index).load())
+        stored = self._checked(index)
+        if isinstance(self.path, StorePath) and stored.span is not None:
+            self._fetch_ahead(self.path.object, index)
+        return self.layout.as_chw(stored.load())
+
+    def _fetch_ahead(self, stored: StoredObject, index: int) -> None:
+        """Fetch the next maps from a store together, if they are small: their requests would wait for each other."""
+        spans: list[tuple[int, int]] = []
+        for item in [index, *(one for one in self._expected if one > index)]:
+            span = self._checked(item).span
+            if span is None or len(stored.holds(span[0])) >= span[1]:
+                break
+            if sum(size for _, size in [*spans, span]) > _FETCHED:
+                break
+            spans.append(span)
+        if len(spans) > 1:
+            stored.trust(self.stamps[str(self.path)])
+            stored.expect(spans)
 
     def close(self) -> None:
         """Release what is open or held; the next `info` or `read` opens it again."""

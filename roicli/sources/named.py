@@ -56,6 +56,10 @@ class NamedArrays(MapSource, Generic[A]):
     def _values(self, name: str, index: int | None) -> NDArray[Any]:
         """Values of an array, or of map `index` of a 4-D one."""
 
+    def _span(self, name: str, index: int | None) -> tuple[int, int] | None:
+        """Offset and size of an array, or of map `index` of a 4-D one, if it lies in the file in one piece."""
+        return None
+
     def _set_up(self, dataset: str | None) -> None:
         """Choose the maps among the arrays, and find their ids."""
         choice = self._choose(dataset.strip("/") if dataset else dataset)
@@ -115,7 +119,8 @@ class NamedArrays(MapSource, Generic[A]):
     def _whole(self, name: str) -> StoredMap:
         """Describe an array as it is, whether it is a map or the ids of maps."""
         array = self._arrays[name]
-        return StoredMap(self._where(name), array.shape, array.dtype, partial(self._values, name, None))
+        load, span = partial(self._values, name, None), self._span(name, None)
+        return StoredMap(self._where(name), array.shape, array.dtype, load, span=span)
 
     def beside(self, name: str) -> StoredMap | None:
         """Return an array of this name."""
@@ -125,4 +130,5 @@ class NamedArrays(MapSource, Generic[A]):
         if self._names is not None:
             return self._without_batch(self._whole(self._names[index]))
         array, where = self._arrays[self._stack], f"{self._where(self._stack)}, map {index}"
-        return StoredMap(where, array.shape[1:], array.dtype, partial(self._values, self._stack, index))
+        load, span = partial(self._values, self._stack, index), self._span(self._stack, index)
+        return StoredMap(where, array.shape[1:], array.dtype, load, span=span)

@@ -42,7 +42,8 @@ class NpySource(MapSource):
             return StoredMap(self.name, array.shape, array.dtype, array.load)
         where = f"{self.path}, map {index}"
         if not array.fortran:
-            return StoredMap(where, array.shape[1:], array.dtype, lambda: array.load(index))
+            one = array.item(index)
+            return StoredMap(where, one.shape, one.dtype, one.load, span=one.span)
         nbytes = array.nbytes // array.shape[0]
         load = partial(self._with_others, index, nbytes, lambda items: array.load(items=items))
         return StoredMap(where, array.shape[1:], array.dtype, load)

@@ -156,6 +156,12 @@ class NpzSource(NamedArrays[StoredArray]):
             self._stored.add(name)
         self._arrays[name] = array
 
+    def _span(self, name: str, index: int | None) -> tuple[int, int] | None:
+        array = self._arrays[name]
+        if name not in self._stored or (index is not None and array.fortran):
+            return None
+        return (array if index is None else array.item(index)).span
+
     def _values(self, name: str, index: int | None) -> NDArray[Any]:
         """Values of an array, or of map `index` of a 4-D one."""
         array = self._arrays[name]

@@ -106,6 +106,10 @@ class SafetensorsSource(NamedArrays[Tensor]):
 
         return group_named(tensors, describe, len(others))
 
+    def _span(self, name: str, index: int | None) -> tuple[int, int]:
+        bits = self._arrays[name].bits
+        return (bits if index is None else bits.item(index)).span
+
     def _values(self, name: str, index: int | None) -> NDArray[Any]:
         return self._arrays[name].load(index)
 

@@ -27,6 +27,8 @@ class StoredObject:
         self.address = address
         self._stamp: Stamp | None = None
         self._blocks: OrderedDict[int, bytes] = OrderedDict()
+        self._starts: list[int] = []
+        self._parts: list[bytes] = []
 
     @property
     def stamp(self) -> Stamp:
@@ -62,7 +64,9 @@ class StoredObject:
     def read_into(self, view: memoryview, start: int) -> int:
         """Fill a buffer with bytes from `start` on; return how many there are."""
         length = max(0, min(view.nbytes, self.stamp.size - start))
-        done = 0
+        held = self.holds(start)[:length]
+        done = len(held)
+        view[:done] = held
         while done < length and (block := self._blocks.get((start + done) // _BLOCK)) is not None:
             inside = (start + done) % _BLOCK
             part = block[inside : inside + length - done]
@@ -82,14 +86,48 @@ class StoredObject:
         requests.fetch_all(self.address, [(start + done, start + length)], take)
         return length
 
+    def expect(self, ranges: Iterable[tuple[int, int]]) -> None:
+        """Fetch ranges, as offsets and sizes, that are read next: those near each other as one.
+
+        They are held until the next call for any object.
+        """
+        global _holder
+        if _holder is not None:
+            _holder._starts, _holder._parts = [], []
+        _holder = self
+        spans: list[list[int]] = []
+        for start, size in sorted(ranges):
+            if spans and start - spans[-1][1] <= _GAP:
+                spans[-1][1] = max(spans[-1][1], start + size)
+            else:
+                spans.append([start, start + size])
+        parts: dict[int, bytearray] = {start: bytearray(stop - start) for start, stop in spans}
+        self._starts = sorted(parts)
+
+        def take(at: int, data: bytes, stamp: Stamp) -> None:
+            self.trust(stamp)
+            start = self._starts[bisect_right(self._starts, at) - 1]
+            parts[start][at - start : at - start + len(data)] = data
+
+        requests.fetch_all(self.address, [(start, stop) for start, stop in spans], take)
+        self._parts = [bytes(parts[start]) for start in self._starts]
+
+    def holds(self, start: int) -> memoryview:
+        """Return what is held of expected bytes from `start` on."""
+        number = bisect_right(self._starts, start) - 1
+        if number < 0:
+            return memoryview(b"")
+        return memoryview(self._parts[number])[start - self._starts[number] :]
+
+
+_holder: StoredObject | None = None
+
 
 class StoreFile(io.RawIOBase):
     """An object that is open to be read."""
 
     def __init__(self, of: StoredObject) -> None:
         self._object, self._at, self._ahead = of, 0, 0
-        self._starts: list[int] = []
-        self._parts: list[bytes] = []
 
     @property
     def name(self) -> str:
@@ -120,7 +158,7 @@ class StoreFile(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         """Fill a buffer as far as the object goes."""
-        if self._at < self._ahead and not self._holds(self._at):
+        if self._at < self._ahead and not self._object.holds(self._at):
             self.expect([(self._at, min(_AHEAD, self._ahead - self._at))])
         count = self.read_into(memoryview(buffer).cast("B"), self._at)
         self._at += count
@@ -131,38 +169,12 @@ class StoreFile(io.RawIOBase):
         return self.read(max(0, self.stamp.size - self._at)) or b""
 
     def expect(self, ranges: Iterable[tuple[int, int]]) -> None:
-        """Fetch ranges, as offsets and sizes, that are read next: those near each other as one."""
-        spans: list[list[int]] = []
-        for start, size in sorted(ranges):
-            if spans and start - spans[-1][1] <= _GAP:
-                spans[-1][1] = max(spans[-1][1], start + size)
-            else:
-                spans.append([start, start + size])
-        parts: dict[int, bytearray] = {start: bytearray(stop - start) for start, stop in spans}
-        self._starts = sorted(parts)
-
-        def take(at: int, data: bytes, stamp: Stamp) -> None:
-            self._object.trust(stamp)
-            start = self._starts[bisect_right(self._starts, at) - 1]
-            parts[start][at - start : at - start + len(data)] = data
-
-        requests.fetch_all(self._object.address, [(start, stop) for start, stop in spans], take)
-        self._parts = [bytes(parts[start]) for start in self._starts]
+        """Fetch ranges, as offsets and sizes, that are read next."""
+        self._object.expect(ranges)
 
     def read_into(self, view: memoryview, start: int) -> int:
         """Fill a buffer with bytes from `start` on; return how many there are."""
-        held = self._holds(start)[: view.nbytes]
-        view[: len(held)] = held
-        if len(held) == view.nbytes:
-            return view.nbytes
-        return len(held) + self._object.read_into(view[len(held) :], start + len(held))
-
-    def _holds(self, start: int) -> memoryview:
-        """Return what is held of expected bytes from `start` on."""
-        number = bisect_right(self._starts, start) - 1
-        if number < 0:
-            return memoryview(b"")
-        return memoryview(self._parts[number])[start - self._starts[number] :]
+        return self._object.read_into(view, start)
 
     def read_ahead(self, stop: int) -> None:
         """Expect that all bytes up to `stop` are read, one after the other."""

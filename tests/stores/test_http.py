@@ -1,5 +1,6 @@
 """Features and boxes by https://: as those of files, of the bytes that boxes need."""
 
+import threading
 from importlib.util import find_spec
 
 import numpy as np
@@ -78,7 +79,7 @@ def test_resume_goes_on_with_another_token(tmp_path, server):
     write_boxes(tmp_path / "boxes.json", WANTED, True)
     server.files["maps.npy"] = (tmp_path / "maps.npy").read_bytes()
     how = ("boxes.json", "-o", "out.npy", *HOW)
-    server.fault = lambda handler, content: len(server.asked) > 6 and (handler.answer(403, b"") or True)
+    server.fault = lambda handler, content: len(server.asked) > 4 and (handler.answer(403, b"") or True)
     run(tmp_path, "align", server.url("maps.npy?token=1"), *how, expect=3)
     server.fault = lambda handler, content: "token=2" not in handler.path and (handler.answer(403, b"") or True)
     run(tmp_path, "align", server.url("maps.npy?token=2"), *how, "--resume")
@@ -99,3 +100,24 @@ def test_outputs_are_written_here(tmp_path, output):
     told = run(tmp_path, "align", "im1.npy", "boxes.json", "-o", output, *HOW, expect=3).stderr
     assert "outputs are written on this machine" in told
     assert "SECRET" not in told
+
+
+@pytest.mark.parametrize("name", ["maps.npy", "maps.npz", "maps.safetensors", "maps.h5"])
+def test_small_maps_are_fetched_together(tmp_path, server, name):
+    FORMATS[name](tmp_path / name, make_maps())
+    write_boxes(tmp_path / "boxes.json", WANTED, name == "maps.npy")
+    server.files[name] = (tmp_path / name).read_bytes()
+    maps, second = iter(range(100)), threading.Event()
+    waited = []
+
+    def wait_for_another(handler, content):
+        start, stop = handler.headers["Range"].removeprefix("bytes=").split("-")
+        number = next(maps) if int(stop) - int(start) > 1 << 16 else 0  # the first is looked at alone
+        if number == 1:
+            waited.append(second.wait(5))
+        elif number == 2:
+            second.set()
+
+    server.fault = wait_for_another
+    run(tmp_path, "align", server.url(name), "boxes.json", "-o", "out.npy", *HOW)
+    assert waited == [True]

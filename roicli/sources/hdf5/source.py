@@ -105,19 +105,22 @@ class Hdf5Source(MapSource):
             place, name, item = self._look_up(index), self._name(index), None
         if place.error:
             raise child.remake(*place.error)
+        span = None
         if place.start is not None:
-            self._array(place, place.start).check_inside(self.stamps[str(self.path)].size)
+            array = self._array(place, place.start)
+            array.check_inside(self.stamps[str(self.path)].size)
+            span = (array if item is None else array.item(item)).span
         where, shape = f"{self.path}, dataset {name}", place.shape
         note = "" if self.path.suffix.lower() in HDF5_SUFFIXES else f"a {self.path.suffix} file, read as HDF5"
         if item is None:
             if place.empty and len(self) > 1:
                 raise _never_written(where)
-            stored = StoredMap(where, shape, place.dtype, lambda: self._load(where, place, name), note)
+            stored = StoredMap(where, shape, place.dtype, lambda: self._load(where, place, name), note, span)
             return self._without_batch(decoded(stored, place.packing))
         where = f"{where}, map {item}"
         if place.chunks and place.chunks.lacks(item):
             raise _never_written(where)
-        stored = StoredMap(where, shape[1:], place.dtype, lambda: self._load(where, place, name, item), note)
+        stored = StoredMap(where, shape[1:], place.dtype, lambda: self._load(where, place, name, item), note, span)
         return decoded(stored, place.packing)
 
     def shared(self, index: int) -> Shared | None:
