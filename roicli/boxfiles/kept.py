@@ -69,7 +69,7 @@ def read_kept(path: Path, how: object, read: Callable[[], Regions]) -> Regions:
         regions = read()
         if regions.masks is not None:
             return regions
-        regions = replace(regions, content=_digest(regions))
+        regions = replace(regions, content=regions.content or _digest(regions))
         with suppress(OSError, OutputError):  # a folder that is not ours, a full disk
             _save(kept, made_of, regions)
             said = f"{path}: its boxes are kept for the other parts in {kept.name}, beside it"
