@@ -36,6 +36,7 @@ _COMMANDS = {
     "merge": "Join the parts of a job that was split by --shard.",
     "convert": "Write an output anew in another format, layout or dtype.",
     "missing": "Say which parts of a job are not done.",
+    "sbatch": "Print a script that runs a job as an array of Slurm.",
     "recipe": "Print a script that dumps maps of torchvision, timm, ...",
     "help": "Explain a topic: formats, geometry, resume, cluster, ...",
     "completion": "Print a script for your shell that completes options.",
