@@ -35,6 +35,8 @@ from roicli.protocols import OpenedTarget
 
 # Tasks that an executor has at once: enough for thousands of workers, few enough to begin and to stop soon.
 _AT_ONCE = 4096
+# If there are more tasks, some go out together: Dask hands out a thousand a second, to all workers together.
+_MOST = 20_000
 # How often a task is given to an executor that loses it; Dask itself tries four workers each time.
 _TRIES = 3
 # Seconds that tasks which have begun have to finish after a failure.
@@ -59,26 +61,28 @@ def pooled_elsewhere(
 def _results(
     executor: Executor, handed: _Handed, tasks: Sequence[Task]
 ) -> Generator[tuple[Task, Progress], None, None]:
-    waiting, given = deque(tasks), dict[Future[Progress | bytes], Task]()
-    ready, lost = SimpleQueue[Future[Progress | bytes]](), Counter[Task]()
+    together = -(-len(tasks) // _MOST)
+    waiting = deque(tuple(tasks[first : first + together]) for first in range(0, len(tasks), together or 1))
+    given: dict[Future[Progress | bytes], tuple[Task, ...]] = {}
+    ready, lost = SimpleQueue[Future[Progress | bytes]](), Counter[tuple[Task, ...]]()
     try:
         while waiting or given:
             while waiting and len(given) < _AT_ONCE:
                 future = _submit(executor, handed, waiting[0])
                 given[future] = waiting.popleft()
                 future.add_done_callback(ready.put)
-            task = given.pop(future := ready.get())
+            bundle = given.pop(future := ready.get())
             try:
                 result = future.result()
             except Exception as error:
-                lost[task] += 1
-                if lost[task] == _TRIES or isinstance(error, _FINAL):
+                lost[bundle] += 1
+                if lost[bundle] == _TRIES or isinstance(error, _FINAL):
                     raise _failure(error) from error
-                waiting.appendleft(task)
+                waiting.appendleft(bundle)
             else:
                 if isinstance(result, bytes):
                     raise pickle.loads(result)
-                yield task, result
+                yield sum(bundle, ()), result
     finally:
         for future in given:
             future.cancel()
@@ -89,9 +93,9 @@ def _results(
 _FINAL = (BrokenExecutor, CancelledError, ImportError, AttributeError)
 
 
-def _submit(executor: Executor, handed: _Handed, task: Task) -> Future[Progress | bytes]:
+def _submit(executor: Executor, handed: _Handed, tasks: Sequence[Task]) -> Future[Progress | bytes]:
     try:
-        return executor.submit(pool_rows, __version__, *handed, task)
+        return executor.submit(pool_rows, __version__, *handed, tasks)
     except Exception as error:  # whatever an executor raises that has ended
         raise _failure(error) from error
 
@@ -159,7 +163,7 @@ _lock = threading.Lock()
 
 
 def pool_rows(version: str, *given: Any) -> Progress | bytes:
-    """Work off one task in a worker of somebody else; an error comes back pickled, unlike those of the executor."""
+    """Work off some tasks in a worker of somebody else; an error comes back pickled, unlike those of the executor."""
     try:
         if version != __version__:
             raise WorkerError(
@@ -170,7 +174,7 @@ def pool_rows(version: str, *given: Any) -> Progress | bytes:
         return pickle.dumps(portable(error))
 
 
-def _pool(handed: _Handed, task: Task) -> Progress:
+def _pool(handed: _Handed, tasks: Sequence[Task]) -> Progress:
     if blas_kernel() != handed.kernel:
         raise WorkerError(
             f"the worker on {_host()} multiplies by {blas_kernel()}, the job by {handed.kernel}: "
@@ -183,13 +187,15 @@ def _pool(handed: _Handed, task: Task) -> Progress:
     target = cast(OpenedTarget, held.worker.target)
     target.open()
     if _stamp(handed) != held.stamp:
-        raise WorkerError(f"another run has taken the place of {handed.path}, which this task is of")
-    if handed.machine == _machine():
-        return held.worker.pool(task)
+        raise WorkerError(f"another run has taken the place of {handed.path}, which these rows belong to")
+    here = handed.machine == _machine()
     try:
-        done = held.worker.pool(task)
-        target.flush()  # no other machine could: what was written is in the memory of this one
+        done = Progress.sum(map(held.worker.pool, tasks))
+        if not here:
+            target.flush()  # what was written is in the memory of this machine, which no other could flush
     except RoicliError as error:
+        if here:
+            raise
         raise type(error)(f"on {_host()}: {error.message}", error.hint) from error
     return done
 

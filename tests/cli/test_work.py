@@ -46,7 +46,17 @@ printf '%s\\0' "$SLURM_ARRAY_TASK_ID" "$@" >> called; printf '\\n' >> called
 @pytest.mark.parametrize("name", ["p.npy", "my $HOME 'pooled[1].npy", "-p.npy", "END.npy"])
 def test_sbatch(folder, name):
     """The script runs in a shell; what it calls makes the bytes of one run."""
-    given = ["align", "f.npy", "b.json", "-q", "--size=3x2", "--no-aligned", "--spatial-scale", "1/2", f"--output={name}"]
+    given = [
+        "align",
+        "f.npy",
+        "b.json",
+        "-q",
+        "--size=3x2",
+        "--no-aligned",
+        "--spatial-scale",
+        "1/2",
+        f"--output={name}",
+    ]
     script = run(folder, "sbatch", "--nodes", 3, "--time", "1:00:00", *given, "--index", "i j.csv").stdout
     (folder / "bin").mkdir()
     for program, text in (("sbatch", SBATCH), ("roicli", ROICLI)):

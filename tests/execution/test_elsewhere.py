@@ -191,6 +191,15 @@ def test_what_an_executor_loses_is_given_out_again_or_kept(inputs, fails):
     assert not beside(Path("out.npy"), WORK).exists()
 
 
+def test_tasks_go_out_together_if_there_are_many(inputs, monkeypatch):
+    monkeypatch.setattr(elsewhere, "_MOST", 3)
+    align(make("usual.npy"), Silent())
+    serial = Serial()
+    align(make("out.npy", serial), Silent())
+    assert [len(arguments[-1]) for arguments in serial.given] == [3, 3, 2]
+    assert Path("out.npy").read_bytes() == Path("usual.npy").read_bytes()
+
+
 def test_a_task_that_is_lost_each_time_ends_the_job(inputs):
     serial = Serial(*[OSError("died")] * 40)
     with pytest.raises(WorkerError, match=r"the executor lost its workers \(OSError: died\)"):
