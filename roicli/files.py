@@ -217,7 +217,7 @@ class StampElsewhere(Stamp):
 
     def check(self, path: str | Path, now: Stamp) -> None:
         """Raise WorkerError unless the file on this machine has the same size and time."""
-        if (now.size, now.modified) != (self.size, self.modified):
+        if (now.size, now.modified) != (self.size, self.modified) or (not self.device and now != self):  # of a store
             raise WorkerError(
                 f"{printable(str(path))} on {os.uname().nodename} has {_state(now)}; where the job began it has "
                 f"{_state(self)}",

@@ -84,9 +84,9 @@ def check_space(path: Path, needed: int) -> None:
         )
 
 
-def create_file(path: Path) -> int:
+def create_file(path: Path, mode: int = 0o666) -> int:
     """Create a file that is not there, and return its descriptor; a link that somebody plants is never followed."""
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
 
 
 def close_file(descriptor: int) -> None:
@@ -143,11 +143,11 @@ class NewFile:
         self.name, self.final, self.path = name, real(name), beside(name, ending)
         self._overwrite = overwrite
 
-    def write(self, pieces: Iterable[bytes | memoryview]) -> None:
+    def write(self, pieces: Iterable[bytes | memoryview], mode: int = 0o666) -> None:
         """Create the file and flush it; leave nothing behind if that fails."""
         with writing(self.name):
             self.path.unlink(missing_ok=True)
-            descriptor = create_file(self.path)
+            descriptor = create_file(self.path, mode)
         try:
             with writing(self.name):
                 for piece in pieces:

@@ -32,6 +32,7 @@ from roicli.newfiles import WORK, NewFile
 from roicli.pooling.kernels.blas import blas_kernel
 from roicli.progress import Progress
 from roicli.protocols import OpenedTarget
+from roicli.stores.path import is_store
 
 # Tasks that an executor has at once: enough for thousands of workers, few enough to begin and to stop soon.
 _AT_ONCE = 4096
@@ -133,11 +134,12 @@ def _handed_over(worker: Pooler, output: Path) -> Iterator[_Handed]:
     front = pickle.dumps((os.urandom(16), stream.getvalue(), [part.nbytes for part in raw]))
     file = NewFile(output, overwrite=True, ending=WORK)
     digest = hashlib.sha256(front).hexdigest()
-    relative = not all(map(os.path.isabs, worker.source.paths))
+    relative = not all(os.path.isabs(path) or is_store(path) for path in worker.source.paths)  # noqa: PTH117
     folder = str(Path.cwd()) if relative else ""
     handed = _Handed(blas_kernel(), _machine(), folder, str(file.path), len(front), digest)
     try:
-        file.write(piece for part in (memoryview(front), *raw) for piece in (part, bytes(-part.nbytes % _ALIGNED)))
+        pieces = (piece for part in (memoryview(front), *raw) for piece in (part, bytes(-part.nbytes % _ALIGNED)))
+        file.write(pieces, 0o600)  # an address of HTTP may hold a password
         yield handed
     finally:
         file.remove()

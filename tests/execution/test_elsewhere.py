@@ -269,10 +269,18 @@ class TestRefusals:
 
         differing(r"feats.npy on \S+ has 7,328 bytes of .*; where the job began it has 8,048", before=replaced)
 
-    def test_whose_run_has_ended(self, inputs):
+    def test_whose_run_has_ended(self, inputs, monkeypatch):
         """Workers that nobody stops refuse what a later run would not know of."""
-        serial = Serial()
+        serial, modes = Serial(), []
+        monkeypatch.setattr(
+            serial,
+            "submit",
+            lambda *given: (modes.append(beside(Path("out.npy"), WORK).stat().st_mode), Serial.submit(serial, *given))[
+                1
+            ],
+        )
         align(make("out.npy", serial), Silent())
+        assert {mode & 0o777 for mode in modes} == {0o600}, "it may hold passwords"
         result = elsewhere.pool_rows(*serial.given[0])
         with pytest.raises(WorkerError, match="does not see"):
             raise pickle.loads(result)
