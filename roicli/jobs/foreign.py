@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from roicli.errors import FileError, RoicliError
-from roicli.files import reading
+from roicli.files import file_size, reading
 from roicli.outputs import find_stored
 from roicli.outputs.base import Parameters, read_output
 
@@ -98,6 +98,7 @@ def read_reference(path: Path) -> Reference:
     except RoicliError:
         if path.suffix.lower() not in (".npy", ".npz"):
             raise
+        file_size(path)  # says whether there is a file
         with reading(str(path), _REMEDY):
             loaded = np.load(path, mmap_mode="r", allow_pickle=False)
             arrays = [loaded] if isinstance(loaded, np.ndarray) else list(loaded.values())

@@ -167,3 +167,9 @@ def test_the_default_rule_is_torchvisions():
     assert conventions.name_of(spec)[0] == "torchvision"
     assert conventions.name_of(replace(spec, aligned=True))[0] == "torchvision-aligned"
     assert len(place(np.array([0]), np.zeros((1, 4)))) == 1
+
+
+def test_a_reference_that_is_not_there(tmp_path):
+    with pytest.raises(roicli.RoicliError) as caught:
+        roicli.verify(tmp_path / "gone.npy", tmp_path / "map.npy", tmp_path / "boxes.json")
+    assert caught.value.hint == "Check the spelling and the folder."
