@@ -3,6 +3,7 @@
 #   roicli align feats.h5 boxes.json -o pooled.h5 --preprocess shortest-edge:800,1333 \
 #     --levels p2:4,p3:8,p4:16,p5:32 --level-rule detectron2 --aligned
 # For a C4 model take res4 instead of p2 to p5, and give --stride 16 for --levels and --level-rule.
+# Written from the project's sources, and not run by roicli's tests; the others are.
 from pathlib import Path
 
 import cv2

@@ -2,6 +2,7 @@
 # Run it, then pool as its SingleRoIExtractor does; boxes.json is a COCO file, in pixels of the originals:
 #   roicli align feats.h5 boxes.json -o pooled.h5 --preprocess shortest-edge:800,1333 \
 #     --levels 0:4,1:8,2:16,3:32 --level-rule mmdet --aligned
+# Written from the project's sources, and not run by roicli's tests; the others are.
 from pathlib import Path
 
 import h5py

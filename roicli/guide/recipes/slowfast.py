@@ -2,6 +2,7 @@
 # Run it, then pool the mean of the frames; ava.csv is that of AVA, with boxes in 0..1 of the image:
 #   roicli align feats.h5 ava.csv -o pooled.h5 --time mean --preprocess squash:256 --image-size 256x256 --stride 16
 # A clip is named by its video and second, as ava.csv names them: VIDEO,0902.pt holds the frames around that second.
+# Written from the project's sources, and not run by roicli's tests; the others are.
 from pathlib import Path
 
 import h5py
