@@ -140,6 +140,8 @@ def _save(kept: Path, made_of: str, regions: Regions) -> None:
 def _load(kept: Path, path: Path, made_of: str) -> Regions | None:
     """Return the regions of a table, mapped; None if it is damaged, or made of something else."""
     try:
+        if not kept.is_file():  # to open a pipe would wait
+            return None
         with kept.open("rb") as file:
             line = file.readline()
             if not line.startswith(_checksum(line[_BEFORE:])):

@@ -68,7 +68,7 @@ def test_the_box_file_has_changed(path):
     assert regions.boxes[0].tolist() == [1, 2, 3, 9]
 
 
-@pytest.mark.parametrize("damage", ["cut", "flip", "empty", "other", "folder", "objects", "too-long", "unlike"])
+@pytest.mark.parametrize("damage", ["cut", "flip", "empty", "other", "folder", "pipe", "objects", "too-long", "unlike"])
 def test_a_damaged_table_is_made_anew(path, damage):
     whole, _ = read(path)
     table = path.with_name(".b.csv.roicli-boxes")
@@ -86,6 +86,8 @@ def test_a_damaged_table_is_made_anew(path, damage):
     table.unlink()
     if damage == "folder":
         table.mkdir()
+    elif damage == "pipe":
+        os.mkfifo(table)
     else:
         table.write_bytes(
             {
@@ -98,7 +100,7 @@ def test_a_damaged_table_is_made_anew(path, damage):
     regions, taken = read(path)
     assert not taken
     np.testing.assert_array_equal(regions.boxes, whole.boxes)
-    assert read(path)[1] == (damage != "folder")
+    assert read(path)[1] == (damage not in ("folder", "pipe"))
 
 
 def test_a_disk_that_is_full(path, monkeypatch):
