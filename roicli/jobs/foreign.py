@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import mmap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -80,7 +81,12 @@ class Arranged(NamedTuple):
 
     def rows(self, rows: NDArray[np.intp]) -> NDArray[Any]:
         """Return some rows as (k, C, PH, PW), or (k, C) if they are means."""
-        part = np.asarray(self.values[rows])
+        part = np.array(self.values[rows])
+        mapped: Any = self.values
+        while isinstance(mapped, np.ndarray):
+            mapped = mapped.base
+        if isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+            mapped.madvise(mmap.MADV_DONTNEED)  # or pages that were read count as memory of the process
         return part.transpose(self.axes) if self.axes else part
 
 

@@ -103,25 +103,32 @@ class Comparison:
         if self._rounding == np.float16:
             with np.errstate(over="ignore"):
                 ours = ours.astype(np.float16)
-        wide, other = ours.astype(np.float64), theirs.astype(np.float64)
-        with np.errstate(invalid="ignore"):
+        off, ours, theirs = self._differences(ours, theirs)
+        place = off.argmax(axis=1)
+        kept = self.kept[rows]
+        kept[:, _LARGEST], kept[:, _PLACE] = off[np.arange(len(rows)), place], place
+        kept[:, _SUM], kept[:, _VALUES] = (one.sum(axis=1, dtype=np.float64) for one in (off, theirs))
+        kept[:, _SQUARES] = np.einsum("ij,ij->i", theirs, theirs)
+        kept[:, _OURS] = ours.astype(np.float32, copy=False) @ self._directions
+        kept[:, _THEIRS] = theirs.astype(np.float32, copy=False) @ self._directions
+        self.kept[rows] = kept
+
+    def commit(self) -> None:
+        """Keep nothing back."""
+
+    def _differences(self, ours: NDArray[Any], theirs: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+        """Return how far two blocks are apart, and both with zeros for what is not finite."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            if ours.dtype == theirs.dtype == self.dtype and np.isfinite(ours.sum()) and np.isfinite(theirs.sum()):
+                off = ours - theirs  # wider numbers would take three times as long
+                return np.abs(off, out=off), ours, theirs
+            wide, other = ours.astype(np.float64), theirs.astype(np.float64)
             off = np.abs(wide - other)
         off[(wide == other) | (np.isnan(wide) & np.isnan(other))] = 0
         off[np.isnan(off)] = np.inf
         if self._rounding == np.float16:  # a last bit may fall either way
             off[off <= np.spacing(np.abs(theirs).astype(np.float16)).astype(np.float64)] = 0
-        finite = np.nan_to_num(other, posinf=0, neginf=0)
-        place = off.argmax(axis=1)
-        kept = self.kept[rows]
-        kept[:, _LARGEST], kept[:, _PLACE] = off[np.arange(len(rows)), place], place
-        kept[:, _SUM], kept[:, _VALUES] = off.sum(axis=1), finite.sum(axis=1)
-        kept[:, _SQUARES] = np.square(finite).sum(axis=1)
-        kept[:, _OURS] = np.nan_to_num(wide, posinf=0, neginf=0).astype(np.float32) @ self._directions
-        kept[:, _THEIRS] = finite.astype(np.float32) @ self._directions
-        self.kept[rows] = kept
-
-    def commit(self) -> None:
-        """Keep nothing back."""
+        return off, np.nan_to_num(wide, posinf=0, neginf=0), np.nan_to_num(other, posinf=0, neginf=0)
 
     def flush(self) -> None:
         """Write nothing."""
