@@ -174,7 +174,7 @@ class OutputConformance(ABC):
     def test_the_same_rows_give_the_same_bytes(self, tmp_path):
         paths = []
         for name in ("a", "b"):
-            time.sleep(1.01 * (name == "b"))  # HDF5 would write down the second
+            time.sleep(1.01 * (name == "b" and self.suffix == ".h5"))  # HDF5 would write down the second
             (tmp_path / name).mkdir()
             paths.append(self.write(tmp_path / name, np.ones((4, 3), np.float32)))
         assert content(paths[0]) == content(paths[1])

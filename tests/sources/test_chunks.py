@@ -34,7 +34,7 @@ LEFT_TO_HDF5 = [
 def inflater(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch):
     """Each test runs with both that may inflate, whatever is installed for users."""
     module = None if request.param == "zlib" else pytest.importorskip("deflate")
-    monkeypatch.setattr(hdf5_filters, "_libdeflate", lambda: module)
+    monkeypatch.setattr(hdf5_filters, "libdeflate", lambda: module)
 
 
 def some(shape: tuple[int, ...], dtype: str = "<f4") -> np.ndarray:
