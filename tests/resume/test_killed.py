@@ -1,6 +1,6 @@
 """Stopped before each of the changes that it makes to files, one run after another, a job goes on to the same bytes.
 
-By SIGKILL, or since the disk is full from then on.
+Each fifth of them, or with --long 2 each one; by SIGKILL, or since the disk is full from then on.
 """
 
 import errno
@@ -137,8 +137,8 @@ def is_usual(kind, replaces, again, full):
 )
 @pytest.mark.parametrize("kind", OUTPUTS)
 def test_stopped_at_every_change(folder, monkeypatch, kind, replaces, again, full, request):
-    is_long = request.config.getoption("--long")
-    if not is_usual(kind, replaces, again, full) and not is_long:
+    long = request.config.getoption("--long")
+    if not is_usual(kind, replaces, again, full) and not long:
         pytest.skip("with --long 1")
     monkeypatch.setattr("roicli.outputs.zarr._CHUNK_BYTES", 64)
     monkeypatch.setattr("roicli.outputs.zarr._SHARD_BYTES", 128)
@@ -149,7 +149,7 @@ def test_stopped_at_every_change(folder, monkeypatch, kind, replaces, again, ful
     name = job.output.name
     assert {name, "rows.csv", f"{name}.skipped.csv"} <= whole.keys()
     before = {name: {"x": b"another"} if isinstance(found, dict) else b"another" for name, found in whole.items()}
-    for changes in count(0, 1 if is_long else 4):
+    for changes in count(0, 1 if long > 1 else 5):
         for path in folder.iterdir():
             if path.name not in INPUTS:
                 remove_tree(path)
