@@ -48,15 +48,15 @@ def show_identified(found: Identified) -> None:
     """Print all that fits, what to pass on, and what would tell the answers apart; or the nearest."""
     table = _table()
     table.add_row("reference", plain(f"{found.reference}, {found.reading}, {found.rounding}"))
-    compared = count(found.checked, "RoI")
+    compared = f"{count(found.checked, 'RoI')} compared"
     if found.noise:
         compared += f", up to noise of {found.noise:.2g} of the spread"
     if not found.fits:
-        table.add_row("nothing fits", f"{compared} compared; the nearest is")
+        table.add_row("nothing fits", f"{compared}; the nearest is")
     elif len(found.answers) == 1:
-        table.add_row("identified", f"{compared} compared")
+        table.add_row("identified", compared)
     else:
-        table.add_row("one of", f"{count(len(found.answers), 'answer')} that fit alike: {compared} compared")
+        table.add_row("one of", f"{count(len(found.answers), 'answer')} that fit alike: {compared}")
     for answer in found.answers[:_SHOWN]:
         _add(table, answer)
     if len(found.answers) > _SHOWN:

@@ -32,6 +32,7 @@ from roicli.words import count
 # RoIs and channels by which candidates are sieved, then ranked; how many are kept that do not fit, and for maxima.
 _SIEVES = ((4, 4), (12, 16))
 _NEAREST, _LIKELY = 40, 16
+_COARSE = 4  # ways to take the boxes that are tried in float16
 _PROBES = 256  # boxes that may tell answers apart
 # Of the spread: more than what float16 and bfloat16 leave is not noise.
 _NOISE = 0.01
@@ -128,7 +129,7 @@ class _Search:
         ranked.sort(key=lambda pair: pair[0])
         noise = 0.0
         if not chosen and self.evidence.rounding == np.float16:
-            ranked += self._coarse()
+            ranked += self._coarse(ranked)
             chosen, noise = self._in_noise(ranked)
         if not chosen:
             ranked += self._solved(ranked)
@@ -240,10 +241,12 @@ class _Search:
         solved = solutions(part, here, self.boxes[keep], bases, quick, every)
         return [(left, _Candidate(way, spec)) for left, way, spec in solved]
 
-    def _coarse(self) -> list[tuple[float, _Candidate]]:
-        """Return what computing in float16 leaves."""
+    def _coarse(self, ranked: Sequence[tuple[float, _Candidate]]) -> list[tuple[float, _Candidate]]:
+        """Return what computing in float16 leaves, where boxes are taken as given or as in the nearest candidates."""
+        taken = {id(way): way for way in (self.ways[0], *(one.way for _, one in ranked[:_NEAREST]))}
         kinds = [one for one in self._specs() if one.op == "roi_align" and one.mode == "avg" and one.rule is None]
-        made = [_Candidate(self.ways[0], one, "", "computed in float16", np.float16) for one in kinds]
+        ways = list(taken.values())[:_COARSE]
+        made = [_Candidate(way, one, "", "computed in float16", np.float16) for way in ways for one in kinds]
         return [(float(np.square(self._off(one)).mean()), one) for one in made]
 
     def _in_noise(self, ranked: Sequence[tuple[float, _Candidate]]) -> tuple[list[_Candidate], float]:

@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,8 @@ from roicli.pooling.arguments import make_spec
 from roicli.pooling.placement import place
 from roicli.pooling.reference import roi_align_reference
 from roicli.spec import PoolSpec
+
+GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 @pytest.fixture
@@ -93,6 +96,18 @@ def test_mistakes_are_named(inputs, words, mistake):
     assert found.fits
     assert any(words in answer.boxes for answer in found.answers)
     assert all(answer.options.get("aligned", True) for answer in found.answers)
+
+
+def test_torchvision_in_float16_is_named(tmp_path):
+    """Though the scale is not known."""
+    golden = np.load(GOLDEN / "torchvision_float16.npz")
+    for name in ("features", "boxes", "pooled"):
+        np.save(tmp_path / f"{name}.npy", golden[name])
+    files = [tmp_path / f"{name}.npy" for name in ("pooled", "features", "boxes")]
+    found = roicli.identify(*files)
+    assert found.fits
+    assert any("computed in float16" in answer.boxes for answer in found.answers)
+    assert all(answer.options["sampling_ratio"] == 2 for answer in found.answers)
 
 
 def test_weights_are_solved_for_where_nothing_fits(tmp_path):
