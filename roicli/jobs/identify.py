@@ -198,7 +198,7 @@ class _Search:
             return some
         off = part.off([way.put(self.here, self.boxes).take(keep) for way in some], replace(spec, mode="avg"))
         made = off + part.wanted
-        # A maximum is no less than the mean; weighted cells are a quarter of their sum at least.
+        # A maximum is at least the mean; weighted cells are a quarter of their sum at least.
         least = made - part.allowed if spec.mode == "max" else made / 4 - part.allowed
         above = (part.wanted >= least).reshape(*off.shape[:2], -1).all(axis=2).mean(axis=1) >= 0.5
         made = made.reshape(len(some), -1)

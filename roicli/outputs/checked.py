@@ -54,7 +54,7 @@ def check_record(
 
 
 def damaged_rows(block: NDArray[Any], sums: NDArray[np.uint32] | None) -> NDArray[np.intp]:
-    """Return which rows of a block do not fit their checksums; none if there are no checksums."""
+    """Return which rows of a block do not fit their checksums; none without checksums."""
     if sums is None:
         return np.zeros(0, np.intp)
     return np.flatnonzero(checksum_rows(*as_bytes(block)) != sums)

@@ -104,7 +104,7 @@ def _fetch(address: Address, start: int, stop: int) -> tuple[bytes, Stamp]:
 
     try:
         return _tried(address, once)
-    except _Beyond:  # of an empty object there is no range
+    except _Beyond:  # an empty object has none
         stamp = _tried(address, lambda obstore: _stamp(obstore.head(client(address.scheme, address.root), address.key)))
         if stamp.size > start:
             raise FileError(f"{address.shown} cannot be read: its server sends no part of it", "Download it.") from None

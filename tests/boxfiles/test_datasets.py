@@ -211,7 +211,7 @@ class TestYoloPredictions(TestYolo):
 
 
 class TestYoloTracks(TestYolo):
-    columns = {"score": [0.5, 0.25], "box_id": [1, 4]}  # the first is no triangle, as the second tells
+    columns = {"score": [0.5, 0.25], "box_id": [1, 4]}  # the first is not a triangle, as the second tells
     content = "0 0.5 0.75 0.5 0.5 0.5 1\n56 0.25 0.25 0.5 0.25 0.25 4\n"
 
 
