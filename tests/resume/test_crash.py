@@ -191,6 +191,7 @@ def slow(self):
         time.sleep(0.3)
     flush(self)
 checkpoints.Checkpoints._end, RowFile.flush = ended, slow
+checkpoints._PAUSE = 0.001  # so that it is at a checkpoint before the job ends, however soon
 main()
 """
     check_nothing_is_lost(folder, job, program)
