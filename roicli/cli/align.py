@@ -31,7 +31,7 @@ from roicli.cli.options import (
     type=FILE,
     metavar="FILE",
     required=True,
-    help="File to write: .npy, .npz, .h5 or .hdf5.",
+    help="File to write; its ending says the format, such as .npy, .h5 or .zarr (roicli help formats).",
 )
 @index_option
 @option(OUTPUT, "--sidecar", is_flag=True, help="Also write OUTPUT.origin.json beside an .npy: how it was made.")
@@ -57,9 +57,8 @@ from roicli.cli.options import (
 def align(features: str, boxes: Path, quiet: bool, as_json: bool, **options: Any) -> None:
     """Pool the boxes in BOXES from the feature maps in FEATURES.
 
-    FEATURES is a .npy, .npz or HDF5 file, a folder of .npy files named by image id, or a quoted pattern. BOXES is a
-    file, folder or quoted pattern of any layout in `roicli help formats`, or - for standard input. Row i of the output
-    is box i of BOXES.
+    FEATURES is a file, a folder of .npy files named by image id, or a quoted pattern; BOXES likewise, or - for
+    standard input. `roicli help formats` lists what both may hold. Row i of the output is box i of BOXES.
 
     \b
     Examples:

@@ -51,11 +51,11 @@ def align(features: PathLike, boxes: PathLike, output: PathLike, **options: Unpa
     Parameters
     ----------
     features : path
-        A .npy, .npz or HDF5 file, a folder of .npy files named by image id, or a pattern such as ``"feats/*.h5"``.
+        A file of ``roicli help formats``, a folder of .npy files named by image id, or a pattern: ``"feats/*.h5"``.
     boxes : path
         A file of any layout in ``roicli help formats``, a folder or a pattern of such files; "-" is standard input.
     output : path
-        File to write: .npy, .npz, .h5 or .hdf5.
+        File to write; its ending says the format, such as .npy, .h5 or .zarr.
     dataset : str, optional
         Dataset or group that holds the maps, where a file holds several candidates.
     layout : {"chw", "hwc", "cwh", "whc", "tokens"}, optional

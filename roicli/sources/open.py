@@ -107,7 +107,7 @@ def open_source(
     Parameters
     ----------
     pattern : str or Path
-        A .npy, .npz or HDF5 file, a folder of .npy files, or a glob pattern such as ``'feats/*.h5'``. The files that
+        A file of ``roicli help formats``, a folder of .npy files, or a pattern: ``'feats/*.h5'``. The files that
         match are read as one source in natural order (``map2`` before ``map10``); files of one map each name it. A
         path that exists is taken as it is, whatever characters its name has.
     dataset : str, optional
