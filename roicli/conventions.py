@@ -20,7 +20,7 @@ class Convention(NamedTuple):
     start, end : str
         Where a region lies along x, in cells.
     least : str
-        What becomes of a region below one cell.
+        The least extent of a region.
     samples : str
         How many samples a bin has, at what sampling ratio.
     edge, bin : str
@@ -43,7 +43,7 @@ class Convention(NamedTuple):
     bin: str = "mean"
 
 
-_SHIFTED: dict[str, Any] = {"start": "x1 s - 0.5", "end": "x2 s - 0.5", "least": "kept"}
+_SHIFTED: dict[str, Any] = {"start": "x1 s - 0.5", "end": "x2 s - 0.5", "least": "none"}
 _INSIDE = "zero beyond the outermost centers"
 _ALIGNED = {"aligned": True}
 _CORNERS = Rule(least=False, corners=True, edge="inside")
@@ -119,7 +119,7 @@ ALL = {
             {"aligned": True, "rule": Rule(before=0.5)},
             start="(x1 + 0.5) s - 0.5",
             end="(x2 + 0.5) s - 0.5",
-            least="kept",
+            least="none",
         ),
         Convention(
             "openvino-half-pixel-for-nn",
@@ -135,7 +135,7 @@ ALL = {
             {"aligned": True, "mode": "weighted-max", "rule": Rule(before=0.5)},
             start="(x1 + 0.5) s - 0.5",
             end="(x2 + 0.5) s - 0.5",
-            least="kept",
+            least="none",
             bin="maximum of weighted cells",
         ),
         Convention(
@@ -144,7 +144,7 @@ ALL = {
             "mindspore/ccsrc/plugin/device/cpu/kernel/roi_align_cpu_kernel.cc",
             {"aligned": False, "rule": Rule(end=1.0, least=False, floor=True)},
             end="(x2 + 1) s",
-            least="kept",
+            least="none",
             samples="N, or floor(size / bins)",
         ),
         Convention(
@@ -188,7 +188,7 @@ ALL = {
             "tf.image.crop_and_resize, x s as the corner",
             "tensorflow/core/kernels/image/crop_and_resize_op.cc",
             {"aligned": False, "rule": _CORNERS},
-            least="kept",
+            least="none",
             samples="1, evenly from end to end",
             edge=_INSIDE,
         ),
@@ -199,7 +199,7 @@ ALL = {
             {"aligned": True, "rule": _CORNERS},
             start="x1 s - 0.5",
             end="x2 s - 0.5",
-            least="kept",
+            least="none",
             samples="1, evenly from end to end",
             edge=_INSIDE,
         ),

@@ -27,6 +27,9 @@ from roicli.cli.help import TOPICS
 from roicli.cli.main import main
 from roicli.outputs import LAYOUTS, find_format, suffixes
 from roicli.pooling import operators
+from roicli.pooling.arguments import make_spec
+from roicli.pooling.placement import place
+from roicli.pooling.trace import trace_placed
 from roicli.sources import open as sources
 
 ROOT = Path(__file__).parent.parent
@@ -37,6 +40,7 @@ TEXTS = {page: page.read_text() for page in PAGES}
 SET_UP = "python3 -m venv .venv && .venv/bin/pip install --quiet "
 FIGURES = re.compile(r"in \d.*?\)")  # of speed
 TASKS = 10  # of the array that the guide submits
+SMALL = (13.0, 2.0, 13.8, 3.0)  # a box below a cell that reaches beyond the tutorial's map at half its scale
 
 
 def blocks(page):
@@ -190,16 +194,32 @@ def operator_table():
     return table(("`--op`", "operator", "a bin is"), [(f"`{a.name.replace('_', '-')}`", a.title, a.bin) for a in found])
 
 
-def convention_table():
-    found = conventions.ALL.values()
-    header = ("`--convention`", "called as", "start", "end", "least", "samples", "off the map", "a bin is", "source")
-    return table(
-        header,
-        [
-            (f"`{a.name}`", f"`{a.call}`", a.start, a.end, a.least, a.samples, a.edge, a.bin, f"`{a.source}`")
-            for a in found
-        ],
-    )
+def worked(settings, box, ratio):
+    """Where a convention puts a box of the tutorial along x, its samples there, and two bins side by side."""
+    spec = make_spec(2, **{"op": "roi_align", "sampling_ratio": ratio} | settings)
+    cells, placed = np.load(ROOT / "sample_data" / "tutorial.npy"), place(np.zeros(1, np.intp), np.array([box]), 0.5)
+    traces = [trace_placed(cells, placed, spec, (0, x), 0) for x in (0, 1)]
+    left, _, right, _ = traces[0].roi
+    at = " ".join(f"{x:.4g}" for trace in traces for x in np.unique(trace.x)) or "none"
+    values = " ".join(f"{trace.engine_value:.4f}" for trace in traces)
+    return f"bins {left:.4g} to {right:.4g}, {traces[0].operator.noun}s {at}: {values}"
+
+
+def convention_blocks():
+    """A block for all that compute the same: who they are, their formulas, and two boxes worked out."""
+    kinds = {}
+    for one in conventions.ALL.values():
+        kinds.setdefault((one.start, one.end, one.least, one.samples, one.edge, one.bin), []).append(one)
+    [box], lines = json.loads((ROOT / "sample_data" / "tutorial.json").read_text()), []
+    for formulas, found in kinds.items():
+        [settings] = {json.dumps(one.settings, default=repr): one.settings for one in found}.values()
+        for one in found:
+            lines += [f"{one.name:<28}{one.call}", f"    {one.source}"]
+        names = "start", "end", "minimum", "samples", "edge", "mode", "example", "small"
+        said = *formulas, worked(settings, box, -1 if "op" in settings else 2), worked(settings, SMALL, -1)
+        lines += [f"  {name:<9}{words}" for name, words in zip(names, said, strict=True)] + [""]
+    assert max(map(len, lines)) <= 78, max(lines, key=len)
+    return "\n".join(["```", *lines[:-1], "```", ""])
 
 
 def files():
@@ -224,7 +244,7 @@ def files():
         (GUIDE / "formats.md", "outputs", outputs),
         (GUIDE / "outputs.md", "layouts", layouts),
         (GUIDE / "operators.md", "operators", operator_table),
-        (GUIDE / "conventions.md", "conventions", convention_table),
+        (GUIDE / "conventions.md", "conventions", convention_blocks),
         (README, "files", files),
     ],
     ids=["features", "boxes", "outputs", "layouts", "operators", "conventions", "files"],
@@ -278,7 +298,7 @@ def test_recipes_for_other_loaders(folder):
     places = [int(place) for place in Path("features.lineidx").read_text().split()]
     assert [line["img_id"] for line in lines] == sorted(plain)
     assert len(places) == len(plain)
-    for line, place in zip(lines, places, strict=True):
+    for line, start in zip(lines, places, strict=True):
         image = plain[line["img_id"]]
         number, size = int(line["num_boxes"]), [int(line["img_w"]), int(line["img_h"])]
         assert (number, *size) == tuple(int(image[key]) for key in ("num_bbox", "image_w", "image_h"))
@@ -287,7 +307,7 @@ def test_recipes_for_other_loaders(folder):
             np.testing.assert_array_equal(array, expected)
         assert np.frombuffer(base64.b64decode(line["objects_id"]), np.int64).shape == (number,)
         with Path("features.tsv").open() as file:
-            file.seek(place)
+            file.seek(start)
             key, told = file.readline().split("\t")
         told = json.loads(told)
         features = np.frombuffer(base64.b64decode(told["features"]), np.float32).reshape(told["num_boxes"], -1)

@@ -91,11 +91,9 @@ class RoIAlign(Operator):
                 else "Give a smaller `sampling_ratio`.",
             )
         change = "shifted by half a cell" if spec.aligned else ""
-        if (
-            not spec.aligned
-            and spec.rule is None
-            and any(high - low < 1 for low, high in (side.scaled() for side in sides(region)))
-        ):
+        if spec.rule is not None:
+            change = "laid out as the convention does"
+        elif not spec.aligned and any(high - low < 1 for low, high in (side.scaled() for side in sides(region))):
             change = "at least one cell, since not aligned"
         y, x = _trace_axis(rows, bin[0]), _trace_axis(columns, bin[1])
         return crossed(y, x, self.extents(region, spec)[0], change)
@@ -121,7 +119,10 @@ class RoIAlign(Operator):
 
     def sampling(self, spec: PoolSpec) -> str:
         """Say where the number of samples comes from."""
-        return "adaptive: one a cell, rounded up" if spec.adaptive else "fixed by the sampling ratio"
+        if spec.rule is not None and spec.rule.corners:
+            return "one a bin, evenly from end to end of the box"
+        rounded = "down" if spec.rule is not None and spec.rule.floor else "up"
+        return f"adaptive: one a cell, rounded {rounded}" if spec.adaptive else "fixed by the sampling ratio"
 
 
 def _bins(regions: Placement, size: tuple[int, ...], spec: PoolSpec) -> list[Bins]:
