@@ -17,8 +17,8 @@ from roicli.words import count, listing, size
 
 # Most kinds of arrays or maps in a table, the most frequent first.
 _SHOWN = 20
-# Width of a table of arrays with short names.
-_TABLE = 70
+# Width of a table of arrays with short names, and the length of names that are not broken.
+_TABLE, _NAME = 70, 16
 
 
 def show_info(info: FileInfo) -> None:
@@ -135,10 +135,15 @@ def _arrays(arrays: Inventory) -> Table:
         show_edge=False,
         pad_edge=False,
     )
+    shown = arrays.kinds[:_SHOWN]
+    longest = max((len(name) for alike in shown for name in alike.names), default=0)
     for header in ("arrays", "names", "shape", "dtype", "stored", "size"):
-        numeric = header in ("arrays", "size")
-        table.add_column(header, justify="right" if numeric else "left", no_wrap=header != "names", overflow="fold")
-    for alike in arrays.kinds[:_SHOWN]:
+        if header == "names":
+            table.add_column(header, overflow="fold", min_width=min(longest + 1, _NAME))
+        else:
+            numeric = header in ("arrays", "size")
+            table.add_column(header, justify="right" if numeric else "left", no_wrap=True, overflow="fold")
+    for alike in shown:
         names = ", ".join(alike.names) + (", ..." if alike.count > len(alike.names) else "")
         shape, dtype, storage = alike.kind
         table.add_row(f"{alike.count:,}", plain(names), str(shape), dtype, storage, size(alike.stored))

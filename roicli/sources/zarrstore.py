@@ -76,7 +76,8 @@ class ZarrSource(NamedArrays[_Described]):
         arrays = _arrays(_open(path), printable(path.stem))
 
         def describe(array: Any) -> tuple[Kind, int]:
-            return Kind(array.shape, str(array.dtype), f"chunks {array.chunks}"), _stored(array)
+            dtype = "string" if array.dtype.kind == "T" else str(array.dtype)
+            return Kind(array.shape, dtype, f"chunks {array.chunks}"), _stored(array)
 
         return group_named(arrays, describe)
 
