@@ -179,21 +179,13 @@ def wrong_content(path: Path | str, expected: str, start: bytes | None = None) -
 
 
 class Stamp(NamedTuple):
-    """State of a file: it differs once anybody writes to the file or puts another in its place.
+    """State of a file: it differs once anybody writes to the file or puts another in its place."""
 
-    Attributes
-    ----------
-    device, inode : int
-        Which file it is.
-    size : int
-        In bytes.
-    modified, changed : int
-        Times of its content and of its inode, in nanoseconds.
-    """
-
+    # Which file it is
     device: int
     inode: int
-    size: int
+    size: int  # in bytes
+    # Times of its content and of its inode, in nanoseconds
     modified: int
     changed: int
 

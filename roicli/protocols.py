@@ -56,18 +56,11 @@ class StoredMap(NamedTuple):
 
 
 class Shared(NamedTuple):
-    """Storage that holds pieces of several maps: chunks, or an array in Fortran order.
+    """Storage that holds pieces of several maps: chunks, or an array in Fortran order."""
 
-    Attributes
-    ----------
-    key : tuple of int
-        Which of the source's it is: maps with the same are best read together, since each alone takes as long.
-    remedy : str
-        What writes the file anew, each map in one piece.
-    """
-
+    # Which of the source's it is: maps with the same are best read together, since each alone takes as long
     key: tuple[int, ...]
-    remedy: str
+    remedy: str  # what writes the file anew, each map in one piece
 
 
 class Level(NamedTuple):

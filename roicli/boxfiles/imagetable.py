@@ -57,27 +57,14 @@ class Row(Struct, gc=False):
 
 
 class ImageTable(NamedTuple):
-    """A table with a line an image.
-
-    Attributes
-    ----------
-    source : str
-        The file.
-    ids : tuple of str
-        Image ids.
-    file_names : tuple of str, or None
-        A second name for each.
-    columns : dict of str to (n,) float64
-        By the names of `SIZE`, `INPUT_SIZE` and `AFFINE`, those that the file has; NaN where a line has none.
-    notes : tuple of str
-        What was assumed.
-    """
+    """A table with a line an image."""
 
     source: str
     ids: tuple[str, ...]
-    file_names: tuple[str, ...] | None
+    file_names: tuple[str, ...] | None  # a second name for each
+    # By the names of `SIZE`, `INPUT_SIZE` and `AFFINE`, those that the file has; NaN where a line has none
     columns: dict[str, NDArray[np.float64]]
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # what was assumed
 
     def sizes(self, names: tuple[str, str] = SIZE) -> NDArray[np.float64] | None:
         """Return heights and widths, (n, 2), or None if the file lacks one of the columns."""

@@ -19,21 +19,11 @@ _PAIRS = Decoder(list[tuple[int, int]])
 
 
 class Pairs(NamedTuple):
-    """Pairs as a file names them.
-
-    Attributes
-    ----------
-    source : str
-        The file.
-    images : list of str, or None
-        The image of each pair; then boxes are counted within their image, from 0.
-    names : list of (str, str)
-        The two boxes of each pair.
-    """
+    """Pairs as a file names them."""
 
     source: str
-    images: list[str] | None
-    names: list[tuple[str, str]]
+    images: list[str] | None  # the image of each pair; then boxes are counted within their image, from 0
+    names: list[tuple[str, str]]  # The two boxes of each pair
 
 
 def read_pairs(path: Path) -> Pairs:

@@ -23,51 +23,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class AlignJob(PoolJob):
-    """All that `roicli align` was told.
+    """All that `roicli align` was told."""
 
-    Attributes
-    ----------
-    output : Path
-        Ends in .npy, .npz, .h5 or .hdf5.
-    index : Path, optional
-        A CSV that says whose features each row is.
-    sidecar : bool
-        Write beside an .npy how it was made; other formats hold it.
-    report : Path, optional
-        A JSON file that tells of the run when it is done.
-    output_layout : str, optional
-        The layout of another project's loader, one of `outputs.LAYOUTS`. A part of a job is a plain file, whose layout
-        merge makes.
-    spatial : {4, 5, 6, 7}, optional
-        Numbers of the spatial vectors that such a layout holds.
-    group_by : {"category", "image"}, optional
-        Write one row a group of boxes, their mean. A part of a job has rows of boxes, whose means merge makes.
-    shard : Shard, optional
-        The part of the job that is done; all of it by default.
-    overwrite : bool
-        Replace outputs that exist.
-    resume : bool
-        Go on with what an earlier run of the same job has left, if anything, be it all.
-    executor : concurrent.futures.Executor or str
-        What runs the job; see `engines.opened`.
-    workers : int
-        The most that may work at once.
-    batch_size, max_memory : int, optional
-        See `make_plan`.
-    """
-
-    output: Path
-    index: Path | None = None
-    sidecar: bool = False
-    report: Path | None = None
+    output: Path  # ends in .npy, .npz, .h5 or .hdf5
+    index: Path | None = None  # a CSV that says whose features each row is
+    sidecar: bool = False  # write beside an .npy how it was made; other formats hold it
+    report: Path | None = None  # a JSON file that tells of the run when it is done
+    # The layout of another project's loader, one of `outputs.LAYOUTS`. A part of a job is a plain file, whose layout
+    # merge makes.
     output_layout: str | None = None
-    spatial: int | None = None
+    spatial: int | None = None  # numbers of the spatial vectors that such a layout holds
+    # Write one row a group of boxes, their mean. A part of a job has rows of boxes, whose means merge makes.
     group_by: str | None = None
-    shard: Shard | None = None
+    shard: Shard | None = None  # the part of the job that is done; all of it by default
     overwrite: bool = False
-    resume: bool = False
-    executor: Executor | str = LOCAL
-    workers: int = 1
+    resume: bool = False  # go on with what an earlier run of the same job has left, if anything, be it all
+    executor: Executor | str = LOCAL  # what runs the job; see `engines.opened`
+    workers: int = 1  # the most that may work at once
+    # See `make_plan`
     batch_size: int | None = None
     max_memory: int | None = None
 

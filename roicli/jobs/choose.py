@@ -29,36 +29,18 @@ _SIDES = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(px)?")
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """What the user says of which boxes to pool, applied in this order.
+    """What the user says of which boxes to pool, applied in this order."""
 
-    Attributes
-    ----------
-    category : str, optional
-        Labels or category ids, separated by commas: only these boxes.
-    min_score : float, optional
-        Only boxes of this score or above.
-    top_k : int, optional
-        Only so many boxes an image, those of the highest scores. They stay in the order of the file.
-    pairs : path or "all", optional
-        Instead of boxes, the boxes around pairs of them: those that a file names, or each pair of an image once.
-    expand : float or str, optional
-        A factor for width and height about the center; or pixels on each side, "20px".
-    square : bool
-        Make the shorter side as long as the longer one, about the center.
-    clip : bool
-        Cut boxes at the borders of their images.
-    whole_image : bool
-        Add a box of the whole image for each image that has boxes, after all others.
-    """
-
-    category: str | None = None
-    min_score: float | None = None
+    category: str | None = None  # labels or category ids, separated by commas: only these boxes
+    min_score: float | None = None  # only boxes of this score or above
+    # Only so many boxes an image, those of the highest scores. They stay in the order of the file.
     top_k: int | None = None
+    # Instead of boxes, the boxes around pairs of them: those that a file names, or each pair of an image once
     pairs: str | os.PathLike[str] | None = None
-    expand: float | str | None = None
-    square: bool = False
-    clip: bool = False
-    whole_image: bool = False
+    expand: float | str | None = None  # a factor for width and height about the center; or pixels on each side, "20px"
+    square: bool = False  # make the shorter side as long as the longer one, about the center
+    clip: bool = False  # cut boxes at the borders of their images
+    whole_image: bool = False  # add a box of the whole image for each image that has boxes, after all others
 
     def __post_init__(self) -> None:
         _ = self.sides

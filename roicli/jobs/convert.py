@@ -27,26 +27,16 @@ from roicli.resume.session import Session, find_earlier, locked
 
 @dataclass(frozen=True)
 class ConvertJob:
-    """All that `roicli convert` was told.
+    """All that `roicli convert` was told."""
 
-    Attributes
-    ----------
-    source, output : Path
-        An output of roicli, and what is made of it.
-    output_layout, spatial, index
-        See `AlignJob`.
-    dtype : str, optional
-        Of the new output; by default that of the old one.
-    overwrite : bool
-        Replace an output that exists.
-    """
-
+    # An output of roicli, and what is made of it
     source: Path
     output: Path
+    # See `AlignJob`
     output_layout: str | None = None
     spatial: int | None = None
     index: Path | None = None
-    dtype: str | None = None
+    dtype: str | None = None  # of the new output; by default that of the old one
     overwrite: bool = False
 
 

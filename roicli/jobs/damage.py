@@ -13,17 +13,10 @@ from roicli.outputs.base import REMEDY, OutputFormat
 
 @dataclass(frozen=True)
 class Damage:
-    """What the checksums of an output say.
+    """What the checksums of an output say."""
 
-    Attributes
-    ----------
-    rows : int
-        How many rows were read.
-    damaged : tuple of (int, int)
-        Those that do not fit their checksums, as runs: the first and the last row.
-    """
-
-    rows: int
+    rows: int  # how many rows were read
+    # Those that do not fit their checksums, as runs: the first and the last row
     damaged: tuple[tuple[int, int], ...]
 
 

@@ -26,30 +26,15 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True, kw_only=True)
 class Geometry:
-    """What the user says of where boxes lie on maps.
+    """What the user says of where boxes lie on maps."""
 
-    Attributes
-    ----------
-    spatial_scale : float or (float, float)
-        Feature cells per pixel of the network's input; y and x if they differ.
-    stride : float or (float, float), optional
-        Its inverse, instead.
-    preprocess : str or path, optional
-        What was done to the images: a name of `preprocess.names`, or a file of numbers an image.
-    image_size : path, str, int or (int, int), optional
-        Sizes of the originals: a file, or one size.
-    normalized : bool
-        Boxes are in 0..1 of the original image.
-    size_check : bool
-        Refuse maps whose size does not agree with that of the input.
-    """
-
-    spatial_scale: Scale = 1.0
-    stride: Scale | None = None
+    spatial_scale: Scale = 1.0  # feature cells per pixel of the network's input; y and x if they differ
+    stride: Scale | None = None  # its inverse, instead
+    # What was done to the images: a name of `preprocess.names`, or a file of numbers an image
     preprocess: str | os.PathLike[str] | None = None
-    image_size: ImageSize | None = None
-    normalized: bool = False
-    size_check: bool = True
+    image_size: ImageSize | None = None  # sizes of the originals: a file, or one size
+    normalized: bool = False  # boxes are in 0..1 of the original image
+    size_check: bool = True  # refuse maps whose size does not agree with that of the input
 
     def __post_init__(self) -> None:
         if self.stride is not None and self.spatial_scale != 1.0:
@@ -131,56 +116,26 @@ def scale_parameter(scale: tuple[float, float]) -> float | str:
 
 @dataclass(frozen=True)
 class Steps:
-    """One box on its way to the network's input.
+    """One box on its way to the network's input."""
 
-    Attributes
-    ----------
-    image_size, input_size : (float, float) or None
-        Height and width of the original and of the input, if known; of the input, if anything was done to the image.
-    pixels, input_pixels : tuple of four floats, or None
-        xyxy in pixels of the original and of the input.
-    """
-
-    image_size: tuple[float, float] | None
-    pixels: Box | None
-    input_size: tuple[float, float] | None
+    image_size: tuple[float, float] | None  # height and width of the original, if known
+    pixels: Box | None  # xyxy
+    input_size: tuple[float, float] | None  # of the network's input, if anything was done to the image
     input_pixels: Box | None
 
 
 class Located(NamedTuple):
-    """Regions on their way from the box file to their maps.
+    """Regions on their way from the box file to their maps."""
 
-    Attributes
-    ----------
-    placement : Placement
-        Where they lie on the maps.
-    given : (K, 4) float64
-        xyxy as the box file has them.
-    image : (K,) intp
-        The image of each: a line of what follows.
-    sizes : (n, 2) float64
-        Sizes of the originals, NaN where unknown.
-    map_sizes : (n, 2) float64
-        Sizes of their maps, in cells.
-    unit : (n, 2) float64 or None
-        Height and width by which boxes in 0..1 are multiplied; None for boxes in pixels.
-    transform : ImageTransform or None
-        What was done to the images, if anything was said.
-    scale : (float, float)
-        Cells per input pixel along y and x.
-    warnings : tuple of str
-        What looks like a mistake.
-    """
-
-    placement: Placement
-    given: Array
-    image: NDArray[np.intp]
-    sizes: Array
-    map_sizes: Array
-    unit: Array | None
-    transform: ImageTransform | None
-    scale: tuple[float, float]
-    warnings: tuple[str, ...] = ()
+    placement: Placement  # where they lie on the maps
+    given: Array  # (K, 4): xyxy as the box file has them
+    image: NDArray[np.intp]  # (K,): the image of each: a line of what follows
+    sizes: Array  # (n, 2): sizes of the originals, NaN where unknown
+    map_sizes: Array  # (n, 2): sizes of their maps, in cells
+    unit: Array | None  # (n, 2): height and width by which boxes in 0..1 are multiplied; None for boxes in pixels
+    transform: ImageTransform | None  # what was done to the images, if anything was said
+    scale: tuple[float, float]  # cells per input pixel along y and x
+    warnings: tuple[str, ...] = ()  # what looks like a mistake
 
     def in_pixels(self, given: Array) -> Array:
         """Return boxes of the box file in pixels of the originals."""

@@ -32,32 +32,17 @@ _SLOW = 2**24
 
 
 class Inputs(NamedTuple):
-    """Boxes, and the map of each.
-
-    Attributes
-    ----------
-    source : FeatureSource
-        The maps.
-    table : Regions
-        The boxes.
-    map_index : (K,) intp
-        The map of each box, or its image in a pyramid; -1 for images without features, where they are allowed.
-    layout : {"chw", "hwc", "cwh", "whc", "tokens"}
-        How the maps were said to be stored.
-    beside : dict of str to Stamp
-        Other files that are read (sizes of images, what was done to them), and their state before that.
-    apart : bool
-        Whether the levels of a pyramid may differ in their channels.
-    dtypes : frozenset of numpy.dtype, optional
-        Of the maps of the whole job, if this is a part of it: they decide the dtype of the output.
-    """
+    """Boxes, and the map of each."""
 
     source: FeatureSource
     table: Regions
+    # (K,): the map of each box, or its image in a pyramid; -1 for images without features, where they are allowed
     map_index: NDArray[np.intp]
-    layout: Layout = "chw"
+    layout: Layout = "chw"  # how the maps were said to be stored
+    # Other files that are read (sizes of images, what was done to them), and their state before that
     beside: Mapping[str, Stamp] = MappingProxyType({})
-    apart: bool = False
+    apart: bool = False  # whether the levels of a pyramid may differ in their channels
+    # Of the maps of the whole job, if this is a part of it: they decide the dtype of the output
     dtypes: frozenset[np.dtype[Any]] | None = None
 
     def maps_used(self) -> list[int]:

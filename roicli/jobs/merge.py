@@ -28,23 +28,11 @@ from roicli.resume.session import Session, find_earlier, locked
 
 @dataclass(frozen=True)
 class MergeJob:
-    """All that `roicli merge` was told.
+    """All that `roicli merge` was told."""
 
-    Attributes
-    ----------
-    output : Path
-        Of the same format as the parts.
-    parts : sequence of str
-        Files, or patterns such as ``'part-*.h5'``.
-    virtual : bool
-        HDF5 only: refer to the features in the parts instead of copying them.
-    overwrite : bool
-        Replace an output that exists.
-    """
-
-    output: Path
-    parts: Sequence[str]
-    virtual: bool = False
+    output: Path  # of the same format as the parts
+    parts: Sequence[str]  # files, or patterns such as ``'part-*.h5'``
+    virtual: bool = False  # HDF5 only: refer to the features in the parts instead of copying them
     overwrite: bool = False
 
 

@@ -24,24 +24,12 @@ NAMES = ("features", "boxes_file", "preprocess", "image_size")
 
 
 class Part(NamedTuple):
-    """A part of a job.
+    """A part of a job."""
 
-    Attributes
-    ----------
-    shard : Shard
-        Which of how many.
-    rows : (k,) int64
-        Rows of the whole output that it holds, ascending.
-    total : int
-        Rows of the whole output.
-    job : str
-        Digest of everything that the numbers of the whole depend on, save the values of the features.
-    """
-
-    shard: Shard
-    rows: NDArray[np.int64]
-    total: int
-    job: str
+    shard: Shard  # which of how many
+    rows: NDArray[np.int64]  # (k,): rows of the whole output that it holds, ascending
+    total: int  # rows of the whole output
+    job: str  # digest of everything that the numbers of the whole depend on, save the values of the features
 
     def parameters(self) -> dict[str, str | int | float | bool]:
         """Return what its output says of it, beside the parameters of the job."""
@@ -49,29 +37,14 @@ class Part(NamedTuple):
 
 
 class Taken(NamedTuple):
-    """The boxes of one part, taken before they are judged: a part reads and checks what it pools.
-
-    Attributes
-    ----------
-    shard : Shard
-        Which part.
-    inputs : Inputs
-        Its boxes, and their maps.
-    boxes : (k,) intp
-        Which boxes of the box file those are.
-    kept : (K,) intp or None
-        The boxes of the box file that have a row in the whole output; None if all have.
-    total : int
-        Rows of the whole output.
-    job : str
-        See `Part`.
-    """
+    """The boxes of one part, taken before they are judged: a part reads and checks what it pools."""
 
     shard: Shard
     inputs: Inputs
-    boxes: NDArray[np.intp]
+    boxes: NDArray[np.intp]  # (k,): which boxes of the box file those are
+    # (K,): the boxes of the box file that have a row in the whole output; None if all have
     kept: NDArray[np.intp] | None
-    total: int
+    total: int  # rows of the whole output
     job: str
 
     def part(self, prepared: Prepared) -> tuple[Prepared, Part]:

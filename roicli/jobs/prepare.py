@@ -41,39 +41,24 @@ _AT_ONCE = 2**16
 
 @dataclass(frozen=True)
 class PoolJob:
-    """What to pool, and how: all that the numbers of an output depend on.
+    """What to pool, and how: all that the numbers of an output depend on."""
 
-    Attributes
-    ----------
-    features : str
-        File, folder or pattern of the feature maps.
-    boxes : Path
-        The box file.
-    spec : PoolSpec
-        What to compute.
-    reading, geometry, pyramid, choice
-        How the inputs are read, where the boxes lie, what is said of levels, and which boxes are taken.
-    bad_boxes : {"error", "skip", "zero", "keep"}
-        What becomes of boxes that are inverted or not finite: end the job; leave them out of the output; write
-        zeros; pool inverted ones as torchvision would (those that are not finite end the job all the same).
-    missing_features : {"error", "skip", "zero"}
-        What becomes of boxes of images without feature maps: end the job, leave them out, write zeros.
-    out_dtype : {"float16", "float32"}, optional
-        By default that of the computation: float64 for float64 features, else float32.
-    kernel : {"auto", "numpy", "numba"}
-        What contracts averages; auto takes Numba where it is installed and the job is large.
-    """
-
-    features: str
+    features: str  # file, folder or pattern of the feature maps
     boxes: Path
     spec: PoolSpec
+    # How the inputs are read, where the boxes lie, what is said of levels, and which boxes are taken
     reading: Reading = field(default_factory=Reading)
     geometry: Geometry = field(default_factory=Geometry)
     pyramid: Pyramid = field(default_factory=Pyramid)
     choice: Choice = field(default_factory=Choice)
+    # What becomes of boxes that are inverted or not finite: end the job; leave them out of the output; write zeros;
+    # pool inverted ones as torchvision would (those that are not finite end the job all the same)
     bad_boxes: BadBoxes = "error"
+    # What becomes of boxes of images without feature maps: end the job, leave them out, write zeros
     missing_features: MissingFeatures = "error"
+    # By default that of the computation: float64 for float64 features, else float32
     out_dtype: Literal["float16", "float32"] | None = None
+    # What contracts averages; auto takes Numba where it is installed and the job is large
     kernel: Literal["auto", "numpy", "numba"] = "auto"
 
     @property
@@ -135,40 +120,19 @@ class PoolJob:
 
 
 class Prepared(NamedTuple):
-    """A job that has been checked, and what pooling needs to know.
+    """A job that has been checked, and what pooling needs to know."""
 
-    Attributes
-    ----------
-    selection : Selection
-        The boxes that have a row in the output, and what became of the others.
-    infos : dict of int to MapInfo
-        The maps.
-    sizes : (K, 2) float64
-        Height and width of each box's map, in cells.
-    located : Located
-        Where the boxes lie, step by step; on the first level, if all are combined.
-    levels : tuple of Placement
-        Where they lie on each level, if all are combined; else empty.
-    outside : (K,) bool
-        Boxes that lie wholly outside their maps.
-    computed, dtype : numpy.dtype
-        Of the computation, and of the output.
-    row_shape : tuple of int
-        Shape of one row of the output.
-    alike : float
-        Correlation of neighboring cells, measured on one or two maps; NaN if it was not.
-    """
-
-    selection: Selection
+    selection: Selection  # the boxes that have a row in the output, and what became of the others
     infos: dict[int, MapInfo]
-    sizes: NDArray[np.float64]
-    located: Located
-    outside: NDArray[np.bool_]
+    sizes: NDArray[np.float64]  # (K, 2): height and width of each box's map, in cells
+    located: Located  # where the boxes lie, step by step; on the first level, if all are combined
+    outside: NDArray[np.bool_]  # (K,): boxes that lie wholly outside their maps
+    # Of the computation, and of the output
     computed: np.dtype[Any]
     dtype: np.dtype[Any]
-    row_shape: tuple[int, ...]
-    alike: float = math.nan
-    levels: tuple[Placement, ...] = ()
+    row_shape: tuple[int, ...]  # shape of one row of the output
+    alike: float = math.nan  # correlation of neighboring cells, measured on one or two maps; NaN if it was not
+    levels: tuple[Placement, ...] = ()  # where they lie on each level, if all are combined; else empty
 
     @property
     def inputs(self) -> Inputs:

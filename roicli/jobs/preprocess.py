@@ -171,30 +171,16 @@ def none(sizes: Array) -> ImageTransform:
 
 
 class Preprocess(NamedTuple):
-    """A name that `preprocess` takes.
+    """A name that `preprocess` takes."""
 
-    Attributes
-    ----------
-    name, form : str
-        The name, and what follows it: "shortest-edge", "SHORT,LONGEST".
-    make : callable
-        From sizes (n, 2) and the numbers of the form to an `ImageTransform`.
-    numbers : int
-        How many numbers it takes.
-    square : bool
-        One number stands for two that are equal: HxW, or a crop and the side before it.
-    needs_sizes : bool
-        Whether boxes cannot be placed without sizes of the originals.
-    whole : bool
-        Whether the input is the whole image in a shape that does not depend on it: boxes in 0..1 need no sizes.
-    """
-
+    # The name, and what follows it: "shortest-edge", "SHORT,LONGEST"
     name: str
     form: str
-    make: Callable[..., ImageTransform]
-    numbers: int = 1
-    square: bool = False
-    needs_sizes: bool = True
+    make: Callable[..., ImageTransform]  # from sizes (n, 2) and the numbers of the form to an `ImageTransform`
+    numbers: int = 1  # how many numbers it takes
+    square: bool = False  # one number stands for two that are equal: HxW, or a crop and the side before it
+    needs_sizes: bool = True  # whether boxes cannot be placed without sizes of the originals
+    # Whether the input is the whole image in a shape that does not depend on it: boxes in 0..1 need no sizes
     whole: bool = False
 
 

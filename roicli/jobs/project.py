@@ -25,20 +25,10 @@ from roicli.pooling.operators import find
 
 @dataclass(frozen=True, kw_only=True)
 class ProjectJob(PoolJob):
-    """All that `roicli project` was told, besides what says where the boxes lie.
+    """All that `roicli project` was told, besides what says where the boxes lie."""
 
-    Attributes
-    ----------
-    pooled : Path
-        What goes back: (K, C, PH, PW), or (K, PH, PW) for one channel.
-    output : Path
-        An .npz of a map an image, or an .npy of the only one.
-    overwrite : bool
-        Replace an output that exists.
-    """
-
-    pooled: Path
-    output: Path
+    pooled: Path  # what goes back: (K, C, PH, PW), or (K, PH, PW) for one channel
+    output: Path  # an .npz of a map an image, or an .npy of the only one
     overwrite: bool = False
 
 

@@ -36,28 +36,16 @@ _MOST = 10
 
 @dataclass(frozen=True, kw_only=True)
 class Pyramid:
-    """What the user says of the levels.
+    """What the user says of the levels."""
 
-    Attributes
-    ----------
-    levels : str or mapping, optional
-        Name and stride of each. By default they are those that names and sizes leave no doubt of.
-    level_rule : {"torchvision", "detectron2", "mmdet", "matterport"}
-        What decides from which level a box is pooled; see `roicli.pooling.levels`.
-    canonical_scale, canonical_level
-        A box of this side is pooled from the level of this number.
-    level : str, optional
-        Pool all boxes from this one instead.
-    levels_combine : {"concat", "sum", "mean", "max"}, optional
-        Pool every box from every level, and make one block of them.
-    """
-
+    # Name and stride of each. By default they are those that names and sizes leave no doubt of.
     levels: Levels | None = None
-    level_rule: LevelRule = "torchvision"
+    level_rule: LevelRule = "torchvision"  # what decides from which level a box is pooled; see `roicli.pooling.levels`
+    # A box of this side is pooled from the level of this number
     canonical_scale: float = 224.0
     canonical_level: int = 4
-    level: str | None = None
-    levels_combine: Combine | None = None
+    level: str | None = None  # pool all boxes from this one instead
+    levels_combine: Combine | None = None  # pool every box from every level, and make one block of them
 
     def __post_init__(self) -> None:
         if self.level is not None and self.levels_combine is not None:

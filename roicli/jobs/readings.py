@@ -34,50 +34,24 @@ _LONG, _CHANNELS = 20, 64
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """What the user says of how the two inputs are read.
+    """What the user says of how the two inputs are read."""
 
-    Attributes
-    ----------
-    dataset : str, optional
-        Which dataset holds the maps, where several would do.
-    layout : {"chw", "hwc", "cwh", "whc", "tokens"}, optional
-        How the maps are stored; by default chw, unless the shape allows tokens too.
-    grid, prefix, token_order
-        Of sequences of tokens; see `TokenLayout`.
-    patch : int, optional
-        Side of a patch in pixels: with the size of an image it gives the grid.
-    time : {"mean", "max"} or int, optional
-        What is taken over the frames of clips (C, T, H, W) or (T, H, W, C).
-    map_dtype : str, optional
-        What integers in the maps are the bits of.
-    map_index : path, optional
-        JSON or CSV that says in which file, and where in it, the map of each image lies.
-    box_format : BoxFormat, optional
-        Where it is not what the box file says.
-    boxes_as : str, optional
-        Layout of the box file, where its content does not say.
-    mask_fill : {"coco", "pil"}, optional
-        How outlines become masks; by default as their format does.
-    angle : {"deg-ccw", "deg-cw", "rad-ccw", "rad-cw"}, optional
-        Unit and direction of angles, where they are not what the box file says.
-    match : {"id", "file-name"}, optional
-        What decides about an image whose id and file name are different maps.
-    """
-
-    dataset: str | None = None
-    layout: Layout | None = None
+    dataset: str | None = None  # which dataset holds the maps, where several would do
+    layout: Layout | None = None  # how the maps are stored; by default chw, unless the shape allows tokens too
+    # Of sequences of tokens; see `TokenLayout`
     grid: tuple[int, int] | None = None
     prefix: int | None = None
     token_order: TokenOrder | None = None
-    patch: int | None = None
-    time: OverTime | None = None
-    map_dtype: MapDtype | None = None
+    patch: int | None = None  # side of a patch in pixels: with the size of an image it gives the grid
+    time: OverTime | None = None  # what is taken over the frames of clips (C, T, H, W) or (T, H, W, C)
+    map_dtype: MapDtype | None = None  # what integers in the maps are the bits of
+    # JSON or CSV that says in which file, and where in it, the map of each image lies
     map_index: str | os.PathLike[str] | None = None
-    box_format: BoxFormat | None = None
-    boxes_as: str | None = None
-    mask_fill: MaskFill | None = None
-    angle: AngleUnit | None = None
-    match: Match | None = None
+    box_format: BoxFormat | None = None  # where it is not what the box file says
+    boxes_as: str | None = None  # layout of the box file, where its content does not say
+    mask_fill: MaskFill | None = None  # how outlines become masks; by default as their format does
+    angle: AngleUnit | None = None  # unit and direction of angles, where they are not what the box file says
+    match: Match | None = None  # what decides about an image whose id and file name are different maps
 
     def of_maps(self) -> dict[str, Any]:
         """Return what `open_source` is told, besides the dataset.

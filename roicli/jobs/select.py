@@ -22,27 +22,13 @@ MissingFeatures = Literal["error", "skip", "zero"]
 
 
 class Selection(NamedTuple):
-    """The boxes of an output.
+    """The boxes of an output."""
 
-    Attributes
-    ----------
-    inputs : Inputs
-        The boxes with a row in the output, and the map of each.
-    kept : (K,) intp
-        Which boxes of the box file those are.
-    zeroed : (n,) intp
-        Those of them whose rows are zeros.
-    listed : (m,) intp
-        Boxes of the box file that are left out or zeroed.
-    skipped : Skipped
-        What is told of them.
-    """
-
-    inputs: Inputs
-    kept: NDArray[np.intp]
-    zeroed: NDArray[np.intp]
-    listed: NDArray[np.intp]
-    skipped: Skipped
+    inputs: Inputs  # the boxes with a row in the output, and the map of each
+    kept: NDArray[np.intp]  # (K,): which boxes of the box file those are
+    zeroed: NDArray[np.intp]  # (n,): those of them whose rows are zeros
+    listed: NDArray[np.intp]  # (m,): boxes of the box file that are left out or zeroed
+    skipped: Skipped  # what is told of them
 
 
 def select(

@@ -32,93 +32,46 @@ from roicli.spec import PoolSpec
 
 @dataclass(frozen=True)
 class TraceJob:
-    """All that `roicli trace` was told of what to trace.
+    """All that `roicli trace` was told of what to trace."""
 
-    Attributes
-    ----------
-    features, reading, geometry, pyramid, choice
-        As in `AlignJob`.
-    boxes : Path, optional
-        The box file; without one, `box` is given.
-    specs : tuple of PoolSpec
-        One, or two to compare.
-    roi : int
-        Row of the boxes that are chosen, by default all of the box file, from 0; of those of `image` if that is given.
-    image : str, optional
-        Id of an image.
-    box : tuple of four floats, optional
-        A box given on the spot, in the numbers that `box_format` says.
-    bin : (int, int)
-        Row and column of the bin.
-    channel : int
-        Channel of the map.
-    """
-
+    # As in `AlignJob`
     features: str
-    boxes: Path | None
-    specs: tuple[PoolSpec, ...]
+    boxes: Path | None  # the box file; without one, `box` is given
+    specs: tuple[PoolSpec, ...]  # one, or two to compare
     reading: Reading = field(default_factory=Reading)
     geometry: Geometry = field(default_factory=Geometry)
     pyramid: Pyramid = field(default_factory=Pyramid)
     choice: Choice = field(default_factory=Choice)
+    # Row of the boxes that are chosen, by default all of the box file, from 0; of those of `image` if that is given
     roi: int = 0
     image: str | None = None
+    # A box given on the spot, in the numbers that `box_format` says
     box: tuple[float, float, float, float] | None = None
-    bin: tuple[int, int] = (0, 0)
-    channel: int = 0
+    bin: tuple[int, int] = (0, 0)  # row and column of the bin
+    channel: int = 0  # channel of the map
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where the traced box comes from.
+    """Where the traced box comes from."""
 
-    Attributes
-    ----------
-    words : str
-        For people: "annotation 2 (id 3) of boxes.json".
-    row : int or None
-        The row of the box file, counted as it is; None for a box given on the spot.
-    box_id : int or str or None
-        Its own id.
-    """
-
-    words: str
-    row: int | None = None
-    box_id: int | str | None = None
+    words: str  # for people: "annotation 2 (id 3) of boxes.json"
+    row: int | None = None  # the row of the box file, counted as it is; None for a box given on the spot
+    box_id: int | str | None = None  # its own id
 
 
 @dataclass(frozen=True)
 class Traced:
-    """What was traced.
+    """What was traced."""
 
-    Attributes
-    ----------
-    traces : tuple of BinTrace
-        One for each spec of the job.
-    features : str
-        The feature source.
-    image_id : str
-        The map's image.
-    origin : Origin
-        Where the box comes from.
-    given_box : tuple of four floats
-        xyxy as the box file or the user gave it, before `normalized` is applied.
-    unit : str
-        What the numbers of `given_box` are: "px", or "0 to 1" of the image.
-    steps : Steps
-        Its way from there to the network's input.
-    level : str
-        The level of a pyramid that the box is pooled from; empty for other features.
-    """
-
-    traces: tuple[BinTrace, ...]
+    traces: tuple[BinTrace, ...]  # one for each spec of the job
     features: str
-    image_id: str
-    origin: Origin
-    given_box: Box
-    unit: str
-    steps: Steps
-    level: str = ""
+    image_id: str  # the map's image
+    origin: Origin  # where the box comes from
+    given_box: Box  # xyxy as the box file or the user gave it, before `normalized` is applied
+    unit: str  # what the numbers of `given_box` are: "px", or "0 to 1" of the image
+    steps: Steps  # its way from there to the network's input
+    level: str = ""  # the level of a pyramid that the box is pooled from; empty for other features
 
 
 def trace(job: TraceJob, note: Callable[[str], None]) -> Traced:

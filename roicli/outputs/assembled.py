@@ -26,25 +26,13 @@ from roicli.regions import Column, Names
 
 
 class Image(NamedTuple):
-    """What is written of one image.
+    """What is written of one image."""
 
-    Attributes
-    ----------
-    name : str
-        The image id.
-    height, width : int
-        In pixels.
-    boxes : (n, 4) float32
-        xyxy in pixels.
-    features : (n, D) or (n, C, PH, PW)
-        One row a box.
-    """
-
-    name: str
-    height: int
+    name: str  # the image id
+    height: int  # in pixels
     width: int
-    boxes: NDArray[np.float32]
-    features: NDArray[Any]
+    boxes: NDArray[np.float32]  # (n, 4): xyxy in pixels
+    features: NDArray[Any]  # (n, D) or (n, C, PH, PW): one row a box
 
 
 class Assembled(OutputFormat):

@@ -33,47 +33,23 @@ REMEDY = "Give files that roicli align has written, as it has written them."
 
 
 class Record(NamedTuple):
-    """Whose features the rows of an output are, and how they were made.
+    """Whose features the rows of an output are, and how they were made."""
 
-    Attributes
-    ----------
-    image_ids : Names
-        Image of each row (K), as the feature source names it.
-    boxes : (K, 4) float64
-        xyxy of each row, in image pixels (or in 0..1 of the image if the boxes were normalized).
-    rows : (K,) int64
-        Which box of the box file each is, from 0, whatever lines the file has.
-    box_ids : (K,) column, or None
-        The box file's own ids.
-    parameters : dict
-        Every setting that changes numbers, the names of the inputs and the version of roicli.
-    output_rows : (K,) int64, optional
-        For a part of a job: the rows of the whole output, ascending.
-    levels : (K,) column, optional
-        The level of a pyramid that each row was pooled from.
-    image_sizes : (K, 2) float32, optional
-        Height and width in pixels of the image of each row; NaN where they are not known.
-    pairs : (K, 2) int64, optional
-        The two boxes of the box file that each row is around.
-    said : mapping of str to (K,) column
-        What else an index tells of each row.
-    groups : (K,) Names, optional
-        The group that each row is of, if groups are asked for.
-    counts : (K,) int64, optional
-        Of rows that are means over groups: over how many boxes. Then only this and `groups` are written.
-    """
-
-    image_ids: Names
+    image_ids: Names  # image of each row (K), as the feature source names it
+    # (K, 4): xyxy of each row, in image pixels (or in 0..1 of the image if the boxes were normalized)
     boxes: NDArray[np.float64]
-    rows: NDArray[np.int64]
-    box_ids: Column | None
-    parameters: Parameters
-    output_rows: NDArray[np.int64] | None = None
-    levels: Column | None = None
+    rows: NDArray[np.int64]  # (K,): which box of the box file each is, from 0, whatever lines the file has
+    box_ids: Column | None  # the box file's own ids
+    parameters: Parameters  # every setting that changes numbers, the names of the inputs and the version of roicli
+    output_rows: NDArray[np.int64] | None = None  # (K,): for a part of a job: the rows of the whole output, ascending
+    levels: Column | None = None  # the level of a pyramid that each row was pooled from
+    # (K, 2): height and width in pixels of the image of each row; NaN where they are not known
     image_sizes: NDArray[np.float32] | None = None
-    pairs: NDArray[np.int64] | None = None
+    pairs: NDArray[np.int64] | None = None  # (K, 2): the two boxes of the box file that each row is around
+    # What else an index tells of each row
     said: Mapping[str, Column] = MappingProxyType({})
-    groups: Names | None = None
+    groups: Names | None = None  # the group that each row is of, if groups are asked for
+    # (K,): of rows that are means over groups: over how many boxes. Then only this and `groups` are written.
     counts: NDArray[np.int64] | None = None
 
     def columns(self) -> dict[str, Column]:
@@ -137,24 +113,12 @@ class Layout(NamedTuple):
 
 
 class Stored(NamedTuple):
-    """An output that was read back: all but its features.
+    """An output that was read back: all but its features."""
 
-    Attributes
-    ----------
-    features : StoredArray
-        Where the features lie.
-    columns : dict of str to column
-        What is recorded of each row, as `Record.columns` names it.
-    parameters : dict
-        How it was made; empty where the file does not say.
-    sums : (K,) uint32, optional
-        The checksum of each row, if the file has them.
-    """
-
-    features: StoredArray
-    columns: dict[str, Column]
-    parameters: Parameters
-    sums: NDArray[np.uint32] | None = None
+    features: StoredArray  # where the features lie
+    columns: dict[str, Column]  # what is recorded of each row, as `Record.columns` names it
+    parameters: Parameters  # how it was made; empty where the file does not say
+    sums: NDArray[np.uint32] | None = None  # (K,): the checksum of each row, if the file has them
 
 
 class OutputFormat(ABC):

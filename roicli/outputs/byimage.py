@@ -11,27 +11,13 @@ from roicli.regions import Names
 
 
 class ByGroup(NamedTuple):
-    """The rows of an output, group after group, in the order in which groups come first.
+    """The rows of an output, group after group, in the order in which groups come first."""
 
-    Attributes
-    ----------
-    groups : (n,) int64
-        Each group, such as an image, as a number of its names.
-    counts : (n,) int64
-        How many rows it has.
-    number : (K,) int64
-        The group of each row, as a position in `groups`.
-    rank : (K,) int64
-        Which row of its group each is, from 0.
-    order : (K,) int64
-        All rows, those of a group side by side.
-    """
-
-    groups: NDArray[np.int64]
-    counts: NDArray[np.int64]
-    number: NDArray[np.int64]
-    rank: NDArray[np.int64]
-    order: NDArray[np.int64]
+    groups: NDArray[np.int64]  # (n,): each group, such as an image, as a number of its names
+    counts: NDArray[np.int64]  # (n,): how many rows it has
+    number: NDArray[np.int64]  # (K,): the group of each row, as a position in `groups`
+    rank: NDArray[np.int64]  # (K,): which row of its group each is, from 0
+    order: NDArray[np.int64]  # (K,): all rows, those of a group side by side
 
     @classmethod
     def of(cls, names: Names) -> ByGroup:

@@ -44,18 +44,10 @@ _MOST_RUNS = 10_000
 
 
 class Stretch(NamedTuple):
-    """Features that lie in another file.
+    """Features that lie in another file."""
 
-    Attributes
-    ----------
-    path : Path
-        An HDF5 file with a dataset `features` of as many rows.
-    rows : (k,) int64
-        The row of the whole that each is, ascending.
-    """
-
-    path: Path
-    rows: NDArray[np.int64]
+    path: Path  # an HDF5 file with a dataset `features` of as many rows
+    rows: NDArray[np.int64]  # (k,): the row of the whole that each is, ascending
 
     def runs(self) -> list[tuple[int, int]]:
         """Return ranges of rows that are neighbors in the whole."""

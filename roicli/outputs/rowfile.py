@@ -29,37 +29,19 @@ _TOLD = 2**16
 
 @dataclass
 class RowFile:
-    """A `RowTarget` that is a file with places for K rows; picklable, and opened where it is used.
+    """A `RowTarget` that is a file with places for K rows; picklable, and opened where it is used."""
 
-    Attributes
-    ----------
-    path : Path
-        A file that exists, of its full size.
-    name : Path
-        The output that it is for, as messages call it.
-    offset, end : int
-        Byte at which the first row begins, and the one after the last.
-    row_shape : tuple of int
-        Shape of one row: (C, PH, PW) or (C,).
-    dtype : numpy.dtype
-        As it is written.
-    starts : (K,) int64, optional
-        Byte at which each row begins; by default one after the other.
-    sums : int, optional
-        Byte at which the checksums of rows begin, in the order in which rows lie; by default none are kept.
-    read_again : bool
-        Whether rows should stay in memory, since another file is made of them.
-    """
-
-    path: Path
-    name: Path
+    path: Path  # a file that exists, of its full size
+    name: Path  # the output that it is for, as messages call it
+    # Byte at which the first row begins, and the one after the last
     offset: int
     end: int
-    row_shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    starts: NDArray[np.int64] | None = None
+    row_shape: tuple[int, ...]  # shape of one row: (C, PH, PW) or (C,)
+    dtype: np.dtype[Any]  # as it is written
+    starts: NDArray[np.int64] | None = None  # (K,): byte at which each row begins; by default one after the other
+    # Byte at which the checksums of rows begin, in the order in which rows lie; by default none are kept
     sums: int | None = None
-    read_again: bool = False
+    read_again: bool = False  # whether rows should stay in memory, since another file is made of them
     _told: tuple[int, int] | None = field(default=None, repr=False)
     _descriptor: int | None = field(default=None, repr=False)
     _access: int = field(default=os.O_RDWR, repr=False)

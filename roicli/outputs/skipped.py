@@ -12,23 +12,12 @@ NO_FEATURES = "no features"
 
 
 class Skipped(NamedTuple):
-    """Boxes, (K, ...) each, and why they are not pooled.
+    """Boxes, (K, ...) each, and why they are not pooled."""
 
-    Attributes
-    ----------
-    rows : (K,) int64
-        Which box of the box file each is, from 0.
-    image_ids : sequence of str
-        Of their maps; of images without features as the box file has them.
-    boxes : (K, 4) float64
-        xyxy.
-    reasons, fates : sequence of str
-        "no features", "absent", "not finite" or "inverted"; "skipped" or "zeroed".
-    """
-
-    rows: NDArray[np.int64]
-    image_ids: Sequence[str]
-    boxes: NDArray[np.float64]
+    rows: NDArray[np.int64]  # (K,): which box of the box file each is, from 0
+    image_ids: Sequence[str]  # of their maps; of images without features as the box file has them
+    boxes: NDArray[np.float64]  # (K, 4): xyxy
+    # "no features", "absent", "not finite" or "inverted"; "skipped" or "zeroed"
     reasons: Sequence[str]
     fates: Sequence[str]
 

@@ -32,24 +32,12 @@ _BESIDE = {*GRIDS, *MASKS, *LENGTHS, "boxes"}
 
 
 class Choice(NamedTuple):
-    """Something that `dataset` may name: a 4-D array, or a group of 3-D ones.
+    """Something that `dataset` may name: a 4-D array, or a group of 3-D ones."""
 
-    Attributes
-    ----------
-    path : str
-        Its name in the file.
-    maps : tuple of str or None
-        Names of the 3-D arrays of the group; None for a 4-D array.
-    summary : str
-        What a listing says of it.
-    ids : tuple of str, optional
-        Image ids of the maps, where these are not their names.
-    """
-
-    path: str
-    maps: tuple[str, ...] | None
-    summary: str
-    ids: tuple[str, ...] | None = None
+    path: str  # its name in the file
+    maps: tuple[str, ...] | None  # names of the 3-D arrays of the group; None for a 4-D array
+    summary: str  # what a listing says of it
+    ids: tuple[str, ...] | None = None  # image ids of the maps, where these are not their names
 
 
 def listing(rows: Sequence[str]) -> str:

@@ -24,43 +24,22 @@ class Kind(NamedTuple):
 
 @dataclass
 class Alike:
-    """Arrays of a file that are of one kind.
+    """Arrays of a file that are of one kind."""
 
-    Attributes
-    ----------
-    kind : Kind
-        What they have in common.
-    names : list of str
-        The first few of them.
-    count : int
-        How many there are.
-    stored : int
-        Bytes that they take in the file.
-    """
-
-    kind: Kind
-    names: list[str] = field(default_factory=list)
-    count: int = 0
-    stored: int = 0
+    kind: Kind  # what they have in common
+    names: list[str] = field(default_factory=list)  # the first few of them
+    count: int = 0  # how many there are
+    stored: int = 0  # bytes that they take in the file
 
 
 @dataclass(frozen=True)
 class Inventory:
-    """The arrays of one file.
+    """The arrays of one file."""
 
-    Attributes
-    ----------
-    arrays : int
-        How many there are; in a large HDF5 file, members of groups that have not been looked at count as arrays.
-    looked_at : int
-        How many of them `kinds` tells of.
-    kinds : tuple of Alike
-        The most frequent first.
-    """
-
+    # How many there are; in a large HDF5 file, members of groups that have not been looked at count as arrays
     arrays: int
-    looked_at: int
-    kinds: tuple[Alike, ...]
+    looked_at: int  # how many of them `kinds` tells of
+    kinds: tuple[Alike, ...]  # the most frequent first
 
 
 def group(arrays: Iterable[tuple[str, Kind, int]], others: int = 0) -> Inventory:

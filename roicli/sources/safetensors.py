@@ -48,18 +48,10 @@ _ENCODED = {
 
 
 class Tensor(NamedTuple):
-    """A tensor in a file.
+    """A tensor in a file."""
 
-    Attributes
-    ----------
-    bits : StoredArray
-        Its values, or integers of the same bits if it is encoded.
-    encoding : Encoding, optional
-        What NumPy has no dtype for.
-    """
-
-    bits: StoredArray
-    encoding: Encoding | None = None
+    bits: StoredArray  # its values, or integers of the same bits if it is encoded
+    encoding: Encoding | None = None  # what NumPy has no dtype for
 
     @property
     def shape(self) -> tuple[int, ...]:

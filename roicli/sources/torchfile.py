@@ -25,22 +25,12 @@ _LOOK = "roicli.sources.torchinside:look"
 
 
 class Strided(NamedTuple):
-    """A tensor in its storage.
+    """A tensor in its storage."""
 
-    Attributes
-    ----------
-    span : StoredArray
-        The values of the storage from its first to its last, as one axis.
-    shape, strides : tuple of int
-        Of the tensor; strides are in values.
-    encoding : Encoding, optional
-        What NumPy has no dtype for.
-    """
-
-    span: StoredArray
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-    encoding: Encoding | None = None
+    span: StoredArray  # the values of the storage from its first to its last, as one axis
+    shape: tuple[int, ...]  # of the tensor
+    strides: tuple[int, ...]  # in values
+    encoding: Encoding | None = None  # what NumPy has no dtype for
 
     @classmethod
     def at(

@@ -17,21 +17,11 @@ VOID16 = np.dtype("V2")
 
 
 class Encoding(NamedTuple):
-    """A dtype that NumPy has not.
+    """A dtype that NumPy has not."""
 
-    Attributes
-    ----------
-    name : str
-        As torch and safetensors call it.
-    stored : dtype
-        Integers of the same bits.
-    widened : dtype
-        The narrowest dtype of NumPy that holds each value exactly.
-    """
-
-    name: str
-    stored: np.dtype[Any]
-    widened: np.dtype[Any]
+    name: str  # as torch and safetensors call it
+    stored: np.dtype[Any]  # integers of the same bits
+    widened: np.dtype[Any]  # the narrowest dtype of NumPy that holds each value exactly
 
     def decode(self, bits: NDArray[Any]) -> NDArray[Any]:
         """Return the values of an array of their bits, in any order of axes."""
@@ -81,18 +71,12 @@ PACKED = ("scale_factor", "add_offset", "_FillValue", "missing_value", "_Unsigne
 
 
 class Packing(NamedTuple):
-    """Integers or small floats that stand for ``value * scale + offset``, as CF and netCDF have it.
+    """Integers or small floats that stand for ``value * scale + offset``, as CF and netCDF have it."""
 
-    Attributes
-    ----------
-    scale, offset : float
-        Attributes ``scale_factor`` and ``add_offset``.
-    fills : tuple of number
-        Attributes ``_FillValue`` and ``missing_value``: stored values that stand for none, and are read as NaN.
-    """
-
+    # Attributes ``scale_factor`` and ``add_offset``
     scale: float = 1.0
     offset: float = 0.0
+    # Attributes ``_FillValue`` and ``missing_value``: stored values that stand for none, and are read as NaN
     fills: tuple[float, ...] = ()
 
     def widened(self, stored: np.dtype[Any]) -> np.dtype[Any]:

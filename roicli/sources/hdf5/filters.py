@@ -21,21 +21,11 @@ _KNOWN = {(), (_DEFLATE,), (_SHUFFLE,), (_SHUFFLE, _DEFLATE)}
 
 
 class Filters(NamedTuple):
-    """What the chunks of a dataset have gone through.
+    """What the chunks of a dataset have gone through."""
 
-    Attributes
-    ----------
-    codes : tuple of int
-        HDF5's numbers of the filters, in the order in which they were applied.
-    itemsize : int
-        Bytes of a value.
-    nbytes : int
-        Bytes of the values of a chunk.
-    """
-
-    codes: tuple[int, ...]
-    itemsize: int
-    nbytes: int
+    codes: tuple[int, ...]  # HDF5's numbers of the filters, in the order in which they were applied
+    itemsize: int  # bytes of a value
+    nbytes: int  # bytes of the values of a chunk
 
     @property
     def known(self) -> bool:
