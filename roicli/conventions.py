@@ -45,6 +45,7 @@ class Convention(NamedTuple):
 
 _SHIFTED: dict[str, Any] = {"start": "x1 s - 0.5", "end": "x2 s - 0.5", "least": "none"}
 _INSIDE = "zero beyond the outermost centers"
+_POSITIVE = "maximum of interpolated samples, at least 0"
 _ALIGNED = {"aligned": True}
 _CORNERS = Rule(least=False, corners=True, edge="inside")
 
@@ -129,14 +130,29 @@ ALL = {
             **_SHIFTED,
         ),
         Convention(
+            "openvino-asymmetric-max",
+            "ROIAlign-9, asymmetric, mode max",
+            "openvino/reference/roi_align.hpp",
+            {"aligned": False, "mode": "max", "rule": Rule(positive=True)},
+            bin=_POSITIVE,
+        ),
+        Convention(
             "openvino-half-pixel-max",
             "ROIAlign-9, half_pixel, mode max",
             "openvino/reference/roi_align.hpp",
-            {"aligned": True, "mode": "weighted-max", "rule": Rule(before=0.5)},
+            {"aligned": True, "mode": "max", "rule": Rule(before=0.5, positive=True)},
             start="(x1 + 0.5) s - 0.5",
             end="(x2 + 0.5) s - 0.5",
             least="none",
-            bin="maximum of weighted cells",
+            bin=_POSITIVE,
+        ),
+        Convention(
+            "openvino-half-pixel-for-nn-max",
+            "ROIAlign-9, half_pixel_for_nn, mode max",
+            "openvino/reference/roi_align.hpp",
+            _ALIGNED | {"mode": "max", "rule": Rule(positive=True)},
+            bin=_POSITIVE,
+            **_SHIFTED,
         ),
         Convention(
             "mindspore",

@@ -36,6 +36,8 @@ class Rule:
         One sample a bin, the first and the last on the ends of the region.
     edge : {"clamp", "inside"}
         Samples off the map: clamped up to one cell beyond it and then zero, or zero beyond the outermost centres.
+    positive : bool
+        A maximum is at least zero.
     """
 
     before: float = 0.0
@@ -44,6 +46,7 @@ class Rule:
     floor: bool = False
     corners: bool = False
     edge: Edge = "clamp"
+    positive: bool = False
 
 
 @dataclass(frozen=True)

@@ -158,6 +158,9 @@ def gather(
     rows = rows[np.argsort(index[rows], kind="stable")]
     rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), _ROWS)).astype(int))]
     wanted = arranged.rows(rows).astype(np.float64)
+    finite = np.isfinite(wanted).reshape(len(rows), -1).all(axis=1)
+    if finite.any():  # others divide by a count of zero, or read cells that are not finite
+        rows, wanted = rows[finite], wanted[finite]
     if not np.ptp(wanted):  # zeros fit whatever misses the map
         raise FileError("all values of the reference are the same, which says nothing", "Give features that differ.")
     maps: Maps = {}

@@ -70,7 +70,8 @@ def roi_align_reference(
                             off = rule.edge == "inside" and not (0 <= y <= height - 1 and 0 <= x <= width - 1)
                             values.append(real(0) if off else _bilinear(plane, y, x, join))
                     if spec.mode != "avg":
-                        pooled[k, c, ph, pw] = np.max(values) if values else 0
+                        values += [real(0)] * (rule.positive or not values)
+                        pooled[k, c, ph, pw] = np.max(values)
                     else:
                         pooled[k, c, ph, pw] = sum(values, real(0)) / real(max(grid_y * grid_x, 1))
     return pooled.mean(axis=(2, 3)) if spec.reduce == "mean" else pooled

@@ -73,16 +73,6 @@ def test_random_cases_are_not_misnamed(tmp_path, dose):
     assert tally["right"] > 10 * dose
 
 
-@pytest.mark.parametrize("name", ["onnx-max", "mindspore"])
-def test_conventions_are_named(inputs, name):
-    folder, maps, boxes = inputs
-    spec = make_spec(3, sampling_ratio=2, **conventions.find(name).settings)
-    found = named(folder, roi_align_reference(maps[None], np.insert(boxes, 0, 0, axis=1), spec, 1 / 16))
-    assert found.fits
-    assert len(found.answers) == 1
-    assert name in found.answers[0].convention or any(name in same for same in found.answers[0].same)
-
-
 @pytest.mark.parametrize(
     ("words", "mistake"),
     [

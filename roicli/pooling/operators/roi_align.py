@@ -102,6 +102,8 @@ class RoIAlign(Operator):
         """Return the mean in float64, or the maximum."""
         if spec.mode != "avg" and len(values):
             best = int(np.argmax(values))
+            if values[best] < 0 and spec.rule is not None and spec.rule.positive:
+                return 0.0, None
             return float(values[best]), best
         return super().combine(values, spec)
 
@@ -164,6 +166,8 @@ class _Samples(Placed):
         rows, columns = (sample_grid(bins.take(rois)) for bins in (self._rows, self._columns))
         with self.blocks(out) as blocks:
             pool_pointwise(feature_map, rows, columns, self._spec.mode, blocks)
+            if self._spec.mode != "avg" and self._spec.rule is not None and self._spec.rule.positive:
+                np.maximum(blocks, 0, out=blocks)
 
 
 class _Averages(Contracted):

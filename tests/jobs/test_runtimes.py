@@ -1,0 +1,76 @@
+"""What libraries give, as golden/make_runtimes.py has recorded it: computed by the presets, and identified as them."""
+
+from pathlib import Path
+
+import numpy as np
+
+import roicli
+from roicli import conventions
+from roicli.pooling.arguments import make_spec
+from roicli.pooling.contraction import pool_maps
+from roicli.pooling.placement import place
+
+GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "runtimes.npz")
+CALLS = {
+    "torchvision aligned=False": "torchvision",
+    "torchvision aligned=True": "torchvision-aligned",
+    "torchvision roi_pool": "roi-pool",
+    "onnxruntime opset=10 avg": "onnx-10",
+    "onnxruntime opset=10 max": "onnx-10-max",
+    "onnxruntime opset=16 half_pixel avg": "onnxruntime",
+    "onnxruntime opset=16 half_pixel max": "onnx-max",
+    "onnxruntime opset=16 output_half_pixel avg": "onnx-10",
+    "onnxruntime opset=16 output_half_pixel max": "onnx-10-max",
+    "openvino ROIAlign-3 avg": "openvino-asymmetric",
+    "openvino ROIAlign-3 max": "openvino-asymmetric-max",
+    "openvino ROIAlign-9 asymmetric avg": "openvino-asymmetric",
+    "openvino ROIAlign-9 asymmetric max": "openvino-asymmetric-max",
+    "openvino ROIAlign-9 half_pixel avg": "openvino-half-pixel",
+    "openvino ROIAlign-9 half_pixel max": "openvino-half-pixel-max",
+    "openvino ROIAlign-9 half_pixel_for_nn avg": "openvino-half-pixel-for-nn",
+    "openvino ROIAlign-9 half_pixel_for_nn max": "openvino-half-pixel-for-nn-max",
+    "ncnn version=1 aligned=0": "torchvision",
+    "ncnn version=1 aligned=1": "ncnn-1",
+    "paddle aligned=False": "torchvision",
+    "paddle aligned=True": "paddle",
+    "paddle roi_pool": "roi-pool",
+    "mindspore roi_end_mode=0": "mindspore-end-mode-0",
+    "mindspore roi_end_mode=1": "mindspore",
+    "tensorflow crop_and_resize shift=0.0": "crop-and-resize",
+    "tensorflow crop_and_resize shift=0.5": "crop-and-resize-shifted",
+}
+RECORDED = sorted(set(GOLDEN) - {"features", "boxes"})
+SIZE, SCALE = (2, 3), 1 / 8
+
+
+def test_presets_compute_what_the_libraries_do():
+    cells, boxes = np.ascontiguousarray(GOLDEN["features"].transpose(1, 2, 0)), GOLDEN["boxes"]
+    assert {key.partition("@")[0] for key in RECORDED} == set(CALLS)
+    for key in RECORDED:
+        call, _, ratio = key.partition("@")
+        settings = {"op": "roi_align", "sampling_ratio": int(ratio) or -1} | conventions.find(CALLS[call]).settings
+        out = np.empty_like(theirs := GOLDEN[key])
+        placed = place(np.zeros(len(boxes), np.intp), boxes, SCALE)
+        pool_maps(lambda _: cells, placed, cells.shape[:2], make_spec(SIZE, **settings), out)
+        # MindSpore divides by a count of zero.
+        assert (out[np.isnan(theirs)] == 0).all()
+        assert "mindspore" in key or np.isfinite(theirs).all()
+        np.testing.assert_allclose(out, np.nan_to_num(theirs), atol=4e-6, err_msg=key)
+
+
+def test_libraries_are_identified(tmp_path, request):
+    """As a class that contains them; `--long 1` takes all that are recorded."""
+    some = ["openvino ROIAlign-9 half_pixel max@2", "mindspore roi_end_mode=1@0"]
+    files = [tmp_path / f"{name}.npy" for name in ("theirs", "map", "boxes")]
+    for path, array in zip(files[1:], (GOLDEN["features"], GOLDEN["boxes"]), strict=True):
+        np.save(path, array)
+    for key in RECORDED if request.config.getoption("--long") else some:
+        np.save(files[0], GOLDEN[key])
+        found = roicli.identify(*files, size=SIZE, spatial_scale=SCALE)
+        first = found.answers[0]
+        said = ", ".join((first.settings, *first.convention, *first.same))
+        assert found.fits, key
+        assert not first.boxes, key
+        assert CALLS[key.partition("@")[0]] in said or "mindspore roi_end_mode=0@2" in key, (key, said)
+        # Two answers only where these boxes cannot tell: RoIPool rounds a pixel away.
+        assert len(found.answers) == 1 or "roi_pool" in key, key
