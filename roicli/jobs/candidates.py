@@ -132,7 +132,7 @@ def _scales(right: tuple[float, float]) -> Iterator[tuple[str, dict[str, Any], A
 def _levels(levels: tuple[Level, ...], right: Pyramid) -> Iterator[tuple[str, dict[str, Any], Any]]:
     canon = right.canonical_level
     others = [replace(right, level_rule=rule) for rule in RULES]  # type: ignore[arg-type]
-    others += [replace(right, canonical_level=canon + step) for step in (-2, -1, 1, 2)]
+    others += [replace(right, canonical_level=canon + step) for step in (-1, 1, -2, 2)]
     for one in dict.fromkeys([right, *others]):
         words = "" if one == right else f"levels by the rule of {one.level_rule}"
         words += f", canonical level {one.canonical_level}" * (one.canonical_level != canon)

@@ -109,7 +109,8 @@ class _Search:
         self.arranged, self.located = arranged, located
         whole = gather(inputs, located, arranged, rounding)
         self.boxes = inputs.table.boxes[whole.rows].astype(np.float64)
-        self.here = located.take(whole.rows)
+        # By image, as ways take it: `located` has the map of each on its level.
+        self.here = located._replace(placement=replace(located.placement, map_index=inputs.map_index)).take(whole.rows)
         self._whole, channels = whole, whole.wanted.shape[1]
         self._some = slice(0, channels, max(1, -(-channels // CHANNELS)))
         self.evidence = whole.part(slice(None), self._some)
@@ -137,7 +138,9 @@ class _Search:
         if not chosen:
             chosen, noise = self._in_noise(ranked)
         fits = bool(chosen)
-        groups = self._distinct_answers(chosen) if fits else [[min(ranked, key=lambda pair: pair[0])[1]]]
+        groups = (
+            self._distinct_answers(self._with_twins(chosen)) if fits else [[min(ranked, key=lambda pair: pair[0])[1]]]
+        )
         return Identified(
             reference="",
             fits=fits,
@@ -157,12 +160,17 @@ class _Search:
 
     def _distinct(self, every: Sequence[Way]) -> list[Way]:
         """Leave out ways that put these boxes where one before them does."""
-        found: dict[bytes, Way] = {}
+        found: dict[bytes, list[Way]] = {}
         for way in every:
             placed = way.put(self.here, self.boxes)
             cells = np.float32(in_map(placed.boxes, placed.scale))
-            found.setdefault(cells.tobytes() + placed.map_index.tobytes(), way)
-        return list(found.values())
+            found.setdefault(cells.tobytes() + placed.map_index.tobytes(), []).append(way)
+        self._twins = {id(way): [one for one in rest if one.cost == way.cost] for way, *rest in found.values()}
+        return [group[0] for group in found.values()]
+
+    def _with_twins(self, chosen: Sequence[_Candidate]) -> list[_Candidate]:
+        """Return candidates, and after each those that were left out for it and are as simple."""
+        return [one._replace(way=way) for one in chosen for way in (one.way, *self._twins.get(id(one.way), ()))]
 
     def _viewed(self, view: str) -> Evidence:
         if not view:

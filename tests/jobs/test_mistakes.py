@@ -1,0 +1,34 @@
+"""Each mistake made on purpose, and named: on independent values, in float16, and on maps as behind a ReLU."""
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+from jobs.mistakes import MISTAKES, TEXTURES, verdict
+
+from roicli.jobs import identify
+
+
+@pytest.mark.parametrize("texture", TEXTURES)
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistakes_are_named(tmp_path, dose, name, texture):
+    """`--long 20` makes each 20 times."""
+    tally = Counter()
+    for seed in range(dose - dose % 5):
+        scene, pooled, words = MISTAKES[name](seed, texture)
+        tally[verdict(scene.identify(tmp_path, pooled), words)] += 1
+    assert set(tally) <= {"named", "among"}, tally
+
+
+@pytest.mark.parametrize("name", ["level", "letterbox_offset", "letterbox_not_stated", "class_token_not_dropped"])
+def test_a_mistake_is_named_among_few_settings(tmp_path, monkeypatch, name):
+    """The same, with few conventions to choose from, which takes a tenth of the time."""
+    scene, pooled, words = MISTAKES[name](7, "relu")
+    monkeypatch.setattr(identify, "specs", lambda base, more=False: few(base, scene.spec))
+    assert verdict(scene.identify(tmp_path, pooled), words) in ("named", "among")
+
+
+def few(base, spec):
+    """What a scene computes, and two others; the size is that of the reading."""
+    others = [replace(spec, sampling_ratio=spec.sampling_ratio % 4 + 1), replace(spec, op="roi_pool", aligned=False)]
+    return [replace(one, output_size=base.output_size) for one in (spec, *others)]
