@@ -121,16 +121,10 @@ def printable(name: str) -> str:
 def check_ratio(where: str, size: int, claimed: int, stored: Callable[[], int]) -> None:
     """Raise FileError if something large is claimed of which the file holds next to nothing: a decompression bomb.
 
-    Parameters
-    ----------
-    where : str
-        What claims it.
-    size : int
-        Bytes that it would take in memory.
-    claimed : int
-        Bytes of the whole that it is a part of.
-    stored : callable
-        Gives the bytes that the whole takes in its file.
+    `where`: what claims it.
+    `size`: bytes that it would take in memory.
+    `claimed`: bytes of the whole that it is a part of.
+    `stored`: gives the bytes that the whole takes in its file.
     """
     if size > _HARMLESS and claimed > _LARGEST_RATIO * (present := stored()):
         raise FileError(

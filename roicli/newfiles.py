@@ -124,14 +124,9 @@ class NewFile:
 
     Until then it is a hidden file beside that name. A crash leaves the hidden file to the next run.
 
-    Parameters
-    ----------
-    name : Path
-        The final name; for a symbolic link, the file that it leads to is written.
-    overwrite : bool
-        Whether a file that exists is replaced.
-    ending : str
-        What the hidden name ends in.
+    `name`: the final name; for a symbolic link, the file that it leads to is written.
+    `overwrite`: whether a file that exists is replaced.
+    `ending`: what the hidden name ends in.
 
     Attributes
     ----------

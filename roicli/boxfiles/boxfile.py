@@ -48,16 +48,10 @@ BOM = b"\xef\xbb\xbf"
 class BoxFile:
     """An open box file.
 
-    Parameters
-    ----------
-    path : Path
-        Its name, for messages.
-    stream : binary file
-        Open at its beginning; the content of a compressed file.
-    stamp : Stamp, optional
-        State of the file before its first byte was read; a pipe has none.
-    image_size : Path or (float, float), optional
-        Where a layout that needs sizes or ids of images finds them: a file, or one height and width.
+    `path`: its name, for messages.
+    `stream`: open at its beginning; the content of a compressed file.
+    `stamp`: state of the file before its first byte was read; a pipe has none.
+    `image_size`: where a layout that needs sizes or ids of images finds them: a file, or one height and width.
 
     Attributes
     ----------

@@ -115,10 +115,7 @@ class _Values:
 class Builder:
     """Boxes as a reader meets them, block by block, in flat arrays.
 
-    Parameters
-    ----------
-    source, row_word
-        As in `Regions`.
+    `source`, `row_word`: as in `Regions`.
     """
 
     def __init__(self, source: Path, row_word: str) -> None:
@@ -148,16 +145,10 @@ class Builder:
     ) -> None:
         """Add a block of boxes.
 
-        Parameters
-        ----------
-        rows : sequence of int
-            Where each stands in its file.
-        numbers : (n, 4) or (n, 5) float64
-            As they stand in the file; the first of five is the batch index.
-        images : sequence, optional
-            The image id of each, None if an absent box is of no image.
-        **columns
-            Values of each, None where there is none.
+        `rows`: where each stands in its file.
+        `numbers` (n, 4): as they stand in the file; the first of five is the batch index.
+        `images`: the image id of each, None if an absent box is of no image.
+        `**columns`: values of each, None where there is none.
         """
         before, now = (self._width, self.named), (numbers.shape[1], images is not None)
         if len(self) and now != before:
@@ -196,14 +187,9 @@ class Builder:
     ) -> Regions:
         """Return the regions so far.
 
-        Parameters
-        ----------
-        box_format : BoxFormat
-            What the four numbers mean.
-        aliases, sizes : mapping, optional
-            File names, and heights and widths, by image id.
-        **known
-            More of `Regions`, by its names.
+        `box_format`: what the four numbers mean.
+        `aliases`, `sizes`: file names, and heights and widths, by image id.
+        `**known`: more of `Regions`, by its names.
         """
         ids = tuple(self._images.names)
         if self.named:
@@ -231,16 +217,10 @@ def regions_of(
 ) -> Regions:
     """Put numbers as they stand in a file into `Regions`.
 
-    Parameters
-    ----------
-    numbers : (K, 4) or (K, 5) float64
-        The boxes; the first of five columns is the batch index.
-    box_format : BoxFormat
-        What the last four columns mean.
-    blocks : iterable of (k, 5) float64, optional
-        The same numbers piece by piece, where `numbers` is a memory map whose pages should stay in their file.
-    **known
-        Everything else that is known of them, under the names of `Regions`.
+    `numbers` (K, 4): the boxes; the first of five columns is the batch index.
+    `box_format`: what the last four columns mean.
+    `blocks`: the same numbers piece by piece, where `numbers` is a memory map whose pages should stay in their file.
+    `**known`: everything else that is known of them, under the names of `Regions`.
     """
     given = numbers[:, -4:]
     # NaN and infinite boxes are listed by row later on; until then they are ordinary numbers.

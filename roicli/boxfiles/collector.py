@@ -20,14 +20,8 @@ NO_BOX = (None,) * 4
 class Collector:
     """Regions of one file.
 
-    Parameters
-    ----------
-    file : BoxFile
-        The file.
-    columns : sequence of str
-        Names of what else is known of a region, in the order in which `add` takes it.
-    row_word : str
-        What rows count; see `Regions`.
+    `columns`: names of what else is known of a region, in the order in which `add` takes it.
+    `row_word`: what rows count; see `Regions`.
     """
 
     def __init__(self, file: BoxFile, columns: Sequence[str] = (), row_word: str = "box") -> None:
@@ -83,16 +77,10 @@ class Collector:
     ) -> Regions:
         """Return all regions.
 
-        Parameters
-        ----------
-        title : str
-            What was recognized, for the note: "Visual Genome objects".
-        specified, asked : BoxFormat
-            What the numbers mean by the specification, and by the user.
-        normalized : bool
-            The numbers are in 0..1 of the image.
-        **known
-            More of `Regions`.
+        `title`: what was recognized, for the note: "Visual Genome objects".
+        `specified`, `asked`: what the numbers mean by the specification, and by the user.
+        `normalized`: the numbers are in 0..1 of the image.
+        `**known`: more of `Regions`.
         """
         self._flush()
         box_format = asked or specified

@@ -76,17 +76,10 @@ class ImageTable(NamedTuple):
 def read_image_table(path: Path) -> ImageTable:
     """Read a table of numbers an image.
 
-    Parameters
-    ----------
-    path : Path
-        COCO JSON (its `images`), a JSON list of objects with `image_id`, a JSON object by image id, VinVL's hw.tsv, or
-        a CSV with a header.
-
-    Raises
-    ------
-    FileError, BoxError
-        The file cannot be read, does not name images or has none of the columns; an image is listed twice with
-        different numbers.
+    `path`: COCO JSON (its `images`), a JSON list of objects with `image_id`, a JSON object by image id, VinVL's hw.tsv,
+    or a CSV with a header.
+    Raises FileError, BoxError: the file cannot be read, does not name images or has none of the columns; an image is
+    listed twice with different numbers.
     """
     with opened(path) as file:
         notes: list[str] = []
@@ -102,10 +95,7 @@ def read_image_table(path: Path) -> ImageTable:
 def size_of(file: BoxFile) -> tuple[float, float]:
     """Return height and width of the image that a box file is named after.
 
-    Raises
-    ------
-    BoxError
-        Nothing says them.
+    Raises BoxError: nothing says them.
     """
     size = file.image_size
     if isinstance(size, tuple):

@@ -71,14 +71,7 @@ _MODES: dict[int | str | None, BoxFormat | None] = {
 class ItemReader:
     """Boxes of a JSON file, and what their fields say together.
 
-    Parameters
-    ----------
-    file : BoxFile
-        The file.
-    row_word : str
-        What their rows count.
-    box_format : BoxFormat, optional
-        What the user says.
+    `row_word`: what their rows count.
     """
 
     def __init__(self, file: BoxFile, row_word: str, box_format: BoxFormat | None) -> None:

@@ -47,14 +47,9 @@ _SAID = [one.name for one in fields(Regions) if one.name not in _APART]
 def read_kept(path: Path, how: object, read: Callable[[], Regions]) -> Regions:
     """Return the regions of one file from the table beside it; if there is none, `read` them and write it.
 
-    Parameters
-    ----------
-    path : Path
-        The box file. A short one, a pipe, and an .npy are always read.
-    how : object
-        What the reader was told, which must be the same.
-    read : callable
-        Reads the file.
+    `path`: the box file. A short one, a pipe, and an .npy are always read.
+    `how`: what the reader was told, which must be the same.
+    `read`: reads the file.
     """
     try:
         state = path.stat()

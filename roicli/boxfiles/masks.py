@@ -28,20 +28,11 @@ from roicli.regions import MaskFill, Names, Regions
 class EncodedMasks:
     """Masks of K regions, as their files encode them; see `roicli.protocols.Masks`.
 
-    Parameters
-    ----------
-    texts : bytearray
-        All of them, one after the other.
-    ends : (K, 2) int64
-        Where each begins and ends there.
-    rows : (K,) int64
-        Where each region stands in its file.
-    source, word : str
-        The file, and what rows count, for messages.
-    fill : {"coco", "pil"}, optional
-        See `decode_mask`.
-    checksum : int
-        See `roicli.protocols.Masks`.
+    `texts`: all of them, one after the other.
+    `ends` (K, 2): where each begins and ends there.
+    `rows` (K,): where each region stands in its file.
+    `source`, `word`: the file, and what rows count, for messages.
+    `checksum`: see `roicli.protocols.Masks`.
     """
 
     def __init__(
@@ -92,17 +83,9 @@ class EncodedMasks:
 def read_masks(table: Regions, fill: MaskFill | None = None) -> EncodedMasks:
     """Read the masks of regions from their files.
 
-    Parameters
-    ----------
-    table : Regions
-        All regions of the files, or some of them.
-    fill : {"coco", "pil"}, optional
-        How outlines become pixels; see `decode_mask`.
-
-    Raises
-    ------
-    BoxError
-        The layout of a file has no masks.
+    `table`: all regions of the files, or some of them.
+    `fill`: how outlines become pixels; see `decode_mask`.
+    Raises BoxError: the layout of a file has no masks.
     """
     files = table.columns.get("file")
     names, number = (

@@ -35,24 +35,13 @@ class OutlineError(ValueError):
 def decode_mask(text: bytes | bytearray, size: Size | None, canvas: Size, fill: MaskFill | None) -> Mask:
     """Decode one mask, JSON text.
 
-    Parameters
-    ----------
-    text : bytes or bytearray
-        COCO's `segmentation`, a GeoJSON geometry, a LabelMe shape; an outline in 0..1 of the image, `unit`; or which
-        label of which image it is.
-    size : (int, int) or None
-        Height and width of the image, if they are known.
-    canvas : (int, int)
-        Height and width within which outlines are drawn if the size of their image is not known.
-    fill : {"coco", "pil"}, optional
-        How outlines become pixels; by default "pil" for LabelMe, else "coco".
-
-    Raises
-    ------
-    OutlineError
-        It is none of these, or of another size than the image.
-    FileError
-        pycocotools is needed and not installed.
+    `text`: COCO's `segmentation`, a GeoJSON geometry, a LabelMe shape; an outline in 0..1 of the image, `unit`; or
+    which label of which image it is.
+    `size`: height and width of the image, if they are known.
+    `canvas`: height and width within which outlines are drawn if the size of their image is not known.
+    `fill`: how outlines become pixels; by default "pil" for LabelMe, else "coco".
+    Raises OutlineError: it is none of these, or of another size than the image. FileError: pycocotools is needed and
+    not installed.
     """
     try:
         value = decode(text)

@@ -29,10 +29,7 @@ class Pairs(NamedTuple):
 def read_pairs(path: Path) -> Pairs:
     """Read pairs of boxes.
 
-    Raises
-    ------
-    RoicliError
-        The file cannot be read, or does not hold pairs.
+    Raises RoicliError: the file cannot be read, or does not hold pairs.
     """
     with opened(path) as file:
         if file.form == "json":

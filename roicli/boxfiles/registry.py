@@ -228,12 +228,7 @@ def _has_masks(file: BoxFile) -> bool:
 def choose(file: BoxFile, boxes_as: str | None = None) -> Layout:
     """Find the one layout that a file has.
 
-    Raises
-    ------
-    BoxError
-        More than one layout would do, or none.
-    UsageError
-        The layout `boxes_as` is unknown.
+    Raises BoxError: more than one layout would do, or none. UsageError: the layout `boxes_as` is unknown.
     """
     return load(boxes_as) if boxes_as is not None else _only(file.path, _candidates(file))
 

@@ -22,10 +22,7 @@ _COLUMN = 26
 class Option(click.Option):
     """An option under a heading of --help.
 
-    Parameters
-    ----------
-    group : str
-        The heading.
+    `group`: the heading.
     """
 
     def __init__(self, *args: Any, group: str = "Options", **settings: Any) -> None:

@@ -78,28 +78,14 @@ def choose(
 ) -> Regions:
     """Take and make the boxes that the user has chosen.
 
-    Parameters
-    ----------
-    table : Regions
-        All boxes of the file.
-    choice : Choice
-        What the user says.
-    image_size : path or size, optional
-        Sizes of images, where the box file does not say them.
-    note : callable
-        Is told what was done.
-    normalized : bool
-        The boxes are in 0..1 of the image.
+    `image_size`: sizes of images, where the box file does not say them.
+    `normalized`: the boxes are in 0..1 of the image.
+    Raises UsageError, BoxError: scores, labels, sizes or pairs that are missing.
 
     Returns
     -------
     Regions
         With `origin`, the box of the file that each is, if they are not all of them.
-
-    Raises
-    ------
-    UsageError, BoxError
-        Scores, labels, sizes or pairs that are missing.
     """
     if not choice.parameters():
         return table
@@ -182,10 +168,7 @@ def said_of(table: Regions) -> dict[str, Column]:
 def groups_of(by: str | None, image_ids: Names, said: Mapping[str, Column]) -> Names | None:
     """Return the group of each region; None if groups are not asked for.
 
-    Raises
-    ------
-    BoxError
-        Groups by category, and no region says its own.
+    Raises BoxError: groups by category, and no region says its own.
     """
     if by is None:
         return None

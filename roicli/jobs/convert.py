@@ -69,10 +69,8 @@ def convert(job: ConvertJob, advance: Callable[[int], None]) -> ConvertReport:
 
     All rows are compared with their checksums when they are read, and with what was written before it appears.
 
-    Raises
-    ------
-    RoicliError
-        An output that cannot be read or written, values too large for the dtype, a layout that cannot hold it.
+    Raises RoicliError: an output that cannot be read or written, values too large for the dtype, a layout that cannot
+    hold it.
     """
     output_format = find_format(job.output, job.output_layout).scattered()
     check_output(job.output, output_format)

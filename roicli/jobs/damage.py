@@ -23,10 +23,7 @@ class Damage:
 def find_damage(path: Path) -> Damage:
     """Compare all rows of an output with their checksums.
 
-    Raises
-    ------
-    FileError
-        It cannot be read, what it says of its rows is damaged, or it holds no checksums.
+    Raises FileError: it cannot be read, what it says of its rows is damaged, or it holds no checksums.
     """
     return damage_of(find_stored(path), path)
 

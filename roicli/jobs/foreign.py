@@ -42,10 +42,7 @@ class Reference(NamedTuple):
     def readings(self, channels: int, sizes: Sequence[tuple[int, int]]) -> list[Arranged]:
         """Return what the axes may be, for so many channels; a flat row has one of the `sizes` given, or is square.
 
-        Raises
-        ------
-        FileError
-            They fit no reading.
+        Raises FileError: they fit no reading.
         """
         shape = self.values.shape
         while len(shape) > 4 and shape[0] == 1:
@@ -93,10 +90,7 @@ class Arranged(NamedTuple):
 def read_reference(path: Path) -> Reference:
     """Open pooled features: an output of ours, or an array in an .npy or .npz file.
 
-    Raises
-    ------
-    FileError
-        They cannot be read, or are not numbers.
+    Raises FileError: they cannot be read, or are not numbers.
     """
     parameters: Parameters = {}
     try:

@@ -64,10 +64,7 @@ class Geometry:
     def named(self) -> tuple[known.Preprocess, tuple[float, ...]] | None:
         """Return what `preprocess` names; None if it is a file, or not given.
 
-        Raises
-        ------
-        UsageError
-            It is neither.
+        Raises UsageError: it is neither.
         """
         if self.preprocess is None:
             return None
@@ -82,10 +79,7 @@ class Geometry:
     def stamps(self) -> dict[str, Stamp]:
         """Return the files that it says to read, and their state.
 
-        Raises
-        ------
-        FileError
-            One of them is not there.
+        Raises FileError: one of them is not there.
         """
         found: list[Any] = []
         if self.preprocess is not None and self.named() is None:

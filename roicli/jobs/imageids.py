@@ -80,34 +80,21 @@ def match_images(
 ) -> NDArray[np.intp]:
     """Find the map of each image, exactly or by what is tolerated.
 
-    Parameters
-    ----------
-    image_ids : sequence of str
-        Distinct ids of the box file.
-    aliases : sequence of str, optional
-        The same images' file names. They find maps that an id alone does not find; an exact file name counts for more
-        than an id that matches by tolerance.
-    map_ids : sequence of str
-        Ids of the feature maps, distinct.
-    boxes, features : str
-        Names of the two inputs, for the message.
-    match : {"id", "file-name"}, optional
-        What decides; by default both must mean the same map.
-    note : callable, optional
-        Is told of file names that count for more than ids.
-    all_images : bool
-        Whether every image must have a map.
+    `image_ids`: distinct ids of the box file.
+    `aliases`: the same images' file names. They find maps that an id alone does not find; an exact file name counts for
+    more than an id that matches by tolerance.
+    `map_ids`: ids of the feature maps, distinct.
+    `boxes`, `features`: names of the two inputs, for the message.
+    `match`: what decides; by default both must mean the same map.
+    `note`: is told of file names that count for more than ids.
+    `all_images`: whether every image must have a map.
+    Raises BoxError: an image that could be several maps, or is another by its file name than by its id; several that
+    could be one; images without a map, which the message counts, with examples of both sides.
 
     Returns
     -------
     (len(image_ids),) intp
         Index into `map_ids`, -1 for none.
-
-    Raises
-    ------
-    BoxError
-        An image that could be several maps, or is another by its file name than by its id; several that could be one;
-        images without a map, which the message counts, with examples of both sides.
     """
     found = _find(image_ids, aliases, map_ids, match, note, boxes=boxes, features=features)
     missing = [name for name, index in zip(image_ids, found.tolist(), strict=True) if index < 0] if all_images else []

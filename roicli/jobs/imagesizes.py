@@ -63,14 +63,9 @@ def file_or_size(image_size: ImageSize | None) -> Path | tuple[float, float] | N
 class Images:
     """The images that have boxes: how files name them.
 
-    Parameters
-    ----------
-    names : sequence of str
-        Their ids in the box file, or those of their maps.
-    aliases : sequence of str, optional
-        Their file names.
-    source : str
-        The box file.
+    `names`: their ids in the box file, or those of their maps.
+    `aliases`: their file names.
+    `source`: the box file.
     """
 
     def __init__(self, names: Sequence[str], aliases: Sequence[str] | None, source: str) -> None:
@@ -97,16 +92,7 @@ def original_sizes(
 ) -> NDArray[np.float64]:
     """Return height and width of each image, (n, 2), NaN where nothing says them.
 
-    Parameters
-    ----------
-    images : Images
-        Which images.
-    listed : (n, 2) float64, optional
-        What the box file says; `image_size` counts for more.
-    image_size : path or size, optional
-        What the user says.
-    note : callable
-        Is told what was assumed.
+    `listed` (n, 2): what the box file says; `image_size` counts for more.
     """
     sizes = np.full((len(images), 2), np.nan) if listed is None else listed.copy()
     if image_size is None:

@@ -100,10 +100,7 @@ def info(name: str, *, verify: bool = False) -> FileInfo:
 
     With `verify`, the rows of an output are read, and compared with their checksums.
 
-    Raises
-    ------
-    FileError
-        What cannot be read, or is of no kind that roicli knows.
+    Raises FileError: what cannot be read, or is of no kind that roicli knows.
     """
     path = path_of(name)
     name = str(path)

@@ -29,21 +29,7 @@ from roicli.words import count
 def locate(geometry: Geometry, inputs: Inputs, infos: dict[int, MapInfo], note: Callable[[str], None]) -> Located:
     """Find where the regions of some inputs lie.
 
-    Parameters
-    ----------
-    geometry : Geometry
-        What the user says.
-    inputs : Inputs
-        The regions and their maps.
-    infos : dict of int to MapInfo
-        The maps.
-    note : callable
-        Is told what was assumed.
-
-    Raises
-    ------
-    RoicliError
-        Sizes that are needed and not known, files that cannot be read, maps whose sizes do not agree.
+    Raises RoicliError: sizes that are needed and not known, files that cannot be read, maps whose sizes do not agree.
     """
     table, map_index = inputs.table, inputs.map_index
     used = np.array(sorted(infos))
@@ -102,10 +88,7 @@ def locate(geometry: Geometry, inputs: Inputs, infos: dict[int, MapInfo], note: 
 def settle_grids(geometry: Geometry, inputs: Inputs, patch: int | None, note: Callable[[str], None]) -> None:
     """Find the grids of sequences of tokens by the sizes of the network's inputs, and tell `note` how they are taken.
 
-    Raises
-    ------
-    RoicliError
-        Sizes that are not known, sequences without a grid.
+    Raises RoicliError: sizes that are not known, sequences without a grid.
     """
     source, used = inputs.source, inputs.maps_used() or [0]
     if not isinstance(source, TokenSource) or not len(source):
@@ -153,17 +136,14 @@ def locate_on_levels(
 ) -> tuple[Located, tuple[Placement, ...]]:
     """Find where the regions of some inputs lie, also on the levels of a pyramid.
 
+    Raises RoicliError: see `locate`; a scale beside the strides of levels.
+
     Returns
     -------
     Located
         On the level of each region; on the first one, if all levels are combined.
     tuple of Placement
         On each level, if all are combined.
-
-    Raises
-    ------
-    RoicliError
-        See `locate`; a scale beside the strides of levels.
     """
     levels = inputs.source.levels
     if not levels:

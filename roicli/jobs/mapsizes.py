@@ -54,12 +54,8 @@ def infer_stride(input_sizes: Array, map_sizes: Array, multiple: int) -> int | N
 def guess(sizes: Array, map_sizes: Array, scale: tuple[float, float] | None = None) -> str:
     """Say what may have been done to images of known sizes, if something usual fits all maps; or nothing.
 
-    Parameters
-    ----------
-    sizes, map_sizes : (n, 2) float64
-        Of the originals and of their maps.
-    scale : (float, float), optional
-        What the user gave; by default all usual strides are tried.
+    `sizes`, `map_sizes` (n, 2): of the originals and of their maps.
+    `scale`: what the user gave; by default all usual strides are tried.
     """
     sure = ~np.isnan(sizes).any(axis=1)
     sizes, map_sizes = sizes[sure], map_sizes[sure]

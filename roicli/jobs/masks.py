@@ -46,10 +46,7 @@ def _sizes(table: Regions) -> NDArray[np.float64] | None:
 def placed_masks(inputs: Inputs, located: Located) -> PlacedMasks | None:
     """Place the masks of regions: their pixels go the way of the images.
 
-    Raises
-    ------
-    UsageError
-        Boxes in 0..1 of their maps say nothing of pixels.
+    Raises UsageError: boxes in 0..1 of their maps say nothing of pixels.
     """
     if (masks := inputs.table.masks) is None:
         return None

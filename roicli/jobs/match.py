@@ -52,10 +52,7 @@ class Inputs(NamedTuple):
     def infos(self) -> dict[int, MapInfo]:
         """Look up shape and dtype of every map that has boxes; of the first map if there are none.
 
-        Raises
-        ------
-        FeatureError
-            A map that cannot be pooled, or one with another number of channels than the others.
+        Raises FeatureError: a map that cannot be pooled, or one with another number of channels than the others.
         """
         images = self.maps_used() or list(range(len(self.source.ids)))[:1]
         count = max(1, len(self.source.levels))
@@ -103,29 +100,13 @@ def bind(
 ) -> Inputs:
     """Open the features, read the boxes, and find the map of each box.
 
-    Parameters
-    ----------
-    features : str
-        File, folder or pattern.
-    boxes : Path
-        The box file.
-    reading, pyramid
-        What the user says of them. Without a layout, an array that may be tokens is refused.
-    note : callable
-        Is told what was assumed.
-    geometry
-        What is said of images, for boxes that cannot be read or made without their sizes.
-    choice
-        Which boxes are taken, and what is made of them.
-    all_images
-        Whether every image of the box file must have features.
-    mapped
-        See `read_regions`.
-
-    Raises
-    ------
-    RoicliError
-        A file that cannot be read, boxes of images without features.
+    `features`: file, folder or pattern.
+    `boxes`: the box file.
+    `reading`, `pyramid`: what the user says of them. Without a layout, an array that may be tokens is refused.
+    `geometry`: what is said of images, for boxes that cannot be read or made without their sizes.
+    `choice`: which boxes are taken, and what is made of them.
+    `all_images`: whether every image of the box file must have features.
+    Raises RoicliError: a file that cannot be read, boxes of images without features.
     """
     source = open_maps(features, reading, pyramid, note)
     if boxes.suffix.lower() != ".npy" and (length := _length(boxes)) > _SLOW:
@@ -257,10 +238,7 @@ def _is_only_map(source: FeatureSource, table: Regions) -> bool:
 def _listed_order(source: FeatureSource, table: Regions) -> tuple[str, ...] | None:
     """Return the ids of maps that have none, if the box file lists as many images under ids that are not positions.
 
-    Raises
-    ------
-    BoxError
-        The images are not listed in the order of their ids: the maps may be in either order.
+    Raises BoxError: the images are not listed in the order of their ids: the maps may be in either order.
     """
     listed = table.listed
     if listed is None or len(listed) != len(source.ids) or {*listed} == {*map(str, range(len(listed)))}:

@@ -68,10 +68,7 @@ class MergeReport:
 def merge(job: MergeJob, advance: Callable[[int], None]) -> MergeReport:
     """Join parts; `advance` is called with the number of rows copied since the last call.
 
-    Raises
-    ------
-    RoicliError
-        Parts that do not belong together, are missing or given twice; an output that cannot be written.
+    Raises RoicliError: parts that do not belong together, are missing or given twice; an output that cannot be written.
     """
     with locked([job.output]) as locks:
         beside = [

@@ -48,12 +48,8 @@ class MissingReport(NamedTuple):
 def missing(patterns: Sequence[str]) -> MissingReport:
     """Find the parts of a job among files, and say which ones lack.
 
-    Raises
-    ------
-    OutputError
-        Files that are not parts, or of jobs with other numbers of parts.
-    FileError
-        No file matches, or one cannot be read.
+    Raises OutputError: files that are not parts, or of jobs with other numbers of parts. FileError: no file matches, or
+    one cannot be read.
     """
     found = [Path(path) for pattern in patterns for path in matches(pattern)]
     paths = [path for path in found if path.suffix.lower() in suffixes()]  # not the small files beside outputs

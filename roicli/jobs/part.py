@@ -66,16 +66,8 @@ class Taken(NamedTuple):
 def take_part(job: PoolJob, shard: Shard, inputs: Inputs, infos: dict[int, MapInfo] | None = None) -> Taken:
     """Reduce the inputs of a job to one part of it.
 
-    Parameters
-    ----------
-    job : PoolJob
-        The job.
-    shard : Shard
-        Which part.
-    inputs : Inputs
-        All boxes of the box file.
-    infos : dict of int to MapInfo, optional
-        Of the maps that have boxes; by default their source is asked.
+    `inputs`: all boxes of the box file.
+    `infos`: of the maps that have boxes; by default their source is asked.
     """
     table = inputs.table
     image = np.zeros(len(table), np.int64) if table.image_index is None else table.image_index

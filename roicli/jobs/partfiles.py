@@ -43,12 +43,8 @@ class StoredPart:
 def read_parts(paths: Sequence[Path]) -> list[StoredPart]:
     """Read all of the parts of one job but their features; part 1 comes first.
 
-    Raises
-    ------
-    OutputError
-        Files that are not parts, parts of different jobs, parts that are missing or given twice.
-    FileError
-        A file that cannot be read.
+    Raises OutputError: files that are not parts, parts of different jobs, parts that are missing or given twice.
+    FileError: a file that cannot be read.
     """
     parts = [_read(path) for path in paths]
     _check_together(parts)

@@ -162,10 +162,8 @@ class Prepared(NamedTuple):
 def prepare(job: PoolJob, inputs: Inputs, note: Callable[[str], None]) -> Prepared:
     """Judge the boxes and look up the maps; no feature is read.
 
-    Raises
-    ------
-    RoicliError
-        Bad boxes that the job does not allow, maps that cannot be pooled together, boxes too large for their scale.
+    Raises RoicliError: bad boxes that the job does not allow, maps that cannot be pooled together, boxes too large for
+    their scale.
     """
     operator = find(job.spec.op)
     operator.check(job.spec)

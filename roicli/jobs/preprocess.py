@@ -214,10 +214,7 @@ def names() -> list[str]:
 def parse(text: str) -> tuple[Preprocess, tuple[float, ...]] | None:
     """Read a name and its numbers, such as ``"shortest-edge:800,1333"``; None if `text` does not begin in a name.
 
-    Raises
-    ------
-    UsageError
-        The numbers are not those of the name.
+    Raises UsageError: the numbers are not those of the name.
 
     Examples
     --------

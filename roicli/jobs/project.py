@@ -42,10 +42,7 @@ class Projected(NamedTuple):
 def project(job: ProjectJob, note: Callable[[str], None]) -> Projected:
     """Scatter the values of bins onto maps of zeros, with the weights of the bins, and write these maps.
 
-    Raises
-    ------
-    RoicliError
-        Bad data, an operator that is not linear, values that do not fit the boxes.
+    Raises RoicliError: bad data, an operator that is not linear, values that do not fit the boxes.
     """
     if job.output.suffix not in (".npy", ".npz"):
         raise OutputError(f"{job.output}: expected a name that ends in .npy or .npz", "Name an .npz.")

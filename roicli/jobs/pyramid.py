@@ -63,10 +63,7 @@ class Pyramid:
     def named(self) -> tuple[Level, ...]:
         """Return the levels that the user names.
 
-        Raises
-        ------
-        UsageError
-            A level without a stride, or a name that says none.
+        Raises UsageError: a level without a stride, or a name that says none.
         """
         if self.levels is None:
             return ()
@@ -114,10 +111,7 @@ def in_words(levels: Sequence[Level]) -> str:
 def open_maps(features: str, reading: Reading, pyramid: Pyramid, note: Callable[[str], None]) -> FeatureSource:
     """Open features, as a pyramid if the user says so, or if they are one without doubt; see `open_source`.
 
-    Raises
-    ------
-    RoicliError
-        What cannot be opened; settings of levels for features that have none.
+    Raises RoicliError: what cannot be opened; settings of levels for features that have none.
     """
     dataset, how = reading.dataset, reading.of_maps()
     source: FeatureSource
@@ -162,10 +156,7 @@ def _open(features: str, note: Callable[[str], None], dataset: str | None, how: 
 def check_levels(source: FeatureSource, images: Sequence[int]) -> None:
     """Refuse levels whose sizes do not fit their strides.
 
-    Raises
-    ------
-    FeatureError
-        The level of an image that is too large or too small.
+    Raises FeatureError: the level of an image that is too large or too small.
     """
     for image in images:
         if text := size_fault(source, image):
@@ -177,16 +168,9 @@ def place_on_levels(
 ) -> tuple[Placement, ...]:
     """Place boxes on their levels.
 
-    Parameters
-    ----------
-    finest : Placement
-        The image of each box as its map, and the boxes in pixels of the network's input; the scale is not looked at.
-    levels : sequence of Level
-        Of the source.
-    pyramid : Pyramid
-        What the user says.
-    dtype : numpy.dtype
-        Of the computation: a box at the edge between two levels turns on its last bit.
+    `finest`: the image of each box as its map, and the boxes in pixels of the network's input; the scale is not looked
+    at.
+    `dtype`: of the computation: a box at the edge between two levels turns on its last bit.
 
     Returns
     -------

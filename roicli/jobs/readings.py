@@ -56,10 +56,7 @@ class Reading:
     def of_maps(self) -> dict[str, Any]:
         """Return what `open_source` is told, besides the dataset.
 
-        Raises
-        ------
-        UsageError
-            Settings of tokens for maps, or two that say the grid.
+        Raises UsageError: settings of tokens for maps, or two that say the grid.
         """
         layout: str | TokenLayout = self.layout or "chw"
         if self.time is not None:
@@ -97,10 +94,7 @@ class Reading:
 def check_readings(source: FeatureSource, index: int, note: Note) -> None:
     """Refuse an array that may be sequences of tokens, if nobody said that it is a map and its values do not either.
 
-    Raises
-    ------
-    FeatureError
-        The message lists the readings.
+    Raises FeatureError: the message lists the readings.
     """
     try:
         info = source.info(index)

@@ -34,10 +34,7 @@ def check_report(job: AlignJob) -> None:
 def write_report(job: AlignJob, report: RunReport, parameters: Parameters, inputs: Mapping[str, Stamp]) -> None:
     """Write the report of a job that is done, if one is wanted: all of it appears at once, or nothing.
 
-    Raises
-    ------
-    OutputError
-        It cannot be written; the output is complete.
+    Raises OutputError: it cannot be written; the output is complete.
     """
     if job.report is None:
         return

@@ -36,21 +36,9 @@ def select(
 ) -> Selection:
     """Decide about every box; the features of an image are looked at before its boxes.
 
-    Parameters
-    ----------
-    inputs : Inputs
-        All boxes; those of images without features have no map.
-    spec : PoolSpec
-        What becomes of inverted boxes that are kept.
-    bad_boxes, missing_features
-        See `AlignJob`.
-    note : callable
-        Is told what becomes of them.
-
-    Raises
-    ------
-    BoxError
-        Bad boxes where they are not allowed.
+    `inputs`: all boxes; those of images without features have no map.
+    `spec`: what becomes of inverted boxes that are kept.
+    Raises BoxError: bad boxes where they are not allowed.
     """
     table = inputs.table
     absent = table.absent

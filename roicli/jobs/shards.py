@@ -45,12 +45,8 @@ def parts_of(image_index: NDArray[np.integer], count: int) -> NDArray[np.int32]:
     An image belongs to the part in whose share of all boxes its middle lies, so no part holds more than 1/N of the
     boxes and the largest image besides. With more parts than images some parts are empty.
 
-    Parameters
-    ----------
-    image_index : (K,) int
-        Image of each box, numbered in any way.
-    count : int
-        How many parts there are (N).
+    `image_index` (K,): image of each box, numbered in any way.
+    `count`: how many parts there are (N).
 
     Returns
     -------
@@ -81,17 +77,9 @@ def parts_of(image_index: NDArray[np.integer], count: int) -> NDArray[np.int32]:
 def read_shard(text: str, environment: Mapping[str, str]) -> Shard:
     """Read `I/N`, `auto`, or `auto/N` and `auto/FIRST-LAST` where the batch system does not tell the whole array.
 
-    Parameters
-    ----------
-    text : str
-        What the user gave.
-    environment : mapping of str to str
-        Variables of the process; for `auto` those of Slurm, Grid Engine and PBS are looked up.
-
-    Raises
-    ------
-    UsageError
-        Something else, or variables that do not say which part of how many this is.
+    `text`: what the user gave.
+    `environment`: variables of the process; for `auto` those of Slurm, Grid Engine and PBS are looked up.
+    Raises UsageError: something else, or variables that do not say which part of how many this is.
 
     Examples
     --------

@@ -77,17 +77,7 @@ class Traced:
 def trace(job: TraceJob, note: Callable[[str], None]) -> Traced:
     """Trace one bin; of the features only the one map is read.
 
-    Parameters
-    ----------
-    job : TraceJob
-        What to trace.
-    note : callable
-        Is told what was assumed.
-
-    Raises
-    ------
-    RoicliError
-        A RoI, bin, channel or image that is not there; the message gives the valid range.
+    Raises RoicliError: a RoI, bin, channel or image that is not there; the message gives the valid range.
     """
     if job.pyramid.levels_combine is not None:
         raise UsageError("a number that is combined of levels has several maps", "Trace one of them by `level`.")

@@ -25,12 +25,8 @@ def add_turns(
 ) -> tuple[Located, tuple[Placement, ...]]:
     """Turn the boxes of placements, if all operators pool turned boxes.
 
-    Raises
-    ------
-    BoxError
-        Turned boxes, and an operator that does not turn them.
-    UsageError
-        Pixels or cells that are not as high as they are wide.
+    Raises BoxError: turned boxes, and an operator that does not turn them. UsageError: pixels or cells that are not as
+    high as they are wide.
     """
     degrees = angles_of(inputs.table, unit)
     turned = np.flatnonzero(degrees)

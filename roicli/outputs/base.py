@@ -159,10 +159,7 @@ class OutputFormat(ABC):
     def create(self, path: Path, name: Path, shape: tuple[int, ...], dtype: np.dtype[Any], record: Record) -> RowFile:
         """Make a file at `path` with all but its rows, of its full size, sparse where the file system can.
 
-        Raises
-        ------
-        OutputError
-            The disk has no room, or another failure of the system; it calls the file `name`.
+        Raises OutputError: the disk has no room, or another failure of the system; it calls the file `name`.
         """
         layout = self.layout(shape, dtype, record)
         check_space(name, layout.size + self.tail_bytes(record))
@@ -310,10 +307,7 @@ def text_dtype(column: Column, kind: str = "U") -> np.dtype[Any]:
 def read_output(output_format: OutputFormat, path: Path) -> Stored:
     """Read everything of an output but its features, and check that it fits together.
 
-    Raises
-    ------
-    FileError
-        A file that cannot be read, or is not as roicli writes it.
+    Raises FileError: a file that cannot be read, or is not as roicli writes it.
     """
     name = printable(str(path))
     if not (output_format.folder and path.is_dir()):

@@ -23,10 +23,7 @@ _BLOCK_BYTES = 2**24
 class Grouped(OutputFormat):
     """A format whose rows are those of groups; until all rows of boxes are there, they lie in a hidden file.
 
-    Parameters
-    ----------
-    of_groups : OutputFormat
-        Writes the means.
+    `of_groups`: writes the means.
     """
 
     assembled = True

@@ -162,17 +162,8 @@ class Virtual(Hdf5):
 
     They are found by their path relative to this file, so all of them can be moved together.
 
-    Parameters
-    ----------
-    output : Path
-        The file.
-    stretches : sequence of Stretch
-        Where its features lie.
-
-    Raises
-    ------
-    OutputError
-        The features lie in too many separate runs of rows.
+    `stretches`: where its features lie.
+    Raises OutputError: the features lie in too many separate runs of rows.
     """
 
     _checked = False

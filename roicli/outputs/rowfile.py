@@ -59,10 +59,7 @@ class RowFile:
     def write(self, rows: NDArray[np.intp], block: NDArray[Any]) -> None:
         """Write `block`, (k, *row_shape), to the k rows `rows`, ascending.
 
-        Raises
-        ------
-        OutputError
-            The disk is full, or another failure of the system.
+        Raises OutputError: the disk is full, or another failure of the system.
         """
         data = memoryview(np.ascontiguousarray(block, dtype=self.dtype).reshape(-1).view(np.uint8).data)
         place, sums = self.sums or 0, b""

@@ -28,14 +28,9 @@ SKIPPED_COLUMNS = ("box_file_row", "image_id", "x1", "y1", "x2", "y2", "reason",
 class SideFile(NewFile):
     """A small file that appears together with an output.
 
-    Parameters
-    ----------
-    name : Path
-        Its final name.
-    content : callable, optional
-        Makes the content. None for a file of the output before, which goes when the new one comes.
-    overwrite : bool
-        Whether a file that exists is replaced.
+    `name`: its final name.
+    `content`: makes the content. None for a file of the output before, which goes when the new one comes.
+    `overwrite`: whether a file that exists is replaced.
     """
 
     def __init__(self, name: Path, content: Callable[[], Iterable[str]] | None, *, overwrite: bool) -> None:

@@ -24,10 +24,7 @@ def spatial_vectors(record: Record) -> NDArray[np.float32] | None:
 
     None if nobody asks and the sizes of images are not known.
 
-    Raises
-    ------
-    OutputError
-        They are asked for, and the sizes of images are not known.
+    Raises OutputError: they are asked for, and the sizes of images are not known.
     """
     number = record.parameters.get("spatial", 0)
     sizes = record.image_sizes

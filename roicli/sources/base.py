@@ -145,12 +145,7 @@ class Maps(ABC):
     def __getitem__(self, key: int | str) -> NDArray[Any]:
         """Read a map by its position, counted from the end if negative, or by its image id.
 
-        Raises
-        ------
-        IndexError
-            There are not so many maps.
-        FeatureError
-            No map has this id.
+        Raises IndexError: there are not so many maps. FeatureError: no map has this id.
         """
         if isinstance(key, str):
             return self.read(self._position(key))

@@ -78,24 +78,15 @@ def are_maps(shapes: Sequence[tuple[int, ...]]) -> bool:
 def sibling_ids(names: Iterable[str], count: int, look: Callable[[str], StoredMap | None]) -> tuple[str, ...] | None:
     """Find the image ids of a 4-D array beside it.
 
-    Parameters
-    ----------
-    names : iterable of str
-        What there is beside it.
-    count : int
-        How many maps it holds.
-    look : callable
-        Gives the array of a name, or None if it is not an array. Strings have a dtype of kind "S" or "U".
+    `names`: what there is beside it.
+    `count`: how many maps it holds.
+    `look`: gives the array of a name, or None if it is not an array. Strings have a dtype of kind "S" or "U".
+    Raises FeatureError: if an array that can only be one of image ids does not fit, or an id comes twice.
 
     Returns
     -------
     (count,) tuple of str or None
         None if nothing there names the maps.
-
-    Raises
-    ------
-    FeatureError
-        If an array that can only be one of image ids does not fit, or an id comes twice.
     """
     by_lower = {name.lower(): name for name in names}
     for name in (wanted for wanted in ID_NAMES if wanted in by_lower):

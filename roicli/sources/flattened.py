@@ -26,15 +26,12 @@ def flattened_levels(
 
     Their grids are their names, such as 100x134, or lie beside the sequences as `spatial_shapes` (levels, 2).
 
+    Raises FileError, FeatureError: what cannot be opened, if the names of the levels are grids.
+
     Returns
     -------
     list of TokenSource or None
         One a level; None if nothing says that the levels are flattened.
-
-    Raises
-    ------
-    FileError, FeatureError
-        What cannot be opened, if the names of the levels are grids.
     """
     named = [re.fullmatch(r"(\d{1,6})x(\d{1,6})", level.name) for level in levels]
     grids = [(int(found[1]), int(found[2])) for found in named if found]

@@ -44,10 +44,7 @@ class GivenSource(MapSource):
 def as_array(features: Any, name: str) -> NDArray[Any]:
     """Return what a program hands over as an array of NumPy, without a copy where that is possible.
 
-    Raises
-    ------
-    FeatureError
-        It is not in the memory of the CPU, or of a dtype that NumPy does not know.
+    Raises FeatureError: it is not in the memory of the CPU, or of a dtype that NumPy does not know.
     """
     if isinstance(features, np.ndarray):
         return features

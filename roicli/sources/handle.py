@@ -10,10 +10,8 @@ from typing import Any
 class OwnHandle:
     """What a process has open of a file; one that came through a fork belongs to the parent. Picklable, as closed.
 
-    Parameters
-    ----------
-    open_handle : callable
-        Opens it, where it is first needed; picklable, and not a method of who holds this: a circle would keep it open.
+    `open_handle`: opens it, where it is first needed; picklable, and not a method of who holds this: a circle would
+    keep it open.
     """
 
     def __init__(self, open_handle: Callable[[], Any]) -> None:

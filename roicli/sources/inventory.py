@@ -45,12 +45,8 @@ class Inventory:
 def group(arrays: Iterable[tuple[str, Kind, int]], others: int = 0) -> Inventory:
     """Group arrays by kind.
 
-    Parameters
-    ----------
-    arrays : iterable of (str, Kind, int)
-        Name, kind and stored bytes of each.
-    others : int
-        How many more there are, which were not looked at.
+    `arrays`: name, kind and stored bytes of each.
+    `others`: how many more there are, which were not looked at.
     """
     alike: dict[Kind, Alike] = {}
     for name, kind, stored in arrays:

@@ -36,13 +36,9 @@ class _Entry(NamedTuple):
 class IndexedSource(WrappedSource):
     """The maps of a source under the image ids that an index gives them; maps that it does not name are left out.
 
-    Parameters
-    ----------
-    source : FeatureSource
-        The files, as they are.
-    path : Path
-        The index: JSON or CSV. Positions count the maps of one file from 0. A file is named in full, by
-        its stem, or by the last number in its name.
+    `source`: the files, as they are.
+    `path`: the index: JSON or CSV. Positions count the maps of one file from 0. A file is named in full, by its stem,
+    or by the last number in its name.
     """
 
     def __init__(self, source: FeatureSource, path: Path) -> None:

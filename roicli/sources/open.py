@@ -40,12 +40,8 @@ _FORMATS: dict[str, str | type[MapSource]] = {
 def register(suffixes: Sequence[str], source: str | type[MapSource]) -> None:
     """Read files of these suffixes by another class.
 
-    Parameters
-    ----------
-    suffixes : sequence of str
-        In lower case, with their dots; `FOLDER` for folders.
-    source : str or type
-        A subclass of `MapSource`, or "module:class", which is imported when such a file is met.
+    `suffixes`: in lower case, with their dots; `FOLDER` for folders.
+    `source`: a subclass of `MapSource`, or "module:class", which is imported when such a file is met.
     """
     _FORMATS.update(dict.fromkeys(suffixes, source))
 
@@ -85,10 +81,7 @@ def format_of(path: Path) -> type[MapSource]:
 def take_stock(path: Path) -> Inventory:
     """List the arrays of a file, grouped by kind.
 
-    Raises
-    ------
-    FileError
-        A file that cannot be read.
+    Raises FileError: a file that cannot be read.
     """
     with reading(printable(str(path))):
         return format_of(path).take_stock(path)
@@ -104,35 +97,23 @@ def open_source(
 ) -> FeatureSource:
     """Open the feature maps in a file, a folder, or all files that match a pattern.
 
-    Parameters
-    ----------
-    pattern : str or Path
-        A file of ``roicli help formats``, a folder of .npy files, or a pattern: ``'feats/*.h5'``. The files that
-        match are read as one source in natural order (``map2`` before ``map10``); files of one map each name it. A
-        path that exists is taken as it is, whatever characters its name has.
-    dataset : str, optional
-        Which dataset of an HDF5 file, or array of an .npz, holds the maps, where several would do: a 4-D dataset, one
-        3-D dataset, or a group of 3-D datasets.
-    layout : {"chw", "hwc", "cwh", "whc", "tokens"}, MapLayout or TokenLayout
-        How a map is stored. Whatever it is, `read` and `info` give (C, H, W).
-    map_dtype : str, optional
-        What integers are the bits of: "bfloat16", "float16", "float8_e4m3fn", "float8_e5m2".
-    map_index : str or Path, optional
-        A JSON or CSV file that says in which file, and where in it, the map of each image lies; see `IndexedSource`.
+    `pattern`: a file of ``roicli help formats``, a folder of .npy files, or a pattern: ``'feats/*.h5'``. The files that
+    match are read as one source in natural order (``map2`` before ``map10``); files of one map each name it. A path
+    that exists is taken as it is, whatever characters its name has.
+    `dataset`: which dataset of an HDF5 file, or array of an .npz, holds the maps, where several would do: a 4-D
+    dataset, one 3-D dataset, or a group of 3-D datasets.
+    `layout`: how a map is stored. Whatever it is, `read` and `info` give (C, H, W).
+    `map_dtype`: what integers are the bits of: "bfloat16", "float16", "float8_e4m3fn", "float8_e5m2".
+    `map_index`: a JSON or CSV file that says in which file, and where in it, the map of each image lies; see
+    `IndexedSource`.
+    Raises FileError: if nothing matches, or a file is missing, truncated, or not of the format that its extension says.
+    FeatureError: if what a file holds cannot be pooled, or several things in it could be. UsageError: if `dataset` is
+    given for .npy files, which have none.
 
     Returns
     -------
     FeatureSource
         Picklable; it opens its files in the process that uses it.
-
-    Raises
-    ------
-    FileError
-        If nothing matches, or a file is missing, truncated, or not of the format that its extension says.
-    FeatureError
-        If what a file holds cannot be pooled, or several things in it could be.
-    UsageError
-        If `dataset` is given for .npy files, which have none.
     """
     pattern = str(path_of(pattern)) if pattern else ""
     if is_store(pattern):

@@ -34,12 +34,8 @@ _FINEST_P, _COARSEST_P = 2, 5
 class PyramidSource(ComposedSource):
     """The maps of several levels: map ``image * len(levels) + level``. `ids` are those of the images.
 
-    Parameters
-    ----------
-    levels : sequence of Level
-        Name and stride of each.
-    parts : sequence of FeatureSource
-        The maps of each level; all have the same images, in any order.
+    `levels`: name and stride of each.
+    `parts`: the maps of each level; all have the same images, in any order.
     """
 
     def __init__(self, levels: Sequence[Level], parts: Sequence[FeatureSource]) -> None:
@@ -65,10 +61,7 @@ class PyramidSource(ComposedSource):
     def only(self, name: str) -> PyramidSource:
         """Return the pyramid of one of the levels.
 
-        Raises
-        ------
-        UsageError
-            The level does not exist.
+        Raises UsageError: the level does not exist.
         """
         for level, part in zip(self.levels, self.parts, strict=True):
             if level.name == name:
@@ -83,24 +76,13 @@ class PyramidSource(ComposedSource):
 def open_pyramid(pattern: str, levels: Sequence[Level], *, dataset: str | None = None, **how: Any) -> PyramidSource:
     """Open the levels of a pyramid, wherever they lie.
 
-    Parameters
-    ----------
-    pattern : str
-        As in `open_source`. With "{level}" in it, it names the files of each level. Otherwise a level is a subfolder,
-        a file of the folder or pattern that is named by it, or a dataset: at the root, or in a group an image.
-    levels : sequence of Level
-        Name and stride of each.
-    dataset : str, optional
-        The group that holds all this, in a file of datasets.
-    **how
-        Layout and the like: see `open_source`.
-
-    Raises
-    ------
-    FileError, FeatureError
-        A level that is not there or cannot be read, levels of other images than the first.
-    UsageError
-        Names that come twice, or strides that are not positive numbers.
+    `pattern`: as in `open_source`. With "{level}" in it, it names the files of each level. Otherwise a level is a
+    subfolder, a file of the folder or pattern that is named by it, or a dataset: at the root, or in a group an image.
+    `levels`: name and stride of each.
+    `dataset`: the group that holds all this, in a file of datasets.
+    `**how`: layout and the like: see `open_source`.
+    Raises FileError, FeatureError: a level that is not there or cannot be read, levels of other images than the first.
+    UsageError: names that come twice, or strides that are not positive numbers.
     """
     names = [level.name for level in levels]
     if not names or len(set(names)) < len(names):

@@ -39,12 +39,8 @@ def are_bits(values: NDArray[Any]) -> bool:
 class RetypedSource(WrappedSource):
     """The maps of a source whose integers are read as bits.
 
-    Parameters
-    ----------
-    source : FeatureSource
-        Maps of integers as wide as the dtype.
-    dtype : str
-        One of `MAP_DTYPES`.
+    `source`: maps of integers as wide as the dtype.
+    `dtype`: one of `MAP_DTYPES`.
     """
 
     def __init__(self, source: FeatureSource, dtype: str) -> None:

@@ -96,10 +96,8 @@ class Packing(NamedTuple):
 def packing_of(attributes: Mapping[str, NDArray[Any]], where: str, dtype: np.dtype[Any]) -> Packing | None:
     """Make a packing of the attributes of an array; None if they change no value.
 
-    Raises
-    ------
-    FeatureError
-        An attribute is not one finite number, or says that integers are of another kind than their dtype.
+    Raises FeatureError: an attribute is not one finite number, or says that integers are of another kind than their
+    dtype.
     """
     if not attributes or dtype.kind not in "iuf":
         return None

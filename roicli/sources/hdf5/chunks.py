@@ -30,16 +30,10 @@ _MOST_AT_ONCE = 2**30
 class Chunks:
     """The chunks of a dataset.
 
-    Parameters
-    ----------
-    shape, dtype
-        Of the dataset.
-    size : tuple of int
-        Shape of its chunks; those at the edges are stored in full too.
-    codes : tuple of int, optional
-        Filters of the chunks; None if HDF5 has to read them.
-    table : (n, 4) uint64
-        See `index.find_chunks`.
+    `shape`, `dtype`: of the dataset.
+    `size`: shape of its chunks; those at the edges are stored in full too.
+    `codes`: filters of the chunks; None if HDF5 has to read them.
+    `table` (n, 4): see `index.find_chunks`.
     """
 
     def __init__(
@@ -70,10 +64,7 @@ class Chunks:
     def read(self, file: IO[bytes], items: Sequence[int] | None = None) -> NDArray[Any] | None:
         """Items of the leading axis, ascending, or all; None where HDF5 has to read them.
 
-        Raises
-        ------
-        ValueError
-            A chunk does not hold what it stands for.
+        Raises ValueError: a chunk does not hold what it stands for.
         """
         if self._filters is None or not self._filters.known:
             return None

@@ -35,10 +35,7 @@ class Filters(NamedTuple):
     def undo(self, data: Stored, skipped: int) -> Stored:
         """Bytes of the values of a chunk that was stored as `data`, without the filters that it has `skipped`.
 
-        Raises
-        ------
-        ValueError
-            They are more or fewer than they should be, or cannot be had; its text begins with a verb.
+        Raises ValueError: they are more or fewer than they should be, or cannot be had; its text begins with a verb.
         """
         # Each filter has a bit, in the order in which they were applied.
         applied = [code for bit, code in enumerate(self.codes) if not skipped >> bit & 1]

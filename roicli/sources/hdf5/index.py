@@ -16,11 +16,8 @@ def find_chunks(dataset: Any) -> NDArray[np.uint64] | None:
     Chunks are numbered in C order of their corners. None if this HDF5 is too old to list them at once, or does not
     tell their places.
 
-    Raises
-    ------
-    ValueError
-        The index is damaged: it names chunks that there cannot be, or two at one place. HDF5 would read what is not
-        meant, or die.
+    Raises ValueError: the index is damaged: it names chunks that there cannot be, or two at one place. HDF5 would read
+    what is not meant, or die.
     """
     if tells_wrong_places(dataset) or not hasattr(dataset.id, "chunk_iter"):
         return None

@@ -27,22 +27,12 @@ _SECONDS = 0.01
 def check_parts(dataset: Any, where: str, *, batch: bool = False) -> set[str]:
     """Look at every part once, which takes some 200 microseconds each; return the files of the others than its own.
 
-    Parameters
-    ----------
-    dataset : h5py.Dataset
-        It is virtual.
-    where : str
-        Its name for messages.
-    batch : bool
-        Whether it is read one item of the leading axis at a time.
-
-    Raises
-    ------
-    RoicliError
-        A part is missing or too small, or has no values of its own: HDF5 would read zeros in its place, and die of
-        parts that are virtual in a circle.
-    OSError
-        The system would not open at once the files that are read together.
+    `dataset`: it is virtual.
+    `where`: its name for messages.
+    `batch`: whether it is read one item of the leading axis at a time.
+    Raises RoicliError: a part is missing or too small, or has no values of its own: HDF5 would read zeros in its place,
+    and die of parts that are virtual in a circle. OSError: the system would not open at once the files that are read
+    together.
     """
     own, sources = Path(dataset.file.filename), dataset.virtual_sources()
     extents = {(source.file_name, source.dset_name, source.src_space.shape) for source in sources}
