@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 Form = Literal["json", "text", "xml", "npy", "npz", "hdf5", "parquet", "png", "other"]
 """What the first bytes of a file say it is."""
 
+# Suffixes that box files have by custom; the content decides.
+SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".npy", ".txt", ".xml", ".geojson", ".parquet", ".png")
+
 STDIN = Path("-")
 """Standard input, instead of a file."""
 

@@ -142,18 +142,14 @@ def _ids_beside(file: BoxFile, number: int) -> Sequence[str]:
 
 
 TSV = Layout(
-    "butd-tsv",
     "a bottom-up attention TSV",
-    "text",
     _is_tsv,
     _read_tsv,
     files="`.tsv`",
     holds="bottom-up attention and LXMERT: the boxes of an earlier extraction (xyxy)",
 )
 HDF5 = Layout(
-    "butd-h5",
     "a bottom-up attention HDF5 file",
-    "hdf5",
     _is_hdf5,
     _read_hdf5,
     files="`train36.hdf5`",

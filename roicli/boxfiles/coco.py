@@ -106,9 +106,7 @@ def read_images(
 
 
 LAYOUT = Layout(
-    "coco",
     "a COCO dataset",
-    "json",
     _recognizes,
     _read,
     (".json",),

@@ -19,7 +19,7 @@ from roicli.errors import BoxError
 from roicli.regions import BoxFormat, Regions
 from roicli.words import count, listing
 
-# Names are written here as `_plain` leaves them. The first set that is complete is taken, so a width and a height
+# Names are written here as `bare_name` leaves them. The first set that is complete is taken, so a width and a height
 # beside xmin, ymin, xmax and ymax are left alone: they are the size of the image. So are those beside bbox_x, bbox_y,
 # bbox_width and bbox_height: a word for the box goes before each name of a set or none, and such sets come first.
 _WORDS = ("bbox", "box", "bb", "")
@@ -95,13 +95,13 @@ def _recognizes(file: BoxFile) -> bool:
 def columns_of(file: BoxFile) -> set[str]:
     """Return the names of columns in the first line, in lower case and without marks."""
     try:
-        _, header, _ = _open(StringIO(file.head.removeprefix(BOM).decode("utf-8", "replace"), newline=""))
+        _, header, _ = open_csv(StringIO(file.head.removeprefix(BOM).decode("utf-8", "replace"), newline=""))
     except csv.Error:
         return set()
-    return {*map(_plain, header)}
+    return {*map(bare_name, header)}
 
 
-def _open(lines: Iterator[str]) -> tuple[Any, list[str], int]:
+def open_csv(lines: Iterator[str]) -> tuple[Any, list[str], int]:
     """Return a csv.reader of lines, the header, which it has read, and its line."""
     first = next(lines, "")
     said = _SEPARATOR_LINE.fullmatch(first)
@@ -112,7 +112,7 @@ def _open(lines: Iterator[str]) -> tuple[Any, list[str], int]:
     return reader, [name.strip() for name in next(reader, [])], 2 if said else 1
 
 
-def _plain(name: str) -> str:
+def bare_name(name: str) -> str:
     """Reduce a column's name to what its spellings share: "Image ID", "image_id" and "ImageID" become "imageid"."""
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
@@ -122,7 +122,7 @@ def read_csv(file: BoxFile, box_format: BoxFormat | None) -> Regions:
     line = 1  # on which a row begins: a quoted cell may go over several
     with file.text() as text:
         try:
-            reader, header, line = _open(_lines(file, text))
+            reader, header, line = open_csv(_lines(file, text))
             table = Table(file, header, box_format, line)
             line = reader.line_num + 1
             while True:
@@ -220,7 +220,7 @@ class Table:
             (
                 name
                 for name in header
-                if _plain(name) not in sizes and any(word in _plain(name) for word in _FRAME_WORDS)
+                if bare_name(name) not in sizes and any(word in bare_name(name) for word in _FRAME_WORDS)
             ),
             None,
         )
@@ -237,14 +237,14 @@ def _find_columns(header: list[str], box_format: BoxFormat | None, where: str) -
         raise BoxError(f"{where}: no header", _HEADER_HINT)
     if len(header) > _MOST_COLUMNS:
         raise BoxError(f"{where}: {count(len(header), 'column')}", "Check that this is the right file.")
-    plain = [_plain(name) for name in header]
+    plain = [bare_name(name) for name in header]
     single = {name: position for position, name in enumerate(plain) if plain.count(name) == 1}
 
     def find(*names: str) -> tuple[int, ...]:
         """Return the position of the first name that there is."""
         name = next((name for name in names if name in plain), None)
         if name is not None and name not in single:
-            twice = " and ".join(repr(column) for column in header if _plain(column) == name)
+            twice = " and ".join(repr(column) for column in header if bare_name(column) == name)
             raise BoxError(f"{where}: columns {twice} are the same", "Leave one of them out.")
         return () if name is None else (single[name],)
 
@@ -308,9 +308,7 @@ def _id(cell: str) -> int | str | None:
 
 
 LAYOUT = Layout(
-    "csv",
     "a CSV with a header",
-    "text",
     _recognizes,
     read_csv,
     (".csv", ".tsv"),

@@ -77,9 +77,7 @@ def _read(file: BoxFile, box_format: BoxFormat | None) -> Regions:
 
 
 LAYOUT = Layout(
-    "detectron2",
     "detectron2 dataset dicts",
-    "json",
     _recognizes,
     _read,
     files="`.json`",

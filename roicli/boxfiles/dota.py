@@ -42,9 +42,7 @@ def _read(file: BoxFile, box_format: BoxFormat | None) -> Regions:
 
 
 LAYOUT = Layout(
-    "dota",
     "DOTA labels",
-    "text",
     _recognizes,
     _read,
     files="a folder of `.txt` (labelTxt)",

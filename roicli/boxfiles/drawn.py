@@ -129,18 +129,14 @@ def _read_geojson(file: BoxFile, box_format: BoxFormat | None) -> Regions:
 
 
 LABELME = Layout(
-    "labelme",
     "LabelMe annotations",
-    "json",
     _is_labelme,
     _read_labelme,
     files="a folder of `.json`",
     holds="LabelMe: an image a file; the boxes around its `shapes`",
 )
 GEOJSON = Layout(
-    "geojson",
     "GeoJSON",
-    "json",
     _is_geojson,
     _read_geojson,
     (".geojson",),

@@ -49,9 +49,7 @@ def _read(file: BoxFile, box_format: BoxFormat | None) -> Regions:
 
 
 LAYOUT = Layout(
-    "gqa",
     "GQA scene graphs",
-    "json",
     _recognizes,
     _read,
     files="`train_sceneGraphs.json`",

@@ -91,18 +91,14 @@ def _is_boxes(item: Any) -> bool:
 
 
 M2 = Layout(
-    "m2-h5",
     "an HDF5 file with boxes for each image",
-    "hdf5",
     partial(_is, _AT_ROOT),
     partial(_read, _AT_ROOT),
     files="`coco_detections.hdf5`",
     holds="Meshed-Memory Transformers: `<image id>_boxes` (xyxy) for each image",
 )
 VLT5 = Layout(
-    "vlt5-h5",
     "an HDF5 file with a group for each image",
-    "hdf5",
     partial(_is, _IN_GROUP),
     partial(_read, _IN_GROUP),
     files="`train2014_obj36.h5`",

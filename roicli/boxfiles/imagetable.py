@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from roicli.boxfiles.boxfile import BoxFile, opened
 from roicli.boxfiles.builder import Name, name_of
+from roicli.boxfiles.csvboxes import bare_name, open_csv
 from roicli.boxfiles.jsontext import opens, refusal
 from roicli.errors import BoxError
 from roicli.files import Stamp
@@ -23,7 +24,7 @@ from roicli.words import listing
 SIZE = ("height", "width")
 INPUT_SIZE = ("input_height", "input_width")
 AFFINE = ("rx", "ry", "px", "py")
-# Names of a CSV's columns, as `_plain` leaves them.
+# Names of a CSV's columns, as `bare_name` leaves them.
 _IDS = ("imageid", "imgid", "image", "img", "id", "filename", "imagename", "file", "imagepath", "path")
 _NAMES = {
     "height": ("height", "imageheight", "imgheight", "originalheight", "h"),
@@ -206,11 +207,10 @@ def _plain_rows(file: BoxFile, notes: list[str]) -> Iterator[tuple[str, str, dic
 
 def _csv_rows(file: BoxFile) -> Iterator[tuple[str, str, dict[str, float]]]:
     with file.text() as text:
-        first = text.readline()
-        text.seek(0)
-        reader = csv.reader(text, delimiter=max(",;\t", key=first.count), skipinitialspace=True, strict=True)
+        line = 1
         try:
-            header = [_plain(cell) for cell in next(reader, [])]
+            reader, named, _ = open_csv(text)
+            header = [*map(bare_name, named)]
             image = next((header.index(name) for name in _IDS if name in header), None)
             places = {
                 name: next(header.index(one) for one in spelled if one in header)
@@ -219,11 +219,13 @@ def _csv_rows(file: BoxFile) -> Iterator[tuple[str, str, dict[str, float]]]:
             }
             if image is None or not places:
                 what = "column of image ids" if image is None else "columns of sizes"
-                raise BoxError(f"{file.path}, line 1: no {what} among {listing([first.strip()[:200]])}", _HINT)
+                shown = listing([name[:80] for name in named], 40)
+                raise BoxError(f"{file.path}, line 1: no {what} among {shown}", _HINT)
             for row in reader:
+                line = reader.line_num
                 if not any(row):
                     continue
-                where = f"{file.path}, line {reader.line_num}"
+                where = f"{file.path}, line {line}"
                 if len(row) != len(header):
                     raise BoxError(f"{where}: {len(row)} cells under a header of {len(header)}", "Correct that line.")
                 try:
@@ -232,8 +234,4 @@ def _csv_rows(file: BoxFile) -> Iterator[tuple[str, str, dict[str, float]]]:
                     raise BoxError(f"{where}: {error}", "Write numbers with a decimal point.") from error
                 yield row[image].strip(), "", numbers
         except csv.Error as error:
-            raise BoxError(f"{file.path}, line {reader.line_num}: {error}", "Look for an open quote.") from error
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", name.lower())
+            raise BoxError(f"{file.path}, line {line}: {error}", "Look for an open quote.") from error

@@ -51,9 +51,7 @@ def _boxes(file: BoxFile) -> Iterator[tuple[str, _Box]]:
 
 
 LAYOUT = Layout(
-    "json-by-image",
     "a JSON object of boxes by image id",
-    "json",
     _recognizes,
     _read,
     (".json",),

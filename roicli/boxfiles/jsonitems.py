@@ -270,9 +270,7 @@ def _read_lines(file: BoxFile, box_format: BoxFormat | None) -> Regions:
 
 
 LIST = Layout(
-    "json-list",
     "a JSON list of boxes or COCO results",
-    "json",
     _is_list,
     _read_list,
     (".json",),
@@ -280,9 +278,7 @@ LIST = Layout(
     "or objects with `image_id` and `bbox` (COCO results, xywh)",
 )
 LINES = Layout(
-    "json-lines",
     "JSON Lines, a box a line",
-    "json",
     lambda file: file.is_lines,
     _read_lines,
     LINE_SUFFIXES,

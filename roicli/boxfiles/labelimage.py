@@ -133,9 +133,7 @@ def boxes_around(labels: NDArray[Any]) -> tuple[list[int], list[list[int]]]:
 
 
 PNG = Layout(
-    "label-png",
     "a label image",
-    "png",
     lambda file: True,  # nothing else begins like a PNG
     _read,
     (".png",),
@@ -144,9 +142,7 @@ PNG = Layout(
     holds="label images: an image a file; the boxes around the pixels of each label, 0 being the background",
 )
 NPY = Layout(
-    "label-npy",
     "an array of labels or masks",
-    "npy",
     is_label_array,
     _read,
     masks=_masks,

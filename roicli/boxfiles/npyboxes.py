@@ -116,9 +116,7 @@ def _blocks(stored: StoredArray, digest: Any) -> Iterator[NDArray[np.float64]]:
 
 
 LAYOUT = Layout(
-    "npy",
     "an .npy array of boxes",
-    "npy",
     lambda file: not is_label_array(file),
     _read,
     (".npy",),
@@ -126,9 +124,7 @@ LAYOUT = Layout(
 )
 
 ROTATED = Layout(
-    "npy-rotated",
     "an .npy array of rotated boxes",
-    "npy",
     lambda file: False,  # (K, 5) may as well begin with a batch index, and (K, 6) end in a score and a class
     _read_rotated,
     files="`.npy`",

@@ -61,9 +61,7 @@ def _read(file: BoxFile, box_format: BoxFormat | None) -> Regions:
 
 
 LAYOUT = Layout(
-    "npz",
     "an .npz of boxes",
-    "npz",
     _recognizes,
     _read,
     files="a folder of `.npz`",

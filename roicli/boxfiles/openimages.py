@@ -18,9 +18,7 @@ def _read(file: BoxFile, box_format: BoxFormat | None) -> Regions:
 
 
 LAYOUT = Layout(
-    "open-images",
     "an Open Images CSV",
-    "text",
     lambda file: columns_of(file) >= OPEN_IMAGES,
     _read,
     files="`train-annotations-bbox.csv`",

@@ -107,9 +107,7 @@ def _read(file: BoxFile, box_format: BoxFormat | None) -> Regions:
 
 
 LAYOUT = Layout(
-    "coco-panoptic",
     "COCO panoptic annotations",
-    "json",
     _recognizes,
     _read,
     masks=_masks,

@@ -33,9 +33,7 @@ def _read(file: BoxFile, box_format: BoxFormat | None) -> Regions:
 
 
 LAYOUT = Layout(
-    "parquet",
     "a Parquet file",
-    "parquet",
     lambda file: True,  # nothing else begins like one
     _read,
     (".parquet",),

@@ -10,8 +10,9 @@ from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from roicli.boxfiles.boxfile import SUFFIXES as SUFFIXES
 from roicli.boxfiles.boxfile import BoxFile, Form, opened
 from roicli.errors import BoxError, FileError, UsageError
 from roicli.files import signature
@@ -26,12 +27,8 @@ class Layout(NamedTuple):
 
     Attributes
     ----------
-    name : str
-        As `boxes_as` takes it: "coco".
     title : str
         In words, with its article: "a COCO dataset".
-    form : str
-        See `Form`; files of another form are not asked about.
     recognizes : callable
         Tell by a cheap look whether a file has this layout.
     read : callable
@@ -45,17 +42,21 @@ class Layout(NamedTuple):
         Which files have it, in Markdown, where the suffixes do not say.
     holds : str
         What a file holds, in Markdown: the guide's table of layouts has this line.
+    name : str
+        As `boxes_as` takes it: "coco". Of layouts of the table below, this and the form stand there.
+    form : str
+        See `Form`; files of another form are not asked about.
     """
 
-    name: str
     title: str
-    form: Form
     recognizes: Callable[[BoxFile], bool]
     read: Callable[[BoxFile, BoxFormat | None], Regions]
     suffixes: tuple[str, ...] = ()
     masks: Callable[[BoxFile, Iterable[int]], Iterator[tuple[int, bytes, bytes]]] | None = None
     files: str = ""
     holds: str = ""
+    name: str = ""
+    form: Form = "text"
 
 
 # By name, in the order in which they are asked: a layout, or the form of its files, where it is defined, and keys. A
@@ -98,9 +99,6 @@ _LAYOUTS: dict[str, Layout | tuple[str, ...]] = {
     "label-npy": ("npy", "labelimage:NPY"),
 }
 
-# Suffixes that box files have by custom; the content decides.
-SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".npy", ".txt", ".xml", ".geojson", ".parquet", ".png")
-
 # How to make a box file of what is not one, by the beginning of its description.
 _KINDS = {"npz": "a zip archive", "hdf5": "an HDF5 file", "parquet": "a Parquet file", "xml": "XML"}
 _REMEDIES = {
@@ -139,8 +137,8 @@ def load(name: str) -> Layout:
     if isinstance(entry, Layout):
         return entry
     module, _, attribute = entry[1].partition(":")
-    layout: Layout = getattr(import_module(f"roicli.boxfiles.{module}"), attribute)
-    return layout
+    layout: Any = getattr(import_module(f"roicli.boxfiles.{module}"), attribute)
+    return layout._replace(name=name, form=entry[0])  # type: ignore[no-any-return]
 
 
 def read_regions(

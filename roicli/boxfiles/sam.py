@@ -58,9 +58,7 @@ def _read(file: BoxFile, box_format: BoxFormat | None) -> Regions:
 
 
 LAYOUT = Layout(
-    "sam",
     "masks of Segment Anything",
-    "json",
     _recognizes,
     _read,
     files="a folder of `.json`",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from roicli.boxfiles.boxfile import STDIN, plain_name
+from roicli.boxfiles.boxfile import STDIN, SUFFIXES, plain_name
 from roicli.errors import BoxError, FileError
 from roicli.files import natural_key
 from roicli.regions import BoxFormat, Column, Names, Regions
@@ -21,20 +21,7 @@ from roicli.words import listing
 _AT_ONCE = 1000
 # What lies beside annotations and holds none: names of classes, of images.
 _OTHERS = {"classes.txt", "obj.names", "labels.txt", "readme.txt"}
-_SUFFIXES = {
-    ".json",
-    ".geojson",
-    ".jsonl",
-    ".ndjson",
-    ".csv",
-    ".tsv",
-    ".txt",
-    ".xml",
-    ".npz",
-    ".npy",
-    ".parquet",
-    ".png",
-}
+_SUFFIXES = {*SUFFIXES, ".npz"}
 
 
 def files_of(path: Path) -> list[Path] | None:

@@ -83,9 +83,7 @@ def _images(file: BoxFile, number: int) -> tuple[list[str], NDArray[np.float64]]
 
 
 LAYOUT = Layout(
-    "vg-sgg",
     "a VG-SGG file",
-    "hdf5",
     _recognizes,
     _read,
     files="`VG-SGG.h5`",

@@ -73,18 +73,14 @@ def _read_ava(file: BoxFile, box_format: BoxFormat | None) -> Regions:
 
 
 MOT = Layout(
-    "mot",
     "MOTChallenge text",
-    "text",
     _is_mot,
     _read_mot,
     files="`gt.txt`, `det.txt`",
     holds="MOTChallenge: frame, id, left, top, width, height, confidence, ...; the frame is the image",
 )
 AVA = Layout(
-    "ava",
     "an AVA CSV",
-    "text",
     _is_ava,
     _read_ava,
     files="`ava_val_v2.2.csv`",

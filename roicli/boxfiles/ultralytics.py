@@ -87,9 +87,7 @@ def _masks(file: BoxFile, _: Iterable[int]) -> Iterator[tuple[int, bytes, bytes]
 
 
 LAYOUT = Layout(
-    "ultralytics",
     "ultralytics results",
-    "json",
     _recognizes,
     _read,
     masks=_masks,

@@ -65,9 +65,7 @@ def _sizes_beside(file: BoxFile) -> dict[str, list[float]]:
 
 
 LAYOUT = Layout(
-    "vinvl",
     "a VinVL TSV",
-    "text",
     _recognizes,
     _read,
     files="`train.label.tsv`, `predictions.tsv`",

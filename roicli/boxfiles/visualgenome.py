@@ -124,27 +124,21 @@ def _holds(file: BoxFile, *names: str) -> bool:
 
 
 REGIONS = Layout(
-    "vg-regions",
     "Visual Genome region descriptions",
-    "json",
     lambda file: _holds(file, "regions"),
     _read_regions,
     files="`region_descriptions.json`",
     holds="Visual Genome: a list of images with `regions`; x, y, width, height",
 )
 OBJECTS = Layout(
-    "vg-objects",
     "Visual Genome objects",
-    "json",
     lambda file: _holds(file, "objects", "attributes"),
     _read_objects,
     files="`objects.json`, `attributes.json`, `scene_graphs.json`",
     holds="Visual Genome: a list of images with `objects`; x, y, w, h and names",
 )
 RELATIONSHIPS = Layout(
-    "vg-relationships",
     "Visual Genome relationships",
-    "json",
     lambda file: _holds(file, "relationships") and "objects" not in first_keys(file),
     _read_relationships,
     files="`relationships.json`",

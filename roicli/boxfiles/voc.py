@@ -54,9 +54,7 @@ def _number(found: Collector, parent: ElementTree.Element, name: str) -> float |
 
 
 LAYOUT = Layout(
-    "voc",
     "Pascal VOC annotations",
-    "xml",
     _recognizes,
     _read,
     files="a folder of `.xml`",

@@ -137,9 +137,7 @@ def _class(word: str) -> int | str:
 
 
 DETECTION = Layout(
-    "yolo",
     "YOLO labels of boxes or outlines",
-    "text",
     _recognizes,
     _read,
     masks=_masks,
@@ -147,9 +145,7 @@ DETECTION = Layout(
     holds="YOLO: an image a file; class, cx, cy, w, h in 0..1 of the image, or class and outline",
 )
 ORIENTED = Layout(
-    "yolo-obb",
     "YOLO labels of turned boxes",
-    "text",
     _recognizes_turned,
     _read_turned,
     files="a folder of `.txt`",

@@ -10,35 +10,27 @@ class Listener(Protocol):
 
     def note(self, text: str) -> None:
         """Something was assumed, or deserves a look."""
-        ...
 
     def warn(self, text: str) -> None:
         """Something looks like a mistake."""
-        ...
 
     def begin(self, boxes: int) -> None:
         """All is checked, and so many boxes will be pooled."""
-        ...
 
     def advance(self, boxes: int) -> None:
         """So many more boxes are done."""
-        ...
 
 
 class Silent:
     """A listener for callers who read the report."""
 
     def note(self, text: str) -> None:
-        """Ignore a note; the report has it."""
-
-    def warn(self, text: str) -> None:
-        """Ignore a warning; the report has it."""
+        """Ignore it; the report has it."""
 
     def begin(self, boxes: int) -> None:
-        """Ignore the number of boxes."""
-
-    def advance(self, boxes: int) -> None:
         """Ignore progress."""
+
+    warn, advance = note, begin
 
 
 class Told:

@@ -79,7 +79,7 @@ def pascal(file, box_format):
     return builder.build(box_format or BoxFormat.XYXY, layout="plain boxes")
 
 
-PLAIN = Layout("plain", "plain boxes", "text", lambda file: file.head.startswith(b"# plain"), pascal)
+PLAIN = Layout("plain boxes", lambda file: file.head.startswith(b"# plain"), pascal, name="plain")
 
 
 def test_a_new_layout_is_one_file(added, tmp_path, monkeypatch):
@@ -96,7 +96,7 @@ def test_a_new_layout_is_one_file(added, tmp_path, monkeypatch):
 def test_two_layouts_that_would_do_are_both_named(added, tmp_path):
     (tmp_path / "b.txt").write_text("# plain\nb 0 0 4 4\n")
     added(PLAIN)
-    added(Layout("other", "other boxes", "text", lambda file: True, pascal))
+    added(Layout("other boxes", lambda file: True, pascal, name="other"))
     with pytest.raises(BoxError, match=r"b\.txt could be plain boxes or other boxes") as caught:
         boxfiles.read_regions(tmp_path / "b.txt")
     assert caught.value.hint == "Give `boxes_as=plain` or `boxes_as=other`."
