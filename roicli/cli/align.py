@@ -68,7 +68,7 @@ def align(features: str, boxes: Path, quiet: bool, as_json: bool, **options: Any
     """
     from roicli.cli.render import Display, show_report
     from roicli.jobs.align import align as run_job
-    from roicli.jobs.api import align_job
+    from roicli.jobs.alignjob import align_job
 
     spatial = options.pop("spatial")
     job = align_job(features, boxes, spatial=spatial and int(spatial), **options)

@@ -36,7 +36,7 @@ def check(features: str, boxes: Path, quiet: bool, as_json: bool, strict: bool, 
       roicli check 'feats/*.npy' boxes.csv --aligned --json
     """
     from roicli.cli.render import Display
-    from roicli.jobs.api import check_job
+    from roicli.jobs.alignjob import check_job
     from roicli.jobs.check import check as run_job
 
     job = check_job(features, boxes, **options)

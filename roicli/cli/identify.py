@@ -30,7 +30,7 @@ def identify(reference: Path, features: str, boxes: Path, quiet: bool, as_json: 
     """
     from roicli.cli.comparetable import show_identified
     from roicli.cli.render import Display
-    from roicli.jobs.api import check_job
+    from roicli.jobs.alignjob import check_job
     from roicli.jobs.identify import identify as run_job
 
     job = check_job(features, boxes, **options)

@@ -51,7 +51,7 @@ def verify(
     """
     from roicli.cli.comparetable import show_verified
     from roicli.cli.render import Display
-    from roicli.jobs.api import check_job, verify_options
+    from roicli.jobs.alignjob import check_job
     from roicli.jobs.foreign import read_reference
     from roicli.jobs.verify import verify as run_job
     from roicli.pooling.team import usable_cores
@@ -63,7 +63,7 @@ def verify(
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
     }
     known = read_reference(reference)
-    chosen = verify_options(known, chosen)
+    chosen = known.options(chosen)
     job = check_job(features, boxes, **chosen)
     with Display(quiet=quiet) as display:
         report = run_job(job, known, display, tolerance=tolerance, workers=workers or usable_cores())

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from roicli.errors import UsageError
 from roicli.execution.engines import LOCAL
+from roicli.jobs.options import PathLike, grouped, take_spec
 from roicli.jobs.prepare import PoolJob
+from roicli.jobs.shards import Shard, read_shard
 from roicli.outputs import find_format
 from roicli.outputs.base import OutputFormat, Parameters
 from roicli.outputs.grouped import Grouped
+from roicli.pooling.team import usable_cores
 from roicli.protocols import Level
+from roicli.stores.path import path_of
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
-
-    from roicli.jobs.shards import Shard
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,3 +75,22 @@ class AlignJob(PoolJob):
         """Return what writes the output of this job."""
         found = find_format(self.output, self.output_layout if self.shard is None else None)
         return found if self.group_by is None or self.shard is not None else Grouped(found)
+
+
+def align_job(features: PathLike, boxes: PathLike, output: PathLike, **options: Any) -> AlignJob:
+    """Turn the parameters of `align` into a job."""
+    spec, settings = take_spec(options), grouped(options)
+    shard, workers = (settings.pop(name, None) for name in ("shard", "workers"))
+    named = {name: Path(settings.pop(name)) for name in ("index", "report") if settings.get(name) is not None}
+    return AlignJob(
+        *(str(path_of(features)), path_of(boxes), spec),
+        output=path_of(output),
+        shard=None if shard is None else read_shard(shard, os.environ),
+        workers=workers or usable_cores(),
+        **settings | named,
+    )
+
+
+def check_job(features: PathLike, boxes: PathLike, **options: Any) -> PoolJob:
+    """Turn the parameters of `check` into a job."""
+    return PoolJob(str(path_of(features)), path_of(boxes), take_spec(options), **grouped(options))

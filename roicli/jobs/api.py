@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import fields
 from inspect import Parameter, Signature, signature
@@ -10,31 +9,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from roicli.jobs.align import align as run_align
-from roicli.jobs.alignjob import AlignJob
+from roicli.jobs.alignjob import AlignJob, align_job, check_job
 from roicli.jobs.choose import Choice
 from roicli.jobs.geometry import Geometry
 from roicli.jobs.listener import Silent
-from roicli.jobs.options import (
-    SPEC,
-    TOLERANCE,
-    AlignOptions,
-    PathLike,
-    PoolOptions,
-    grouped,
-    take_spec,
-)
-from roicli.jobs.prepare import PoolJob
+from roicli.jobs.options import SPEC, TOLERANCE, AlignOptions, PathLike, PoolOptions
 from roicli.jobs.pyramid import Pyramid
 from roicli.jobs.readings import Reading
 from roicli.jobs.report import RunReport
-from roicli.jobs.shards import read_shard
 from roicli.pooling.team import usable_cores
-from roicli.stores.path import path_of
 
 if TYPE_CHECKING:  # each function loads what it runs: align, the main one, starts in a sixth of a second
     from roicli.jobs.answers import Identified
     from roicli.jobs.check import CheckReport
-    from roicli.jobs.foreign import Reference
     from roicli.jobs.stream import Output
     from roicli.jobs.verify import VerifyReport
 
@@ -327,7 +314,7 @@ def verify(
     from roicli.jobs.verify import verify as run_verify
 
     known = read_reference(Path(reference))
-    job = check_job(features, boxes, **verify_options(known, dict(options)))
+    job = check_job(features, boxes, **known.options(dict(options)))
     return run_verify(job, known, Silent(), tolerance=tolerance, workers=workers or usable_cores())
 
 
@@ -352,37 +339,6 @@ def identify(reference: PathLike, features: PathLike, boxes: PathLike, **options
     from roicli.jobs.identify import identify as run_identify
 
     return run_identify(check_job(features, boxes, **options), Path(reference), Silent())
-
-
-def verify_options(reference: Reference, options: dict[str, Any]) -> dict[str, Any]:
-    """Return options of `verify`; what the reference records counts where nothing is given."""
-    from roicli.jobs.foreign import options_of
-
-    recorded = options_of(reference.parameters)
-    if {"spatial_scale", "stride"} & {*options}:
-        recorded.pop("spatial_scale", None)
-    if "convention" in options or "convention" in recorded:
-        recorded = {name: value for name, value in recorded.items() if name not in ("op", "aligned", "mode")}
-    return recorded | options
-
-
-def align_job(features: PathLike, boxes: PathLike, output: PathLike, **options: Any) -> AlignJob:
-    """Turn the parameters of `align` into a job."""
-    spec, settings = take_spec(options), grouped(options)
-    shard, workers = (settings.pop(name, None) for name in ("shard", "workers"))
-    named = {name: Path(settings.pop(name)) for name in ("index", "report") if settings.get(name) is not None}
-    return AlignJob(
-        *(str(path_of(features)), path_of(boxes), spec),
-        output=path_of(output),
-        shard=None if shard is None else read_shard(shard, os.environ),
-        workers=workers or usable_cores(),
-        **settings | named,
-    )
-
-
-def check_job(features: PathLike, boxes: PathLike, **options: Any) -> PoolJob:
-    """Turn the parameters of `check` into a job."""
-    return PoolJob(str(path_of(features)), path_of(boxes), take_spec(options), **grouped(options))
 
 
 def _spell_out(function: Callable[..., Any], options: type) -> None:

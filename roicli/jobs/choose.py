@@ -157,9 +157,7 @@ def said_of(table: Regions) -> dict[str, Column]:
     said = {name: table.columns[name] for name in _TOLD if name in table.columns}
     categories = said.get("category")
     if table.category_names and "label" not in said and categories is not None:
-        if not isinstance(categories, Names):
-            numbers, index = np.unique(categories, return_inverse=True)
-            categories = Names(index, tuple(map(str, numbers.tolist())))
+        categories = _as_names(categories)
         names = tuple(table.category_names.get(name, "") for name in categories.names)
         said = {"label": Names(categories.index, names), **said}
     return said
@@ -177,6 +175,10 @@ def groups_of(by: str | None, image_ids: Names, said: Mapping[str, Column]) -> N
     column = said.get("label", said.get("category"))
     if column is None:
         raise BoxError("the boxes have no category and no label to group them by", "Give `group_by=image`.")
+    return _as_names(column)
+
+
+def _as_names(column: Column) -> Names:
     if isinstance(column, Names):
         return column
     numbers, index = np.unique(column, return_inverse=True)
@@ -213,16 +215,13 @@ def _of_category(table: Regions, category: str) -> NDArray[np.bool_]:
     known: dict[str, None] = {}
     split = {name.strip() for name in category.split(",")}
     columns = [table.columns[name] for name in ("label", "category") if name in table.columns]
-    for column in columns:
-        if isinstance(column, Names):
-            texts, index = [*column.names], column.index
-        else:
-            numbers, index = np.unique(column, return_inverse=True)
-            texts = [*map(str, numbers.tolist())]
+    for column in map(_as_names, columns):
+        texts = column.names
         names = [table.category_names.get(text, text) for text in texts]
         known |= dict.fromkeys(filter(None, names))
         wanted = {category} if category in {*names, *texts} else split
-        found |= np.array([not wanted.isdisjoint(both) for both in zip(texts, names, strict=True)], np.bool_)[index]
+        fits = [not wanted.isdisjoint(both) for both in zip(texts, names, strict=True)]
+        found |= np.array(fits, np.bool_)[column.index]
     if not columns or (len(table) and not found.any()):
         said = f"has {some([*known])}" if known else "has no labels"
         raise BoxError(f"{table.source}: no box of category {category!r}; it {said}", "Name one of these, or its id.")

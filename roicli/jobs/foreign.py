@@ -19,6 +19,11 @@ from roicli.outputs.base import Parameters, read_output
 _REMEDY = "Give pooled features: (K, C, PH, PW), (K, PH, PW, C), (K, C * PH * PW), or means (K, C)."
 # So many values tell whether all were rounded to float16.
 _LOOKED_AT = 2**18
+# Options that an output records as they are given.
+_SAME = (
+    *("sampling_ratio", "aligned", "mode", "reduce", "op", "normalized", "preprocess", "image_size", "layout"),
+    *("dataset", "bad_boxes", "missing_features", "mask_rule", "box_format", "convention"),
+)
 
 
 class Reference(NamedTuple):
@@ -38,6 +43,22 @@ class Reference(NamedTuple):
         with np.errstate(over="ignore"):
             same = some.astype(np.float16) == some
         return np.dtype(np.float16) if same.all() and some.any() else self.values.dtype
+
+    def options(self, given: dict[str, Any]) -> dict[str, Any]:
+        """Return the options of `align` that made it, as far as it says them; those `given` count for more."""
+        found: dict[str, Any] = {}
+        said = self.parameters
+        for name in _SAME:
+            if name in said and said[name] not in ("", "as the file says"):
+                found[name] = said[name]
+        if "output_height" in said:
+            found["size"] = (int(said["output_height"]), int(said["output_width"]))
+        if "spatial_scale" in said and not {"spatial_scale", "stride"} & {*given}:
+            numbers = tuple(map(float, str(said["spatial_scale"]).split(",")))
+            found["spatial_scale"] = numbers if len(numbers) > 1 else numbers[0]
+        if "convention" in found | given:
+            found = {name: value for name, value in found.items() if name not in ("op", "aligned", "mode")}
+        return found | given
 
     def readings(self, channels: int, sizes: Sequence[tuple[int, int]]) -> list[Arranged]:
         """Return what the axes may be, for so many channels; a flat row has one of the `sizes` given, or is square.
@@ -108,18 +129,3 @@ def read_reference(path: Path) -> Reference:
     if values.dtype.kind != "f" or values.ndim < 2:
         raise FileError(f"{path} holds {values.dtype} of shape {values.shape}", _REMEDY)
     return Reference(path, values, parameters)
-
-
-def options_of(parameters: Parameters) -> dict[str, Any]:
-    """Return the options of `align` with which an output was made, as far as it says them."""
-    found: dict[str, Any] = {}
-    same = ("sampling_ratio", "aligned", "mode", "reduce", "op", "normalized", "preprocess", "image_size", "layout")
-    for name in (*same, "dataset", "bad_boxes", "missing_features", "mask_rule", "box_format", "convention"):
-        if name in parameters and parameters[name] not in ("", "as the file says"):
-            found[name] = parameters[name]
-    if "output_height" in parameters:
-        found["size"] = (int(parameters["output_height"]), int(parameters["output_width"]))
-    if "spatial_scale" in parameters:
-        numbers = tuple(map(float, str(parameters["spatial_scale"]).split(",")))
-        found["spatial_scale"] = numbers if len(numbers) > 1 else numbers[0]
-    return found

@@ -17,7 +17,7 @@ from roicli.files import HDF5_SUFFIXES
 from roicli.jobs.partfiles import StoredPart, read_parts
 from roicli.newfiles import check_name
 from roicli.outputs import LAYOUTS, check_output, find_format, parameters_of
-from roicli.outputs.base import OutputFormat, Parameters, Record
+from roicli.outputs.base import COLUMNS, OutputFormat, Parameters, Record
 from roicli.outputs.grouped import Grouped
 from roicli.outputs.rowfile import RowFile
 from roicli.outputs.sidefiles import SideFile, origin_file, shard_file, skipped_file
@@ -170,24 +170,11 @@ def _whole_record(parts: Sequence[StoredPart]) -> Record:
 
 def record_of(columns: dict[str, Column], parameters: Parameters) -> Record:
     """Return the record of an output that was read back; columns that it does not know are those of an index."""
-    image_ids = columns.get("image_ids", Names(np.zeros(0, np.int64), ()))
-    sizes = columns.get("image_sizes")
-    pairs = columns.get("pairs")
-    assert sizes is None or isinstance(sizes, np.ndarray)
-    assert pairs is None or isinstance(pairs, np.ndarray)
-    boxes, rows = columns.get("boxes", np.zeros((0, 4))), columns.get("rows", np.zeros(0, np.int64))
-    assert isinstance(image_ids, Names)
-    assert isinstance(boxes, np.ndarray)
-    assert isinstance(rows, np.ndarray)
-    box_ids, levels = columns.get("box_ids"), columns.get("levels")
-    groups, counts = columns.get("groups"), columns.get("counts")
-    assert groups is None or isinstance(groups, Names)
-    assert counts is None or isinstance(counts, np.ndarray)
-    whole = Record(
-        image_ids, boxes, rows, box_ids, parameters, levels=levels, image_sizes=sizes, pairs=pairs, groups=groups
-    )
-    said = {name: column for name, column in columns.items() if name not in whole.columns() and name != "counts"}
-    return whole._replace(said=said, counts=counts)
+    known: dict[str, Any] = {"image_ids": Names(np.zeros(0, np.int64), ()), "boxes": np.zeros((0, 4))}
+    known |= {"rows": np.zeros(0, np.int64), "box_ids": None}
+    known |= {name: column for name, column in columns.items() if name in (*COLUMNS, "counts")}
+    said = {name: column for name, column in columns.items() if name not in known}
+    return Record(**known, parameters=parameters, said=said)
 
 
 def _join(columns: Sequence[Column]) -> Column:

@@ -18,7 +18,8 @@ from roicli.arrays import StoredArray
 from roicli.errors import FileError, OutputError
 from roicli.files import file_size, printable, reading
 from roicli.newfiles import NewFile, check_space, close_file, create_file, write_all, writing
-from roicli.outputs.checked import REPAIR, damaged_rows
+from roicli.outputs.checked import NAME, REPAIR, check_record, damaged_rows
+from roicli.outputs.checked import encode as encode
 from roicli.outputs.rowfile import RowFile
 from roicli.regions import Column, Names
 from roicli.words import listing
@@ -54,24 +55,16 @@ class Record(NamedTuple):
 
     def columns(self) -> dict[str, Column]:
         """Return the columns under the names that they have in an output."""
-        columns: dict[str, Column | None] = {
-            "image_ids": self.image_ids,
-            "boxes": self.boxes,
-            "rows": self.rows,
-            "box_ids": self.box_ids,
-            "output_rows": self.output_rows,
-            "levels": self.levels,
-            "image_sizes": self.image_sizes,
-            "pairs": self.pairs,
-            "groups": self.groups,
-        }
-        if self.counts is not None:
-            columns = {"groups": self.groups, "counts": self.counts}
-        return {name: column for name, column in columns.items() if column is not None}
+        names = COLUMNS if self.counts is None else ("groups", "counts")
+        return {name: column for name in names if (column := getattr(self, name)) is not None}
 
     def all_columns(self) -> dict[str, Column]:
         """Return the columns, and what else an index tells."""
         return self.columns() | dict(self.said)
+
+
+# What of a record is written of each row, by its names; with groups, these and `counts` alone.
+COLUMNS = tuple(name for name in Record._fields if name not in ("parameters", "said", "counts"))
 
 
 class Layout(NamedTuple):
@@ -119,6 +112,14 @@ class Stored(NamedTuple):
     columns: dict[str, Column]  # what is recorded of each row, as `Record.columns` names it
     parameters: Parameters  # how it was made; empty where the file does not say
     sums: NDArray[np.uint32] | None = None  # (K,): the checksum of each row, if the file has them
+
+    @classmethod
+    def checked(cls, features: StoredArray, columns: dict[str, Column], parameters: Parameters) -> Stored:
+        """Take the checksums, if there are any, out of what was read; FileError if that of the record does not fit."""
+        sums = columns.pop(NAME, None)
+        if not isinstance(sums, np.ndarray):
+            return cls(features, columns, parameters)
+        return cls(features, columns, parameters, check_record(sums, features, columns, parameters))
 
 
 class OutputFormat(ABC):
@@ -289,11 +290,6 @@ def column_blocks(column: Column, kind: np.dtype[Any]) -> Iterator[NDArray[Any]]
             yield np.array(part.tolist(), kind)
         else:
             yield np.ascontiguousarray(part, kind)
-
-
-def encode(name: str) -> bytes:
-    """Return a name in UTF-8; bytes of a file name that are not UTF-8 are written in hexadecimal."""
-    return name.encode("utf-8", "backslashreplace")
 
 
 def text_dtype(column: Column, kind: str = "U") -> np.dtype[Any]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,18 +24,23 @@ KIND = np.dtype("<u4")
 REPAIR = "Copy it again from where it is sound, or make it again."
 
 
+def encode(name: str) -> bytes:
+    """Return a name in UTF-8; bytes of a file name that are not UTF-8 are written in hexadecimal."""
+    return name.encode("utf-8", "backslashreplace")
+
+
 def checksum_record(
     shape: tuple[int, ...], dtype: np.dtype[Any], columns: Mapping[str, Column], parameters: Mapping[str, Any]
 ) -> bytes:
     """Return the CRC-32 of what a file says beside the rows of its (K, ...) features, as it stands behind theirs."""
-    said = {name: _encode(value).decode() if isinstance(value, str) else value for name, value in parameters.items()}
+    said = {name: encode(value).decode() if isinstance(value, str) else value for name, value in parameters.items()}
     number = crc32(json.dumps([[*map(int, shape)], dtype.str, said], sort_keys=True).encode())
     for name in sorted(columns):
         column = columns[name]
         if isinstance(column, Names):  # HDF5 drops zeros at the end of a name
             used, index = np.unique(column.index, return_inverse=True)
             texts = (column.names[number] for number in used.tolist())
-            values: NDArray[Any] = np.array([crc32(_encode(text).rstrip(b"\0")) for text in texts], KIND)[index]
+            values: NDArray[Any] = np.array([crc32(encode(text).rstrip(b"\0")) for text in texts], KIND)[index]
         else:
             values = np.ascontiguousarray(column)
         number = crc32(name.encode(), number)
@@ -45,11 +49,11 @@ def checksum_record(
 
 
 def check_record(
-    path: Path, sums: NDArray[Any], features: StoredArray, columns: Mapping[str, Column], parameters: Mapping[str, Any]
+    sums: NDArray[Any], features: StoredArray, columns: Mapping[str, Column], parameters: Mapping[str, Any]
 ) -> NDArray[np.uint32]:
     """Return the checksums of rows; FileError if that of the record does not fit."""
     if sums[-1:].tobytes() != checksum_record(features.shape, features.dtype, columns, parameters):
-        raise FileError(f"{path}: what it says of its rows does not fit its checksum", REPAIR)
+        raise FileError(f"{features.path}: what it says of its rows does not fit its checksum", REPAIR)
     return sums[:-1]
 
 
@@ -64,7 +68,3 @@ def as_bytes(block: NDArray[Any]) -> tuple[memoryview, int]:
     """Return the bytes of rows, and how many each has."""
     row_bytes = math.prod(block.shape[1:]) * block.dtype.itemsize
     return memoryview(np.ascontiguousarray(block).reshape(-1).view(np.uint8).data), row_bytes
-
-
-def _encode(text: str) -> bytes:
-    return text.encode("utf-8", "backslashreplace")  # as outputs hold it

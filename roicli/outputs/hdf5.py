@@ -34,7 +34,7 @@ from roicli.outputs.base import (
     not_ours,
     text_dtype,
 )
-from roicli.outputs.checked import KIND, NAME, check_record, checksum_record
+from roicli.outputs.checked import KIND, NAME, checksum_record
 from roicli.outputs.rowfile import SUM, RowFile
 from roicli.regions import Column, Names
 
@@ -110,12 +110,8 @@ class Hdf5(OutputFormat):
         }
         if name not in arrays:
             raise not_ours(str(path))
-        features, sums = arrays.pop(name), arrays.pop(NAME, None)
-        columns, parameters = {name: _read(array) for name, array in arrays.items()}, found["parameters"]
-        if sums is None:
-            return Stored(features, columns, parameters)
-        checked = check_record(path, sums.load(), features, columns, parameters)
-        return Stored(features, columns, parameters, checked)
+        features = arrays.pop(name)
+        return Stored.checked(features, {name: _read(array) for name, array in arrays.items()}, found["parameters"])
 
     def parameters(self, path: Path) -> Parameters:
         """Read how it was made, in the order in which it was written: the bytes of a file depend on it."""

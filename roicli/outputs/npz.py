@@ -33,7 +33,7 @@ from roicli.outputs.base import (
     not_ours,
     text_dtype,
 )
-from roicli.outputs.checked import KIND, NAME, check_record, checksum_record
+from roicli.outputs.checked import KIND, NAME, checksum_record
 from roicli.outputs.npy import npy_header
 from roicli.outputs.rowfile import SUM, RowFile
 from roicli.regions import Column, Names
@@ -118,11 +118,7 @@ class Npz(OutputFormat):
             if features.start + features.nbytes != entry.file_size or entry.compress_type != zipfile.ZIP_STORED:
                 raise not_ours(f"{path}, features")
         features = features._replace(start=place + features.start)
-        parameters, sums = self.parameters(path), columns.pop(NAME, None)
-        if not isinstance(sums, np.ndarray):
-            return Stored(features, columns, parameters)
-        checked = check_record(path, sums, features, columns, parameters)
-        return Stored(features, columns, parameters, checked)
+        return Stored.checked(features, columns, self.parameters(path))
 
     def parameters(self, path: Path) -> Parameters:
         """See `OutputFormat`."""

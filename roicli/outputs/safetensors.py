@@ -17,7 +17,7 @@ from roicli.arrays import StoredArray
 from roicli.errors import OutputError
 from roicli.files import file_size
 from roicli.outputs.base import Layout, OutputFormat, Parameters, Record, Stored, encode, not_ours
-from roicli.outputs.checked import KIND, NAME, check_record, checksum_record
+from roicli.outputs.checked import KIND, NAME, checksum_record
 from roicli.outputs.rowfile import SUM
 from roicli.regions import Column, Names
 
@@ -90,11 +90,7 @@ class Safetensors(OutputFormat):
                 columns[name] = Names(values, tuple(json.loads(metadata[name])))
             else:
                 columns[name] = values
-        parameters, sums = json.loads(metadata["parameters"]), columns.pop(NAME, None)
-        if not isinstance(sums, np.ndarray):
-            return Stored(features, columns, parameters)
-        checked = check_record(path, sums, features, columns, parameters)
-        return Stored(features, columns, parameters, checked)
+        return Stored.checked(features, columns, json.loads(metadata["parameters"]))
 
     def parameters(self, path: Path) -> Parameters:
         """See `OutputFormat`."""
