@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from rich.table import Table
-
-from roicli.cli.console import Console
+from roicli.cli.console import Console, facts
 from roicli.cli.plain import plain
 from roicli.jobs.check import CheckReport
 from roicli.words import count, size
@@ -12,9 +10,7 @@ from roicli.words import count, size
 
 def show_check(report: CheckReport) -> None:
     """Print the inputs, one box followed to its map, and the output."""
-    table = Table.grid(padding=(0, 2, 0, 0))
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column(overflow="fold")
+    table = facts()
     table.add_row("features", plain(f"{report.features}, {count(report.maps, 'map')}"))
     how = f"{report.box_format}, in 0..1 of the image" if report.normalized else f"{report.box_format}, in pixels"
     table.add_row("boxes", plain(f"{report.boxes_file}, {report.boxes_layout}, {how}"))

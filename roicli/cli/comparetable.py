@@ -10,7 +10,7 @@ from typing import Any
 import click
 from rich.table import Table
 
-from roicli.cli.console import Console
+from roicli.cli.console import Console, facts
 from roicli.cli.plain import plain
 from roicli.jobs.answers import Answer, Identified
 from roicli.jobs.solved import Footprint
@@ -22,7 +22,7 @@ _SHOWN = 8  # answers
 
 def show_verified(report: VerifyReport, features: str, boxes: Path, options: dict[str, Any]) -> None:
     """Print whether a reference agrees with what some options give, how much it differs, and where most."""
-    table = _table()
+    table = facts()
     table.add_row("reference", plain(f"{report.reference}, {report.reading}, {report.rounding}"))
     share = f"{report.agreeing:,} of {count(report.boxes, 'RoI')} ({report.agreeing / max(report.boxes, 1):.1%})"
     table.add_row("agree", f"{share} within {report.tolerance:g} of the spread")
@@ -46,7 +46,7 @@ def show_verified(report: VerifyReport, features: str, boxes: Path, options: dic
 
 def show_identified(found: Identified) -> None:
     """Print all that fits, what to pass on, and what would tell the answers apart; or the nearest."""
-    table = _table()
+    table = facts()
     table.add_row("reference", plain(f"{found.reference}, {found.reading}, {found.rounding}"))
     compared = f"{count(found.checked, 'RoI')} compared"
     if found.noise:
@@ -132,10 +132,3 @@ def _command(name: str, *given: object) -> str:
     said = {name: value for name, value in options.items() if name in defaults and value not in (None, defaults[name])}
     kept = {name: value for name, value in said.items() if _typed(name, value) != str(defaults[name])}
     return " ".join(["roicli", name, *(shlex.quote(str(file)) for file in files), options_in_words(kept)]).rstrip()
-
-
-def _table() -> Table:
-    table = Table.grid(padding=(0, 2, 0, 0))
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column(overflow="fold")
-    return table

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 import rich.console
 from rich.console import ConsoleOptions, RenderableType, RenderResult
 from rich.segment import Segment
+from rich.table import Table
 from rich.text import Text
 
 from roicli.cli.lines import ENDLESS, line_width
@@ -39,6 +40,14 @@ class Console(rich.console.Console):
     def on_broken_pipe(self) -> NoReturn:
         """Raise the error again that rich caught."""
         raise BrokenPipeError
+
+
+def facts() -> Table:
+    """Return a table of names, and what is said of each."""
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    return table
 
 
 @dataclass(frozen=True)

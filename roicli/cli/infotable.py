@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from rich import box
 from rich.table import Table
 
-from roicli.cli.console import Console
+from roicli.cli.console import Console, facts
 from roicli.cli.flags import as_flags
 from roicli.cli.plain import plain
 from roicli.jobs.damage import Damage
@@ -24,9 +24,7 @@ _TABLE, _NAME = 70, 16
 def show_info(info: FileInfo) -> None:
     """Print what it is, then its arrays."""
     console = Console()
-    table = Table.grid(padding=(0, 2, 0, 0))
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column(overflow="fold")
+    table = facts()
     there = size(info.bytes) if info.files else "not there yet"
     files = f", {count(info.files, 'file')}" if info.files > 1 else ""
     table.add_row("file", plain(f"{info.name}{files}, {there}"))

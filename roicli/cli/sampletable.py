@@ -9,6 +9,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from roicli.cli.console import facts
 from roicli.picture.story import coordinate, coordinate_arithmetic, short, weight_arithmetic
 from roicli.pooling.bintrace import BinTrace
 
@@ -51,9 +52,7 @@ def cells_table(trace: BinTrace, limit: int) -> Table:
 
 def arithmetic(trace: BinTrace, number: int, times: str) -> Table:
     """Show how one sample comes about: its coordinates, its weights and its value, with its numbers."""
-    table = Table.grid(padding=(0, 2, 0, 0))
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column(overflow="fold")
+    table = facts()
     for name, line in zip("yx", coordinate_arithmetic(trace, number, times), strict=True):
         table.add_row(name, line)
     if trace.sample_rows.size:

@@ -12,7 +12,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from roicli.cli.console import Console
+from roicli.cli.console import Console, facts
 from roicli.cli.lines import joined
 from roicli.cli.plain import plain
 from roicli.cli.sampletable import NARROWEST, arithmetic, cells_table, legend, samples_table
@@ -25,6 +25,11 @@ _DIM = "dim"
 _GAP = 2
 # Of a larger block or footprint, so many rows and columns around its middle are shown.
 _SHOWN = 32
+# What is shown of a trace, from top to bottom.
+_PARTS = (
+    *("title", "heading", "gap", "samples", "legend", "more", "sample", "arithmetic", "sum"),
+    *("bins", "block", "footprint", "weights"),
+)
 
 
 def show_traced(
@@ -36,19 +41,19 @@ def show_traced(
     width = (console.width - _GAP * (number - 1)) // number
     beside = number > 1 and width >= NARROWEST and not console.endless
     show = _Show(traced, limit, point, bins, footprint, width if beside else console.width, _times(console))
-    parts = [[*show.parts(trace, title)] for trace, title in zip(traced.traces, titles, strict=True)]
-    alike = len({*map(len, parts)}) == 1
+    parts = [dict(show.parts(trace, title)) for trace, title in zip(traced.traces, titles, strict=True)]
     if beside:
         table = Table.grid(padding=(0, _GAP, 0, 0))
         for _ in parts:
             table.add_column(width=width)
-        # Part by part: a line that wraps in one half does not shift the other.
-        for row in zip(*parts, strict=True) if alike else [[Group(*part) for part in parts]]:
-            table.add_row(*row)
+        # Part by part: a line that wraps, or is in one half only, does not shift the other.
+        for name in _PARTS:
+            if any(name in part for part in parts):
+                table.add_row(*(part.get(name, "") for part in parts))
         console.show(table)
     else:
         for place, part in enumerate(parts):
-            console.show(*[""] * bool(place), *part)
+            console.show(*[""] * bool(place), *part.values())
     if number > 1:
         console.show("", _comparison(traced.traces, titles))
 
@@ -66,43 +71,37 @@ class _Show:
         self.traced, self.limit, self.point, self.bins, self.footprint = traced, limit, point, bins, footprint
         self.width, self.times = width, times
 
-    def parts(self, trace: BinTrace, title: str) -> Iterator[RenderableType]:
-        """Give the parts of one trace, from top to bottom."""
-        samples = trace.operator.noun
-        yield Text(title, style="bold")
-        yield self._heading(trace)
+    def parts(self, trace: BinTrace, title: str) -> Iterator[tuple[str, RenderableType]]:
+        """Give the parts of one trace by the names in `_PARTS`, in their order."""
+        samples, interpolates = trace.operator.noun, trace.operator.interpolates
+        yield "title", Text(title, style="bold")
+        yield "heading", self._heading(trace)
         if not trace.count:
-            yield Text(f"\nThis bin has no {samples}s: it is empty, and its value is 0.", style=_DIM)
+            yield "gap", Text(f"\nThis bin has no {samples}s: it is empty, and its value is 0.", style=_DIM)
         elif self.limit:
-            yield Text("")
-            yield from self._samples(trace)
-        if trace.count > self.limit:
-            yield Text(
-                f"... and {count(trace.count - self.limit, f'more {samples}')} (--limit {self.limit})", style=_DIM
-            )
-        yield from self._explained(trace)
-        yield _sum(trace, samples)
+            yield "gap", Text("")
+            if interpolates:
+                yield "samples", samples_table(trace, self.limit, self.width)
+                yield "legend", legend()
+            else:
+                yield "samples", cells_table(trace, self.limit)
+        if (rest := trace.count - self.limit) > 0:
+            yield "more", Text(f"... and {count(rest, f'more {samples}')} (--limit {self.limit})", style=_DIM)
+        if trace.count and interpolates:
+            number = chosen(trace, self.point)
+            place = f"{trace.iy[number]},{trace.ix[number]}"
+            yield "sample", Text(f"\nSample {place}: how its numbers come about", style="bold")
+            yield "arithmetic", arithmetic(trace, number, self.times)
+        yield "sum", _sum(trace, samples)
         if self.bins:
             height, breadth = trace.pooled.shape
-            yield Text(f"\nPooled block of {height} x {breadth}, the traced bin in brackets", style="bold")
-            yield from _matrix(trace.pooled, range(height), range(breadth), self.width, mark=trace.bin)
+            yield "bins", Text(f"\nPooled block of {height} x {breadth}, the traced bin in brackets", style="bold")
+            yield "block", Group(*_matrix(trace.pooled, range(height), range(breadth), self.width, mark=trace.bin))
         if self.footprint:
             rows, columns, weights = trace.footprint()
-            yield Text(f"\nCells that the bin reads, and their weights; sum {weights.sum():.6g}", style="bold")
-            yield from _matrix(weights, rows.tolist(), columns.tolist(), self.width)
-
-    def _samples(self, trace: BinTrace) -> Iterator[RenderableType]:
-        if trace.operator.interpolates:
-            yield samples_table(trace, self.limit, self.width)
-            yield legend()
-        else:
-            yield cells_table(trace, self.limit)
-
-    def _explained(self, trace: BinTrace) -> Iterator[RenderableType]:
-        if trace.count and trace.operator.interpolates:
-            number = chosen(trace, self.point)
-            yield Text(f"\nSample {trace.iy[number]},{trace.ix[number]}: how its numbers come about", style="bold")
-            yield arithmetic(trace, number, self.times)
+            said = f"\nCells that the bin reads, and their weights; sum {weights.sum():.6g}"
+            yield "footprint", Text(said, style="bold")
+            yield "weights", Group(*_matrix(weights, rows.tolist(), columns.tolist(), self.width))
 
     def _heading(self, trace: BinTrace) -> Table:
         (row, column), traced = trace.bin, self.traced
@@ -110,9 +109,7 @@ class _Show:
         bins_y, bins_x = trace.spec.output_size
         given = f"box, {traced.unit}"
         room = self.width - len(max(given, "in cells", key=len)) - 2
-        table = Table.grid(padding=(0, 2, 0, 0))
-        table.add_column(style=_DIM, no_wrap=True)
-        table.add_column(overflow="fold")
+        table = facts()
         table.add_row("RoI", Text(plain(f"{traced.origin.words}, image {traced.image_id}")))  # not markup
         if traced.level:
             table.add_row("level", plain(f"{traced.level}, stride {1 / trace.scale[0]:g}"))

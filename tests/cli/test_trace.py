@@ -134,6 +134,8 @@ def test_several_conventions_stand_side_by_side():
     beside = run(*inputs, *vs[:2], columns=160).stdout.splitlines()
     for words in ("its bin ", "samples ", " iy  ", "Sample 0,0", "sum "):
         assert next(line.count(words) for line in beside if words in line) == 2, "both halves are level"
+    beside = run(*inputs, "--vs", "roi-pool", columns=160).stdout.splitlines()
+    assert any("align computes" in line[:80] and "align computes" in line[80:] for line in beside), "of any operator"
     traces = json.loads(run(*inputs, *vs, "--json").stdout)["traces"]
     assert [trace["align_value"] for trace in traces] == values
 
