@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import product
 from typing import Any, NamedTuple
@@ -26,6 +26,11 @@ from roicli.spec import PoolSpec
 _ROWS, _MAPS, CHANNELS = 160, 8, 128
 # Of the largest value: what another order of sums, and coordinates that were computed in another order, leave.
 _FITS = 1e-5
+# Where a maximum may be: the share of values that are no less than the mean of its samples, but for noise, in units of
+# the spread; and of how many ways to take the boxes it is tried.
+_ABOVE, _NOISE, _LIKELY = 0.75, 0.02, 16
+# Of the RoI whose values differ most, what those of others differ that are tried first.
+_DIFFER = 0.2
 # Values that are pooled at once.
 _AT_ONCE = 2**22
 Maps = dict[int, NDArray[Any]]
@@ -108,6 +113,37 @@ class Evidence(NamedTuple):
         inside = (np.abs(off) <= self.allowed).reshape(*off.shape[:2], -1)
         return np.asarray(inside.all(axis=2))
 
+    def compared(
+        self, here: Sequence[Placement], pairs: dict[PoolSpec, list[int]]
+    ) -> Iterator[tuple[PoolSpec, list[int], NDArray[np.float64]]]:
+        """Yield what specs leave of the placements that they are tried with; of maxima, where they are likely."""
+        alike: dict[PoolSpec, list[PoolSpec]] = {}
+        for spec in pairs:
+            alike.setdefault(replace(spec, mode="avg") if spec.op == "roi_align" else spec, []).append(spec)
+        for mean, modes in alike.items():
+            every = sorted({number for spec in modes for number in pairs[spec]})
+            off = self.off([here[number] for number in every], mean)
+            for spec in modes:
+                if spec == mean:
+                    yield spec, every, off
+                elif numbers := [every[one] for one in self.likely(off, spec)]:
+                    yield spec, numbers, self.off([here[number] for number in numbers], spec)
+
+    def likely(self, off: NDArray[np.float64], spec: PoolSpec) -> list[int]:
+        """Choose placements by which maxima may be the reference, of what the means of the same samples leave.
+
+        A maximum is at least the mean; weighted cells are a quarter of their sum at least.
+        """
+        made, noise = off + self.wanted, _NOISE * self.spread
+        least = made if spec.mode == "max" else made / 4
+        above = (self.wanted >= least - noise).reshape(len(off), -1).mean(axis=1)
+        made = made.reshape(len(off), -1)
+        made -= made.mean(axis=1, keepdims=True)
+        length = np.sqrt(np.square(made).sum(axis=1))
+        likeness = made @ (self.wanted - self.wanted.mean()).ravel() / np.where(length > 0, length, np.inf)
+        best = np.argsort(-likeness, kind="stable")
+        return sorted([one for one in best.tolist() if above[one] >= _ABOVE or spec.reduce == "l2"][:_LIKELY])
+
     def nearly(self, placement: Placement, spec: PoolSpec, row: int) -> bool:
         """Tell whether a RoI fits with its corners moved by rounding: a count or an edge turns on the last bit."""
         one = placement.take([row])
@@ -180,13 +216,13 @@ def _allowed(wanted: NDArray[np.float64], shape: tuple[int, ...], rounding: np.d
     return allowed
 
 
-def spread_out(boxes: NDArray[np.float64], number: int) -> NDArray[np.intp]:
-    """Choose boxes of all sizes and places: the smallest, the largest, the outermost, and others evenly."""
-    if len(boxes) <= number:
-        return np.arange(len(boxes))
-    area = np.abs((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))
-    by_area = np.argsort(area, kind="stable")
-    evenly = by_area[np.linspace(0, len(boxes) - 1, number).astype(int)]
-    outermost = [boxes[:, 0].argmin(), boxes[:, 2].argmax(), boxes[:, 3].argmax()]
-    chosen = [int(evenly[len(evenly) // 2]), *map(int, outermost), *evenly.tolist()]
+def telling(boxes: NDArray[np.float64], wanted: NDArray[np.float64], number: int) -> NDArray[np.intp]:
+    """Choose RoIs whose values differ, of all sizes and places: the outermost, and others evenly by their area."""
+    differ = wanted.reshape(len(wanted), -1).std(axis=1)
+    by_area = np.argsort(np.abs((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])), kind="stable")
+    by_area = by_area[differ[by_area] >= min(_DIFFER * differ.max(), np.sort(differ)[-number:][0])]
+    evenly = by_area[np.linspace(0, len(by_area) - 1, min(number, len(by_area))).astype(int)]
+    some = boxes[by_area]
+    outermost = by_area[[some[:, 0].argmin(), some[:, 2].argmax(), some[:, 3].argmax()]]
+    chosen = [evenly[len(evenly) // 2], *outermost, *evenly]
     return np.sort(np.array(list(dict.fromkeys(chosen))[:number]))

@@ -14,7 +14,7 @@ from roicli import conventions
 from roicli.errors import FileError, UsageError
 from roicli.jobs.answers import Answer, Identified
 from roicli.jobs.candidates import VIEWS, Way, specs, ways
-from roicli.jobs.evidence import CHANNELS, Evidence, gather, spread_out
+from roicli.jobs.evidence import CHANNELS, Evidence, gather, telling
 from roicli.jobs.foreign import Arranged, read_reference
 from roicli.jobs.geometry import Located
 from roicli.jobs.listener import Listener, Told
@@ -29,9 +29,9 @@ from roicli.pooling.sampling import in_map
 from roicli.spec import PoolSpec
 from roicli.words import count
 
-# RoIs and channels by which candidates are sieved, then ranked; how many are kept that do not fit, and for maxima.
+# RoIs and channels by which candidates are sieved, then ranked; how many are kept that do not fit.
 _SIEVES = ((4, 4), (12, 16))
-_NEAREST, _LIKELY = 40, 16
+_NEAREST = 40
 _COARSE = 4  # ways to take the boxes that are tried in float16
 _PROBES = 256  # boxes that may tell answers apart
 # Of the spread: more than what float16 and bfloat16 leave is not noise.
@@ -81,10 +81,15 @@ def identify(job: PoolJob, reference: Path, listener: Listener) -> Identified:
     computed = np.dtype(np.float32)
     located, _ = locate_on_levels(job.geometry, Pyramid(), inputs, inputs.infos(), computed, told.note)
     every = [
-        _Search(job, inputs, located, arranged, given.rounding).run()
+        _Search(job, inputs, located, arranged, given.rounding)
         for arranged in given.readings(channels, (job.spec.output_size,))
     ]
-    best = max(every, key=lambda found: (found.fits, -found.answers[0].spread))
+    for step in _STEPS:  # a wrong reading of the axes must not be searched to its end before the right one is begun
+        for search in every:
+            step(search)
+        if right := [search for search in every if search.chosen]:
+            break
+    best = min((search.found() for search in right or every), key=lambda found: found.answers[0].spread)
     return replace(
         best,
         reference=str(reference),
@@ -119,27 +124,45 @@ class _Search:
         self._rule = job.spec.rule
         self.reduces = ("mean", "max", "l2") if whole.mean else ("none",)
 
-    def run(self) -> Identified:
-        """Look among ways and conventions; then among views of the maps; then solve for scale and offset."""
-        ranked = self._sieve(self.ways, self._specs())
-        ranked += self._sieve(self.ways[:1], self._specs(more=True))
-        chosen = self._fitting(ranked)
-        if not chosen:
-            ranked += [one for name in VIEWS for one in self._sieve(self.ways[:1], self._specs(), name)]
-            chosen = self._fitting(ranked)
-        ranked.sort(key=lambda pair: pair[0])
-        noise = 0.0
-        if not chosen and self.evidence.rounding == np.float16:
-            ranked += self._coarse(ranked)
-            chosen, noise = self._in_noise(ranked)
-        if not chosen:
-            ranked += self._solved(ranked)
-            chosen = self._fitting(ranked)
-        if not chosen:
-            chosen, noise = self._in_noise(ranked)
-        fits = bool(chosen)
+        self.ranked: list[tuple[float, _Candidate]] = []
+        self.chosen: list[_Candidate] = []
+        self.noise = 0.0
+
+    def try_ways(self) -> None:
+        """Look among ways to take the boxes, and what conventions compute."""
+        self.ranked += self._sieve(self.ways, self._specs())
+        self.ranked += self._sieve(self.ways[:1], self._specs(more=True))
+        self.chosen = self._fitting(self.ranked)
+
+    def try_views(self) -> None:
+        """Look among views of the maps."""
+        found = self._sieve(self.ways[:1], self._specs(), list(VIEWS))
+        self.ranked = sorted(self.ranked + found, key=lambda pair: pair[0])
+        self.chosen = self._fitting(found)
+
+    def try_float16(self) -> None:
+        """Look among what was computed in float16."""
+        if self.evidence.rounding == np.float16:
+            self.ranked += self._coarse(self.ranked)
+            self.chosen, self.noise = self._in_noise(self.ranked)
+
+    def solve(self) -> None:
+        """Solve for scale and offset."""
+        found = self._solved(self.ranked)
+        self.ranked += found
+        self.chosen = self._fitting(found)
+
+    def try_noise(self) -> None:
+        """Look for what leaves little."""
+        self.chosen, self.noise = self._in_noise(self.ranked)
+
+    def found(self) -> Identified:
+        """Return what was found: all that fits, or the nearest."""
+        fits = bool(self.chosen)
         groups = (
-            self._distinct_answers(self._with_twins(chosen)) if fits else [[min(ranked, key=lambda pair: pair[0])[1]]]
+            self._distinct_answers(self._with_twins(self.chosen))
+            if fits
+            else [[min(self.ranked, key=lambda pair: pair[0])[1]]]
         )
         return Identified(
             reference="",
@@ -149,7 +172,7 @@ class _Search:
             answers=tuple(self._answer(group, fits=fits) for group in groups),
             checked=len(self.boxes),
             telling=self._telling([group[0] for group in groups[:_SHOWN]]),
-            noise=noise,
+            noise=self.noise,
             footprint=None if fits else self._footprint(groups[0][0]),
             notes=(),
             warnings=(),
@@ -178,43 +201,36 @@ class _Search:
         maps = {index: VIEWS[view](one) for index, one in self._whole.maps.items()}
         return self._whole._replace(maps=maps).part(slice(None), self._some)
 
-    def _sieve(self, among: Sequence[Way], kinds: Sequence[PoolSpec], view: str = "") -> list[tuple[float, _Candidate]]:
+    def _sieve(
+        self, among: Sequence[Way], kinds: Sequence[PoolSpec], views: Sequence[str] = ("",)
+    ) -> list[tuple[float, _Candidate]]:
         """Return candidates that fit some RoIs, and the nearest of the others, with the mean square that they leave."""
-        pairs = [(way, spec) for spec in kinds for way in among]
-        placed = {id(way): way.put(self.here, self.boxes) for way in among}
-        found: list[tuple[float, _Candidate]] = []
+        taken = [(way, view) for way in among for view in views]
+        pairs = {spec: list(range(len(taken))) for spec in kinds}
+        placed = [way.put(self.here, self.boxes) for way in among]
+        every = [self._viewed(view) for view in views]
+        step = 1 + max(every[0].maps)  # the maps of each view come after those of the one before it
+        maps = {index + number * step: one for number, each in enumerate(every) for index, one in each.maps.items()}
+        left: list[tuple[float, int, PoolSpec]] = []
         for rows, channels in _SIEVES:
-            keep = spread_out(self.boxes, rows)
-            part = self._viewed(view).part(keep, slice(0, channels))
-            found, fits = [], []
-            for spec in dict.fromkeys(spec for _, spec in pairs):
-                some = self._likely([way for way, kind in pairs if kind == spec], spec, part, keep)
-                off = part.off([placed[id(way)].take(keep) for way in some], spec)
-                share = part.fitting(off).mean(axis=1)
-                left = np.square(off).reshape(len(some), -1).mean(axis=1)
-                for way, one, good in zip(some, left.tolist(), share.tolist(), strict=True):
-                    found.append((one, _Candidate(way, spec, view)))
-                    fits.append(good >= 0.5)
-            near = set(np.argsort([one for one, _ in found], kind="stable")[:_NEAREST].tolist())
-            found = [one for number, one in enumerate(found) if fits[number] or number in near]
-            pairs = [(one.way, one.spec) for _, one in found]
-        return found
-
-    def _likely(self, some: list[Way], spec: PoolSpec, part: Evidence, keep: NDArray[np.intp]) -> list[Way]:
-        """Return the ways by which maxima may be the reference, judged by the means of the same samples."""
-        if spec.op != "roi_align" or spec.mode == "avg" or len(some) <= _NEAREST:
-            return some
-        off = part.off([way.put(self.here, self.boxes).take(keep) for way in some], replace(spec, mode="avg"))
-        made = off + part.wanted
-        # A maximum is at least the mean; weighted cells are a quarter of their sum at least.
-        least = made - part.allowed if spec.mode == "max" else made / 4 - part.allowed
-        above = (part.wanted >= least).reshape(*off.shape[:2], -1).all(axis=2).mean(axis=1) >= 0.5
-        made = made.reshape(len(some), -1)
-        made -= made.mean(axis=1, keepdims=True)
-        length = np.sqrt(np.square(made).sum(axis=1))
-        likeness = made @ (part.wanted - part.wanted.mean()).ravel() / np.where(length > 0, length, np.inf)
-        best = np.argsort(np.where(above | (spec.reduce != "none"), -likeness, 1), kind="stable")[:_LIKELY]
-        return [some[number] for number in np.sort(best)]
+            keep = telling(self.boxes, self.evidence.wanted, rows)
+            part = self.evidence._replace(maps=maps).part(keep, slice(0, channels))
+            here = [
+                replace(one, map_index=one.map_index + number * step)
+                for one in [each.take(keep) for each in placed]
+                for number in range(len(views))
+            ]
+            left, fits = [], []
+            for spec, numbers, off in part.compared(here, pairs):
+                squares = np.square(off).reshape(len(numbers), -1).mean(axis=1).tolist()
+                left += [(one, number, spec) for one, number in zip(squares, numbers, strict=True)]
+                fits += (part.fitting(off).mean(axis=1) >= 0.5).tolist()
+            near = set(np.argsort([one for one, *_ in left], kind="stable")[:_NEAREST].tolist())
+            left = [one for number, one in enumerate(left) if fits[number] or number in near]
+            pairs = {}
+            for _, number, spec in left:
+                pairs.setdefault(spec, []).append(number)
+        return [(one, _Candidate(taken[number][0], spec, taken[number][1])) for one, number, spec in left]
 
     def _off(self, one: _Candidate) -> NDArray[np.float64]:
         placement = one.way.put(self.here, self.boxes)
@@ -238,7 +254,7 @@ class _Search:
         return all(evidence.nearly(placement, one.spec, row) for row in rows.tolist())
 
     def _solved(self, ranked: Sequence[tuple[float, _Candidate]]) -> list[tuple[float, _Candidate]]:
-        keep = spread_out(self.boxes, _SIEVES[1][0])
+        keep = telling(self.boxes, self.evidence.wanted, _SIEVES[1][0])
         bins = max(1, self.evidence.wanted[0, 0].size)
         part = self.evidence.part(keep, slice(0, int(np.clip(_SOLVED // (len(keep) * bins), 3, _SIEVES[1][1]))))
         nearest = next((one.way for _, one in ranked if not one.view), self.ways[0])
@@ -356,6 +372,9 @@ class _Search:
             failing=() if fits else tuple(failing[:5].tolist()),
             same=tuple("; ".join(filter(None, (_settings(each.spec), each.but))) for each in group[1:]),
         )
+
+
+_STEPS = (_Search.try_ways, _Search.try_views, _Search.try_float16, _Search.solve, _Search.try_noise)
 
 
 def _settings(spec: PoolSpec) -> str:

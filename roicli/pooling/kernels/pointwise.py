@@ -11,10 +11,10 @@ from itertools import pairwise
 
 import numpy as np
 
-from roicli.pooling.sampling import FloatArray, SampleGrid
+from roicli.pooling.sampling import FloatArray, IntArray, SampleGrid
 from roicli.spec import Mode
 
-# Interpolated rows are made this many values at a time, so that a huge window costs no huge temporary.
+# Samples are made this many values at a time, so that a huge window costs no huge temporary.
 _BLOCK_VALUES = 2**20
 
 
@@ -23,51 +23,48 @@ def pool_pointwise(feature_map: FloatArray, rows: SampleGrid, columns: SampleGri
 
     Samples out of range count as zero in both; a bin without samples is zero.
     """
-    y_splits, x_splits = rows.splits().tolist(), columns.splits().tolist()
-    bins_y, bins_x = rows.bins.number, columns.bins.number
+    y_splits, x_splits = rows.splits(), columns.splits()
+    bins_y, bins_x, channels = rows.bins.number, columns.bins.number, feature_map.shape[2]
     largest = mode != "avg"
     combine = np.maximum if largest else np.add
     join = np.maximum if mode == "weighted-max" else np.add
-    start = -np.inf if largest else 0
     for roi, block in enumerate(out):
+        y_ends = y_splits[roi * bins_y : (roi + 1) * bins_y + 1]
         x_ends = x_splits[roi * bins_x : (roi + 1) * bins_x + 1]
-        count_y, count_x = int(rows.bins.samples[roi]), int(columns.bins.samples[roi])
-        for bin_y in range(bins_y):
-            first, stop = y_splits[roi * bins_y + bin_y : roi * bins_y + bin_y + 2]
-            line = np.full((bins_x, feature_map.shape[2]), start, dtype=feature_map.dtype)
-            for banded, left in _interpolated_rows(feature_map, rows, first, stop, columns, x_ends, join):
-                for bin_x, (begin, end) in enumerate(pairwise(x_ends)):
-                    low, high = columns.low[begin:end] - left, columns.high[begin:end] - left
-                    fraction = columns.fraction[begin:end, None]
-                    samples = join((1 - fraction) * banded[:, low], fraction * banded[:, high])
-                    combine(line[bin_x], combine.reduce(samples, axis=(0, 1), initial=start), out=line[bin_x])
-            if largest:
-                in_range = (stop - first) * np.diff(x_ends)
-                some_outside = (in_range < count_y * count_x) | (in_range == 0)
-                line[some_outside] = np.maximum(line[some_outside], 0)
-            else:
-                line /= max(count_y * count_x, 1)
-            block[:, bin_y] = line.T
+        pooled = np.full((bins_y, bins_x, channels), -np.inf if largest else 0, feature_map.dtype)
+        for bins, first, samples in _interpolated(feature_map, rows, columns, y_ends, x_ends, join):
+            lines = np.stack(
+                [combine.reduce(samples[begin:end]) for begin, end in pairwise([*first.tolist(), len(samples)])]
+            )
+            here = bins[first] - roi * bins_y
+            for bin_x, (begin, end) in enumerate(pairwise((x_ends - x_ends[0]).tolist())):
+                if begin < end:
+                    pooled[here, bin_x] = combine(pooled[here, bin_x], combine.reduce(lines[:, begin:end], axis=1))
+        in_range = np.multiply.outer(np.diff(y_ends), np.diff(x_ends))
+        asked = int(rows.bins.samples[roi]) * int(columns.bins.samples[roi])
+        if largest:
+            some_outside = (in_range < asked) | (in_range == 0)
+            pooled[some_outside] = np.maximum(pooled[some_outside], 0)
+        else:
+            pooled /= max(asked, 1)
+        block[...] = pooled.transpose(2, 0, 1)
 
 
-def _interpolated_rows(
-    feature_map: FloatArray,
-    rows: SampleGrid,
-    first: int,
-    stop: int,
-    columns: SampleGrid,
-    x_ends: list[int],
-    join: np.ufunc,
-) -> Iterator[tuple[FloatArray, int]]:
-    """Yield the map interpolated at samples along y, (some samples, w, C), and the first of the w cells along x."""
-    if x_ends[0] == x_ends[-1]:
+def _interpolated(
+    feature_map: FloatArray, rows: SampleGrid, columns: SampleGrid, y_ends: IntArray, x_ends: IntArray, join: np.ufunc
+) -> Iterator[tuple[IntArray, IntArray, FloatArray]]:
+    """Yield samples (some along y, all along x, C) of a RoI, the flat bins of those along y, and where each begins."""
+    across = slice(int(x_ends[0]), int(x_ends[-1]))
+    if across.start == across.stop:
         return
-    left = int(columns.low[x_ends[0] : x_ends[-1]].min())
-    right = int(columns.high[x_ends[0] : x_ends[-1]].max()) + 1
-    widest = max(right - left, *(end - begin for begin, end in pairwise(x_ends)))
-    step = max(1, _BLOCK_VALUES // (widest * feature_map.shape[2]))
-    for begin in range(first, stop, step):
-        part = slice(begin, min(begin + step, stop))
-        fraction = rows.fraction[part][:, None, None]
+    low, high, fraction_x = columns.low[across], columns.high[across], columns.fraction[across, None]
+    left, right = int(low.min()), int(high.max()) + 1
+    step = max(1, _BLOCK_VALUES // (max(right - left, len(low)) * feature_map.shape[2]))
+    for begin in range(int(y_ends[0]), int(y_ends[-1]), step):
+        part = slice(begin, min(begin + step, int(y_ends[-1])))
+        fraction = rows.fraction[part, None, None]
         above, below = feature_map[rows.low[part], left:right], feature_map[rows.high[part], left:right]
-        yield join((1 - fraction) * above, fraction * below), left
+        band = join((1 - fraction) * above, fraction * below)
+        bins = rows.bin_index[part]
+        first = np.flatnonzero(np.diff(bins, prepend=-1))
+        yield bins, first, join((1 - fraction_x) * band[:, low - left], fraction_x * band[:, high - left])
