@@ -190,13 +190,24 @@ def grant(seconds: float) -> None:
         signal.setitimer(signal.ITIMER_PROF, left + seconds)
 
 
+def can_fork() -> bool:
+    """Whether this process may fork: other threads might hold locks for ever in the fork, which has everything loaded.
+
+    Those of zarr hold none: they work while its caller waits, and it leaves them behind in a fork.
+    """
+    asyncio = sys.modules.get("asyncio")
+    # Threads called "asyncio_0" belong to the loop of zarr, unless this thread runs one.
+    of_zarr = ("zarr_",) if asyncio is None or asyncio._get_running_loop() else ("zarr_", "asyncio_")
+    others = [thread for thread in threading.enumerate() if not thread.name.startswith(of_zarr)]
+    return sys.platform == "linux" and others == [threading.current_thread()]
+
+
 def _start(module: str = "") -> _Child:
     global _child
     if _child is None:
         theirs, questions = os.pipe()
         answers, ours = os.pipe()
-        # A fork has everything loaded. Other threads might hold locks for ever in it; those of our workers hold none.
-        if sys.platform == "linux" and (threading.active_count() == 1 or _is_worker()):
+        if can_fork() or (sys.platform == "linux" and _is_worker()):  # whose threads hold no locks
             with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # of the threads of BLAS
                 pid = os.fork()
             if not pid:

@@ -26,8 +26,8 @@ ROICLI = Path(sys.executable).with_name("roicli")
 # Blocks of many bins that are averaged away: much to do, little to write.
 SETTINGS = ("--size", "64", "--reduce", "mean", "--workers", "2", "--index", "rows.csv", "--quiet")
 FORMATS = (".npy", ".npz", ".h5")
-# With one that is made at the end; outputs of Zarr are stopped at every change by test_killed.
-ALL = (*FORMATS, ".parquet") if find_spec("pyarrow") else FORMATS
+# With one that is made at the end, and one that is a folder.
+ALL = (*FORMATS, *((".parquet",) if find_spec("pyarrow") else ()), *((".zarr",) if find_spec("zarr") else ()))
 # When to kill: after some time; when the journal grows; while files are completed and published.
 MOMENTS = ("time", "journal", "finish")
 STRIKES = ("group", "group", "parent", "worker", "worker", "stop")

@@ -14,7 +14,6 @@ import tempfile
 import termios
 import time
 import traceback
-import warnings
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -82,9 +81,7 @@ def _run_in_fork(folder, words, environment):
 def _fork(folder, words, environment, *streams):
     """Start a fork that is the command; return its process id."""
     _load_all()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of Python 3.12 and later, where threads are alive
-        child = os.fork()
+    child = os.fork()
     if child == 0:
         code = 1
         try:

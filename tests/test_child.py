@@ -1,5 +1,6 @@
 """The child that asks libraries about files: its answers, its limits, and what becomes of it."""
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -141,6 +142,28 @@ def test_a_process_with_threads_starts_its_child_afresh(path):
     finally:
         released.set()
         thread.join()
+
+
+def test_threads_of_zarr_hinder_no_fork_and_those_of_other_loops_do():
+    released = threading.Event()
+
+    async def main():
+        waiting = asyncio.get_running_loop().run_in_executor(None, released.wait)
+        try:
+            return [thread.name for thread in threading.enumerate()], child.can_fork()
+        finally:
+            released.set()
+            await waiting
+
+    names, may = asyncio.run(main())
+    assert "asyncio_0" in names
+    assert not may
+    thread = threading.Thread(target=released.wait, name="zarr_io")
+    released.clear()
+    thread.start()
+    assert child.can_fork() == (sys.platform == "linux")
+    released.set()
+    thread.join()
 
 
 def path_of_maps(path):

@@ -10,7 +10,6 @@ import gc
 import os
 import pickle
 import signal
-import sys
 import threading
 import time
 from collections import deque
@@ -22,7 +21,7 @@ from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from roicli import arrays
+from roicli import arrays, child
 from roicli.errors import WorkerError
 from roicli.interrupts import held_off, leave_to_parent
 from roicli.stores import requests
@@ -51,17 +50,21 @@ def worker_processes(
         Of processes, and of workers in each, which share memory.
     """
     context = start_context()
+    inherited = work if context.get_start_method() == "fork" else None
     crew: dict[Connection, BaseProcess] = {}
     patience = 0.0
     try:
         for _ in range(number):
             with held_off():
                 ours, theirs = zip(*(context.Pipe() for _ in range(threads)), strict=True)
-                process = context.Process(target=_serve, args=(work, theirs), daemon=True)  # type: ignore[attr-defined]
+                process = context.Process(target=_serve, args=(inherited, theirs), daemon=True)  # type: ignore[attr-defined]
                 process.start()
                 crew |= dict.fromkeys(ours, process)
                 for pipe in theirs:
                     pipe.close()
+        for pipe in [] if inherited else list(crew)[::threads]:
+            with suppress(OSError):  # it died, which is seen below
+                pipe.send(work)
         yield _results(crew, tasks)
         for pipe in crew:
             with suppress(OSError):  # it died after its last task
@@ -72,8 +75,8 @@ def worker_processes(
 
 
 def can_fork() -> bool:
-    """Whether processes may start by fork, which loads nothing again: other threads might hold locks for ever in it."""
-    return sys.platform == "linux" and threading.active_count() == 1 and not requests.in_use()
+    """Whether processes may start by fork, which loads nothing again."""
+    return child.can_fork() and not requests.in_use()
 
 
 def start_context() -> BaseContext:
@@ -130,20 +133,24 @@ def _end(processes: Collection[BaseProcess], patience: float) -> None:
             process.join(max(0.0, deadline - time.monotonic()))
 
 
-def _serve(work: Callable[[Any], Any], pipes: Sequence[Connection]) -> None:
-    """Work off tasks in a new process, by a thread for each pipe, until all are done or the parent is gone."""
+def _serve(work: Callable[[Any], Any] | None, pipes: Sequence[Connection]) -> None:
+    """Work off tasks in a new process, by a thread for each pipe, until all are done or the parent is gone.
+
+    Work that is not inherited comes first by a pipe; it ends early, in silence, where the parent is killed meanwhile.
+    """
     from threadpoolctl import threadpool_limits
 
     gc.freeze()  # a collection that looked through what is inherited would copy the pages of all of it
     threadpool_limits(1)
     leave_to_parent()
     arrays.may_map = True
-    others = [threading.Thread(target=_work_off, args=(work, pipe)) for pipe in pipes[1:]]
     try:
         threading.Thread(target=_end_with_parent, daemon=True).start()
+        work = work or pipes[0].recv()
+        others = [threading.Thread(target=_work_off, args=(work, pipe)) for pipe in pipes[1:]]
         for thread in others:
             thread.start()
-    except RuntimeError:  # the system starts no more threads; a traceback would not tell more
+    except (RuntimeError, EOFError, OSError):  # the system starts no more threads, or the parent is gone
         os._exit(1)
     _work_off(work, pipes[0])
     for thread in others:

@@ -141,9 +141,6 @@ def enter():
         yield stack.enter_context
 
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-
-
 class TestConformance:
     """What holds for any executor."""
 

@@ -20,13 +20,6 @@ from roicli.outputs.zarr import ScatteredZarr, Zarr
 zarr = pytest.importorskip("zarr")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _no_thread_is_left():
-    """Zarr has a thread of its own, beside which other tests could not fork."""
-    yield
-    zarr.core.sync.cleanup_resources()
-
-
 class TestScattered(OutputConformance):
     """Rows in any order."""
 

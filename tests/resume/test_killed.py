@@ -8,7 +8,6 @@ import os
 import signal
 import sys
 import traceback
-import warnings
 from dataclasses import replace
 from importlib.util import find_spec
 from itertools import count
@@ -74,9 +73,7 @@ def make_job(kind, **settings):
 
 def is_stopped(job, changes, *, full=False):
     """Run a job in a process that is stopped after so many changes to files; False if it makes no more than that."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # NumPy has threads of its own, which see to a fork
-        child = os.fork()
+    child = os.fork()
     if not child:
         try:
             stop_after(changes, full=full)

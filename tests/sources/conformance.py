@@ -124,7 +124,6 @@ class SourceTests:
         source.close()
         np.testing.assert_array_equal(source.read(2), maps[2])
 
-    @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
     def test_works_on_both_sides_of_a_fork(self, source: FeatureSource, maps: list[np.ndarray]):
         source.read(0)
         context = multiprocessing.get_context("fork")
