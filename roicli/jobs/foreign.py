@@ -68,7 +68,7 @@ class Reference(NamedTuple):
         shape = self.values.shape
         while len(shape) > 4 and shape[0] == 1:
             shape = shape[1:]
-        values, found = self.values.reshape(shape), []
+        values, found = np.asarray(self.values).reshape(shape), []
         if len(shape) == 4 and shape[1] == channels:
             found.append(Arranged(values, "(K, C, PH, PW)", (shape[2], shape[3])))
         if len(shape) == 4 and shape[3] == channels:
@@ -99,13 +99,18 @@ class Arranged(NamedTuple):
 
     def rows(self, rows: NDArray[np.intp]) -> NDArray[Any]:
         """Return some rows as (k, C, PH, PW), or (k, C) if they are means."""
-        part = np.array(self.values[rows])
+        first, count = int(rows[0]), len(rows)
+        together = count == int(rows[-1]) - first + 1 and bool((np.diff(rows) == 1).all())
+        part = self.values[first : first + count] if together else self.values[rows]
+        return part.transpose(self.axes) if self.axes else part
+
+    def release(self) -> None:
+        """Let go of pages that were read, which count as memory of the process."""
         mapped: Any = self.values
         while isinstance(mapped, np.ndarray):
             mapped = mapped.base
         if isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-            mapped.madvise(mmap.MADV_DONTNEED)  # or pages that were read count as memory of the process
-        return part.transpose(self.axes) if self.axes else part
+            mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def read_reference(path: Path) -> Reference:
