@@ -12,19 +12,21 @@ import mmap
 import os
 import pickle
 import threading
+import time
 from collections import Counter, deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, wait
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from io import BytesIO
 from itertools import accumulate
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple, cast
 
 from roicli import __version__
 from roicli.errors import RoicliError, WorkerError
-from roicli.execution.plan import Task
+from roicli.execution.engines import has_forgotten, patience, workers_of
+from roicli.execution.plan import Plan, Task
 from roicli.execution.processes import portable
 from roicli.execution.worker import Pooler
 from roicli.files import Stamp, StampElsewhere
@@ -36,8 +38,11 @@ from roicli.stores.path import is_store
 
 # Tasks that an executor has at once: enough for thousands of workers, few enough to begin and to stop soon.
 _AT_ONCE = 4096
-# If there are more tasks, some go out together: Dask hands out a thousand a second, to all workers together.
-_MOST = 20_000
+# Tasks go out together, up to so many, as long as each worker gets so many times some: Dask takes 5 ms each time, a
+# task 20 ms. If there are more, all go out so often: Dask hands out a thousand a second, to all workers together.
+_TOGETHER, _EACH, _MOST = 8, 10, 20_000
+# Seconds between two looks for workers while none is done with a task.
+_LOOK = 5.0
 # How often a task is given to an executor that loses it; Dask itself tries four workers each time.
 _TRIES = 3
 # Seconds that tasks which have begun have to finish after a failure.
@@ -48,22 +53,21 @@ _ALIGNED = 64
 
 @contextmanager
 def pooled_elsewhere(
-    worker: Pooler, tasks: Sequence[Task], executor: Executor, output: Path
+    worker: Pooler, plan: Plan, executor: Executor, output: Path
 ) -> Iterator[Iterator[tuple[Task, Progress]]]:
-    """Hand out tasks; yields their results as they come. On any failure, those not begun are canceled.
+    """Hand out the tasks of a plan; yields their results as they come. On any failure, those not begun are canceled.
 
     The journal says what is done, not the executor: a task that was lost is given out again, and one that is done
     twice writes the same bytes.
     """
-    with _handed_over(worker, output) as handed, closing(_results(executor, handed, tasks)) as results:
+    with _handed_over(worker, output) as handed, closing(_results(executor, handed, plan)) as results:
         yield results
 
 
-def _results(
-    executor: Executor, handed: _Handed, tasks: Sequence[Task]
-) -> Generator[tuple[Task, Progress], None, None]:
-    together = -(-len(tasks) // _MOST)
-    waiting = deque(tuple(tasks[first : first + together]) for first in range(0, len(tasks), together or 1))
+def _results(executor: Executor, handed: _Handed, plan: Plan) -> Generator[tuple[Task, Progress], None, None]:
+    tasks = plan.tasks
+    together = max(1, min(_TOGETHER, len(tasks) // (_EACH * plan.workers)), -(-len(tasks) // _MOST))
+    waiting = deque(tasks[first : first + together] for first in range(0, len(tasks), together))
     given: dict[Future[Progress | bytes], tuple[Task, ...]] = {}
     ready, lost = SimpleQueue[Future[Progress | bytes]](), Counter[tuple[Task, ...]]()
     try:
@@ -72,7 +76,7 @@ def _results(
                 future = _submit(executor, handed, waiting[0])
                 given[future] = waiting.popleft()
                 future.add_done_callback(ready.put)
-            bundle = given.pop(future := ready.get())
+            bundle = given.pop(future := _next(ready, executor))
             try:
                 result = future.result()
             except Exception as error:
@@ -85,9 +89,23 @@ def _results(
                     raise pickle.loads(result)
                 yield sum(bundle, ()), result
     finally:
-        for future in given:
-            future.cancel()
-        wait(given, _TO_FINISH)
+        wait([future for future in given if not future.cancel()], _TO_FINISH)
+
+
+def _next(ready: SimpleQueue[Future[Progress | bytes]], executor: Executor) -> Future[Progress | bytes]:
+    """Wait for a task to be done, if need be for workers, but not for ever."""
+    since = time.monotonic()
+    while True:
+        with suppress(Empty):
+            return ready.get(timeout=_LOOK)
+        if has_forgotten(executor):
+            raise _failure(CancelledError())
+        if workers_of(executor) != 0:
+            since = time.monotonic()
+        elif (waited := time.monotonic() - since) > patience():
+            raise WorkerError(
+                f"the executor has had no worker for {waited:,.0f} s", "Start some; then continue with `resume`."
+            )
 
 
 # After these, to try again is in vain: the executor has ended, or its workers lack what they must run.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 LOCAL = "local"
 _FORMS = "Give local, dask:, dask://HOST:PORT, dask:SCHEDULER_FILE or MODULE:FACTORY (roicli help cluster)."
+# Seconds to wait for workers when there are none, unless Dask is set otherwise.
+_PATIENCE = 300.0
 _NO_SCHEDULER = "Check the name, and that the scheduler runs."
 _NO_CLUSTER = (
     "Dask starts workers where /dev/shm may be written. Give `executor=local`, or start dask scheduler and dask worker "
@@ -76,7 +78,32 @@ def _made(name: str, workers: int) -> Iterator[tuple[Any, int]]:
     finally:
         sys.path.remove("")
     with executor if isinstance(executor, AbstractContextManager) else nullcontext():
-        yield executor, getattr(executor, "_max_workers", workers)
+        yield executor, workers_of(executor) or workers
+
+
+def workers_of(executor: Any) -> int | None:
+    """Return how many workers an executor has, those of Dask now, others at most; None if it does not tell."""
+    number: int | None = getattr(executor, "_max_workers", 0) or None
+    if client := getattr(executor, "_client", None):
+        with suppress(Exception):  # whatever befalls a scheduler; what it was given tells of it
+            number = sum(client.nthreads().values())
+    return number
+
+
+def has_forgotten(executor: Any) -> bool:
+    """Return whether an executor of Dask knows nothing that it was given: its scheduler died with results on their way.
+
+    It tells of what was not done by then only.
+    """
+    client = getattr(executor, "_client", None)
+    return client is not None and not getattr(client, "futures", True)
+
+
+def patience() -> float:
+    """Return how many seconds to wait for the workers of Dask when there are none."""
+    dask: Any = import_module("dask")
+    said = dask.config.get("distributed.scheduler.no-workers-timeout", None)
+    return float(dask.utils.parse_timedelta(said or _PATIENCE))
 
 
 @contextmanager
@@ -91,8 +118,9 @@ def _dask(address: str, workers: int, note: Callable[[str], None]) -> Iterator[t
         raise UsageError(
             f"`executor=dask:` needs Dask, which cannot be loaded: {error}", "Install it: pip install 'roicli[dask]'."
         ) from error
-    # Dask logs tracebacks where it loses what we give out again.
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    # They log tracebacks where Dask loses what we give out again.
+    for name in "distributed", "tornado.application":
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     with ExitStack() as stack:
         try:
             if address.startswith("//"):

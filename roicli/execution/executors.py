@@ -78,7 +78,7 @@ def _begin(
     if executor is not None and output is not None:
         from roicli.execution.elsewhere import pooled_elsewhere
 
-        return pooled_elsewhere(worker, plan.tasks, executor, output)
+        return pooled_elsewhere(worker, plan, executor, output)
     if plan.strategy is not Strategy.SERIAL or worker.mapped_bytes > _APART_BYTES:
         from roicli.execution.processes import can_fork, worker_processes  # a small job does not pay for it
 

@@ -2,43 +2,26 @@
 
 import os
 import pickle
-import random
 import subprocess
 import sys
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import ExitStack
 from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import pytest
-from driving import Silent, interrupt, run, wait_until
+from driving import Silent, interrupt, run
+from execution.clusters import make
 
 from roicli.errors import FeatureError, UsageError, WorkerError
 from roicli.execution import elsewhere, plan
 from roicli.execution.engines import opened
 from roicli.execution.worker import Pooler
-from roicli.jobs.align import AlignJob, align
+from roicli.jobs.align import align
 from roicli.newfiles import WORK, beside
 from roicli.outputs.rowfile import RowFile
-from roicli.spec import PoolSpec
 
 OUTPUTS = ["out.npy", "out.h5", "out.npz", "out.zarr"]
-
-
-@pytest.fixture
-def inputs(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(plan, "_TASK_BYTES", 0)  # each unit is a task
-    rng = np.random.default_rng(0)
-    np.save("feats.npy", rng.standard_normal((4, 5, 9, 11), dtype=np.float32))
-    np.save("boxes.npy", np.array([[n % 4, n % 5, 0, 5 + n % 3, 6.5] for n in range(32)], np.float64))
-    return tmp_path
-
-
-def make(output, executor="local", **more):
-    return AlignJob("feats.npy", Path("boxes.npy"), PoolSpec((2, 3)), output=Path(output), batch_size=4,
-                    executor=executor, **more)  # fmt: skip
 
 
 def tree(folder):
@@ -77,50 +60,6 @@ class Serial(Executor):
         return future
 
 
-class Cluster:
-    """A scheduler of Dask and its workers, each a process with a folder of its own, as people start them."""
-
-    def __init__(self, folder, workers):
-        self.folder, self.file, self.started = folder, folder / "scheduler.json", []
-        listening = ("--host", "127.0.0.1", "--port", "0", "--no-dashboard")
-        self.scheduler = self.start("scheduler", *listening, "--scheduler-file", self.file)
-        assert wait_until(self.file.exists)
-        self.workers = [self.start_worker() for _ in range(workers)]
-        self.name = f"dask:{self.file}"
-
-    def start(self, what, *arguments):
-        where = self.folder / str(len(self.started))
-        where.mkdir()
-        command = [sys.executable, "-m", f"distributed.cli.dask_{what}", *map(str, arguments)]
-        with (where / "log").open("w") as log:
-            self.started.append(subprocess.Popen(command, cwd=where, stdout=log, stderr=log))
-        return self.started[-1]
-
-    def start_worker(self):
-        return self.start("worker", "--scheduler-file", self.file, "--no-nanny", "--nthreads", "1", "--no-dashboard")
-
-    def end(self):
-        for process in self.started:
-            process.kill()
-            process.wait()
-
-
-@pytest.fixture(scope="module")
-def clusters(tmp_path_factory):
-    pytest.importorskip("distributed")
-    started = []
-    yield started
-    for one in started:
-        one.end()
-
-
-@pytest.fixture
-def cluster(clusters, tmp_path_factory, dose):
-    if not clusters or clusters[-1].scheduler.poll() is not None:  # a test has killed it
-        clusters.append(Cluster(tmp_path_factory.mktemp("cluster"), 4))
-    return clusters[-1]
-
-
 @pytest.fixture(params=["serial", "threads", "processes", "fresh", "dask"])
 def executor(request):
     kind = request.param
@@ -133,12 +72,6 @@ def executor(request):
         except OSError:
             pytest.skip("needs semaphores, which containers may not have")
     return {"serial": Serial, "threads": lambda: ThreadPoolExecutor(2), "fresh": Fresh}[kind]()
-
-
-@pytest.fixture
-def enter():
-    with ExitStack() as stack:
-        yield stack.enter_context
 
 
 class TestConformance:
@@ -323,47 +256,3 @@ def test_the_command_takes_a_function_of_the_current_folder(inputs):
 def test_a_complete_output_needs_no_executor(inputs):
     align(make("out.npy", resume=True), Silent())
     assert align(make("out.npy", "no.such:thing", resume=True), Silent()).resumed == 32
-
-
-class TestDask:
-    """What may happen to a cluster of Dask."""
-
-    def test_workers_that_are_killed_at_random(self, inputs, cluster, enter, dose):
-        """Twenty die while a job runs, each with what it was at; others take their places."""
-        np.save("boxes.npy", np.array([[n % 4, n % 5, 0, 5 + n % 3, 6.5] for n in range(1600)], np.float64))
-        align(make("usual.npy"), Silent())
-        killed, lucky = [], random.Random(dose)
-        dask = enter(opened(cluster.name, 4, print))[0]
-
-        class Deadly(Executor):
-            """Kills a worker after each 20 of 400 tasks."""
-
-            def __init__(self):
-                self.tasks = 0
-
-            def submit(self, *arguments):
-                self.tasks += 1
-                if self.tasks % 20 == 0 and len(killed) < 20 * dose:
-                    assert wait_until(lambda: len(dask._client.nthreads()) >= 2), "workers start"
-                    one = lucky.randrange(4)
-                    cluster.workers[one].kill()
-                    killed.append(cluster.workers[one].wait())
-                    cluster.workers[one] = cluster.start_worker()
-                return dask.submit(*arguments)
-
-        align(make("out.npy", Deadly()), Silent())
-        assert killed == [-9] * 20
-        assert Path("out.npy").read_bytes() == Path("usual.npy").read_bytes()
-
-    def test_a_scheduler_that_dies_leaves_what_can_be_resumed(self, inputs, cluster):
-        align(make("usual.npy"), Silent())
-
-        class Deadly(Silent):
-            def advance(self, boxes):
-                cluster.scheduler.kill()
-
-        with pytest.raises(WorkerError, match="the executor lost its workers") as caught:
-            align(make("out.npy", cluster.name), Deadly())
-        assert "of 32 rows are done; continue with `resume`" in caught.value.__notes__[0]
-        assert align(make("out.npy", resume=True), Silent()).resumed > 0
-        assert Path("out.npy").read_bytes() == Path("usual.npy").read_bytes()
