@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from roicli.errors import OutputError
-from roicli.stores.path import is_store
+from roicli.stores.path import WRITTEN, StorePath, is_store
 from roicli.words import size as in_words
 
 # Names of hidden files beside an output end in these: the file before it is published, what is proved of it, what
 # workers of somebody else read; what is made of its rows when all are there, and the folder that it replaces.
-PARTIAL, JOURNAL, WORK = "partial", "journal", "work"
+PARTIAL, JOURNAL, LOCK, WORK = "partial", "journal", "lock", "work"
 GROUPS, ASSEMBLED, REPLACED = "groups", "assembled", "replaced"
+# Of an output in a store these lie beside it there, all others in a folder for temporary files.
+_IN_STORE = (JOURNAL, LOCK)
+# What may be written to a store: a group of Zarr, whose root comes last, and what lies beside it.
+_OBJECTS, _ROOT = re.compile(r".+\.zarr(\.\w+\.(csv|json))?", re.IGNORECASE), "zarr.json"
 
 _WRITE_HINTS = dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "Free some disk space, or write to another disk.") | {
     errno.EFBIG: "Raise the limit of the size of files (ulimit -f), or write to another disk.",
@@ -40,19 +46,35 @@ def writing(path: Path) -> Iterator[None]:
 
 def real(path: Path) -> Path:
     """Return the file that a name leads to, links followed, whether it exists or not."""
-    return Path(os.path.realpath(path))
+    return path if is_store(path) else Path(os.path.realpath(path))
 
 
 def beside(output: Path, ending: str) -> Path:
     """Return the name of a hidden file beside an output; for a symbolic link, beside the file that it leads to."""
     final = real(output)
+    if isinstance(final, StorePath) and ending not in _IN_STORE:
+        from tempfile import gettempdir  # which few jobs need
+
+        return Path(gettempdir()) / f"roicli-{os.getpid()}-{zlib.crc32(str(final).encode()):08x}.{ending}"
     return final.with_name(f".{final.name}.{ending}")
+
+
+def final_of(output: Path) -> Path:
+    """Return what is there if an output is complete: itself, or in a store the root of its group, which comes last."""
+    return output / _ROOT if is_store(output) and output.suffix.lower() == ".zarr" else real(output)
 
 
 def check_name(path: Path, *, overwrite: bool, is_folder: bool = False) -> None:
     """Refuse a name that cannot or must not be written, of a file or of a folder."""
-    if is_store(path):
-        raise OutputError(f"{path}: outputs are written on this machine", "Name a file here, and copy it to the store.")
+    if isinstance(path, StorePath):
+        if path.address.scheme not in WRITTEN or not _OBJECTS.fullmatch(path.name):
+            raise OutputError(
+                f"{path}: of all outputs only .zarr is written to a store, by {', '.join(f'{s}://' for s in WRITTEN)}",
+                "Name a .zarr there, or a file here and copy it to the store.",
+            )
+        if not overwrite and path.exists():
+            raise _exists(path)
+        return
     folder = (real(path) if path.is_symlink() else path).parent
     if not folder.is_dir():
         raise OutputError(f"{path}: the folder {folder} does not exist", "Make it first, or name another.")
@@ -70,16 +92,21 @@ def check_name(path: Path, *, overwrite: bool, is_folder: bool = False) -> None:
         if odd:
             raise OutputError(f"{file} is not a regular file", "Remove it, or name another output.")
     if path.exists() and not overwrite:
-        raise OutputError(f"{path} exists", "Give `overwrite` to replace it, or name another output.")
+        raise _exists(path)
+
+
+def _exists(path: Path) -> OutputError:
+    return OutputError(f"{path} exists", "Give `overwrite` to replace it, or name another output.")
 
 
 def check_space(path: Path, needed: int) -> None:
     """Refuse an output of `needed` more bytes if the disk of `path` has no room for them."""
-    disk = os.statvfs(real(path).parent)
+    hidden = beside(path, PARTIAL)
+    disk = os.statvfs(hidden.parent)
     free = disk.f_bavail * disk.f_frsize
     if needed > free:
         raise OutputError(
-            f"{path} needs {in_words(needed)}, its disk has {in_words(free)} free",
+            f"{hidden if is_store(path) else path} needs {in_words(needed)}, its disk has {in_words(free)} free",
             'Free some space, name another disk, or write less: `out_dtype="float16"` or `reduce="mean"`.',
         )
 
@@ -108,7 +135,9 @@ def write_all(descriptor: int, data: bytes | bytearray | memoryview, place: int 
 
 
 def flush_folder(path: Path) -> None:
-    """Force the name of a file onto the disk; some network disks cannot do this, and need not."""
+    """Force the name of a file onto the disk; some network disks and stores cannot do this, and need not."""
+    if is_store(path):
+        return
     descriptor = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -159,6 +188,12 @@ class NewFile:
 
         The hidden name may stay: `remove` it when the folder was flushed, or a loss of power may take both.
         """
+        if isinstance(self.final, StorePath):
+            try:
+                self.final.write_as(self.path.read_bytes(), "overwrite" if self._overwrite else "create")
+            except FileExistsError:
+                raise _exists(self.name) from None
+            return
         with writing(self.name):
             if self.final.exists():
                 check_name(self.name, overwrite=self._overwrite)
@@ -174,6 +209,11 @@ class NewFile:
                 else:
                     return
             os.replace(self.path, self.final)  # noqa: PTH105 -- a test of power loss records calls of os
+
+    @property
+    def identity(self) -> list[int]:
+        """Tell it from others, whatever its name is."""
+        return identity(self.path, content=is_store(self.final))
 
     def remove(self) -> None:
         """Remove what has the hidden name if that is possible; the next run can do without."""
@@ -193,6 +233,18 @@ class NewFolder(NewFile):
                 self.final.rename(old)
             self.path.rename(self.final)
         remove_tree(old)
+
+
+def identity(path: Path, *, content: bool = False) -> list[int]:
+    """Return size and time of a file, by which it is known whatever its name is; a copy may keep them.
+
+    An object in a store, and what becomes one, is known by its content.
+    """
+    if content or is_store(path):
+        data = path.read_bytes()
+        return [len(data), zlib.crc32(data)]
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns]
 
 
 def hidden_of(output: Path) -> list[Path]:

@@ -52,7 +52,7 @@ from roicli.resume.fingerprint import check_same, check_unchanged, fingerprint, 
 from roicli.resume.history import EarlierRun
 from roicli.resume.journal import journal_path
 from roicli.resume.session import Locks, Session, find_earlier, finish_published, locked
-from roicli.stores.path import is_store
+from roicli.stores.path import is_store, path_of
 from roicli.words import count
 
 if TYPE_CHECKING:
@@ -292,11 +292,18 @@ def side_files_of(
 
 def _spare_inputs(job: AlignJob, inputs: Inputs) -> None:
     """Refuse to write over what is read, which `overwrite` does not mean."""
-    read = [Path(name) for name in (*inputs.table.stamps, *inputs.beside, *inputs.source.paths) if not is_store(name)]
+    read = [*map(path_of, (*inputs.table.stamps, *inputs.beside, *inputs.source.paths))]
     beside = (name(job.output) for name in (skipped_file, shard_file, origin_file))
     for path in (job.output, job.index, job.report, *beside):
-        if path is not None and path.exists() and any(path.samefile(other) for other in read):
+        if path is not None and path.exists() and any(_is_within(other, path) for other in read):
             raise OutputError(f"{path} is an input of this job", "Name another output.")
+
+
+def _is_within(path: Path, output: Path) -> bool:
+    """Whether a file is an output, or in a store an object of it."""
+    if is_store(path) or is_store(output):
+        return output in (path, *path.parents)
+    return output.samefile(path)
 
 
 def _record(job: AlignJob, prepared: Prepared, part: Part | None) -> Record:

@@ -81,7 +81,7 @@ def align_job(features: PathLike, boxes: PathLike, output: PathLike, **options: 
     """Turn the parameters of `align` into a job."""
     spec, settings = take_spec(options), grouped(options)
     shard, workers = (settings.pop(name, None) for name in ("shard", "workers"))
-    named = {name: Path(settings.pop(name)) for name in ("index", "report") if settings.get(name) is not None}
+    named = {name: path_of(settings.pop(name)) for name in ("index", "report") if settings.get(name) is not None}
     return AlignJob(
         *(str(path_of(features)), path_of(boxes), spec),
         output=path_of(output),

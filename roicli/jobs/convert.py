@@ -23,6 +23,7 @@ from roicli.outputs.sidefiles import SideFile, check_index, index_text, origin_f
 from roicli.progress import Progress
 from roicli.regions import Column, Names
 from roicli.resume.session import Session, find_earlier, locked
+from roicli.stores.path import is_store
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,11 @@ def convert(job: ConvertJob, advance: Callable[[int], None]) -> ConvertReport:
     Raises RoicliError: an output that cannot be read or written, values too large for the dtype, a layout that cannot
     hold it.
     """
+    if is_store(job.output):
+        raise OutputError(
+            f"{job.output}: what was converted is read back before it appears, which a store cannot do",
+            "Name a file here, and copy it to the store.",
+        )
     output_format = find_format(job.output, job.output_layout).scattered()
     check_output(job.output, output_format)
     if job.index is not None:

@@ -27,7 +27,7 @@ from roicli.regions import Regions, find_bad_boxes, from_xyxy
 from roicli.sources import FeatureSource
 from roicli.sources.inventory import Inventory
 from roicli.sources.open import suffixes, take_stock
-from roicli.stores.path import is_pattern, path_of
+from roicli.stores.path import StorePath, is_pattern, path_of
 from roicli.words import count
 
 _BOXES = tuple(suffix for suffix in SUFFIXES if suffix != ".npy")
@@ -121,7 +121,8 @@ def _files(path: Path) -> list[str]:
 
 def _complete(name: str, path: Path) -> FileInfo:
     if path.is_dir() and path.suffix.lower() in of_outputs() and (parameters := parameters_of(path)):
-        return FileInfo(name, len(_files(path)), _bytes(_files(path)), parameters, take_stock(path))
+        sizes = [*path.sizes().values()] if isinstance(path, StorePath) else [*map(_size, _files(path))]
+        return FileInfo(name, len(sizes), sum(sizes), parameters, take_stock(path))
     if path.is_dir() or is_pattern(name):
         try:
             source = _open(name)
@@ -169,7 +170,11 @@ def _pooled(name: str, shape: tuple[int, ...]) -> str:
 
 
 def _bytes(paths: Sequence[str]) -> int:
-    return sum(file_size(path_of(path)) for path in paths)
+    return sum(map(_size, paths))
+
+
+def _size(path: str) -> int:
+    return file_size(path_of(path))
 
 
 def _open(name: str) -> FeatureSource:

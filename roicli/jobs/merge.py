@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import glob
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -24,6 +22,8 @@ from roicli.outputs.sidefiles import SideFile, origin_file, shard_file, skipped_
 from roicli.progress import Progress
 from roicli.regions import Column, Names
 from roicli.resume.session import Session, find_earlier, locked
+from roicli.sources.open import matches
+from roicli.stores.path import is_pattern, path_of
 
 
 @dataclass(frozen=True)
@@ -127,14 +127,14 @@ def _paths(job: MergeJob) -> list[Path]:
     """Files that the user named, patterns expanded; none of them is the output."""
     paths: list[Path] = []
     for text in job.parts:
-        if os.path.lexists(text) or not glob.has_magic(text):
-            paths.append(Path(text))
-        elif not (matches := sorted(glob.glob(text))):  # noqa: PTH207 (Path.glob takes hidden files)
+        if not is_pattern(text):
+            paths.append(path_of(text))
+        elif not (found := matches(text)):
             raise FileError(f"no file matches {text}", "Check the folder and the pattern.")
         else:
-            paths += map(Path, matches)
+            paths += map(path_of, found)
     for path in paths:
-        if path.exists() and job.output.exists() and path.samefile(job.output):
+        if path == job.output or (path.exists() and job.output.exists() and path.samefile(job.output)):
             raise OutputError(f"{path} is a part and the output", "Name another output.")
     return paths
 

@@ -15,6 +15,7 @@ from roicli.outputs import find_format, suffixes
 from roicli.outputs.base import REMEDY
 from roicli.resume.session import is_settled
 from roicli.sources.open import matches
+from roicli.stores.path import path_of
 
 
 class MissingReport(NamedTuple):
@@ -51,7 +52,7 @@ def missing(patterns: Sequence[str]) -> MissingReport:
     Raises OutputError: files that are not parts, or of jobs with other numbers of parts. FileError: no file matches, or
     one cannot be read.
     """
-    found = [Path(path) for pattern in patterns for path in matches(pattern)]
+    found = [path_of(path) for pattern in patterns for path in matches(pattern)]
     paths = [path for path in found if path.suffix.lower() in suffixes()]  # not the small files beside outputs
     if not paths:
         raise FileError(f"no file matches {', '.join(patterns)}", "Check the folder and the pattern.")

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from roicli.errors import OutputError
-from roicli.newfiles import real
+from roicli.newfiles import JOURNAL, LOCK, beside, final_of, real
 from roicli.outputs import suffixes
 from roicli.outputs.base import Parameters
 from roicli.outputs.sidefiles import origin_file, shard_file, skipped_file
 from roicli.resume.history import EarlierRun, find_history
-from roicli.resume.lock import read_lock
+from roicli.resume.instore import read_holder
+from roicli.stores.path import is_store
 
 _HIDDEN = re.compile(r"\.(.+)\.(?:journal|partial|lock)", re.DOTALL)
 SIDE_ENDINGS = tuple(name(Path("x")).name[1:] for name in (shard_file, skipped_file, origin_file))
@@ -63,18 +64,16 @@ def look_beside(output: Path) -> Unfinished | None:
     """Look for what a run has laid beside an output; None if there is nothing."""
     final = real(output)
     try:
-        with os.scandir(final.parent) as entries:
-            names = sorted(entry.name for entry in entries if entry.name.startswith("."))
+        files = tuple(name for name in _hidden_in(final) if output_of(final.with_name(name)) == final)
     except OSError:
         return None
-    files = tuple(name for name in names if output_of(final.with_name(name)) == final)
     if not files:
         return None
-    exists = os.access(final, os.F_OK)
+    exists = final_of(output).exists()
     earlier, writer = None, None
     waiting = any(name.endswith(".partial") for name in files)
     try:
-        if f".{final.name}.lock" in files and (holder := read_lock(final.with_name(f".{final.name}.lock"))):
+        if (lock := beside(output, LOCK)).name in files and (holder := read_holder(lock)):
             writer = Writer(holder.process, holder.host, holder.alive)
         earlier = find_history(output)
         waiting |= earlier is not None and any(earlier.is_pending(path) for path in earlier.files)
@@ -90,6 +89,14 @@ def look_beside(output: Path) -> Unfinished | None:
     }
     done, rows = (earlier.done.rows, earlier.total) if earlier else (None, None)
     return Unfinished(str(output), exists, done, rows, job, writer, files, waiting, state, remedy)
+
+
+def _hidden_in(output: Path) -> list[str]:
+    """List hidden files in the folder of an output; in a store only those beside it."""
+    if is_store(output):
+        return [path.name for path in (beside(output, JOURNAL), beside(output, LOCK)) if path.is_file()]
+    with os.scandir(output.parent) as entries:
+        return sorted(entry.name for entry in entries if entry.name.startswith("."))
 
 
 def _say(final: Path, earlier: EarlierRun | None, *, exists: bool, alive: bool, waiting: bool) -> tuple[str, str]:

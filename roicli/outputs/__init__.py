@@ -27,6 +27,9 @@ _FORMATS: dict[str, OutputFormat | str] = {
     ".parquet": "roicli.outputs.parquet:Parquet",
 }
 
+# And of what is written to stores.
+_IN_STORES = "roicli.outputs.zarrinstore:ZarrInStore"
+
 # Name -> the class of a layout.
 LAYOUTS: dict[str, str] = {
     "butd-h5-adaptive": "roicli.outputs.butd:ButdAdaptive",
@@ -51,6 +54,8 @@ def suffixes() -> tuple[str, ...]:
 def find_format(path: Path, layout: str | None = None) -> OutputFormat:
     """Return the format that the suffix of a file names, or the layout; OutputError if they do not fit."""
     suffix = path.suffix.lower()
+    if suffix == ".zarr" and layout is None and is_store(path):
+        return _load(_IN_STORES)
     if layout is not None:
         if layout not in LAYOUTS:
             raise UsageError(
@@ -95,8 +100,8 @@ def check_output(path: Path, output_format: OutputFormat) -> None:
 
 
 def parameters_of(path: Path) -> Parameters:
-    """Read how an output was made; empty if the file is not one, does not say, or lies in a store."""
-    if is_store(path):
+    """Read how an output was made; empty if the file is not one, or does not say; in stores only .zarr does."""
+    if is_store(path) and path.suffix.lower() != ".zarr":
         return {}
     with reading(printable(str(path)), REMEDY):
         return find_format(path).parameters(path)

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from roicli.arrays import read_into
 from roicli.checksums import checksum_rows
 from roicli.errors import OutputError
-from roicli.newfiles import close_file, write_all, writing
+from roicli.newfiles import close_file, remove_tree, write_all, writing
+from roicli.stores.path import is_store
 
 # Bytes of a checksum.
 SUM = 4
@@ -128,6 +129,15 @@ class RowFile:
         if self._descriptor is not None:
             close_file(self._descriptor)
             self._descriptor = None
+
+    @property
+    def stays(self) -> bool:
+        """Whether what is written is there for a later run, which may be on another machine if it is for a store."""
+        return self.path.exists() and not is_store(self.name)
+
+    def remove(self) -> None:
+        """Remove all that is written."""
+        remove_tree(self.path)
 
     def __getstate__(self) -> dict[str, Any]:
         # Where NFS may read, it writes back whole pages, with what others had there before.

@@ -39,6 +39,7 @@ from roicli.outputs.base import (
 from roicli.outputs.npy import rows_alone
 from roicli.outputs.rowfile import RowFile
 from roicli.regions import Column, Names
+from roicli.stores.path import StorePath
 
 # What who wants one row reads, and what a worker writes.
 _CHUNK_BYTES, _SHARD_BYTES = 2**18, 2**25
@@ -54,6 +55,10 @@ class Zarr(OutputFormat):
     folder, plain, checked = True, False, True
     holds = "the same as arrays of Zarr v3; `features` sharded, one chunk some rows; needs `pip install 'roicli[zarr]'`"
 
+    @property
+    def _shards(self) -> type[Shards]:
+        return Shards
+
     def unit_rows(self, row_bytes: int) -> int:
         """See `OutputFormat`."""
         return math.prod(rows_of(row_bytes))
@@ -64,18 +69,18 @@ class Zarr(OutputFormat):
 
     def layout(self, shape: tuple[int, ...], dtype: np.dtype[Any], record: Record) -> Layout:
         """See `OutputFormat`: where rows lie that come in any order, until the store is made of them."""
-        _zarr()  # or the last step would find that it is not there
+        load_zarr()  # or the last step would find that it is not there
         return rows_alone(shape, dtype)
 
     def create(self, path: Path, name: Path, shape: tuple[int, ...], dtype: np.dtype[Any], record: Record) -> RowFile:
         """Make the store at `path`, with all but its shards; see `OutputFormat`."""
         check_space(name, math.prod(shape) * dtype.itemsize + 80 * len(record.all_columns()) * shape[0])
-        _zarr()
+        load_zarr()
         try:
             with writing(name):
                 remove_tree(path)
                 path.mkdir()
-                _begin(path, shape, dtype, record)
+                begin(path, shape, dtype, record)
         except BaseException:
             remove_tree(path)
             raise
@@ -84,7 +89,7 @@ class Zarr(OutputFormat):
     def resume(self, path: Path, name: Path, shape: tuple[int, ...], dtype: np.dtype[Any], record: Record) -> RowFile:
         """See `OutputFormat`."""
         made: dict[str, Any] = {}
-        _begin(_zarr().storage.MemoryStore(made), shape, dtype, record)
+        begin(load_zarr().storage.MemoryStore(made), shape, dtype, record)
         try:
             _mark(path, complete=False)
             same = all((path / key).read_bytes() == value.to_bytes() for key, value in made.items())
@@ -101,20 +106,18 @@ class Zarr(OutputFormat):
         target.complete()
         with writing(target.name):
             _flush(target.path)
-            with warnings.catch_warnings(action="ignore"):  # the specification does not have them yet
-                _zarr().consolidate_metadata(target.path, zarr_format=3)
-            _mark(target.path, complete=True)
+            complete(target.path)
             _flush(target.path)
 
     def _target(self, path: Path, name: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Shards:
         unit = self.unit_rows(math.prod(shape[1:]) * dtype.itemsize)
-        return Shards(path, name, 0, 0, shape[1:], dtype, rows=shape[0], unit_rows=unit)
+        return self._shards(path, name, 0, 0, shape[1:], dtype, rows=shape[0], unit_rows=unit)
 
     def read(self, path: Path) -> Stored:
         """See `OutputFormat`."""
         if not self.parameters(path):
             raise not_ours(str(path))
-        group = _zarr().open_group(path, mode="r")
+        group = load_zarr().open_group(_at(path), mode="r")
         if not group.attrs["complete"]:
             raise FileError(f"{path} is not complete", "Finish it: roicli align with `resume`.")
         arrays = dict(group.arrays())
@@ -126,9 +129,9 @@ class Zarr(OutputFormat):
 
     def parameters(self, path: Path) -> Parameters:
         """See `OutputFormat`."""
-        zarr = _zarr()
+        zarr = load_zarr()
         with suppress(FileNotFoundError, zarr.errors.BaseZarrError):
-            found = zarr.open(path, mode="r").attrs.get("parameters")
+            found = zarr.open(_at(path), mode="r").attrs.get("parameters")
             return found if isinstance(found, dict) and "roicli_version" in found else {}
         return {}
 
@@ -156,12 +159,8 @@ class ScatteredZarr(Zarr):
         """See `OutputFormat`."""
         made, whole, count = NewFolder(name, overwrite=overwrite, ending=ASSEMBLED), Zarr(), target.count
         shards = whole.create(made.path, name, (count, *target.row_shape), target.dtype, record)
-        unit = whole.unit_rows(target.row_bytes)
         try:
-            for first in range(0, count, unit):
-                rows = np.arange(first, min(first + unit, count))
-                shards.write(rows, target.read(rows))
-                shards.commit()
+            copy_rows(target, shards)
             whole.finish(shards, record)
         except BaseException:
             made.remove()
@@ -195,8 +194,8 @@ class Shards(RowFile):
     def array(self) -> Any:
         """The array of this process."""
         if self._array is None:
-            with _zarr().config.set({"array.write_empty_chunks": True}):
-                self._array = _zarr().open_array(self.path, path="features")
+            with load_zarr().config.set({"array.write_empty_chunks": True}):
+                self._array = load_zarr().open_array(_at(self.path), path="features")
         return self._array
 
     def span(self, number: int) -> slice:
@@ -290,13 +289,24 @@ class Shards(RowFile):
         self.__dict__.update(state | {"_own": threading.local()})
 
 
+def copy_rows(rows: RowFile, shards: RowFile) -> None:
+    """Write rows that lie in a file of their own into shards."""
+    assert isinstance(shards, Shards)
+    for number in range(shards.count):
+        span = shards.span(number)
+        numbers = np.arange(span.start, span.stop)
+        shards.write(numbers, rows.read(numbers))
+        shards.commit()
+
+
 def rows_of(row_bytes: int) -> tuple[int, int]:
     """Return rows of a chunk, and chunks of a shard; they depend on nothing else, so neither do files."""
     rows = max(1, _CHUNK_BYTES // row_bytes)
     return rows, max(1, _SHARD_BYTES // (rows * row_bytes))
 
 
-def _zarr() -> Any:
+def load_zarr() -> Any:
+    """Return the package zarr; UsageError if it is not installed."""
     try:
         import zarr
     except ImportError as error:
@@ -304,22 +314,36 @@ def _zarr() -> Any:
     return zarr
 
 
+def _at(path: Path) -> Any:
+    """Return what zarr opens: a folder by its name."""
+    if not isinstance(path, StorePath):
+        return path
+    from roicli.stores.zarrobjects import open_objects
+
+    return open_objects(path)
+
+
 def _row_bytes(array: Any) -> int:
     return int(math.prod(array.shape[1:]) * array.dtype.itemsize)
 
 
-def _begin(store: Any, shape: tuple[int, ...], dtype: np.dtype[Any], record: Record) -> None:
+def begin(store: Any, shape: tuple[int, ...], dtype: np.dtype[Any], record: Record) -> None:
     """Make a store with all but the features."""
     said = {
         name: encode(value).decode() if isinstance(value, str) else value for name, value in record.parameters.items()
     }
-    group = _zarr().create_group(store, attributes={"complete": False, "parameters": said})
-    rows, chunks = rows_of(math.prod(shape[1:]) * dtype.itemsize)
-    _make(group, "features", shape, dtype, rows, shards=(rows * chunks, *shape[1:]))
+    group = load_zarr().create_group(store, attributes={"complete": False, "parameters": said})
+    make_features(group, shape, dtype)
     for name, column in record.all_columns().items():
         texts = [_plain(text) for text in column.tolist()] if isinstance(column, Names) else ()
         values = np.array(texts, np.dtypes.StringDType()) if isinstance(column, Names) else column
         _make(group, name, values.shape, values.dtype, min(max(len(values), 1), _COLUMN_ROWS))[...] = values
+
+
+def make_features(group: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
+    """Make the array of the features, without shards."""
+    rows, chunks = rows_of(math.prod(shape[1:]) * dtype.itemsize)
+    return _make(group, "features", shape, dtype, rows, shards=(rows * chunks, *shape[1:]))
 
 
 def _plain(value: Any) -> Any:
@@ -335,16 +359,23 @@ def _make(group: Any, name: str, shape: tuple[int, ...], dtype: Any, rows: int, 
         dtype=dtype,
         chunks=(rows, *shape[1:]),
         filters=None,
-        compressors=[_zarr().codecs.Crc32cCodec()],
+        compressors=[load_zarr().codecs.Crc32cCodec()],
         chunk_key_encoding={"name": "default", "separator": "."},
         dimension_names=named[: len(shape)],
         **more,
     )
 
 
-def _mark(path: Path, *, complete: bool) -> None:
+def complete(store: Any) -> None:
+    """Write down at the root of a store what all of it holds, and that it is complete."""
+    with warnings.catch_warnings(action="ignore"):  # the specification does not have them yet
+        load_zarr().consolidate_metadata(store, zarr_format=3)
+    _mark(store, complete=True)
+
+
+def _mark(store: Any, *, complete: bool) -> None:
     """Write down whether a store is complete."""
-    _zarr().open_group(path, mode="r+", use_consolidated=complete).update_attributes({"complete": complete})
+    load_zarr().open_group(store, mode="r+", use_consolidated=complete).update_attributes({"complete": complete})
 
 
 def _read_column(array: Any) -> Column:

@@ -6,13 +6,15 @@ A line counts only if its checksum fits it and the line before. A crash may tear
 from __future__ import annotations
 
 import json
+from io import BytesIO
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from roicli.errors import OutputError
-from roicli.newfiles import PARTIAL, beside, hidden_of, real
+from roicli.errors import OutputError, RoicliError
+from roicli.newfiles import PARTIAL, beside, final_of, hidden_of, identity, real
 from roicli.progress import Progress, Range
-from roicli.resume.journal import FORMAT, checksum, identity, journal_path
+from roicli.resume.journal import FORMAT, checksum, journal_path
+from roicli.stores.path import StorePath, path_of
 
 # No checkpoint is longer; a longer line is not read into memory.
 _LONGEST_LINE = 2**26
@@ -79,9 +81,9 @@ def find_history(output: Path) -> EarlierRun | None:
     try:
         if journal.exists() and not journal.is_file():  # a pipe would wait
             raise OutputError(f"{journal} is not a regular file", "Remove it.")
-        with journal.open("rb") as file:
+        with BytesIO(journal.read_bytes()) if isinstance(journal, StorePath) else journal.open("rb") as file:
             return _history(output, file)
-    except OutputError:
+    except RoicliError:
         raise
     except FileNotFoundError:
         return None
@@ -117,16 +119,19 @@ def _history(output: Path, file: IO[bytes]) -> EarlierRun | None:
     for name in ("total", "offset", "size"):
         _check_count(header[name])
     publishing = [line for line in rest if "publishing" in line]
-    final, hidden = real(output), beside(output, PARTIAL)
+    final, hidden, remote = final_of(output), beside(output, PARTIAL), isinstance(output, StorePath)
     files: dict[Path, list[list[int]]] = {}
     for line in publishing:
         for name, known in line["publishing"]:  # names are relative to the output, whose folder may be moved
-            files.setdefault(real(final.parent / name), []).append(list(known))
+            files.setdefault(path_of(name) if remote else real(final.parent / name), []).append(list(known))
     ours = files.get(final, [])
     linked = hidden.exists() and final.exists() and hidden.samefile(final)  # killed between link and unlink
     complete = hidden.exists() and identity(hidden) in ours
     published = final.exists() and identity(final) in ours
-    if not published and (linked or not hidden.exists() or hidden.stat().st_size < header["size"]):
+    lost = linked or not hidden.exists() or hidden.stat().st_size < header["size"]
+    if remote:
+        lost = header["size"] > 0  # rows that were not in shards lay on the machine of that run
+    if not published and lost:
         return None
     if published or complete:
         done = _progress(publishing[-1] | {"done": [(0, total)] if total else []}, total)

@@ -17,6 +17,7 @@ from typing import Any
 
 from roicli.newfiles import (
     JOURNAL,
+    NewFile,
     beside,
     close_file,
     create_file,
@@ -45,8 +46,7 @@ class Journal:
         with writing(output):
             journal = cls(output, create_file(journal_path(output)))
         try:
-            of = {"format": FORMAT, "output": real(output).name, "job": job, "total": total}
-            journal._append(of | {"offset": rows.offset, "size": rows.end})
+            journal._append(first_line(output, job, total, rows))
         except BaseException:
             journal.remove()
             raise
@@ -63,13 +63,12 @@ class Journal:
 
     def add(self, done: Progress) -> None:
         """Write a checkpoint; its rows must be on the disk."""
-        self._append({"done": done.ranges, **_counts(done)})
+        self._append(done_line(done))
 
-    def add_publishing(self, files: Iterable[tuple[Path, Path]], done: Progress) -> None:
-        """Write that all is `done` and flushed, and that each file (before, after) is about to get its final name."""
+    def add_publishing(self, files: Iterable[NewFile], done: Progress) -> None:
+        """Write that all is `done` and flushed, and that each file is about to get its final name."""
         with writing(self._output):
-            folder = real(self._output).parent
-            names = [[os.path.relpath(after, folder), identity(before)] for before, after in files]
+            names = [[self._name(file.final), file.identity] for file in files]
         self._append({"publishing": names, **_counts(done)})
         self.flush()
 
@@ -93,11 +92,25 @@ class Journal:
         with suppress(OSError):
             journal_path(self._output).unlink()
 
+    def _name(self, path: Path) -> str:
+        return os.path.relpath(path, real(self._output).parent)
+
     def _append(self, line: dict[str, Any]) -> None:
         content = json.dumps(line).encode() + b"\n"
         self._last = checksum(content, self._last)
         with writing(self._output):
             write_all(self._descriptor, self._last + b" " + content)
+
+
+def first_line(output: Path, job: dict[str, Any], total: int, rows: RowFile) -> dict[str, Any]:
+    """Return what says whose journal it is."""
+    of = {"format": FORMAT, "output": real(output).name, "job": job, "total": total}
+    return of | {"offset": rows.offset, "size": rows.end}
+
+
+def done_line(done: Progress) -> dict[str, Any]:
+    """Return what is written of rows that are done."""
+    return {"done": done.ranges, **_counts(done)}
 
 
 def _counts(done: Progress) -> dict[str, int]:
@@ -114,12 +127,6 @@ def checksum(content: bytes, before: bytes) -> bytes:
 def journal_path(output: Path) -> Path:
     """Return where the journal of an output lies."""
     return beside(output, JOURNAL)
-
-
-def identity(path: Path) -> list[int]:
-    """Return size and time of a file, by which it is known whatever its name is; a copy may keep them."""
-    status = path.stat()
-    return [status.st_size, status.st_mtime_ns]
 
 
 def discard(output: Path) -> None:

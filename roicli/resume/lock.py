@@ -18,9 +18,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from roicli.errors import OutputError
-from roicli.newfiles import beside, close_file, create_file, write_all, writing
+from roicli.newfiles import LOCK, beside, close_file, create_file, write_all, writing
 
-LOCK = "lock"
 # A heartbeat comes every few seconds; it may have to wait for a disk, and network file systems show it late.
 STALE_SECONDS = 600.0
 _LONGEST = 1024
@@ -97,10 +96,7 @@ class Lock:
             if self._is_ours():
                 os.utime(self._path, follow_symlinks=False)
                 return
-        raise LostLockError(
-            f"{self._output}: another run has taken over, or {self._path} was removed",
-            "Look for a run on another machine. To go on, give the same command with `resume`.",
-        )
+        raise self._lost()
 
     def release(self) -> None:
         """Remove the lock file if it is still ours."""
@@ -119,11 +115,16 @@ class Lock:
         except FileNotFoundError:
             return False
 
+    @staticmethod
+    def said(**more: str) -> bytes:
+        """Return what a lock file of this process says."""
+        said = {"host": os.uname().nodename, "machine": _machine(), "process": os.getpid()}
+        return json.dumps(said | more).encode()
+
     def _create(self, path: Path) -> int:
         descriptor = create_file(path)
-        said = {"host": os.uname().nodename, "machine": _machine(), "process": os.getpid()}
         with suppress(OSError):  # on a full disk; then its age alone tells whether it is stale
-            write_all(descriptor, json.dumps(said).encode())
+            write_all(descriptor, self.said())
         return descriptor
 
     def _replace(self) -> None:
@@ -148,6 +149,12 @@ class Lock:
             ours.replace(self._path)
         finally:
             close_file(descriptor)
+
+    def _lost(self) -> LostLockError:
+        return LostLockError(
+            f"{self._output}: another run has taken over, or {self._path} was removed",
+            "Look for a run on another machine. To go on, give the same command with `resume`.",
+        )
 
     def _refusal(self, holder: Holder | None) -> OutputError:
         who = "another run" if holder is None else f"process {holder.process or 'unknown'} of {holder.host}"
@@ -184,6 +191,11 @@ def read_lock(path: Path) -> Holder | None:
             text = os.read(descriptor, _LONGEST)
         finally:
             close_file(descriptor)
+    return holder_of(text, status.st_ctime, (status.st_ino, status.st_ctime_ns))
+
+
+def holder_of(text: bytes, changed: float, file: tuple[int, int] = (0, 0)) -> Holder:
+    """Return who holds a lock by what its file says, and when that was last touched."""
     try:
         found = json.loads(text)
         host, machine, process = str(found["host"]), str(found["machine"]), int(found["process"])
@@ -192,10 +204,10 @@ def read_lock(path: Path) -> Holder | None:
     if not host.isprintable() or not host:
         host = "an unknown host"
     # The time of the inode's last change comes from the file system, and no copy or restored backup can set it.
-    alive = time.time() - status.st_ctime < STALE_SECONDS
+    alive = time.time() - changed < STALE_SECONDS
     if alive and machine == _machine() and 0 < process < 2**31:
         alive = _runs(process)
-    return Holder(host, process, alive, (status.st_ino, status.st_ctime_ns))
+    return Holder(host, process, alive, file)
 
 
 def _runs(process: int) -> bool:

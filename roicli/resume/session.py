@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,18 +20,20 @@ from roicli.newfiles import (
     NewFolder,
     beside,
     check_name,
+    final_of,
     flush_folder,
     real,
     remove_hidden,
-    writing,
 )
 from roicli.outputs.base import OutputFormat, Record, was_changed
 from roicli.outputs.sidefiles import SideFile
 from roicli.progress import Progress
 from roicli.resume.checkpoints import Checkpoints
 from roicli.resume.history import EarlierRun, find_history
-from roicli.resume.journal import Journal, discard
+from roicli.resume.instore import StoreLock, begin_journal, reopen_journal
+from roicli.resume.journal import discard
 from roicli.resume.lock import Lock
+from roicli.stores.path import StorePath, is_store
 
 COMPLETE = "the output is complete"
 
@@ -61,7 +62,7 @@ def locked(paths: Iterable[Path]) -> Iterator[Locks]:
     for path in paths:
         if finals.setdefault(real(path), path) is not path:
             raise OutputError(f"{path} and {finals[real(path)]} are one file", "Give each file a name of its own.")
-    locks = [Lock(path) for path in finals.values()]
+    locks = [StoreLock(path) if isinstance(path, StorePath) else Lock(path) for path in finals.values()]
     try:
         for lock in locks:
             with held_off():
@@ -87,8 +88,9 @@ def find_earlier(output: Path, *, resume: bool, overwrite: bool, is_folder: bool
     earlier = find_history(output)
     if earlier is not None and earlier.published and resume:
         return earlier
-    check_name(output, overwrite=overwrite or resume, is_folder=is_folder)
-    if output.exists() and not overwrite:
+    begun = earlier is not None and is_store(output) and not final_of(output).exists()  # its shards are there
+    check_name(output, overwrite=overwrite or resume or begun, is_folder=is_folder)
+    if output.exists() and not (overwrite or begun):
         _refuse_complete(output, earlier)
     if earlier is None or not (earlier.done.rows or earlier.files or earlier.damaged):
         return None
@@ -123,7 +125,7 @@ def is_settled(output: Path) -> bool:
 
 def _to_go_on(output: Path, done: int, total: int) -> str:
     """Say how far an output is, and how to go on: it may replace one that is there."""
-    return f"{_how_far(done, total)}; continue with `resume`{' and `overwrite`' * output.exists()}"
+    return f"{_how_far(done, total)}; continue with `resume`{' and `overwrite`' * final_of(output).exists()}"
 
 
 def _how_far(done: int, total: int) -> str:
@@ -195,15 +197,15 @@ class Session:
                 raise was_changed(self._file.path)
         try:
             if self.earlier is None:
-                self._journal = Journal.create(self._output, self._job, len(self._order), self.target)
+                self._journal = begin_journal(self._output, self._job, len(self._order), self.target)
             else:
-                self._journal = Journal.reopen(self._output, self.earlier.end, self.earlier.last)
+                self._journal = reopen_journal(self._output, self.earlier)
             proved = 0 if self.earlier is None else self.earlier.done.rows
             self.checkpoints = Checkpoints(self._journal, self.target, self._locks.touch, proved)
         except BaseException:
             self.target.close()
             if self.earlier is None:
-                self._file.remove()
+                self.target.remove()
             raise
         return self
 
@@ -233,8 +235,7 @@ class Session:
         self.target.check(self._order)
         self._format.finish(self.target, self._of[2])
         self.checkpoints.stop()
-        with writing(self._output):
-            os.fsync(self.target.open())
+        self.target.flush()
         if self._format.assembled:
             self.checkpoints.save()  # the rows are proved before what may take long
         made = self._format.assemble(self.target, self._of[2], self._output, overwrite=self._overwrite)
@@ -246,7 +247,7 @@ class Session:
             check(output.path)
         self._locks.touch()
         files: list[NewFile] = [output, *side_files] if output.final.exists() else [*side_files, output]
-        self._journal.add_publishing([(file.path, file.final) for file in files if _has_content(file)], done)
+        self._journal.add_publishing([file for file in files if _has_content(file)], done)
         with held_off():
             try:
                 for file in files:
@@ -272,9 +273,9 @@ class Session:
         for file in self._side:
             file.remove()
         # What an earlier run has left stays even without rows: it may have published a file beside the output.
-        if trusted and (proved > 0 or self.earlier is not None) and self._file.path.exists():
+        if trusted and (proved > 0 or self.earlier is not None) and self.target.stays:
             return _to_go_on(self._output, proved, len(self._order))
-        self._file.remove()
+        self.target.remove()
         self._journal.remove()
         return None
 
@@ -288,12 +289,12 @@ def finish_published(output: Path, side_files: Sequence[SideFile], earlier: Earl
     for path in earlier.files:
         if earlier.is_there(path):
             remove_hidden(path)  # such as a second name of it
-    journal = Journal.reopen(output, earlier.end, earlier.last)
+    journal = reopen_journal(output, earlier)
     try:
         made = [file for file in missing if _has_content(file) and not earlier.is_pending(file.name)]
         for file in made:
             file.prepare()
-        journal.add_publishing([(file.path, file.final) for file in made], earlier.done)
+        journal.add_publishing(made, earlier.done)
         with held_off():
             for file in missing:
                 file.publish()

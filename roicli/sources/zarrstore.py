@@ -172,7 +172,7 @@ def _open(path: Path) -> Any:
         if isinstance(path, StorePath):
             if not path.is_dir():
                 raise FileError(f"{path} is an archive in a store", "Unpack it there, or download it.")
-            from roicli.sources.zarrobjects import open_objects
+            from roicli.stores.zarrobjects import open_objects
 
             store: Any = open_objects(path)
         else:

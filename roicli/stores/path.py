@@ -21,6 +21,8 @@ from roicli.stores.requests import Address
 _ADDRESS = re.compile(r"(s3|gs|az|hf|https?):/+", re.IGNORECASE)
 # Stores that tell the names of their objects.
 _LISTED = ("s3", "gs", "az")
+# And those that are written to, which are the same.
+WRITTEN = _LISTED
 # What describes a group or an array of Zarr.
 _ZARR = ("zarr.json", ".zgroup", ".zarray")
 # Objects that a process remembers, each with at most 4 MiB of what it has read.
@@ -134,6 +136,26 @@ class StorePath(PosixPath):
         """Return the whole content."""
         return bytes(self.open("rb").read())
 
+    def write_bytes(self, data: bytes) -> int:  # type: ignore[override]
+        """Write the object, whole or not at all; OutputError if that fails."""
+        self.write_as(data, "overwrite")
+        return len(data)
+
+    def write_as(self, data: bytes, mode: Any) -> Any:
+        """Write the object as `requests.put` does, and return its version."""
+        forget(str(self))
+        return requests.put(self.address, data, mode)
+
+    def unlink(self, missing_ok: bool = True) -> None:
+        """Remove the object, if it exists."""
+        forget(str(self))
+        requests.delete(self.address, [self.address.key])
+
+    def remove_below(self) -> None:
+        """Remove all objects below this name."""
+        requests.delete(self.address, [*requests.keys_below(_folder(self.address))])
+        forget()
+
     def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:
         """Return what is known of an object's state since it was opened here."""
         stamp = self.object.stamp
@@ -145,7 +167,7 @@ class StorePath(PosixPath):
 
     def exists(self, *, follow_symlinks: bool = True) -> bool:
         """Tell whether there is such an object, or a folder."""
-        return self.is_file() or self.is_dir()
+        return self.is_file() or self._has_below()
 
     def is_file(self, *, follow_symlinks: bool = True) -> bool:
         """Tell whether there is such an object."""
@@ -161,9 +183,11 @@ class StorePath(PosixPath):
         if address.scheme not in _LISTED:
             within = any(parent.suffix.lower() == ".zarr" for parent in self.parents)
             return self.suffix.lower() == ".zarr" or (within and any((self / name).is_file() for name in _ZARR))
-        if address.key and self.is_file():
-            return False
-        return bool(requests.keys_below(_folder(address), 1))
+        return not (address.key and self.is_file()) and self._has_below()
+
+    def _has_below(self) -> bool:
+        """Tell whether objects lie below this name, where names are told."""
+        return self.address.scheme in _LISTED and bool(requests.keys_below(_folder(self.address), 1))
 
     def is_symlink(self) -> bool:
         """Return False."""
@@ -176,13 +200,18 @@ class StorePath(PosixPath):
 
     def below(self) -> list[StorePath]:
         """List all objects below this name."""
+        return [*self.sizes()]
+
+    def sizes(self) -> dict[StorePath, int]:
+        """List all objects below this name, and their sizes."""
         address = self.address
         if address.scheme not in _LISTED:
             raise FileError(
                 f"{self} cannot be searched: {address.scheme}:// tells no names of files",
                 "Name one file, or of Zarr one array; zarr.consolidate_metadata(STORE) lists the arrays of a group.",
             )
-        return [StorePath(f"{address.root}/{key}") for key in requests.keys_below(_folder(address))]
+        listed = requests.keys_below(_folder(address))
+        return {StorePath(f"{address.root}/{key}"): size for key, size in listed.items()}
 
 
 def _in_full(path: StorePath) -> str:
@@ -214,15 +243,16 @@ def _hugging_face(shown: str, rest: str) -> str:
 
 
 def matches(pattern: str) -> list[str]:
-    """Return the objects that match a pattern, in natural order; ``**`` matches folders within folders."""
+    """Return the objects and Zarr stores that match a pattern, in natural order; ``**`` matches folders in folders."""
     segments = str(path_of(pattern)).split("/")
     plain = next(number for number, segment in enumerate(segments) if glob.has_magic(segment))
     parts = [fnmatch.translate(segment).removesuffix(r"\Z").removesuffix(r"\z") for segment in segments]
     parts = [part.replace(".*", "[^/]*") for part in parts]
     text = "/".join("(?:.*)" if segment == "**" else part for segment, part in zip(segments, parts, strict=True))
     wanted = re.compile(text.replace("(?:.*)/", "(?:.*/)?"))
-    found = (str(path) for path in path_of("/".join(segments[:plain])).below())  # type: ignore[attr-defined]
-    return sorted((name for name in found if wanted.fullmatch(name)), key=natural_key)
+    found = [str(path) for path in path_of("/".join(segments[:plain])).below()]  # type: ignore[attr-defined]
+    folders = {name[: end + 5] for name in found if (end := name.find(".zarr/")) > 0}
+    return sorted((name for name in {*found, *folders} if wanted.fullmatch(name)), key=natural_key)
 
 
 def forget(name: str | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Byte ranges of objects, by the package obstore: several requests at a time, each tried again a few times and checked.
+"""Byte ranges of objects, and whole new ones, by the package obstore: each request is tried a few times and checked.
 
 Nothing here quotes what a server or the library says: that may hold addresses with tokens, or parts of keys.
 """
@@ -16,7 +16,7 @@ from functools import lru_cache
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from roicli.errors import ChangedInputError, FileError, RoicliError, WorkerError
+from roicli.errors import ChangedInputError, FileError, OutputError, RoicliError, WorkerError
 from roicli.files import Stamp
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ AT_ONCE, PART = 8, 2**21
 TRIES, PAUSE = 5, 0.2
 # Without a byte for so long, a request has failed; and after so long whatever comes.
 STALLED, TOO_LONG = "20s", "120s"
+# What is sent counts as silence: 32 MiB in a minute take 4.5 Mbit/s.
+SENT = "60s"
 
 # Where the credentials of a store are looked for.
 CREDENTIALS = {
@@ -48,8 +50,9 @@ _REASONS = {
     "certificate": "the certificate of its host is not trusted",
     "Incomplete": "the server ends the connection too early",
 }
+_SPELLING = "Check the spelling of the bucket."
 # Of the answers that another try does not mend, these aside.
-_BUSY = {"408", "425", "429"}
+_BUSY = {"408", "409", "425", "429"}
 
 _process = 0
 _pool: ThreadPoolExecutor | None = None
@@ -116,14 +119,70 @@ def state(address: Address) -> Stamp:
     return _fetch(address, 0, 1)[1]  # a signed address is good for this only
 
 
-def keys_below(address: Address, most: int | None = None) -> list[str]:
-    """List the keys that begin with a folder's; at most so many."""
+def keys_below(address: Address, most: int | None = None) -> dict[str, int]:
+    """List the keys that begin with a folder's, and their sizes; at most so many."""
 
-    def once(obstore: Any) -> list[str]:
+    def once(obstore: Any) -> dict[str, int]:
         listed = obstore.list(client(address.scheme, address.root), prefix=address.key or None, chunk_size=most or 1000)
-        return list(islice((str(one["path"]) for block in listed for one in block), most))
+        return dict(islice(((str(one["path"]), int(one["size"])) for block in listed for one in block), most))
 
-    return next(together(lambda _: _tried(address, once), [None]))
+    return _alone(lambda: _tried(address, once))
+
+
+def put(address: Address, data: bytes, mode: Any = "overwrite") -> Any:
+    """Write an object, whole or not at all, and return its version.
+
+    With the mode "create" it must not be there, with a version it must be that one; FileExistsError if it is not so.
+    OutputError for whatever else fails.
+    """
+    try:
+        return _alone(lambda: _tried(address, lambda obstore: _put(obstore, address, data, mode), "written"))
+    except FileNotFoundError:
+        raise OutputError(f"{address.shown} cannot be written: {address.root} does not exist", _SPELLING) from None
+    except FileExistsError:
+        found, version = content_of(address)
+        if found != data:  # else the answer of the server was lost
+            raise
+        return version
+
+
+def _put(obstore: Any, address: Address, data: bytes, mode: Any) -> Any:
+    from obstore.exceptions import AlreadyExistsError, PreconditionError
+
+    try:
+        asked = client(address.scheme, address.root, SENT)
+        return obstore.put(asked, address.key, data, mode=mode, use_multipart=False)  # parts would outlive a kill
+    except (AlreadyExistsError, PreconditionError):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), address.shown) from None
+
+
+def content_of(address: Address) -> tuple[bytes | None, Any]:
+    """Return an object, and its version; None if it does not exist."""
+
+    def once(obstore: Any) -> tuple[bytes, Any]:
+        answer = obstore.get(client(address.scheme, address.root), address.key)
+        return bytes(answer.bytes()), answer.meta
+
+    try:
+        return _alone(lambda: _tried(address, once))
+    except FileNotFoundError:
+        return None, None
+
+
+def delete(root: Address, keys: Sequence[str]) -> None:
+    """Delete objects of a bucket, those that exist."""
+    if keys:
+        with suppress(FileNotFoundError):
+            _alone(lambda: _tried(root, lambda obstore: _delete(obstore, root, keys), "deleted"))
+
+
+def _delete(obstore: Any, root: Address, keys: Sequence[str]) -> None:
+    obstore.delete(client(root.scheme, root.root), list(keys))
+
+
+def _alone(work: Callable[[], T]) -> T:
+    """Do what waits for a network where signals come through meanwhile."""
+    return next(together(lambda _: work(), [None]))
 
 
 def together(work: Callable[[Any], T], items: Sequence[Any]) -> Iterator[T]:
@@ -138,13 +197,13 @@ def together(work: Callable[[Any], T], items: Sequence[Any]) -> Iterator[T]:
 
 
 @lru_cache(256)
-def client(scheme: str, root: str) -> Any:
+def client(scheme: str, root: str, stalled: str = "") -> Any:
     """Return what asks a bucket or a server, with the credentials of the environment."""
     _enter()
     from obstore import store
 
     how: dict[str, Any] = {
-        "client_options": {"timeout": TOO_LONG, "read_timeout": STALLED, "allow_http": True},
+        "client_options": {"timeout": TOO_LONG, "read_timeout": stalled or STALLED, "allow_http": True},
         "retry_config": {"max_retries": 0},
     }
     bucket = root.partition("://")[2]
@@ -225,8 +284,8 @@ def _stamp(meta: Any) -> Stamp:
     return Stamp(0, zlib.crc32(mark.encode()), int(meta["size"]), modified, 0)
 
 
-def _tried(address: Address, once: Callable[[Any], T]) -> T:
-    """Call what may fail for a while; FileError after a few times, or at once where no time would help."""
+def _tried(address: Address, once: Callable[[Any], T], done: str = "read") -> T:
+    """Call what may fail for a while; an error after a few times, or at once where no time would help."""
     import obstore
 
     reason = ""
@@ -237,31 +296,33 @@ def _tried(address: Address, once: Callable[[Any], T]) -> T:
             return once(obstore)
         except FileNotFoundError:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), address.shown) from None
-        except RoicliError:
+        except (RoicliError, FileExistsError):
             raise
         except _Wrong as error:
             reason = f"the server answers wrongly: {error}"
         except Exception as error:
-            reason = _reason(address, error)
-    raise FileError(f"{address.shown} cannot be read: {reason} ({TRIES} times)", "Try again, or download it.") from None
+            reason = _reason(address, error, done)
+    what = f"{address.shown} cannot be {done}: {reason} ({TRIES} times)"
+    raise FileError(what, "Try again, or download it.") if done == "read" else OutputError(what, "Try again.")
 
 
-def _reason(address: Address, error: Exception) -> str:
+def _reason(address: Address, error: Exception, done: str) -> str:
     """Say in a few words why a request failed; raise what another try would not mend."""
-    name, text, where = type(error).__name__, str(error), f"{address.shown} cannot be read"
+    name, text, where = type(error).__name__, str(error), f"{address.shown} cannot be {done}"
+    kind = FileError if done == "read" else OutputError
     status = re.search(r"status code: ((\d+)[\w ]*)", text)
     code = re.search(r"<Code>(\w+)</Code>", text)
     said = f"the server answers {status[1].strip()}{f' ({code[1]})' if code else ''}" if status else ""
     if "StartTooLarge" in text or (status and status[2] == "416"):
         raise _Beyond from None
     if name in ("PermissionDeniedError", "UnauthenticatedError") or "redential" in text:
-        raise FileError(f"{where}: {said or 'it needs credentials'}", CREDENTIALS[address.scheme]) from None
+        raise kind(f"{where}: {said or 'it needs credentials'}", CREDENTIALS[address.scheme]) from None
     if name == "NotSupportedError":
-        raise FileError(f"{where}: its server sends whole files only, no ranges of bytes", "Download it.") from None
+        raise kind(f"{where}: its server sends whole files only, no ranges of bytes", "Download it.") from None
     if status and status[2][0] in "34" and status[2] not in _BUSY:
         hint = {"3": "Set AWS_REGION to that of the bucket."}.get(status[2][0], CREDENTIALS[address.scheme])
-        hint = "Check the spelling of the bucket." if status[2] == "404" else hint
-        raise FileError(f"{where}: {said}", hint) from None
+        hint = _SPELLING if status[2] == "404" else hint
+        raise kind(f"{where}: {said}", hint) from None
     return said or next((words for sign, words in _REASONS.items() if sign in text), "the request fails")
 
 

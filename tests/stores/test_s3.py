@@ -1,38 +1,21 @@
 """Features and boxes by s3://, from moto's server: folders, patterns, every format, and how many bytes it sends."""
 
-import threading
-from importlib.util import find_spec
-
 import numpy as np
 import pytest
 from driving import run
+from stores.bucket import bucket as bucket
+from stores.bucket import needs_bucket
 from stores.writers import FORMATS, SHAPE, WANTED, make_maps, write_boxes
 
-missing = [name for name in ("obstore", "moto", "boto3") if find_spec(name) is None]
-pytestmark = pytest.mark.skipif(bool(missing), reason="needs roicli[stores], moto[server] and boto3")
+pytestmark = needs_bucket
 HOW = ("--spatial-scale", "1/16", "--size", "2", "--workers", "1")
 
 
 @pytest.fixture(scope="module")
-def s3(tmp_path_factory):
-    """Start moto's server, which counts the bytes that it sends, with a bucket of features in every format."""
-    import boto3
+def s3(tmp_path_factory, bucket):
+    """Fill a bucket with features in every format."""
     import zarr
-    from moto.server import DomainDispatcherApplication, create_backend_app
-    from werkzeug.serving import make_server
 
-    served, sent = DomainDispatcherApplication(create_backend_app), []
-
-    def counted(environment, start):
-        for part in served(environment, start):
-            sent.append(len(part))
-            yield part
-
-    web = make_server("127.0.0.1", 0, counted, threaded=True)
-    web.log = lambda *_: None
-    threading.Thread(target=web.serve_forever, daemon=True).start()
-    where = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{web.server_port}", "AWS_ACCESS_KEY_ID": "key"}
-    where |= {"AWS_SECRET_ACCESS_KEY": "SECRET", "AWS_REGION": "us-east-1"}
     folder, maps = tmp_path_factory.mktemp("bucket"), make_maps()
     for name, write in FORMATS.items():
         write(folder / name, maps)
@@ -42,16 +25,10 @@ def s3(tmp_path_factory):
     zarr.create_array(folder / "maps.zarr", data=np.stack([*maps.values()]), chunks=(1, *SHAPE))
     for counted_by in (True, False):
         write_boxes(folder / f"boxes{counted_by}.json", WANTED, counted_by)
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in where.items():
-            patch.setenv(name, value)
-        asking = boto3.client("s3")
-        asking.create_bucket(Bucket="maps")
-        for path in folder.rglob("*"):
-            if path.is_file():
-                asking.put_object(Bucket="maps", Key=str(path.relative_to(folder)), Body=path.read_bytes())
-    yield folder, where, sent
-    web.shutdown()
+    for path in folder.rglob("*"):
+        if path.is_file():
+            bucket.put(str(path.relative_to(folder)), path.read_bytes())
+    return folder, bucket.where, bucket.sent
 
 
 @pytest.mark.parametrize("name", [*FORMATS, "maps.zarr", "one a file", "one a file/*.npy", "one a*/im*.npy"])
