@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,17 @@ import click
 from rich.table import Table
 
 from roicli.cli.console import Console, facts
+from roicli.cli.lines import ENDLESS
 from roicli.cli.plain import plain
 from roicli.jobs.answers import Answer, Identified
-from roicli.jobs.solved import Footprint
+from roicli.jobs.solved import Footprint, Grid
 from roicli.jobs.verify import VerifyReport
 from roicli.words import count
 
+UNSOLVED = "no weights of cells explain RoIs: a maximum, other maps, or too few channels to tell"
+WEIGHTS = "solved: what it read", "ours: what the options say"
 _SHOWN = 8  # answers
+_CELL, _ROWS, _SHADES = 8, 16, (" ░▒▓█", " .:*#")  # of weights: characters of a cell, rows, and how dark they are
 
 
 def show_verified(report: VerifyReport, features: str, boxes: Path, options: dict[str, Any]) -> None:
@@ -62,25 +67,49 @@ def show_identified(found: Identified) -> None:
     if len(found.answers) > _SHOWN:
         table.add_row("", "")
         table.add_row("", f"and {count(len(found.answers) - _SHOWN, 'answer')} more: --json lists all")
-    if found.footprint is not None:
-        _add_footprint(table, found.footprint)
-    elif not found.fits:
-        table.add_row("weights", "no weights of cells explain RoIs: a maximum, other maps, or too few channels to tell")
+    if found.footprint is None and not found.fits:
+        table.add_row("weights", UNSOLVED)
     if found.telling:
         table.add_row("to tell them", plain(found.telling))
     Console().show(table)
+    if found.footprint is not None:
+        show_weights(found.footprint)
 
 
-def _add_footprint(table: Table, found: Footprint) -> None:
-    (y1, y2), (x1, x2), (row, column) = found.y, found.x, found.corner
-    table.add_row("", "")
-    where = f"y {y1:.4g} to {y2:.4g}, x {x1:.4g} to {x2:.4g}, in cells from the center of the first"
-    table.add_row("solved for", f"RoI {found.row} read {where}")
-    said = f"from cell {row},{column} on: what it read, and what the options say"
-    table.add_row("", f"bin {found.bin[0]},{found.bin[1]}, weights {said}")
-    for read, ours in zip(found.read, found.ours, strict=True):
-        left, right = ("".join(f"{one:7.3f}" for one in line) for line in (read, ours))
-        table.add_row("", f"{left}   |{right}")
+def show_weights(found: Footprint) -> None:
+    """Print solved weights and ours as shaded cells with their values, beside each other where there is room."""
+    console = Console()
+    shades = _SHADES[not console.encoding.startswith("utf")]
+    (y1, y2), (x1, x2) = found.y, found.x
+    console.show(
+        "",
+        f"RoI {found.row} read y {y1:.4g} to {y2:.4g}, x {x1:.4g} to {x2:.4g} (cells, 0 at the center of the first)",
+        f"with these weights in its bin {found.bin[0]},{found.bin[1]}, by rows and columns of the map:",
+    )
+    shown = min(len(found.read[0]), max(1, (min(console.width, 160) - 5) // _CELL))
+    most = max(1e-9, *map(max, (*found.read, *found.ours)))
+    blocks = [
+        _block(found.corner, *both, most, shown, shades) for both in zip((found.read, found.ours), WEIGHTS, strict=True)
+    ]
+    wide = 5 + shown * _CELL + 3
+    if 2 * wide <= console.width < ENDLESS:
+        console.show(*(left.ljust(wide) + right for left, right in zip(*blocks, strict=True)))
+    else:
+        console.show(*chain(*blocks))
+    if shown < len(found.read[0]) or len(found.read) > _ROWS:
+        console.show(f"Part of {len(found.read)} x {len(found.read[0])} cells; --picture draws all")
+
+
+def _block(corner: tuple[int, int], weights: Grid, title: str, most: float, shown: int, shades: str) -> list[str]:
+    row, column = corner
+    lines = ["", title, " " * 5 + "".join(f"{column + number:>{_CELL - 1}} " for number in range(shown))]
+    for number, line in enumerate(weights[:_ROWS]):
+        cells = (
+            shades[round(4 * max(weight, 0) / most)] * 2 + f"{weight:5.2f} " if abs(weight) >= 5e-3 else f"{'.':>7} "
+            for weight in line[:shown]
+        )
+        lines.append(f"{row + number:>4} " + "".join(cells))
+    return lines
 
 
 def _add(table: Table, answer: Answer) -> None:

@@ -51,11 +51,10 @@ def project(
     job = project_job(pooled, features, boxes, output, overwrite=overwrite, **options)
     projected = run_job(job, lambda text: None if quiet else say(f"note: {text}"))
     if picture is not None:
-        from roicli.picture.heat import draw_map
+        from roicli.picture.heat import draw_maps
 
         name, first = next(iter(projected.maps.items()))
-        draw_map(
-            first.sum(axis=0), picture, f"{pooled} on the map of image {name}, sum of {count(len(first), 'channel')}"
-        )
+        heading = f"{pooled} on the map of image {name}, sum of {count(len(first), 'channel')}"
+        draw_maps([first.sum(axis=0)], picture, heading)
     if not quiet:
         say(f"{count(len(projected.maps), 'map')}: {output}")

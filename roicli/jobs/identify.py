@@ -57,8 +57,10 @@ class _Candidate(NamedTuple):
         return self.way.cost + (self.spec.rule is not None) + bool(self.view) + bool(self.how)
 
 
-def identify(job: PoolJob, reference: Path, listener: Listener) -> Identified:
+def identify(job: PoolJob, reference: Path, listener: Listener, *, weights: bool = False) -> Identified:
     """Rank conventions and mistakes by the difference that they leave, then check the best on more RoIs.
+
+    With `weights`, those that were really used are solved for even if an answer fits.
 
     Raises
     ------
@@ -89,7 +91,7 @@ def identify(job: PoolJob, reference: Path, listener: Listener) -> Identified:
             step(search)
         if right := [search for search in every if search.chosen]:
             break
-    best = min((search.found() for search in right or every), key=lambda found: found.answers[0].spread)
+    best = min((search.found(weights) for search in right or every), key=lambda found: found.answers[0].spread)
     return replace(
         best,
         reference=str(reference),
@@ -156,7 +158,7 @@ class _Search:
         """Look for what leaves little."""
         self.chosen, self.noise = self._in_noise(self.ranked)
 
-    def found(self) -> Identified:
+    def found(self, weights: bool) -> Identified:
         """Return what was found: all that fits, or the nearest."""
         fits = bool(self.chosen)
         groups = (
@@ -173,7 +175,7 @@ class _Search:
             checked=len(self.boxes),
             telling=self._telling([group[0] for group in groups[:_SHOWN]]),
             noise=self.noise,
-            footprint=None if fits else self._footprint(groups[0][0]),
+            footprint=self._footprint() if weights or not fits else None,
             notes=(),
             warnings=(),
         )
@@ -284,14 +286,15 @@ class _Search:
         found = [(one.cost, left, one) for left, one in judged if left <= 2 * least]
         return [one for *_, one in sorted(found, key=lambda each: each[:2])], noise
 
-    def _footprint(self, nearest: _Candidate) -> Footprint | None:
-        """Solve for what the RoI read that differs most."""
+    def _footprint(self) -> Footprint | None:
+        """Solve for what the RoI read that differs most from what the options say."""
         if self.evidence.mean:
             return None
-        off = np.abs(self._off(nearest)).reshape(len(self.boxes), -1).max(axis=1)
+        spec = replace(self.base, rule=self._rule)
+        off = np.abs(self._off(_Candidate(self.ways[0], spec))).reshape(len(self.boxes), -1).max(axis=1)
         placed = self.ways[0].put(self.here, self.boxes)
         at = int(off.argmax())
-        cells, spec = self.evidence.maps[int(placed.map_index[at])], replace(self.base, rule=self._rule)
+        cells = self.evidence.maps[int(placed.map_index[at])]
         return footprint(int(self.evidence.rows[at]), cells, self.evidence.wanted[at], placed.take([at]), spec)
 
     def _probe(self) -> tuple[Located, NDArray[np.float64]]:

@@ -13,9 +13,10 @@ from roicli.pooling.placement import Placement
 from roicli.spec import PoolSpec
 
 Array = NDArray[np.float64]
+Grid = tuple[tuple[float, ...], ...]
 _ROUNDS = 60
-# Of the spread: what solved weights leave at most. And cells of a bin that are shown along an axis.
-_EXPLAINED, _SIDE = 1e-3, 7
+# Of the spread: what solved weights leave at most. And cells of a bin that are kept along an axis.
+_EXPLAINED, _SIDE = 1e-3, 32
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,8 @@ class Footprint:
     x: tuple[float, float]
     bin: tuple[int, int]
     corner: tuple[int, int]
-    read: tuple[tuple[float, ...], ...]
-    ours: tuple[tuple[float, ...], ...]
+    read: Grid
+    ours: Grid
 
 
 def solve_weights(feature_map: NDArray[np.floating], wanted: Array) -> tuple[Array, Array, float]:
@@ -114,7 +115,7 @@ def footprint(
     seen = np.argwhere((read > 0.01 * read.max()) | (ours > 0.01 * max(ours.max(), 1e-9)))
     (top, first), (bottom, last) = seen.min(axis=0).tolist(), seen.max(axis=0).tolist()
     window = slice(top, min(bottom, top + _SIDE - 1) + 1), slice(first, min(last, first + _SIDE - 1) + 1)
-    grids = (tuple(tuple(map(float, line)) for line in grid[window].tolist()) for grid in (read, ours))
+    grids = (tuple(tuple(map(float, line)) for line in grid[window].round(6).tolist()) for grid in (read, ours))
     return Footprint(row, _ends(y), _ends(x), middle, (top, first), *grids)
 
 

@@ -12,6 +12,8 @@ from jobs.randomcases import draw, verdict
 
 import roicli
 from roicli import conventions
+from roicli.cli.comparetable import show_weights
+from roicli.jobs.solved import Footprint
 from roicli.pooling.arguments import make_spec
 from roicli.pooling.placement import place
 from roicli.pooling.reference import roi_align_reference
@@ -112,6 +114,7 @@ def test_weights_are_solved_for_where_nothing_fits(tmp_path):
     np.save(tmp_path / "boxes.npy", boxes)
     shown = run(
         *(tmp_path, "identify", "theirs.npy", "map.npy", "boxes.npy", "--size", "3", "--stride", "8", "--json"),
+        *("--picture", "weights.png"),
         expect=1,
     )
     answer = json.loads(shown.stdout)
@@ -120,6 +123,24 @@ def test_weights_are_solved_for_where_nothing_fits(tmp_path):
     true = taken[found["row"]] / 8 - 0.5
     np.testing.assert_allclose([found["x"][0], found["y"][0], found["x"][1], found["y"][1]], true, atol=0.02)
     assert np.sum(found["read"]) == pytest.approx(1, abs=0.02)
+    assert (tmp_path / "weights.png").read_bytes().startswith(b"\x89PNG")
+    assert "--overwrite" in run(tmp_path, "identify", *["map.npy"] * 3, "--picture", "weights.png", expect=3).stderr
+
+
+def test_weights_are_shown_beside_each_other_where_there_is_room(monkeypatch, capsys):
+    read, ours = np.zeros((2, 8)), np.zeros((2, 8))
+    read[0, 1], ours[1, 7] = 0.75, 0.5
+    lines = {}
+    for columns in (80, 160, 40):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        show_weights(Footprint(3, (0.5, 4.5), (1, 9), (1, 1), (4, 20), read.tolist(), ours.tolist()))
+        lines[columns] = capsys.readouterr().out.splitlines()
+        assert max(map(len, lines[columns][3:])) <= columns
+    titles = [next(line for line in lines[columns] if line.startswith("solved")) for columns in lines]
+    assert ["ours" in title for title in titles] == [False, True, False]
+    assert "   4       . ██ 0.75       ." in "\n".join(lines[80])
+    assert lines[80][-1].endswith("▓▓ 0.50")
+    assert lines[40][-1] == "Part of 2 x 8 cells; --picture draws all"
 
 
 @pytest.mark.parametrize(
