@@ -28,9 +28,9 @@ _ROWS, _MAPS, CHANNELS = 160, 8, 128
 _FITS = 1e-5
 # Where a maximum may be: the share of values that are no less than the mean of its samples, but for noise, in units of
 # the spread; and of how many ways to take the boxes it is tried.
-_ABOVE, _NOISE, _LIKELY = 0.75, 0.02, 16
-# Of the RoI whose values differ most, what those of others differ that are tried first.
-_DIFFER = 0.2
+_ABOVE, _NOISE, _LIKELY = 0.75, 0.02, 32
+# Of the largest value, the least of RoIs that are tried first.
+_TELLS = 0.1
 # Values that are pooled at once.
 _AT_ONCE = 2**22
 Maps = dict[int, NDArray[Any]]
@@ -217,12 +217,12 @@ def _allowed(wanted: NDArray[np.float64], shape: tuple[int, ...], rounding: np.d
 
 
 def telling(boxes: NDArray[np.float64], wanted: NDArray[np.float64], number: int) -> NDArray[np.intp]:
-    """Choose RoIs whose values differ, of all sizes and places: the outermost, and others evenly by their area."""
-    differ = wanted.reshape(len(wanted), -1).std(axis=1)
-    by_area = np.argsort(np.abs((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])), kind="stable")
-    by_area = by_area[differ[by_area] >= min(_DIFFER * differ.max(), np.sort(differ)[-number:][0])]
-    evenly = by_area[np.linspace(0, len(by_area) - 1, min(number, len(by_area))).astype(int)]
-    some = boxes[by_area]
-    outermost = by_area[[some[:, 0].argmin(), some[:, 2].argmax(), some[:, 3].argmax()]]
+    """Choose RoIs that read something, of all sizes and places: the outermost, and others evenly by their area."""
+    largest = np.abs(np.nan_to_num(wanted)).reshape(len(wanted), -1).max(axis=1)
+    some = np.argsort(-largest, kind="stable")[: max(number, int((largest >= _TELLS * largest.max()).sum()))]
+    some = some[largest[some] > 0]
+    some = some[np.argsort(np.abs(np.prod(boxes[some, 2:] - boxes[some, :2], axis=1)), kind="stable")]
+    evenly = some[np.linspace(0, len(some) - 1, min(number, len(some))).astype(int)]
+    outermost = some[[boxes[some, 0].argmin(), boxes[some, 2].argmax(), boxes[some, 3].argmax()]]
     chosen = [evenly[len(evenly) // 2], *outermost, *evenly]
     return np.sort(np.array(list(dict.fromkeys(chosen))[:number]))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,10 +31,10 @@ from roicli.spec import PoolSpec
 from roicli.words import count
 
 # RoIs and channels by which candidates are sieved, then ranked; how many are kept that do not fit.
-_SIEVES = ((4, 4), (12, 16))
+_SIEVES = ((4, 8), (12, 16))
 _NEAREST = 40
 _COARSE = 4  # ways to take the boxes that are tried in float16
-_PROBES = 256  # boxes that may tell answers apart
+_PROBES, _FEW = 96, 4  # boxes that may tell answers apart, and channels
 # Of the spread: more than what float16 and bfloat16 leave is not noise.
 _NOISE = 0.01
 _SHOWN = 8
@@ -46,6 +47,7 @@ class _Candidate(NamedTuple):
     view: str = ""  # what was done to the maps
     how: str = ""  # what was done to the values
     dtype: Any = None
+    fits: bool = True  # most RoIs of the last sieve
 
     @property
     def but(self) -> str:
@@ -151,6 +153,9 @@ class _Search:
     def solve(self) -> None:
         """Solve for scale and offset."""
         found = self._solved(self.ranked)
+        if right := {one.way.words: one.way for one in self._fitting(found)}:
+            found += self._sieve(list(right.values()), self._specs())  # other conventions may fit there as well
+            found = list({(one.way.words, one.spec): (left, one) for left, one in found}.values())
         self.ranked += found
         self.chosen = self._fitting(found)
 
@@ -213,26 +218,28 @@ class _Search:
         every = [self._viewed(view) for view in views]
         step = 1 + max(every[0].maps)  # the maps of each view come after those of the one before it
         maps = {index + number * step: one for number, each in enumerate(every) for index, one in each.maps.items()}
-        left: list[tuple[float, int, PoolSpec]] = []
+        left: list[tuple[float, int, PoolSpec, bool]] = []
         for rows, channels in _SIEVES:
             keep = telling(self.boxes, self.evidence.wanted, rows)
-            part = self.evidence._replace(maps=maps).part(keep, slice(0, channels))
+            part = self.evidence._replace(maps=maps, rounding=np.dtype(np.float32)).part(keep, slice(0, channels))
             here = [
                 replace(one, map_index=one.map_index + number * step)
                 for one in [each.take(keep) for each in placed]
                 for number in range(len(views))
             ]
-            left, fits = [], []
+            left = []
             for spec, numbers, off in part.compared(here, pairs):
                 squares = np.square(off).reshape(len(numbers), -1).mean(axis=1).tolist()
-                left += [(one, number, spec) for one, number in zip(squares, numbers, strict=True)]
-                fits += (part.fitting(off).mean(axis=1) >= 0.5).tolist()
-            near = set(np.argsort([one for one, *_ in left], kind="stable")[:_NEAREST].tolist())
-            left = [one for number, one in enumerate(left) if fits[number] or number in near]
+                fits = (part.fitting(off).mean(axis=1) >= 0.5).tolist()
+                left += [(one, number, spec, fit) for one, number, fit in zip(squares, numbers, fits, strict=True)]
+            left.sort(key=lambda one: one[0])
+            left = [one for number, one in enumerate(left) if number < _NEAREST or one[3]]
             pairs = {}
-            for _, number, spec in left:
+            for _, number, spec, _ in left:
                 pairs.setdefault(spec, []).append(number)
-        return [(one, _Candidate(taken[number][0], spec, taken[number][1])) for one, number, spec in left]
+        return [
+            (one, _Candidate(taken[number][0], spec, taken[number][1], fits=fit)) for one, number, spec, fit in left
+        ]
 
     def _off(self, one: _Candidate) -> NDArray[np.float64]:
         placement = one.way.put(self.here, self.boxes)
@@ -241,10 +248,9 @@ class _Search:
 
     def _fitting(self, ranked: Sequence[tuple[float, _Candidate]]) -> list[_Candidate]:
         """Return the candidates that leave only rounding on all RoIs, the simplest first."""
-        limit = 4 * float(np.square(self.evidence.allowed).max())
         found = []
         for left, one in ranked:
-            if left > limit + 0.5 * self.evidence.spread**2:
+            if not one.fits:
                 continue
             fits = self.evidence.fitting(self._off(one)[None])[0]
             if fits.all() or (fits.mean() >= 0.75 and self._nearly(one, np.flatnonzero(~fits))):
@@ -277,9 +283,10 @@ class _Search:
 
     def _in_noise(self, ranked: Sequence[tuple[float, _Candidate]]) -> tuple[list[_Candidate], float]:
         """Return the candidates that leave as little as the nearest, if that may be noise, and how much it is."""
-        nearest = sorted(ranked, key=lambda pair: pair[0])[:_NEAREST]
+        limit = (4 * _NOISE * self.evidence.spread) ** 2
+        nearest = sorted((pair for pair in ranked if pair[0] <= limit), key=lambda pair: pair[0])[:_NEAREST]
         judged = [(float(np.square(self._off(one)).mean()), one) for _, one in nearest]
-        least = min(left for left, _ in judged)
+        least = min((left for left, _ in judged), default=np.inf)
         noise = float(np.sqrt(least)) / self.evidence.spread
         if not noise <= _NOISE:
             return [], 0.0
@@ -297,7 +304,8 @@ class _Search:
         cells = self.evidence.maps[int(placed.map_index[at])]
         return footprint(int(self.evidence.rows[at]), cells, self.evidence.wanted[at], placed.take([at]), spec)
 
-    def _probe(self) -> tuple[Located, NDArray[np.float64]]:
+    @cached_property
+    def _probes(self) -> tuple[Located, NDArray[np.float64]]:
         """Return boxes of one map as its box file would have them: small and large, also at the edges."""
         row = 0
         here = self.here.take(np.full(_PROBES, row))
@@ -318,39 +326,36 @@ class _Search:
         digits = max(0, 1 - int(np.floor(np.log10(np.abs(boxes).max())) - 2))
         return here, np.round(boxes, digits)
 
-    def _of_probes(self, every: Sequence[_Candidate]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return the probes, and what candidates make of them: (n, probes, ...)."""
-        here, boxes = self._probe()
-        made = []
+    def _of_probes(self, every: Sequence[_Candidate]) -> Iterator[NDArray[np.float64]]:
+        """Yield what each candidate makes of the probes: (probes, ...)."""
+        here, boxes = self._probes
         for one in every:
             part = self._viewed(one.view)
-            part = part._replace(maps={index: each[:, :, :8] for index, each in part.maps.items()})
-            made.append(part.pool(one.way.put(here, boxes), one.spec, one.dtype).reshape(_PROBES, -1))
-        return boxes, np.array(made, np.float64)
+            part = part._replace(maps={index: each[:, :, :_FEW] for index, each in part.maps.items()})
+            made = part.pool(one.way.put(here, boxes), one.spec, one.dtype)
+            yield made.reshape(_PROBES, -1).astype(np.float64)
 
     def _distinct_answers(self, chosen: Sequence[_Candidate]) -> list[list[_Candidate]]:
         """Put together what computes the same of any box; the simplest first."""
-        _, made = self._of_probes(chosen)
         limit = float(self.evidence.allowed.max())
-        groups: list[list[int]] = []
-        for number in range(len(chosen)):
-            alike = (one for one in groups if np.abs(made[number] - made[one[0]]).max() <= limit)
-            group = next(alike, None)
+        groups: list[tuple[NDArray[np.float64], list[_Candidate]]] = []
+        for one, made in zip(chosen, self._of_probes(chosen), strict=True):
+            group = next((group for first, group in groups if np.abs(made - first).max() <= limit), None)
             if group is None:
-                groups.append([number])
-            elif chosen[number].cost == chosen[group[0]].cost or chosen[number].but == chosen[group[0]].but:
-                group.append(number)
-        return [[chosen[number] for number in group] for group in groups]
+                groups.append((made, [one]))
+            elif one.cost == group[0].cost or one.but == group[0].but:
+                group.append(one)
+        return [group for _, group in groups]
 
     def _telling(self, chosen: Sequence[_Candidate]) -> str:
         """Name a box by which most answers are told apart, and by how much."""
         if len(chosen) < 2:
             return ""
-        boxes, made = self._of_probes(chosen)
+        made = np.array(list(self._of_probes(chosen)))
         apart = np.abs(made[:, None] - made[None]).max(axis=3)[np.triu_indices(len(chosen), 1)]
         clear = (apart > 100 * self.evidence.allowed.max()).sum(axis=0)
         best = int(np.lexsort((apart.min(axis=0), clear))[-1])
-        said = ", ".join(f"{number:.10g}" for number in boxes[best])
+        said = ", ".join(f"{number:.10g}" for number in self._probes[1][best])
         return f"box {said} (x1, y1, x2, y2): the answers differ by {apart[:, best].min():.3g} or more"
 
     def _answer(self, group: Sequence[_Candidate], *, fits: bool) -> Answer:

@@ -171,14 +171,14 @@ def solutions(
     for _, way, at, spec in [one for one in found if one[0] <= 1.05 * least][:1]:
         before = way.put(here, numbers)
         cells = _cells(before)
-        near: dict[float, tuple[int, Array]] = {}
+        near: dict[tuple[float, bytes], tuple[int, Array]] = {}
         for number, other in enumerate(every):
             start = at + np.array([0, 0, *((float(other.aligned) - float(spec.aligned)) / 2 * cells / at[:2])])
             misfit = _misfit(evidence, way, here, numbers, other)
             if other.rule is not None and (other.rule.before or other.rule.end):
                 start, _ = solve(misfit, start, cells, 2)
             off = misfit(start)
-            near.setdefault(float(np.float32(off @ off)), (number, start))
+            near.setdefault((float(np.float32(off @ off)), start.tobytes()), (number, start))
         for _, (number, start) in sorted(near.items())[:_REFINED]:
             other = every[number]
             misfit = _misfit(evidence, way, here, numbers, other)

@@ -113,7 +113,9 @@ def verdict(case: Case, found) -> str:
     """Say whether an answer is right, as one of several; wrong alone; or missing."""
     true = "; ".join(filter(None, (case.settings, case.words)))
     said = [["; ".join(filter(None, (one.settings, one.boxes))), *one.same] for one in found.answers]
-    right = [true in one or ("moved" in case.words and "moved by" in one[0]) for one in said]
+    right = [true in one for one in said]
+    if case.words == "moved":
+        right = [any(part.split("; ")[0] == case.settings and "moved by" in part for part in one) for one in said]
     if not found.fits:
         return "nothing"
     if any(right):
