@@ -17,7 +17,7 @@ from roicli.boxfiles.builder import Builder
 from roicli.boxfiles.registry import Layout
 from roicli.errors import BoxError
 from roicli.regions import BoxFormat, Regions
-from roicli.words import count, listing
+from roicli.words import listing
 
 # Names are written here as `bare_name` leaves them. The first set that is complete is taken, so a width and a height
 # beside xmin, ymin, xmax and ymax are left alone: they are the size of the image. So are those beside bbox_x, bbox_y,
@@ -170,7 +170,7 @@ class Table:
         if not {*map(len, rows)} <= {len(header)}:
             line, row = next((line, row) for line, row in zip(lines, rows, strict=True) if len(row) != len(header))
             raise BoxError(
-                f"{self.builder.where(line)}: {len(row)} cells under a header of {len(header)}",
+                f"{self.builder.where(line)}: expected {len(header)} cells as in the header, got {len(row)}",
                 "Look for a missing or extra separator, a decimal comma or an unquoted name.",
             )
         cells = list(zip(*rows, strict=True)) or [()] * len(header)
@@ -179,7 +179,8 @@ class Table:
             images = list(map(str.strip, cells[columns.image]))
             if "" in images:
                 where = self.builder.where(lines[images.index("")])
-                raise BoxError(f"{where}: {header[columns.image]} is empty", "Name the image of every box.")
+                said = f"{where}, {header[columns.image]}: expected the id of an image, got nothing"
+                raise BoxError(said, "Name the image of every box.")
             if columns.size is not None:
                 for image, *size in zip(images, *(cells[position] for position in columns.size), strict=True):
                     if image not in self.sizes:
@@ -205,7 +206,7 @@ class Table:
                     row = (*row[:-4], *["nan"] * 4)
                 names = (self.header[position] for position in self.columns.numbers)
                 where = self.builder.where(lines[index])
-                numbers[index] = [_number(text, f"{where}: {name}") for text, name in zip(row, names, strict=True)]
+                numbers[index] = [_number(text, f"{where}, {name}") for text, name in zip(row, names, strict=True)]
         return numbers
 
     def regions(self, box_format: BoxFormat | None) -> Regions:
@@ -234,9 +235,10 @@ class Table:
 
 def _find_columns(header: list[str], box_format: BoxFormat | None, where: str) -> _Columns:
     if not any(header):
-        raise BoxError(f"{where}: no header", _HEADER_HINT)
+        raise BoxError(f"{where}: expected a header, got nothing", _HEADER_HINT)
     if len(header) > _MOST_COLUMNS:
-        raise BoxError(f"{where}: {count(len(header), 'column')}", "Check that this is the right file.")
+        said = f"{where}: expected at most {_MOST_COLUMNS:,} columns, got {len(header):,}"
+        raise BoxError(said, "Check that this is the right file.")
     plain = [bare_name(name) for name in header]
     single = {name: position for position, name in enumerate(plain) if plain.count(name) == 1}
 
@@ -252,7 +254,7 @@ def _find_columns(header: list[str], box_format: BoxFormat | None, where: str) -
     if not complete:
         shown = listing([name[:80] for name in header], _LISTED)
         if sum(re.fullmatch(r"-?\d+(\.\d*)?", name) is not None for name in header) >= 4:
-            raise BoxError(f"{where}: the first line looks like a box ({shown}), expected a header", _HEADER_HINT)
+            raise BoxError(f"{where}: expected a header, got what looks like a box: {shown}", _HEADER_HINT)
         hint = _HEADER_HINT
         if header[0].startswith(("#", "//")):
             hint = "Remove the comments: the first line names the columns."
@@ -261,7 +263,7 @@ def _find_columns(header: list[str], box_format: BoxFormat | None, where: str) -
         elif shapes := {"bbox", "boundingbox", "box", "regionshapeattributes"} & {*plain}:
             name = header[plain.index(shapes.pop())]
             hint = f"Split {name[:80]} into four columns, named in the first line: x1, y1, x2, y2 or x, y, w, h."
-        raise BoxError(f"{where}: no columns of a box among {shown}", hint)
+        raise BoxError(f"{where}: expected the columns of a box, got {shown}", hint)
     # Where the columns offer more than one format, the user's word decides.
     named_format, names = next((choice for choice in complete if choice[0] is box_format), complete[0])
     box = tuple(chain.from_iterable(map(find, names)))
@@ -283,11 +285,9 @@ def _number(cell: str, where: str) -> float:
     try:
         return float(text.replace("_", "?"))
     except ValueError:
-        fault = f"{text!r} is not a number" if text else "is empty"
         if re.fullmatch(r"[-+]?[\d.]+(,\d+)+(\.\d*)?", text):
-            fault = f"{text!r} has a decimal comma or a thousands separator"
             hint = "Write decimal points, and no thousands separators."
-        raise BoxError(f"{where} {fault}", hint) from None
+        raise BoxError(f"{where}: expected a number, got {repr(text) if text else 'nothing'}", hint) from None
 
 
 def _floats(cells: Sequence[str]) -> list[float | None]:

@@ -218,16 +218,18 @@ def _csv_rows(file: BoxFile) -> Iterator[tuple[str, str, dict[str, float]]]:
                 if {*spelled} & {*header}
             }
             if image is None or not places:
-                what = "column of image ids" if image is None else "columns of sizes"
+                what = "a column of image ids" if image is None else "columns of sizes"
                 shown = listing([name[:80] for name in named], 40)
-                raise BoxError(f"{file.path}, line 1: no {what} among {shown}", _HINT)
+                raise BoxError(f"{file.path}, line 1: expected {what}, got {shown}", _HINT)
             for row in reader:
                 line = reader.line_num
                 if not any(row):
                     continue
                 where = f"{file.path}, line {line}"
                 if len(row) != len(header):
-                    raise BoxError(f"{where}: {len(row)} cells under a header of {len(header)}", "Correct that line.")
+                    raise BoxError(
+                        f"{where}: expected {len(header)} cells as in the header, got {len(row)}", "Correct that line."
+                    )
                 try:
                     numbers = {name: float(row[place]) for name, place in places.items() if row[place].strip()}
                 except ValueError as error:

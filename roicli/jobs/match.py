@@ -65,7 +65,7 @@ class Inputs(NamedTuple):
             first = infos[used[index % count if self.apart else 0]]
             if info.shape[0] != first.shape[0]:
                 raise FeatureError(
-                    f"{info.where} has {info.shape[0]} channels, {first.where} has {first.shape[0]}",
+                    f"{info.where}: expected {first.shape[0]} channels as in {first.where}, got {info.shape[0]}",
                     f"All maps of one job need the same channels; {self._layout_hint(infos)}",
                 )
         return infos
@@ -158,7 +158,7 @@ def check_bits(inputs: Inputs, note: Callable[[str], None]) -> None:
         return
     if apart(lambda: are_bits(source.read(index)), info):
         raise FeatureError(
-            f"{info.where} is {info.dtype}, but its values are those of the bits of bfloat16",
+            f"{info.where}: expected numbers, got {info.dtype} whose values are those of the bits of bfloat16",
             "Give `map_dtype=bfloat16`; if they are integers after all, convert them by .astype('float32').",
         )
     note(f"{info.where} is {info.dtype}, pooled as integers; if they are bits, give `map_dtype=bfloat16` or float16")
@@ -216,8 +216,8 @@ def _map_index(
             first = "The first of five numbers is the batch index: put it there, if it is last."
             hint = f"{first} Leave scores out. {hint}"
         raise BoxError(
-            f"{table.source}, {table.where(outside)}: batch index {table.image_index[outside[0]]} names none of the "
-            f"{maps} maps of {source.name}",
+            f"{table.source}, {table.where(outside)}: expected the batch index of one of the {maps} maps of "
+            f"{source.name}, got {table.image_index[outside[0]]}",
             hint,
         )
     if source.labelled and maps > 1:
@@ -246,8 +246,8 @@ def _listed_order(source: FeatureSource, table: Regions) -> tuple[str, ...] | No
     if all(map(str.isdecimal, listed)) and sorted(listed, key=int) == [*listed]:
         return listed
     raise BoxError(
-        f"the {len(listed):,} maps of {source.name} have no ids, and {table.source} lists as many images, "
-        f"{some(listed)}, not in the order of their ids: nothing says which map is which",
+        f"{table.source}: expected its {len(listed):,} images in the order of their ids, since the maps of "
+        f"{source.name} have none, got {some(listed)}",
         "Save the ids with the features, as image_ids in an .npz or HDF5 file.",
     )
 

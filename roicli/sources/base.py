@@ -48,16 +48,17 @@ def check_dtype(where: str, dtype: np.dtype[Any]) -> None:
     """Raise FeatureError unless maps of this dtype can be pooled."""
     if dtype.metadata and "enum" in dtype.metadata:
         raise FeatureError(
-            f"{where} is an HDF5 enumeration, numbers that stand for names", "Name a dataset of features."
+            f"{where}: expected features, got an HDF5 enumeration, whose numbers stand for names",
+            "Name another dataset.",
         )
     if dtype.hasobject:
         raise FeatureError(
-            f"{where} holds Python objects, which only pickle could load; roicli never loads pickle",
+            f"{where}: expected numbers, got Python objects; roicli never loads pickle",
             "Save one plain numeric array a map.",
         )
     if not is_poolable(dtype):
         raise FeatureError(
-            f"{where} has dtype {dtype}; feature maps are float16, float32, float64 or integers",
+            f"{where}: expected float16, float32, float64 or integers, got dtype {dtype}",
             "Convert it, for example with .astype('float32').",
         )
 
@@ -67,7 +68,7 @@ def check_map(where: str, shape: tuple[int, ...], dtype: np.dtype[Any], layout: 
     check_dtype(where, dtype)
     if layout.is_stack(shape):
         raise FeatureError(
-            f"{where} has shape {shape}: a stack of maps, where one map ({layout.axes}) is expected",
+            f"{where}: expected one map ({layout.axes}), got a stack of maps, shape {shape}",
             "Give `layout=hwc` if these are maps (H, W, C)."
             if layout.rank == 2
             else "Open it by itself, or split it into one array a map.",
@@ -75,26 +76,25 @@ def check_map(where: str, shape: tuple[int, ...], dtype: np.dtype[Any], layout: 
     if not layout.is_map(shape):
         axes = layout.rank
         raise FeatureError(
-            f"{where} has shape {shape}: {len(shape)} axes, where a map has {axes}, ({layout.axes}), "
-            f"and a stack of maps {axes + 1}",
+            f"{where}: expected a map ({layout.axes}) or a stack of {axes + 1} axes, got {len(shape)} axes, {shape}",
             "Give `layout=tokens` if these are tokens (L, D)."
             if len(shape) == 2 and axes == 3
             else "Add or remove axes, for example with array[None] or array[0].",
         )
     if layout.lacks_frame(shape):
         raise FeatureError(
-            f"{where} has shape {shape}: a clip of {shape[layout.letters.index('t')]} frames, not one at "
-            f"{layout.over_time}",
+            f"{where}: expected a clip with a frame {layout.over_time}, got {shape[layout.letters.index('t')]} frames, "
+            f"shape {shape}",
             "Give a smaller number for `time`, or `time=mean`.",
         )
     if 0 in shape:
-        raise FeatureError(f"{where} has shape {shape}: a map without cells", "Remove it or write it anew.")
+        raise FeatureError(f"{where}: a map without cells, shape {shape}", "Remove it or write it anew.")
 
 
 def too_long(where: str, length: int) -> FeatureError:
     """Make the error for image ids that are longer than any name."""
     return FeatureError(
-        f"{where} has image ids of {length:,} bytes, {LONGEST_ID:,} are allowed", "Write shorter ids there."
+        f"{where}: expected image ids of at most {LONGEST_ID:,} bytes, got {length:,}", "Write shorter ids there."
     )
 
 
@@ -105,9 +105,7 @@ def unique(ids: Iterable[str], where: str) -> tuple[str, ...]:
         raise too_long(where, longest)
     if len(set(ids)) < len(ids):
         [(most_common, _)] = Counter(ids).most_common(1)
-        raise FeatureError(
-            f"{where} has the image id {most_common!r} more than once", "Give each map an id of its own."
-        )
+        raise FeatureError(f"{where}: image id {most_common!r} more than once", "Give each map an id of its own.")
     return ids
 
 
@@ -159,7 +157,7 @@ class Maps(ABC):
             found = self.ids.find(image_id)
         if found < 0:
             some = f"Its ids are {listing([repr(name) for name in self.ids[:6]])}." if len(self) else "It has no maps."
-            raise FeatureError(f"{self.name} has no map {image_id!r}", some)
+            raise FeatureError(f"{self.name}: no map is named {image_id!r}", some)
         return found
 
     @cached_property

@@ -96,13 +96,13 @@ def sibling_ids(names: Iterable[str], count: int, look: Callable[[str], StoredMa
             return unique(ids, array.where)
         if array.dtype.hasobject and array.shape == (count,):
             raise FeatureError(
-                f"{array.where} holds Python objects, which only pickle could load; roicli never loads pickle",
+                f"{array.where}: expected ids, got Python objects; roicli never loads pickle",
                 "Save the ids as text, for example with numpy.array(ids, dtype=str).",
             )
         if name in _SURE_NAMES:
             kind = "strings" if array.dtype.kind in "SU" else f"dtype {array.dtype}"
             raise FeatureError(
-                f"{array.where}: shape {array.shape} of {kind}, where {count} maps need ({count},) integers or strings",
+                f"{array.where}: expected ({count},) integers or strings for {count} maps, got {array.shape} of {kind}",
                 "Write one id a map there, or rename it if it holds something else.",
             )
     return None

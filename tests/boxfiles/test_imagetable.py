@@ -46,10 +46,10 @@ def test_what_is_missing_is_nan(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("a.csv", "", "line 1: no column of image ids among"),
-        ("a.csv", "a,b\n1,2\n", "a.csv, line 1: no column of image ids among"),
-        ("a.csv", "image_id,b\n1,2\n", "no columns of sizes among"),
-        ("a.csv", "image_id,height,width\n1,2\n", "line 2: 2 cells under a header of 3"),
+        ("a.csv", "", "line 1: expected a column of image ids, got"),
+        ("a.csv", "a,b\n1,2\n", "a.csv, line 1: expected a column of image ids, got"),
+        ("a.csv", "image_id,b\n1,2\n", "expected columns of sizes, got"),
+        ("a.csv", "image_id,height,width\n1,2\n", "line 2: expected 3 cells as in the header, got 2"),
         ("a.csv", "image_id,height,width\n1,2,x\n", "line 2: could not convert"),
         ("a.csv", "image_id,height,width\n1,2,0\n", "image '1': width must be a positive number, got 0"),
         ("a.csv", "image_id,height,width\n1,2,inf\n", "width must be a positive number, got inf"),

@@ -74,8 +74,14 @@ def test_messages(many):
         ),
         (("feats.h5", "boxes.json", "--box-format", "xyxy", *out), ["inverted", "annotation", "--box-format"]),
         (("feats.h5", "one.json", *out), ["one.json: expected boxes that name their image", "5 maps"]),
-        (("maps.npy", "far.json", *out), ["far.json, box 0: batch index 2", "2 maps", "0 to 1"]),
-        (("mixed.h5", "two.json", *out), ["mixed.h5, dataset /8 has 4 channels", "dataset /7 has 3", "--layout hwc"]),
+        (
+            ("maps.npy", "far.json", *out),
+            ["far.json, box 0: expected the batch index", "2 maps", "0 to 1"],
+        ),
+        (
+            ("mixed.h5", "two.json", *out),
+            ["mixed.h5, dataset /8: expected", "3 channels as in", "--layout hwc"],
+        ),
         (("feats.h5", "boxes.json", "-o", "no/out.npy"), ["no/out.npy", "folder"]),
         (("feats.h5", "boxes.json", "-o", "there.npy"), ["there.npy exists", "--overwrite"]),
         (("feats.h5", "boxes.json", "-o", "out.txt"), ["out.txt", ".npy, .npz"]),

@@ -169,7 +169,7 @@ def test_backbone_levels_of_unlike_channels_can_be_joined(tmp_path):
     files = tmp_path / "maps.h5", tmp_path / "boxes.json", tmp_path / "out.npy"
     roicli.align(*files, size=1, levels_combine="concat", workers=1)
     assert np.load(files[2]).ravel().tolist() == [2, 3, 3]
-    with pytest.raises(FeatureError, match="has 2 channels"):
+    with pytest.raises(FeatureError, match="got 2"):
         roicli.align(*files, size=1, overwrite=True, workers=1)
 
 

@@ -104,7 +104,7 @@ def test_tokens(folder):
     ("image", "array", "message"),
     [
         ("12", MAPS["7"], "b.json has no boxes of image '12'"),
-        ("7", np.zeros((4, 9), np.float32), "features of image '7' has shape"),
+        ("7", np.zeros((4, 9), np.float32), "features of image '7': expected a map"),
         ("7", np.zeros((5, 9, 11), np.float32), r"give rows of \(5, 2, 2\) .* the first map gave \(4, 2, 2\)"),
         ("7", np.zeros((4, 9, 11)), "in float64, the first map gave"),
         ("7", Tensor(None), "cannot be read as an array"),

@@ -143,7 +143,7 @@ class SourceTests:
         np.testing.assert_array_equal(source[-1], maps[-1])
         for image_id, expected in zip(self.ids, maps, strict=True):
             np.testing.assert_array_equal(source[image_id], expected)
-        with pytest.raises(FeatureError, match="has no map 'none such'"):
+        with pytest.raises(FeatureError, match="no map is named 'none such'"):
             source["none such"]
         with pytest.raises(IndexError, match=f"has {len(maps)} maps, not one at {len(maps)}"):
             source[len(maps)]

@@ -65,7 +65,7 @@ def rename(settings):
 
 def test_what_is_refused(tmp_path, clip):
     np.save(tmp_path / "clip.npy", clip)
-    with pytest.raises(FeatureError, match="a clip of 4 frames, not one at 4"):
+    with pytest.raises(FeatureError, match="expected a clip with a frame 4, got 4 frames"):
         open_source(tmp_path / "clip.npy", layout="cthw:4").info(0)
     (tmp_path / "boxes.json").write_text(BOXES)
     for settings, said in [

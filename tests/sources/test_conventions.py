@@ -208,7 +208,7 @@ def test_what_macos_puts_into_archives_is_no_array(tmp_path: Path):
 
 def test_ids_that_are_pickled_are_named(tmp_path: Path):
     np.savez(tmp_path / "a.npz", x=stack(some_maps()), filenames=np.array(["a", "b", "c"], dtype=object))
-    with pytest.raises(FeatureError, match="array filenames holds Python objects"):
+    with pytest.raises(FeatureError, match="array filenames: expected ids, got Python objects"):
         open_source(tmp_path / "a.npz")
 
 
