@@ -20,6 +20,8 @@ LOCAL = "local"
 _FORMS = "Give local, dask:, dask://HOST:PORT, dask:SCHEDULER_FILE or MODULE:FACTORY (roicli help cluster)."
 # Seconds to wait for workers when there are none, unless Dask is set otherwise.
 _PATIENCE = 300.0
+# What workers of ours do first: else they show tracebacks at Ctrl-C.
+_PRELOAD = "from roicli.interrupts import leave_to_parent; leave_to_parent()"
 _NO_SCHEDULER = "Check the name, and that the scheduler runs."
 _NO_CLUSTER = (
     "Dask starts workers where /dev/shm may be written. Give `executor=local`, or start dask scheduler and dask worker "
@@ -128,8 +130,9 @@ def _dask(address: str, workers: int, note: Callable[[str], None]) -> Iterator[t
             elif address:
                 cluster = json.loads(Path(address).read_bytes())["address"]
             else:
+                settings = {"threads_per_worker": 1, "dashboard_address": ":0", "preload": _PRELOAD}
                 # Our own limit of memory counts, not one by which Dask would end workers.
-                settings = {"threads_per_worker": 1, "memory_limit": None, "dashboard_address": ":0"}
+                settings |= {"memory_limit": None, "silence_logs": logging.CRITICAL}
                 cluster = stack.enter_context(dask.LocalCluster(n_workers=workers, **settings))
             with warnings.catch_warnings(action="ignore"):  # of versions, of which only ours matters
                 client = stack.enter_context(dask.Client(cluster, set_as_default=False))

@@ -3,19 +3,28 @@
 import os
 import random
 import signal
+import subprocess
+import sys
 import threading
 from concurrent.futures import Executor
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
-from driving import Silent, wait_until
+from driving import Silent, content, wait_until
 from execution.clusters import make
 
 from roicli.errors import WorkerError
 from roicli.execution import elsewhere
 from roicli.execution.engines import opened
 from roicli.jobs.align import align
+
+HERE = Path(__file__).parent
+# Some machines have no memory that processes share; there it is mounted for those that a test starts.
+OWN_SHM = ["unshare", "-rm", "sh", "-c", 'mount -t tmpfs none /dev/shm && exec "$@"', "sh"]
+# Networks, processes and mounts that end with the test.
+OWN_NETWORKS = ["unshare", "-rmnpf", "--kill-child", "--mount-proc", "bash", HERE / "networks.sh"]
 
 
 class Deadly(Silent):
@@ -36,6 +45,44 @@ def resumed(note):
     align(make("usual.npy"), Silent())
     assert align(make("out.npy", resume=True), Silent()).resumed > 0
     assert Path("out.npy").read_bytes() == Path("usual.npy").read_bytes()
+
+
+def run_apart(before, script, *arguments):
+    """Run a script of this folder in a process group of its own, as a shell does; return what it says."""
+    if before and subprocess.run([*before[:2], "true"], check=False, stderr=subprocess.DEVNULL).returncode:
+        pytest.skip("needs namespaces of Linux")
+    known = os.environ | {"PYTHONPATH": str(HERE.parent)}
+    command = [*before, sys.executable, HERE / script, *arguments]
+    return subprocess.run(command, env=known, process_group=0, capture_output=True, text=True, check=True)
+
+
+def same_as_serial(names):
+    """Compare outputs with those of one process."""
+    for name in names:
+        Path(name).rename(f"other-{name}")
+        align(make(name), Silent())
+        assert content(Path(name)) == content(Path(f"other-{name}"))
+
+
+@pytest.fixture
+def outputs(dose):
+    pytest.importorskip("distributed")
+    return ["out.npy", "out.h5", *["out.zarr"] * (find_spec("zarr") is not None)]
+
+
+def test_a_cluster_on_this_machine(inputs, outputs):
+    """Of four workers; then Ctrl-C ends a job, which all processes hear, and only one speaks of."""
+    done = run_apart([] if os.access("/dev/shm", os.W_OK) else OWN_SHM, "on_this_machine.py", *outputs)
+    assert "4 workers of Dask" in done.stdout
+    assert "continue with `resume`" in done.stdout
+    assert not done.stderr
+    same_as_serial([*outputs, "stopped.npy"])
+
+
+def test_workers_in_networks_of_their_own(inputs, outputs):
+    """As on other machines, with folders of their own, but for that of the job."""
+    assert run_apart(OWN_NETWORKS, "on_other_machines.py", *outputs).stdout == "node2 node3\n"
+    same_as_serial(outputs)
 
 
 def test_workers_that_are_killed_at_random(inputs, cluster, enter, dose):
