@@ -31,7 +31,7 @@ from roicli.spec import PoolSpec
 from roicli.words import count
 
 # RoIs and channels by which candidates are sieved, then ranked; how many are kept that do not fit.
-_SIEVES = ((4, 8), (12, 16))
+_SIEVES = ((2, 8), (12, 16))
 _NEAREST = 40
 _COARSE = 4  # ways to take the boxes that are tried in float16
 _PROBES, _FEW = 96, 4  # boxes that may tell answers apart, and channels
@@ -269,7 +269,7 @@ class _Search:
         bases = list({id(way): way for way in (self.ways[0], nearest)}.values())
         every = self._specs()
         quick = [replace(every[0], mode="avg", aligned=True, sampling_ratio=number, rule=None) for number in (3, -1)]
-        here = self.here.take(keep)
+        part, here = part._replace(rounding=np.dtype(np.float32)), self.here.take(keep)  # steps would have no slope
         solved = solutions(part, here, self.boxes[keep], bases, quick, every)
         return [(left, _Candidate(way, spec)) for left, way, spec in solved]
 
@@ -343,7 +343,7 @@ class _Search:
             group = next((group for first, group in groups if np.abs(made - first).max() <= limit), None)
             if group is None:
                 groups.append((made, [one]))
-            elif one.cost == group[0].cost or one.but == group[0].but:
+            else:
                 group.append(one)
         return [group for _, group in groups]
 

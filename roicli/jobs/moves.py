@@ -103,7 +103,7 @@ def solve(off: Callable[[Array], Array], start: Array, cells: Array, most: int) 
     Parameters
     ----------
     off : callable
-        What factors and offsets leave, as one vector.
+        What several factors and offsets (n, 4) leave, as a vector each: (n, ...).
     start : (4,) float64
         Where to begin: factors along y and x, offsets in pixels.
     cells : (2,) float64
@@ -117,17 +117,17 @@ def solve(off: Callable[[Array], Array], start: Array, cells: Array, most: int) 
         The best, and the mean square that it leaves.
     """
     at, damping = start.copy(), 1e-3
-    left = off(at)
+    left = off(at[None])[0]
     steps = np.array([1e-4, 1e-4, *(0.01 * cells)])
     for _ in range(most):
-        slopes = np.stack([(off(at + step) - left) / step.sum() for step in np.diag(steps)])
+        slopes = (off(at + np.diag(steps)) - left) / steps[:, None]
         normal = slopes @ slopes.T
         better = False
         for _ in range(4):
             change = np.linalg.lstsq(normal + damping * np.diag(np.diag(normal)), -slopes @ left, rcond=None)[0]
             change = np.clip(change, [-0.3, -0.3, *(-2 * cells)], [0.3, 0.3, *(2 * cells)])
             tried = np.array([*np.clip(at[:2] + change[:2], 0.02, 50), *(at + change)[2:]])
-            new = off(tried)
+            new = off(tried[None])[0]
             if better := bool(new @ new < left @ left):
                 break
             damping *= 10
@@ -177,14 +177,14 @@ def solutions(
             misfit = _misfit(evidence, way, here, numbers, other)
             if other.rule is not None and (other.rule.before or other.rule.end):
                 start, _ = solve(misfit, start, cells, 2)
-            off = misfit(start)
+            off = misfit(start[None])[0]
             near.setdefault((float(np.float32(off @ off)), start.tobytes()), (number, start))
         for _, (number, start) in sorted(near.items())[:_REFINED]:
             other = every[number]
             misfit = _misfit(evidence, way, here, numbers, other)
             solved, left = solve(misfit, start, cells, _STEPS)
             for plain in snapped(solved, before.scale[0]):
-                off = misfit(plain)
+                off = misfit(plain[None])[0]
                 if float(off @ off) / max(off.size, 1) <= 1.05 * left or bool(
                     (np.abs(off) <= evidence.allowed.ravel()).all()
                 ):
@@ -196,8 +196,7 @@ def solutions(
 def _misfit(evidence: Evidence, way: Way, here: Located, numbers: Array, spec: PoolSpec) -> Callable[[Array], Array]:
     before = way.put(here, numbers)
 
-    def off(at: Array) -> Array:
-        found: Array = evidence.off([_moved(before, at)], spec)[0].ravel()
-        return found
+    def off(every: Array) -> Array:
+        return evidence.off([_moved(before, at) for at in every], spec).reshape(len(every), -1)
 
     return off
