@@ -13,6 +13,7 @@ from roicli.cli.align import align
 from roicli.cli.command import Command, option
 from roicli.cli.options import RUN
 from roicli.cli.values import whole
+from roicli.stores.path import is_secret, path_of
 
 # A task goes on where it was stopped; `auto/N` holds for an array of some of the tasks too.
 _SCRIPT = """\
@@ -31,6 +32,7 @@ sbatch --job-name=roicli-merge --dependency="afterok:${{array%%;*}}" --kill-on-i
 roicli merge {merge}
 {end}
 """
+_PLAIN = "Give its address without password and query, and put a variable in its place in the script"
 # What the script says itself.
 _OURS = ("output", "index", "resume")
 
@@ -89,6 +91,8 @@ def _words(arguments: list[str], context: click.Context) -> list[str]:
         value: Any = raw[parameter.name]
         if parameter.name in _OURS:
             continue
+        if isinstance(value, str) and is_secret(value):
+            raise click.UsageError(f"the script would show what is secret of {path_of(value)}. {_PLAIN}", context)
         if isinstance(parameter, click.Argument):
             files.append(_file(value))
         elif isinstance(parameter, click.Option) and parameter.is_flag:

@@ -82,6 +82,14 @@ def is_store(path: str | os.PathLike[str]) -> bool:
     return isinstance(path, StorePath) or _ADDRESS.match(os.fspath(path)) is not None
 
 
+def is_secret(name: str) -> bool:
+    """Tell whether an address of HTTP has what is shown nowhere: a user and password, or a query."""
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(name)
+    return parts.scheme in ("http", "https") and bool("@" in parts.netloc or parts.query)
+
+
 def is_pattern(name: str) -> bool:
     """Tell whether a name is a pattern: not that of a file, nor of a store that tells no names."""
     if is_store(name):

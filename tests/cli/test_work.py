@@ -91,12 +91,24 @@ def test_sbatch(folder, name):
         (["align", "f.npy", "b.json", "-o", "p.npy", "--shard", "1/2"], "--shard does not go with sbatch"),
         (["align", "f.npy", "b.json", "-o", "p.npy", "--executor", "dask:"], "--executor does not go with sbatch"),
         (["align", "f.npy", "b.json", "-o", "p\n.npy"], "cannot be printed"),
+        (["align", "https://me:hunter2@a.org/f.npy", "b.json", "-o", "p.npy"], "is secret of https://a.org/f.npy."),
+        (["align", "f.npy", "HTTPS://a.org/b.json?token=hunter2", "-o", "p.npy"], "is secret of https://a.org/b.json."),
+        (["align", "s3://me:hunter2@a/f.npy", "b.json", "-o", "p.npy"], "have no user or password"),
     ],
 )
 def test_sbatch_of_what_cannot_run(tmp_path, arguments, message):
     done = run(tmp_path, "sbatch", "--nodes", 2, *arguments, expect=2)
     assert message in done.stderr
+    assert "hunter2" not in done.stderr
     assert not done.stdout
+
+
+def test_sbatch_says_nothing_of_the_environment(tmp_path):
+    known = dict.fromkeys(["HF_TOKEN", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"], "hunter2")
+    for features in "hf://datasets/a/b/f.npy", "s3://a/f.npy":
+        assert (
+            "SECRET" not in run(tmp_path, "sbatch", "--nodes", 2, "align", features, "b", "-o", "p.npy", **known).stdout
+        )
 
 
 def test_missing_of_other_files(folder):
