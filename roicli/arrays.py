@@ -39,28 +39,15 @@ _MOST_AXES = 64
 
 
 class StoredArray(NamedTuple):
-    """An array that lies in a file byte for byte.
+    """An array that lies in a file byte for byte."""
 
-    Attributes
-    ----------
-    path : Path
-        The file.
-    start : int
-        Offset of its first byte.
-    shape, dtype
-        As stored.
-    fortran : bool
-        True if the first axis varies fastest.
-    stamp : Stamp, optional
-        The file's, when the rest was learnt.
-    """
-
-    path: Path
-    start: int
+    path: Path  # the file
+    start: int  # offset of its first byte
+    # As stored
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
-    fortran: bool = False
-    stamp: Stamp | None = None
+    fortran: bool = False  # True if the first axis varies fastest
+    stamp: Stamp | None = None  # the file's, when the rest was learnt
 
     @property
     def nbytes(self) -> int:
@@ -94,10 +81,7 @@ class StoredArray(NamedTuple):
         Each call makes its own map, which goes with the last array that refers to it: pages of maps read before do
         not stay in the resident memory of the process.
 
-        Raises
-        ------
-        FileError
-            The file cannot be read, or has changed since its stamp was taken.
+        Raises FileError: the file cannot be read, or has changed since its stamp was taken.
         """
         if index is not None and not self.fortran:
             return self.item(index).load()

@@ -27,12 +27,8 @@ COMBINES: dict[str, Combine] = {
 class LevelsPooler(Pooler):
     """Pools units from all levels; see `Pooler`.
 
-    Parameters
-    ----------
-    placements : sequence of Placement
-        Where the box of each output row lies on each level.
-    how : str
-        One of `COMBINES`.
+    `placements`: where the box of each output row lies on each level.
+    `how`: one of `COMBINES`.
     """
 
     def __init__(self, placements: Sequence[Placement], how: str, *arguments: Any) -> None:

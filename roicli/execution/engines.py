@@ -35,22 +35,12 @@ def opened(
 ) -> Iterator[tuple[Executor | None, int]]:
     """Start what runs a job, or connect to it; yields it, None for workers of our own, and how many workers there are.
 
-    Parameters
-    ----------
-    executor : concurrent.futures.Executor or str
-        It, which is not shut down then; or its name: "local"; "dask:" for a cluster of Dask on this machine,
-        "dask://HOST:PORT" or "dask:FILE" for a scheduler that runs; "MODULE:FACTORY" for what a function returns.
-    workers : int
-        How many there are, where the executor does not tell.
-    note : callable
-        Is told where the work goes.
-
-    Raises
-    ------
-    UsageError
-        The name cannot be read, or what it names is not installed.
-    WorkerError
-        The scheduler does not answer, or another failure to start.
+    `executor`: it, which is not shut down then; or its name: "local"; "dask:" for a cluster of Dask on this machine,
+    "dask://HOST:PORT" or "dask:FILE" for a scheduler that runs; "MODULE:FACTORY" for what a function returns.
+    `workers`: how many there are, where the executor does not tell.
+    `note`: is told where the work goes.
+    Raises UsageError: the name cannot be read, or what it names is not installed. WorkerError: the scheduler does not
+    answer, or another failure to start.
     """
     if executor == LOCAL:
         yield None, workers

@@ -36,18 +36,11 @@ def run(
 ) -> Progress:
     """Work off all tasks of a plan; whatever a task raises ends it, and the tasks not begun are given up.
 
-    Parameters
-    ----------
-    plan, worker
-        The tasks, by how many workers of what kind, and what does one task.
-    on_begin : callable
-        Called once, when the workers have started: before, a thread would make it unsafe to fork them.
-    on_done : callable
-        Called with each task that is done, in whatever order, and what became of it.
-    executor : concurrent.futures.Executor, optional
-        Takes the tasks instead of workers of our own; it is not shut down.
-    output : Path, optional
-        Beside it, workers of an executor find what they need.
+    `plan`, `worker`: the tasks, by how many workers of what kind, and what does one task.
+    `on_begin`: called once, when the workers have started: before, a thread would make it unsafe to fork them.
+    `on_done`: called with each task that is done, in whatever order, and what became of it.
+    `executor`: takes the tasks instead of workers of our own; it is not shut down.
+    `output`: beside it, workers of an executor find what they need.
     """
     from threadpoolctl import threadpool_limits
 

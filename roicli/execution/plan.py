@@ -91,17 +91,12 @@ def make_plan(
 ) -> Plan:
     """Plan a job of as many output rows as `map_index` has, -1 for those that are not pooled.
 
-    Parameters
-    ----------
-    workers, batch_size : int
-        The most workers, and the most rows that are pooled before they are written.
-    max_memory : int, optional
-        Bytes that all processes together may take. First batches are reduced to fit, then workers; UsageError if one
-        worker with one row at a time does not.
-    done : sequence of (first, stop)
-        Positions in the order of the plan that an earlier run has done.
-    unit_rows : int, optional
-        Rows of the output, counted from row 0, that one task must write; a map is read for each unit that needs it.
+    `workers`, `batch_size`: the most workers, and the most rows that are pooled before they are written.
+    `max_memory`: bytes that all processes together may take. First batches are reduced to fit, then workers; UsageError
+    if one worker with one row at a time does not.
+    `done`: positions in the order of the plan that an earlier run has done.
+    `unit_rows`: rows of the output, counted from row 0, that one task must write; a map is read for each unit that
+    needs it.
     """
     order = np.argsort(_in_storage(map_index, costs), kind="stable")
     order = order[np.count_nonzero(map_index < 0) :]

@@ -40,14 +40,9 @@ def worker_processes(
 
     Where a task raises or a process dies, all processes end without finishing their tasks.
 
-    Parameters
-    ----------
-    work : callable
-        Does a task.
-    tasks : sequence
-        What it is called with.
-    number, threads : int
-        Of processes, and of workers in each, which share memory.
+    `work`: does a task.
+    `tasks`: what it is called with.
+    `number`, `threads`: of processes, and of workers in each, which share memory.
     """
     context = start_context()
     inherited = work if context.get_start_method() == "fork" else None

@@ -34,22 +34,12 @@ _AT_ONCE = 2**16
 class Pooler:
     """Pools units: reads their maps, pools their boxes, writes their rows. Picklable; may be shared by threads.
 
-    Parameters
-    ----------
-    source : FeatureSource
-        The maps.
-    infos : mapping of int to MapInfo
-        Shapes and dtypes of those that have boxes, by their index.
-    placement : Placement
-        Where the box of each output row lies.
-    order : (K',) intp
-        Output rows, grouped by map, that the units name by their place.
-    spec : PoolSpec
-        What to compute.
-    target : RowTarget
-        Where row i of `placement` goes.
-    kernel : Kernel
-        What contracts averages.
+    `infos`: shapes and dtypes of those that have boxes, by their index.
+    `placement`: where the box of each output row lies.
+    `order` (K',): output rows, grouped by map, that the units name by their place.
+    `spec`: what to compute.
+    `target`: where row i of `placement` goes.
+    `kernel`: what contracts averages.
 
     Attributes
     ----------

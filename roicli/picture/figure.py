@@ -20,17 +20,10 @@ BAR, LINE, TITLE = 14, 18, 16
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the parts of a figure stand, from its upper left corner; all boxes are left, top, right, bottom.
+    """Where the parts of a figure stand, from its upper left corner; all boxes are left, top, right, bottom."""
 
-    Attributes
-    ----------
-    size : (float, float)
-        Width and height of a figure.
-    map, block, words : Box
-        Room of the map, of the pooled block and of the words.
-    """
-
-    size: tuple[float, float]
+    size: tuple[float, float]  # width and height of a figure
+    # Room of the map, of the pooled block and of the words
     map: Box
     block: Box
     words: Box

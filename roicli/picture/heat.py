@@ -30,23 +30,11 @@ def draw_maps(
 ) -> None:
     """Draw (H, W) maps, or the same part of them, side by side into a .png.
 
-    Parameters
-    ----------
-    maps : sequence of (h, w) array
-        Their values.
-    path : Path
-        What to write.
-    heading, titles : str, sequence of str
-        What stands above all, and above each.
-    corner : (int, int)
-        Row and column of the map where the parts begin.
-
-    Raises
-    ------
-    UsageError
-        Another ending.
-    OutputError
-        The file cannot be written.
+    `maps`: their values.
+    `path`: what to write.
+    `heading`, `titles`: what stands above all, and above each.
+    `corner`: row and column of the map where the parts begin.
+    Raises UsageError: another ending. OutputError: the file cannot be written.
     """
     if path.suffix.lower() != ".png":
         raise UsageError(f"{path}: expected a name that ends in .png", f"Give `picture={path.stem}.png`.")

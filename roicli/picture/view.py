@@ -23,25 +23,16 @@ Span = tuple[int, int]  # first cell, and the one after the last
 
 @dataclass(frozen=True)
 class View:
-    """A window of whole cells at a place of the picture; it may reach beyond the array.
+    """A window of whole cells at a place of the picture; it may reach beyond the array."""
 
-    Attributes
-    ----------
-    rows, columns : (int, int)
-        The first row (column) in view, and the one after the last.
-    cell : float
-        Side of a cell.
-    left, top : float
-        Where the window's upper left corner stands in the picture.
-    drawn : bool
-        Whether the array's cells are drawn one by one; False for a RoI so far off that they would look like noise.
-    """
-
+    # The first row (column) in view, and the one after the last
     rows: Span
     columns: Span
-    cell: float
+    cell: float  # side of a cell
+    # Where the window's upper left corner stands in the picture
     left: float = 0.0
     top: float = 0.0
+    # Whether the array's cells are drawn one by one; False for a RoI so far off that they would look like noise
     drawn: bool = True
 
     @property

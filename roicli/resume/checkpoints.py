@@ -22,16 +22,10 @@ _PAUSE, _LONGEST_PAUSE = 0.2, 5.0
 class Checkpoints:
     """Checkpoints of a running job, made by a thread of its own, so that nobody else waits for the disk.
 
-    Parameters
-    ----------
-    journal : Journal
-        Where they are written.
-    rows : RowFile
-        What workers write.
-    heartbeat : callable
-        Shows other runs that this one is alive; LostLockError if another has taken over.
-    before : int
-        Rows that the journal proves already.
+    `journal`: where they are written.
+    `rows`: what workers write.
+    `heartbeat`: shows other runs that this one is alive; LostLockError if another has taken over.
+    `before`: rows that the journal proves already.
     """
 
     def __init__(self, journal: Journal, rows: RowFile, heartbeat: Callable[[], None], before: int) -> None:

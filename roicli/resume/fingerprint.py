@@ -34,18 +34,11 @@ def fingerprint(
 ) -> dict[str, Any]:
     """Describe a job as JSON can hold it.
 
-    Parameters
-    ----------
-    settings : mapping
-        Everything that changes numbers.
-    boxes : mapping of str to Stamp
-        The box files, and their state before their first byte was read.
-    features : mapping of str to Stamp
-        The same for each file of the features.
-    maps : iterable of str
-        One line for each map that is used.
-    columns : iterable of column or None
-        What is known of each box.
+    `settings`: everything that changes numbers.
+    `boxes`: the box files, and their state before their first byte was read.
+    `features`: the same for each file of the features.
+    `maps`: one line for each map that is used.
+    `columns`: what is known of each box.
     """
     blocks = max(1, _SAMPLES // max(len(features), 1))
     files = {path: f"{_said(stamp)}, content {_content(path, stamp, blocks):08x}" for path, stamp in features.items()}

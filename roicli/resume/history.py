@@ -21,37 +21,19 @@ _LONGEST_LINE = 2**26
 
 
 class EarlierRun(NamedTuple):
-    """What an earlier run has left.
+    """What an earlier run has left."""
 
-    Attributes
-    ----------
-    job : dict
-        Its fingerprint, which must be the same to resume.
-    total : int
-        Rows to compute, done or not.
-    offset : int
-        Byte of the partial file at which row 0 begins.
-    done : Progress
-        What is proved to be done.
-    published : bool
-        Whether the output is complete and has its final name.
-    files : dict of Path to list of identity
-        All files that it was about to publish, by final name; several if it was killed and resumed meanwhile.
-    end, last : int, bytes
-        Length of the valid part of the journal, and checksum of its last line.
-    damaged : int, optional
-        Number of the first line whose checksum does not fit; it and later ones do not count.
-    """
-
-    job: dict[str, Any]
-    total: int
-    offset: int
-    done: Progress
-    published: bool
+    job: dict[str, Any]  # its fingerprint, which must be the same to resume
+    total: int  # rows to compute, done or not
+    offset: int  # byte of the partial file at which row 0 begins
+    done: Progress  # what is proved to be done
+    published: bool  # whether the output is complete and has its final name
+    # All files that it was about to publish, by final name; several if it was killed and resumed meanwhile
     files: dict[Path, list[list[int]]]
+    # Length of the valid part of the journal, and checksum of its last line
     end: int
     last: bytes
-    damaged: int | None
+    damaged: int | None  # number of the first line whose checksum does not fit; it and later ones do not count
 
     def is_there(self, path: Path) -> bool:
         """Whether one of its files has its final name."""
@@ -72,10 +54,8 @@ class EarlierRun(NamedTuple):
 def find_history(output: Path) -> EarlierRun | None:
     """Read what an earlier run has left; None if that is nothing of use.
 
-    Raises
-    ------
-    OutputError
-        The journal is of another version of roicli, or damaged from its first line on, or cannot be read.
+    Raises OutputError: the journal is of another version of roicli, or damaged from its first line on, or cannot be
+    read.
     """
     journal = journal_path(output)
     try:

@@ -30,24 +30,12 @@ class LostLockError(OutputError):
 
 
 class Holder(NamedTuple):
-    """What a lock file says.
+    """What a lock file says."""
 
-    Attributes
-    ----------
-    host : str
-        The machine of the run.
-    process : int
-        Its number, 0 if that is not known.
-    alive : bool
-        Whether it still runs, as far as this machine can know.
-    file : (int, int)
-        Inode of the lock file, and when it was last changed; numbers of inodes come again.
-    """
-
-    host: str
-    process: int
-    alive: bool
-    file: tuple[int, int]
+    host: str  # the machine of the run
+    process: int  # its number, 0 if that is not known
+    alive: bool  # whether it still runs, as far as this machine can know
+    file: tuple[int, int]  # inode of the lock file, and when it was last changed; numbers of inodes come again
 
 
 class Lock:
@@ -65,10 +53,7 @@ class Lock:
     def acquire(self) -> None:
         """Create the lock file, unless there is a stale one, which stays until `confirm`.
 
-        Raises
-        ------
-        OutputError
-            Another run that is alive writes the output.
+        Raises OutputError: another run that is alive writes the output.
         """
         with writing(self._output):
             while self._descriptor is None:
@@ -168,10 +153,7 @@ class Lock:
 def read_lock(path: Path) -> Holder | None:
     """Read a lock file; None if there is none.
 
-    Raises
-    ------
-    OutputError
-        It is not a regular file.
+    Raises OutputError: it is not a regular file.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)

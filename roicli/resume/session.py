@@ -77,10 +77,7 @@ def locked(paths: Iterable[Path]) -> Iterator[Locks]:
 def find_earlier(output: Path, *, resume: bool, overwrite: bool, is_folder: bool = False) -> EarlierRun | None:
     """Find what an earlier run has left to be resumed, and refuse to write over what must not be.
 
-    Raises
-    ------
-    OutputError
-        The output exists, or is unfinished, and it was not said what to do about it.
+    Raises OutputError: the output exists, or is unfinished, and it was not said what to do about it.
     """
     if overwrite and not resume:
         check_name(output, overwrite=True, is_folder=is_folder)
@@ -137,26 +134,15 @@ class Session:
 
     It is a context manager. Whatever fails inside gets a note that says what was kept.
 
-    Parameters
-    ----------
-    output : Path
-        The output.
-    output_format : OutputFormat
-        Its format.
-    shape, dtype : tuple of int, numpy.dtype
-        Of the features.
-    record : Record
-        What is recorded beside them.
-    job : dict
-        Fingerprint of the job.
-    order : (K',) intp
-        Rows to compute.
-    locks : Locks
-        Are confirmed before anything is written.
-    earlier : EarlierRun, optional
-        What is resumed.
-    overwrite, keep_journal : bool
-        Whether an output that exists is replaced; whether the journal stays and proves what the output was made from.
+    `output_format`: its format.
+    `shape`, `dtype`: of the features.
+    `record`: what is recorded beside them.
+    `job`: fingerprint of the job.
+    `order` (K',): rows to compute.
+    `locks`: are confirmed before anything is written.
+    `earlier`: what is resumed.
+    `overwrite`, `keep_journal`: whether an output that exists is replaced; whether the journal stays and proves what
+    the output was made from.
     """
 
     def __init__(
