@@ -151,36 +151,22 @@ def read_regions(
 ) -> Regions:
     """Read the regions of one file, or of several of one layout.
 
-    Parameters
-    ----------
-    path : Path
-        The box file, whose content says which layout it has; a folder or a pattern of such files; "-" for standard
-        input.
-    box_format : BoxFormat, optional
-        What the four numbers of a box mean. By default the layout says it: COCO datasets and results are xywh by their
-        specification, the columns of a CSV say it by their names, and plain numbers are taken as xyxy.
-    boxes_as : str, optional
-        Name of the layout, where the content does not say or says it wrongly; see `layout_names`.
-    image_size : Path or (float, float), optional
-        Sizes of images, for layouts that need them to be read: a file, or one height and width.
-    mapped : bool
-        Leave a large array in its file, as a memory map: the caller takes what it needs, and soon. For a long file of
-        text that is a table beside it, which the first one to come writes; see `kept`.
+    `path`: the box file, whose content says which layout it has; a folder or a pattern of such files; "-" for standard
+    input.
+    `box_format`: what the four numbers of a box mean. By default the layout says it: COCO datasets and results are xywh
+    by their specification, the columns of a CSV say it by their names, and plain numbers are taken as xyxy.
+    `boxes_as`: name of the layout, where the content does not say or says it wrongly; see `layout_names`.
+    `image_size`: sizes of images, for layouts that need them to be read: a file, or one height and width.
+    `mapped`: leave a large array in its file, as a memory map: the caller takes what it needs, and soon. For a long
+    file of text that is a table beside it, which the first one to come writes; see `kept`.
+    Raises FileError: the file cannot be read, or is not of the format that its name says. BoxError: its content is not
+    boxes. ChangedInputError: it was written to or replaced while it was read.
 
     Returns
     -------
     Regions
         Region i is box i of the file; files follow one another in natural order. Values are not judged: NaN, infinite
         and inverted boxes are left in.
-
-    Raises
-    ------
-    FileError
-        The file cannot be read, or is not of the format that its name says.
-    BoxError
-        Its content is not boxes.
-    ChangedInputError
-        It was written to or replaced while it was read.
     """
     from roicli.boxfiles.kept import read_kept
     from roicli.boxfiles.several import files_of, join  # with NumPy

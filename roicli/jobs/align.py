@@ -83,10 +83,7 @@ def align(job: AlignJob, listener: Listener) -> RunReport:
     output exists. A failure leaves nothing under the output's name; what is done by then is kept beside it, for a run
     with `resume`. A run with `resume` leaves the journal beside a complete output, which proves that all is done.
 
-    Raises
-    ------
-    RoicliError
-        Any of its kinds; the message names the file, and the row or dataset.
+    Raises RoicliError: any of its kinds; the message names the file, and the row or dataset.
     """
     began, told = time.monotonic(), Told(listener)
     check_output(job.output, job.format)

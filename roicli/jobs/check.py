@@ -124,17 +124,8 @@ class CheckReport:
 def check(job: PoolJob, listener: Listener) -> CheckReport:
     """Do all that `align` does before it pools; of features, only some of one or two maps are read.
 
-    Parameters
-    ----------
-    job : PoolJob
-        What would be pooled.
-    listener : Listener
-        Is told what was assumed, and what looks like a mistake, before `align` may refuse it.
-
-    Raises
-    ------
-    RoicliError
-        Where `align` would, with the same message.
+    `listener`: is told what was assumed, and what looks like a mistake, before `align` may refuse it.
+    Raises RoicliError: where `align` would, with the same message.
     """
     told = Told(listener)
     inputs = job.bind(told.note)

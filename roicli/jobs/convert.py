@@ -43,22 +43,13 @@ class ConvertJob:
 
 @dataclass(frozen=True)
 class ConvertReport:
-    """What was written, and read back.
+    """What was written, and read back."""
 
-    Attributes
-    ----------
-    output : Path
-        The file or folder that was written.
-    shape, dtype : tuple of int, str
-        Of the features.
-    record : bool
-        Whether it says whose features its rows are.
-    """
-
-    output: Path
+    output: Path  # the file or folder that was written
+    # Of the features
     shape: tuple[int, ...]
     dtype: str
-    record: bool
+    record: bool  # whether it says whose features its rows are
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, as JSON can hold them."""

@@ -38,27 +38,13 @@ class MergeJob:
 
 @dataclass(frozen=True)
 class MergeReport:
-    """What was joined.
+    """What was joined."""
 
-    Attributes
-    ----------
-    output : Path
-        The file that was written.
-    parts : int
-        Of how many parts.
-    shape : tuple of int
-        Shape of the features.
-    dtype : str
-        Their dtype.
-    virtual : bool
-        Whether they still lie in the parts.
-    """
-
-    output: Path
-    parts: int
-    shape: tuple[int, ...]
-    dtype: str
-    virtual: bool
+    output: Path  # the file that was written
+    parts: int  # of how many parts
+    shape: tuple[int, ...]  # shape of the features
+    dtype: str  # their dtype
+    virtual: bool  # whether they still lie in the parts
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, as JSON can hold them."""

@@ -19,21 +19,11 @@ from roicli.stores.path import path_of
 
 
 class MissingReport(NamedTuple):
-    """Which parts of a job are done.
+    """Which parts of a job are done."""
 
-    Attributes
-    ----------
-    parts : int
-        How many there are in all.
-    done : tuple of int
-        Those that are complete, counted from 1.
-    missing : tuple of int
-        All others.
-    """
-
-    parts: int
-    done: tuple[int, ...]
-    missing: tuple[int, ...]
+    parts: int  # how many there are in all
+    done: tuple[int, ...]  # those that are complete, counted from 1
+    missing: tuple[int, ...]  # all others
 
     @property
     def array(self) -> str:

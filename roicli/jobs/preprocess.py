@@ -21,26 +21,16 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class ImageTransform:
-    """Pixels of n original images to pixels of the network's input: ``x * rx + px``, ``y * ry + py``.
+    """Pixels of n original images to pixels of the network's input: ``x * rx + px``, ``y * ry + py``."""
 
-    Attributes
-    ----------
-    rx, ry : (n,) float64
-        Input pixels per original pixel.
-    px, py : (n,) float64
-        Where the left and the upper border of the original lie on the input; negative if they were cropped.
-    input_sizes : (n, 2) float64
-        Height and width of the input, NaN if unknown.
-    multiple : int
-        Batches may be padded further, right and below, to a multiple of so many pixels.
-    """
-
+    # (n,) each: input pixels per original pixel
     rx: Array
     ry: Array
+    # Where the left and the upper border of the original lie on the input; negative if they were cropped
     px: Array
     py: Array
-    input_sizes: Array
-    multiple: int = 1
+    input_sizes: Array  # (n, 2): height and width of the input, NaN if unknown
+    multiple: int = 1  # batches may be padded further, right and below, to a multiple of so many pixels
 
     def apply(self, boxes: Array, image: NDArray[np.intp]) -> Array:
         """Return xyxy boxes (K, 4) of the originals `image` (K,) in input pixels.

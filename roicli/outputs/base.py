@@ -68,36 +68,17 @@ COLUMNS = tuple(name for name in Record._fields if name not in ("parameters", "s
 
 
 class Layout(NamedTuple):
-    """Where everything lies in the file of an output.
+    """Where everything lies in the file of an output."""
 
-    Attributes
-    ----------
-    frame : mapping of int to bytes
-        All but the features and the columns, by place.
-    offset : int
-        Byte at which row 0 begins.
-    size : int
-        Bytes of the file while rows are written.
-    columns : sequence of (int, column, dtype)
-        Columns that are written when the file is made: place, values, and dtype in the file.
-    starts : (K,) int64, optional
-        Byte at which each row begins; by default one after the other.
-    end : int, optional
-        Byte after the last row, where rows do not lie side by side.
-    sums : int, optional
-        Byte at which the checksums of rows begin.
-    read_again : bool
-        See `RowFile`.
-    """
-
-    frame: Mapping[int, bytes | bytearray]
-    offset: int
-    size: int
+    frame: Mapping[int, bytes | bytearray]  # all but the features and the columns, by place
+    offset: int  # byte at which row 0 begins
+    size: int  # bytes of the file while rows are written
+    # Columns that are written when the file is made: place, values, and dtype in the file
     columns: Sequence[tuple[int, Column, np.dtype[Any]]] = ()
-    starts: NDArray[np.int64] | None = None
-    end: int | None = None
-    sums: int | None = None
-    read_again: bool = False
+    starts: NDArray[np.int64] | None = None  # (K,): byte at which each row begins; by default one after the other
+    end: int | None = None  # byte after the last row, where rows do not lie side by side
+    sums: int | None = None  # byte at which the checksums of rows begin
+    read_again: bool = False  # see `RowFile`
 
     def target(self, path: Path, name: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> RowFile:
         """Return where the rows of (K, ...) features are written."""
@@ -123,15 +104,9 @@ class Stored(NamedTuple):
 
 
 class OutputFormat(ABC):
-    """One format of outputs, both ways.
+    """One format of outputs, both ways."""
 
-    Attributes
-    ----------
-    suffixes : tuple of str
-        What the names of its files end in, the usual one first.
-    """
-
-    suffixes: tuple[str, ...]
+    suffixes: tuple[str, ...]  # what the names of its files end in, the usual one first
     holds: ClassVar[str] = ""
     """What a file holds, in Markdown: the guide's table of outputs has this line."""
     assembled: ClassVar[bool] = False

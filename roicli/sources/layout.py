@@ -16,12 +16,6 @@ from roicli.errors import UsageError
 class MapLayout:
     """The order of the axes of a stored map.
 
-    Attributes
-    ----------
-    name : str
-        One letter an axis: "chw", "hwc"; "cwh", "whc" as MATLAB, whose axes are reversed, writes (H, W, C), (C, H, W).
-        "cthw:mean", "thwc:max" or "cthw:3" is a clip, and what is taken over its frames: a mean, a maximum, or one.
-
     Examples
     --------
     >>> hwc = MapLayout("hwc")
@@ -31,6 +25,8 @@ class MapLayout:
     (256, 20, 30)
     """
 
+    # One letter an axis: "chw", "hwc"; "cwh", "whc" as MATLAB, whose axes are reversed, writes (H, W, C), (C, H, W).
+    # "cthw:mean", "thwc:max" or "cthw:3" is a clip, and what is taken over its frames: a mean, a maximum, or one.
     name: str
 
     @cached_property

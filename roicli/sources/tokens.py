@@ -33,15 +33,6 @@ _LONGEST = 4
 class TokenLayout:
     """How a sequence of tokens (L, D) makes a map (D, H, W).
 
-    Attributes
-    ----------
-    grid : (int, int), optional
-        Height and width in patches; by default the square that the sequence allows.
-    prefix : int, optional
-        Tokens before the first patch: class token, registers. By default what the grid leaves, at most 5.
-    order : {"raster", "merge-2x2"}, optional
-        Patches line by line, or in blocks of 2 x 2, as Qwen-VL orders them before it merges these.
-
     Examples
     --------
     >>> tokens = TokenLayout().resolve(1374, "feats.npy")
@@ -51,8 +42,10 @@ class TokenLayout:
     (384, 37, 37)
     """
 
-    grid: Grid | None = None
+    grid: Grid | None = None  # height and width in patches; by default the square that the sequence allows
+    # Tokens before the first patch: class token, registers. By default what the grid leaves, at most 5.
     prefix: int | None = None
+    # Patches line by line, or in blocks of 2 x 2, as Qwen-VL orders them before it merges these
     order: TokenOrder | None = None
 
     name = "tokens"
