@@ -57,7 +57,8 @@ _SIGNATURES = {
 }
 
 
-_CONVERSIONS = {
+# What to do with it, where features or boxes are expected.
+CONVERSIONS = {
     "a MATLAB file of version 5 to 7.2": "Save it in MATLAB with save(FILE, NAME, '-v7.3').",
     "a classic netCDF file": "Convert it: nccopy -k nc4 IN OUT.",
     "a Git LFS pointer, not the file that it stands for": "Fetch the file itself: git lfs pull.",
@@ -168,7 +169,7 @@ def wrong_content(path: Path | str, expected: str, start: bytes | None = None) -
     if not start:
         return FileError(f"{path} is not {expected}: it is empty", COPY_AGAIN)
     described = f"it is {found}" if found else f"it begins with {start[:8]!r}"
-    hint = _CONVERSIONS.get(found, "Rename it to its true format, or write it anew.")
+    hint = CONVERSIONS.get(found, "Rename it to its true format, or write it anew.")
     return FileError(f"{path} is not {expected}: {described}", hint)
 
 

@@ -40,14 +40,15 @@ def list_datasets(path: str) -> Answer:
     with h5py.File(child.source(path), "r") as file:
         # A link to another file, or values in one, are not followed.
         own = [name for name in file if isinstance(file.get(name, getlink=True), h5py.HardLink)]
-        found = {name: item for name in own if isinstance(item := file[name], h5py.Dataset)}
-        return Answer(
-            {
-                name: list(item.shape)
-                for name, item in found.items()
-                if item.dtype.kind in "iuf" and item.external is None and not item.is_virtual
-            }
-        )
+        return Answer({name: list(item.shape) for name in own if holds_numbers(item := file[name])})
+
+
+def holds_numbers(item: Any) -> bool:
+    """Tell whether something in a file is a dataset of numbers that lie in the file itself; in the child."""
+    import h5py
+
+    own = isinstance(item, h5py.Dataset) and item.external is None and not item.is_virtual
+    return own and item.dtype.kind in "iuf"
 
 
 def read_dataset(path: str, name: str) -> Answer:

@@ -13,6 +13,7 @@ import numpy as np
 from roicli import child
 from roicli.boxfiles.boxfile import BoxFile
 from roicli.boxfiles.collector import Collector
+from roicli.boxfiles.hdf5tables import holds_numbers
 from roicli.boxfiles.registry import Layout
 from roicli.child import Answer
 from roicli.errors import BoxError
@@ -78,16 +79,7 @@ def gather(path: str, ending: str) -> Answer:
 
 
 def _is_boxes(item: Any) -> bool:
-    import h5py
-
-    return (
-        isinstance(item, h5py.Dataset)
-        and len(item.shape) == 2
-        and item.shape[1] == 4
-        and item.dtype.kind in "iuf"
-        and item.external is None
-        and not item.is_virtual
-    )
+    return holds_numbers(item) and len(item.shape) == 2 and item.shape[1] == 4
 
 
 M2 = Layout(

@@ -9,6 +9,7 @@ from msgspec.json import Decoder
 
 from roicli.boxfiles.boxfile import BoxFile
 from roicli.boxfiles.builder import blocks
+from roicli.boxfiles.collector import NO_BOX
 from roicli.boxfiles.jsonitems import ItemReader
 from roicli.boxfiles.jsontext import TOOLS, fields, keys_of, opens, unrecognized
 from roicli.boxfiles.registry import Layout
@@ -17,7 +18,6 @@ from roicli.regions import BoxFormat, Regions
 _Number = float | None
 _Box = tuple[_Number, _Number, _Number, _Number]
 _BOXES = Decoder(list[_Box | None] | None)
-_ABSENT: _Box = (None,) * 4
 
 # Reading says it if a later value is not a list.
 _LOOKED_AT = 100
@@ -47,7 +47,7 @@ def _boxes(file: BoxFile) -> Iterator[tuple[str, _Box]]:
     assert isinstance(file.document, dict)
     for name, raw in file.document.items():
         for box in fields(_BOXES, raw, f"{file.path}, image {name[:200]!r}") or ():
-            yield name, box or _ABSENT
+            yield name, box or NO_BOX
 
 
 LAYOUT = Layout(

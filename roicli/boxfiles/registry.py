@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from roicli.boxfiles.boxfile import SUFFIXES as SUFFIXES
 from roicli.boxfiles.boxfile import BoxFile, Form, opened
 from roicli.errors import BoxError, FileError, UsageError
-from roicli.files import signature
+from roicli.files import CONVERSIONS, signature
 from roicli.words import count, listing
 
 if TYPE_CHECKING:
@@ -102,11 +102,6 @@ _LAYOUTS: dict[str, Layout | tuple[str, ...]] = {
 # How to make a box file of what is not one, by the beginning of its description.
 _KINDS = {"npz": "a zip archive", "hdf5": "an HDF5 file", "parquet": "a Parquet file", "xml": "XML"}
 _REMEDIES = {
-    "bzip2": "Unpack it first: `bunzip2`.",
-    "xz": "Unpack it first: `unxz`.",
-    "Zstandard": "Unpack it first: `unzstd`.",
-    "a Git LFS pointer": "Fetch the file itself: git lfs pull.",
-    "a web page": "Download the file again: the server sent a page, perhaps to log in.",
     "a zip archive": "Unpack it; of an .npz save one (K, 4) array with numpy.save.",
     "an HDF5 file": "Save its boxes as an array: numpy.save('boxes.npy', file['boxes'][()]).",
     "a Parquet": "Convert it: pandas.read_parquet(...).to_csv('boxes.csv', index=False).",
@@ -232,7 +227,7 @@ def _candidates(file: BoxFile) -> list[Layout]:
     if by_suffix and not known:
         return by_suffix[:1]
     looks = f"it is {known}" if known else f"{suffix!r} files are read by content, which says nothing"
-    remedy = next((remedy for kind, remedy in _REMEDIES.items() if known.startswith(kind)), "")
+    remedy = next((remedy for kind, remedy in _REMEDIES.items() if known.startswith(kind)), CONVERSIONS.get(known))
     raise FileError(
         f"{file.path}: not a box file that roicli knows; {looks}",
         remedy or f"Give boxes as {listing(SUFFIXES, 9)}, or say the layout: `boxes_as={layout_names()[0]}`.",

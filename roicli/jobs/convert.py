@@ -88,12 +88,9 @@ def convert(job: ConvertJob, advance: Callable[[int], None]) -> ConvertReport:
             stored.features.shape,
             dtype,
             record,
-            job={},
             order=np.arange(stored.features.shape[0]),
             locks=locks,
-            earlier=None,
             overwrite=job.overwrite,
-            keep_journal=False,
         )
         with session, closing(source_format.blocks(job.source, stored)) as blocks:
             sums, first = [np.zeros(0, np.uint32)], 0

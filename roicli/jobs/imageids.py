@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 from unicodedata import normalize
 
 import numpy as np
@@ -96,7 +96,12 @@ def match_images(
     (len(image_ids),) intp
         Index into `map_ids`, -1 for none.
     """
-    found = _find(image_ids, aliases, map_ids, match, note, boxes=boxes, features=features)
+    sides = _Sides(boxes, features, image_ids, aliases, map_ids)
+    if match == "file-name" and aliases is not None:
+        sides = sides._replace(image_ids=aliases, aliases=None)
+    elif match == "id":
+        sides = sides._replace(aliases=None)
+    found = sides.find(note)
     missing = [name for name, index in zip(image_ids, found.tolist(), strict=True) if index < 0] if all_images else []
     if missing:
         hint = f"The features are named {some(map_ids)}; make the ids agree, or leave those images out of the boxes."
@@ -112,94 +117,108 @@ def match_images(
     return found
 
 
-def _find(
-    image_ids: Sequence[str],
-    aliases: Sequence[str] | None,
-    map_ids: Sequence[str],
-    match: Match | None,
-    note: Callable[[str], None] | None,
-    **names: str,
-) -> NDArray[np.intp]:
-    if match == "file-name" and aliases is not None:
-        image_ids, aliases = aliases, None
-    elif match == "id":
-        aliases = None
-    if isinstance(map_ids, Counted):
-        near = _near(map_ids, [*image_ids, *(aliases or ())])
-        places = _find(image_ids, aliases, [str(index) for index in near], None, None, **names)
-        return np.array([*near, -1], dtype=np.intp)[places]
-    exact = {name: index for index, name in enumerate(map_ids)}
-    by_id = [exact.get(name, -1) for name in image_ids]
-    by_alias = [-1] * len(image_ids)
-    if aliases is not None:
-        by_alias = [
-            -1 if alias == name else exact.get(alias, exact.get(_EXTENSION.sub("", alias), -1))
-            for name, alias in zip(image_ids, aliases, strict=True)
+class _Sides(NamedTuple):
+    """The two sides that are matched, and how messages call them."""
+
+    boxes: str
+    features: str
+    image_ids: Sequence[str]
+    aliases: Sequence[str] | None
+    map_ids: Sequence[str]
+
+    def find(self, note: Callable[[str], None] | None) -> NDArray[np.intp]:
+        """See `match_images`."""
+        image_ids, aliases, map_ids = self.image_ids, self.aliases, self.map_ids
+        if isinstance(map_ids, Counted):
+            near = _near(map_ids, [*image_ids, *(aliases or ())])
+            places = self._replace(map_ids=[str(index) for index in near]).find(None)
+            return np.array([*near, -1], dtype=np.intp)[places]
+        exact = {name: index for index, name in enumerate(map_ids)}
+        by_id = [exact.get(name, -1) for name in image_ids]
+        by_alias = [-1] * len(image_ids)
+        if aliases is not None:
+            by_alias = [
+                -1 if alias == name else exact.get(alias, exact.get(_EXTENSION.sub("", alias), -1))
+                for name, alias in zip(image_ids, aliases, strict=True)
+            ]
+        for number, (one, other) in enumerate(zip(by_id, by_alias, strict=True)):
+            if one >= 0 <= other != one:
+                raise self._contradiction(number, one, other)
+        if aliases is not None and note is not None:
+            self._note_overruled(by_id, by_alias, aliases, note)
+        both = enumerate(zip(by_id, by_alias, strict=True))
+        if rest := [number for number, (one, other) in both if one < 0 and other < 0]:
+            self._tolerate(rest, by_id, by_alias)
+        found = [one if one >= 0 else other for one, other in zip(by_id, by_alias, strict=True)]
+        for index, times in Counter(found).items():
+            if times > 1 and index >= 0:
+                same = [name for name, other in zip(image_ids, found, strict=True) if other == index]
+                raise self._same_map(same, map_ids[index])
+        return np.array(found, dtype=np.intp)
+
+    def _note_overruled(
+        self, by_id: list[int], by_alias: list[int], aliases: Sequence[str], note: Callable[[str], None]
+    ) -> None:
+        """Say which images have an exact file name that is not the map that their id matches by tolerance."""
+        image_ids, map_ids = self.image_ids, self.map_ids
+        differ = [
+            number
+            for number, (one, other) in enumerate(zip(by_id, by_alias, strict=True))
+            if one < 0 <= other and [*tails(image_ids[number])][-1] != [*tails(aliases[number])][-1]
         ]
-    for number in range(len(image_ids)):
-        if by_id[number] >= 0 <= by_alias[number] != by_id[number]:
-            raise _contradiction(number, by_id[number], by_alias[number], image_ids, aliases, map_ids, **names)
-    if aliases is not None and note is not None:
-        _note_overruled(by_id, by_alias, image_ids, aliases, map_ids, note)
-    rest = [number for number, (one, other) in enumerate(zip(by_id, by_alias, strict=True)) if one < 0 and other < 0]
-    if rest:
-        _tolerate(rest, by_id, by_alias, image_ids, aliases, map_ids, **names)
-    found = [one if one >= 0 else other for one, other in zip(by_id, by_alias, strict=True)]
-    for index, times in Counter(found).items():
-        if times > 1 and index >= 0:
-            same = [name for name, other in zip(image_ids, found, strict=True) if other == index]
-            raise _same_map(same, map_ids[index], **names)
-    return np.array(found, dtype=np.intp)
+        loose = _find_tails([image_ids[number] for number in differ], map_ids) if differ else []
+        over = [(number, index) for number, index in zip(differ, loose, strict=True) if 0 <= index != by_alias[number]]
+        if over:
+            number, index = over[0]
+            note(
+                f"file names count for more than ids of {count(len(over), 'image')}: image {image_ids[number]!r} is "
+                f"map {map_ids[by_alias[number]]!r}, not {map_ids[index]!r} (`match=id` takes the ids)"
+            )
 
+    def _tolerate(self, rest: list[int], by_id: list[int], by_alias: list[int]) -> None:
+        """Find the maps of the images `rest`, which match exactly neither by id nor by file name."""
+        image_ids, aliases, map_ids = self.image_ids, self.aliases, self.map_ids
+        ids = [image_ids[number] for number in rest]
+        # Two images that differ only in what is tolerated cannot be told apart without it.
+        itself = _find_tails(ids, image_ids)
+        loose = [index if index < 0 or own == number else _SEVERAL
+                 for number, index, own in zip(rest, _find_tails(ids, map_ids), itself, strict=True)]  # fmt: skip
+        others = [-1] * len(rest) if aliases is None else _find_tails([aliases[number] for number in rest], map_ids)
+        for number, one, other in zip(rest, loose, others, strict=True):
+            if aliases is not None and aliases[number] == image_ids[number]:
+                other = -1
+            if one == _SEVERAL and other < 0:
+                raise self._ambiguous(image_ids[number])
+            if one >= 0 <= other != one:
+                raise self._contradiction(number, one, other)
+            by_id[number], by_alias[number] = max(one, -1), max(other, -1)
 
-def _note_overruled(
-    by_id: list[int],
-    by_alias: list[int],
-    image_ids: Sequence[str],
-    aliases: Sequence[str],
-    map_ids: Sequence[str],
-    note: Callable[[str], None],
-) -> None:
-    """Say which images have an exact file name that is not the map that their id matches by tolerance."""
-    differ = [
-        number
-        for number, (one, other) in enumerate(zip(by_id, by_alias, strict=True))
-        if one < 0 <= other and [*tails(image_ids[number])][-1] != [*tails(aliases[number])][-1]
-    ]
-    loose = _find_tails([image_ids[number] for number in differ], map_ids) if differ else []
-    overruled = [(number, index) for number, index in zip(differ, loose, strict=True) if 0 <= index != by_alias[number]]
-    if overruled:
-        number, index = overruled[0]
-        note(
-            f"file names count for more than ids of {count(len(overruled), 'image')}: image {image_ids[number]!r} is "
-            f"map {map_ids[by_alias[number]]!r}, not {map_ids[index]!r} (`match=id` takes the ids)"
+    def _contradiction(self, number: int, by_id: int, by_alias: int) -> BoxError:
+        alias = "" if self.aliases is None else self.aliases[number]
+        return BoxError(
+            f"{self.boxes}, image {self.image_ids[number]!r}: it is map {self.map_ids[by_id]!r} of {self.features} by "
+            f"its id, and {self.map_ids[by_alias]!r} by its file name {alias!r}",
+            "Give `match=file-name` if the file names are right, `match=id` if the ids are.",
         )
 
+    def _ambiguous(self, name: str) -> BoxError:
+        """Make the error for an image that could be several maps, or the same as another image."""
+        *_, last = tails(name)
+        maps, images = (
+            [other for other in ids if [*tails(other)][-1] == last] for ids in (self.map_ids, self.image_ids)
+        )
+        if len(maps) > 1:
+            return BoxError(
+                f"{self.boxes}, image {name!r}: it could be any of the maps {some(maps)} of {self.features}",
+                "Write its id as its features are named.",
+            )
+        return self._same_map(images, maps[0])
 
-def _tolerate(
-    rest: list[int],
-    by_id: list[int],
-    by_alias: list[int],
-    image_ids: Sequence[str],
-    aliases: Sequence[str] | None,
-    map_ids: Sequence[str],
-    **names: str,
-) -> None:
-    """Find the maps of the images `rest`, which match exactly neither by id nor by file name."""
-    ids = [image_ids[number] for number in rest]
-    # Two images that differ only in what is tolerated cannot be told apart without it.
-    itself = _find_tails(ids, image_ids)
-    loose = [index if index < 0 or own == number else _SEVERAL
-             for number, index, own in zip(rest, _find_tails(ids, map_ids), itself, strict=True)]  # fmt: skip
-    others = [-1] * len(rest) if aliases is None else _find_tails([aliases[number] for number in rest], map_ids)
-    for number, one, other in zip(rest, loose, others, strict=True):
-        if aliases is not None and aliases[number] == image_ids[number]:
-            other = -1
-        if one == _SEVERAL and other < 0:
-            raise _ambiguous(image_ids[number], image_ids, map_ids, **names)
-        if one >= 0 <= other != one:
-            raise _contradiction(number, one, other, image_ids, aliases, map_ids, **names)
-        by_id[number], by_alias[number] = max(one, -1), max(other, -1)
+    def _same_map(self, images: Sequence[str], name: str) -> BoxError:
+        return BoxError(
+            f"{self.boxes}, images {some(images)}: they would all be map {name!r} of {self.features}",
+            "Give each image an id of its own, written as the features are named.",
+        )
 
 
 def _find_tails(wanted: Sequence[str], names: Sequence[str]) -> list[int]:
@@ -227,43 +246,6 @@ def _near(map_ids: Counted, names: Sequence[str]) -> list[int]:
     """Return the positions, in order, that some name or its last tail is."""
     found = {map_ids.find(tail) for name in names for *_, tail in [tails(name)]}
     return sorted(found - {-1})
-
-
-def _contradiction(
-    number: int,
-    by_id: int,
-    by_alias: int,
-    image_ids: Sequence[str],
-    aliases: Sequence[str] | None,
-    map_ids: Sequence[str],
-    boxes: str,
-    features: str,
-) -> BoxError:
-    alias = aliases[number] if aliases is not None else ""
-    return BoxError(
-        f"{boxes}, image {image_ids[number]!r}: it is map {map_ids[by_id]!r} of {features} by its id, and "
-        f"{map_ids[by_alias]!r} by its file name {alias!r}",
-        "Give `match=file-name` if the file names are right, `match=id` if the ids are.",
-    )
-
-
-def _ambiguous(name: str, image_ids: Sequence[str], map_ids: Sequence[str], boxes: str, features: str) -> BoxError:
-    """Make the error for an image that could be several maps, or the same as another image."""
-    *_, last = tails(name)
-    maps, images = ([other for other in ids if [*tails(other)][-1] == last] for ids in (map_ids, image_ids))
-    if len(maps) > 1:
-        return BoxError(
-            f"{boxes}, image {name!r}: it could be any of the maps {some(maps)} of {features}",
-            "Write its id as its features are named.",
-        )
-    return _same_map(images, maps[0], boxes, features)
-
-
-def _same_map(images: Sequence[str], name: str, boxes: str, features: str) -> BoxError:
-    return BoxError(
-        f"{boxes}, images {some(images)}: they would all be map {name!r} of {features}",
-        "Give each image an id of its own, written as the features are named.",
-    )
 
 
 def some(names: Sequence[str], limit: int = 5) -> str:

@@ -82,12 +82,9 @@ def merge(job: MergeJob, advance: Callable[[int], None]) -> MergeReport:
             (total, *features.shape[1:]),
             features.dtype,
             record,
-            job={},
             order=np.arange(total),
             locks=locks,
-            earlier=None,
             overwrite=job.overwrite,
-            keep_journal=False,
         )
         with session:
             if not job.virtual:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any, NamedTuple
 
 from roicli.errors import FileError, OutputError, RoicliError
 from roicli.files import printable, reading
-from roicli.jobs.shards import MAX_PARTS
+from roicli.jobs.shards import Shard
 from roicli.outputs import find_format, suffixes
 from roicli.outputs.base import REMEDY
 from roicli.resume.session import is_settled
@@ -68,7 +67,6 @@ def _part(path: Path) -> tuple[int, int]:
             said = find_format(path).parameters(path)
     except RoicliError as error:
         raise type(error)(error.message, "Make this part again, or leave it out of the pattern.") from error
-    found = re.fullmatch(r"(\d{1,7})/(\d{1,7})", str(said.get("shard")))
-    if not found or not 1 <= int(found[1]) <= int(found[2]) <= MAX_PARTS:
+    if (shard := Shard.recorded(said.get("shard"))) is None:
         raise OutputError(f"{name} is not a part of a job", "Give the outputs of roicli align with `shard=I/N`.")
-    return int(found[1]), int(found[2])
+    return shard.index, shard.count

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from roicli.errors import OutputError
 from roicli.jobs.part import NAMES
-from roicli.jobs.shards import MAX_PARTS, Shard
+from roicli.jobs.shards import Shard
 from roicli.outputs import find_format
 from roicli.outputs.base import Stored, read_output
 from roicli.outputs.sidefiles import shard_file
@@ -58,20 +57,19 @@ def _read(path: Path) -> StoredPart:
         raise OutputError(f"{path} is unfinished", "Finish it: roicli align with `resume`.")
     output = read_output(find_format(path), path)
     said = output.parameters
-    found = re.fullmatch(r"(\d{1,7})/(\d{1,7})", str(said.get("shard")))
+    shard = Shard.recorded(said.get("shard"))
     total, rows = said.get("shard_total_rows"), output.columns.get("output_rows")
-    if not found or not isinstance(total, int) or not isinstance(rows, np.ndarray):
+    if shard is None or not isinstance(total, int) or not isinstance(rows, np.ndarray):
         what = f"{path} is not a part of a job: it does not say which rows of the whole it holds"
         if path.suffix.lower() == ".npy" and not (beside := shard_file(path)).exists():
             raise OutputError(
                 f"{what}, and {beside.name} is missing beside it", f"Restore that file, if it was one. {_MADE_BY}"
             )
         raise OutputError(what, _MADE_BY)
-    shard = Shard(int(found[1]), int(found[2]))
     recorded = output.columns.keys() >= {"image_ids", "boxes", "rows"} or path.suffix.lower() == ".npy"
     legal = rows.dtype == np.int64 and rows.shape == output.features.shape[:1] and bool((np.diff(rows) > 0).all())
     inside = legal and (not len(rows) or 0 <= rows[0] <= rows[-1] < total)
-    if not (recorded and inside and 1 <= shard.index <= shard.count <= MAX_PARTS):
+    if not (recorded and inside):
         raise OutputError(f"{path}: what it says of its rows is damaged", "Make this part again.")
     return StoredPart(path, output, shard, total, str(said.get("shard_job")), rows)
 

@@ -38,6 +38,13 @@ class Shard:
     def __str__(self) -> str:
         return f"{self.index}/{self.count}"
 
+    @classmethod
+    def recorded(cls, said: object) -> Shard | None:
+        """Return the part that an output says it is; None if it says nothing of the kind."""
+        found = re.fullmatch(r"(\d{1,7})/(\d{1,7})", str(said))
+        shard = cls(int(found[1]), int(found[2])) if found else None
+        return shard if shard and 1 <= shard.index <= shard.count <= MAX_PARTS else None
+
 
 def parts_of(image_index: NDArray[np.integer], count: int) -> NDArray[np.int32]:
     """Find the part that each box belongs to.

@@ -153,16 +153,16 @@ class Session:
         dtype: np.dtype[Any],
         record: Record,
         *,
-        job: dict[str, Any],
         order: NDArray[np.intp],
         locks: Locks,
-        earlier: EarlierRun | None,
         overwrite: bool,
-        keep_journal: bool,
+        job: dict[str, Any] | None = None,
+        earlier: EarlierRun | None = None,
+        keep_journal: bool = False,
     ) -> None:
         self.earlier = earlier
         self._output, self._format, self._of = output, output_format, (shape, dtype, record)
-        self._job, self._order, self._locks, self._keep_journal = job, order, locks, keep_journal
+        self._job, self._order, self._locks, self._keep_journal = job or {}, order, locks, keep_journal
         self._overwrite = overwrite
         is_folder = output_format.folder and not output_format.assembled
         self._file = (NewFolder if is_folder else NewFile)(output, overwrite=overwrite)
