@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -53,10 +54,15 @@ def room(module: Path) -> str:
     return module.parts[0] if len(module.parts) > 1 else module.stem
 
 
+@cache
+def parsed(module: Path) -> ast.Module:
+    return ast.parse((PACKAGE / module).read_text())
+
+
 def imports(module: Path) -> set[str]:
     """Dotted names that `module` imports anywhere, at its top or inside a function."""
     found = set()
-    for node in ast.walk(ast.parse((PACKAGE / module).read_text())):
+    for node in ast.walk(parsed(module)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -119,9 +125,7 @@ def modules_that_say(pattern: str) -> set[str]:
     """Modules with a string, or a docstring, that has the pattern."""
     found = set()
     for module in MODULES:
-        strings = (
-            node.value for node in ast.walk(ast.parse((PACKAGE / module).read_text())) if isinstance(node, ast.Constant)
-        )
+        strings = (node.value for node in ast.walk(parsed(module)) if isinstance(node, ast.Constant))
         if any(re.search(pattern, string) for string in strings if isinstance(string, str)):
             found.add(str(module))
     return found
@@ -148,7 +152,7 @@ def test_only_sampling_multiplies_by_a_spatial_scale(module):
     """And `reference`, the deliberate second copy."""
     if module in (Path("pooling/sampling.py"), Path("pooling/reference.py")):
         return
-    for node in ast.walk(ast.parse((PACKAGE / module).read_text())):
+    for node in ast.walk(parsed(module)):
         if isinstance(node, ast.BinOp | ast.AugAssign) and isinstance(node.op, ast.Mult | ast.Div):
             names = {name.attr for name in ast.walk(node) if isinstance(name, ast.Attribute)}
             names |= {name.id for name in ast.walk(node) if isinstance(name, ast.Name)}

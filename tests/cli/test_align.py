@@ -52,14 +52,16 @@ def test_golden_by_the_command_line(golden_align, tmp_path):
     np.testing.assert_allclose(np.load(tmp_path / "pooled.npy"), golden_align.expected, rtol=0, atol=1e-6)
 
 
-def test_any_workers_and_batches_give_the_same_bytes(tmp_path):
-    """Enough bytes for pools: processes that have a map each or share each of six, threads that share a huge one."""
+def test_any_workers_and_batches_give_the_same_bytes(tmp_path, monkeypatch):
+    """Processes that have a map each or share each of six, threads that share a huge one."""
+    monkeypatch.setattr("roicli.execution.plan._SMALL_BYTES", 0)
+    monkeypatch.setattr("roicli.execution.plan._LARGE_MAP_BYTES", 2**22)
     rng = np.random.default_rng(2)
-    maps = rng.standard_normal((6, 300, 100, 100)).astype(np.float32)
+    maps = rng.standard_normal((6, 30, 100, 100)).astype(np.float32)
     with h5py.File(tmp_path / "many.h5", "w") as file:
         for n, feature_map in enumerate(maps):
             file[f"{n}"] = feature_map
-    np.save(tmp_path / "huge.npy", rng.integers(0, 99, (170, 320, 320)).astype(np.float32))
+    np.save(tmp_path / "huge.npy", rng.integers(0, 99, (17, 320, 320)).astype(np.float32))
     corners = rng.uniform(-10, 110, (300, 4))
     boxes = np.concatenate([np.minimum(corners[:, :2], corners[:, 2:]), np.maximum(corners[:, :2], corners[:, 2:])], 1)
     np.save(tmp_path / "many-boxes.npy", np.insert(boxes, 0, rng.integers(0, 6, 300), axis=1))
@@ -93,9 +95,9 @@ def test_maps_of_many_sizes_and_dtypes_are_pooled_together(tmp_path, options):
     with h5py.File(tmp_path / "feats.h5", "w") as file:
         for n, feature_map in enumerate(maps):
             file[f"{n:02d}"] = feature_map
-    corners = rng.uniform(-2, 12, (200, 4))
+    corners = rng.uniform(-2, 12, (80, 4))
     boxes = np.concatenate([np.minimum(corners[:, :2], corners[:, 2:]), np.maximum(corners[:, :2], corners[:, 2:])], 1)
-    index = rng.permutation(np.arange(200) % 40)
+    index = rng.permutation(np.arange(80) % 40)
     np.save(tmp_path / "boxes.npy", np.insert(boxes, 0, index, axis=1))
     written = []
     for batch in (1, 3, 1000):

@@ -17,10 +17,7 @@ JOB = ("align", SAMPLES / "feats.h5", SAMPLES / "boxes.json", "--size", "7", "--
 NEEDS = {
     "Haswell": {"avx2", "fma"},
     "SkylakeX": {"avx512f", "avx512dq", "avx512bw", "avx512vl"},
-    "Zen": {"avx2", "fma"},
-    "Sandybridge": {"avx"},
     "Nehalem": {"sse4_2"},
-    "Prescott": {"pni"},
 }
 
 pytestmark = [

@@ -19,7 +19,7 @@ import pytest
 from driving import files_in, wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at processes as Linux shows them")
-BOXES = 16_000
+BOXES = 4000
 ONE_THREAD = os.environ | {"OPENBLAS_NUM_THREADS": "1"}  # as the command sets it, before its imports load NumPy
 
 
@@ -117,7 +117,7 @@ def check_result(folder, job):
 def check_nothing_is_lost(folder, job, program):
     """Hold a run that is stopped after all rows were pooled to keeping them."""
     done = run_program(folder, program)
-    stopped = "stopped: 16,000 of 16,000 rows are done; continue with --resume\n"
+    stopped = "stopped: 4,000 of 4,000 rows are done; continue with --resume\n"
     assert (done.returncode, done.stderr) == (143, stopped)
     run(folder, "--resume")
     check_result(folder, job)
@@ -158,7 +158,7 @@ def test_a_signal_keeps_what_is_done(folder, job):
     assert process.returncode == 143
     [last] = errors.splitlines()
     assert last.startswith("stopped: ")
-    assert last.endswith(" of 16,000 rows are done; continue with --resume")
+    assert last.endswith(" of 4,000 rows are done; continue with --resume")
     assert wait_until(lambda: not crash.processes_of(process.pid))
     assert {path.name for path in folder.iterdir()} == {
         "feats.h5", "boxes.npy", ".out.npy.partial", ".out.npy.journal",
@@ -357,7 +357,7 @@ def test_a_file_that_may_not_grow(folder, job):
     error, hint, note = done.stderr.splitlines()
     assert error.endswith("out.npz: cannot write: File too large")
     assert hint.startswith("hint: Raise the limit of the size of files (ulimit -f)")
-    assert note == "note: 16,000 of 16,000 rows are done; continue with --resume and --overwrite"
+    assert note == "note: 4,000 of 4,000 rows are done; continue with --resume and --overwrite"
     assert before.read_text() == "before"
     report = json.loads(run(folder, "--overwrite", "--resume", "--json", output="out.npz").stdout)
     assert report["resumed"] == BOXES
@@ -376,7 +376,7 @@ def small_disk(tmp_path):
 
 
 def test_the_disk_that_a_link_leads_to_must_have_room(folder, small_disk):
-    options = ("--size", "8", "--reduce", "none")
+    options = ("--size", "16", "--reduce", "none")
     (small_disk / "out.npy").symlink_to(folder / "real.npy")
     (folder / "out.npy").symlink_to(small_disk / "real.npy")
     assert "out.npy needs 31.3 MiB, its disk has 8.00 MiB free" in run(folder, *options, expect=3).stderr
@@ -447,7 +447,7 @@ def test_a_folder_that_becomes_unwritable(folder, job, locked):
         [
             f"error: {locked}/out.npy: cannot write: Permission denied",
             "hint: Check the folder and its permissions.",
-            "note: 16,000 of 16,000 rows are done; continue with --resume",
+            "note: 4,000 of 4,000 rows are done; continue with --resume",
         ],
     )
     locked.chmod(0o755)
