@@ -39,6 +39,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", type=int, default=0, metavar="TIMES", help=help_text)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Do not wait for the disk: no test loses power. CI's --long waits."""
+    if not config.getoption("--long"):
+        os.fsync = os.fdatasync = lambda descriptor: None
+
+
 @pytest.fixture
 def dose(request: pytest.FixtureRequest) -> int:
     """How many times what CI does of kills and mutations; without --long, the test is left out."""

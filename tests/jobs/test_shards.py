@@ -11,7 +11,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from driving import Silent, write_journal
+from driving import Silent, run, write_journal
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,14 +32,6 @@ ROICLI = Path(sys.executable).with_name("roicli")
 FORMATS = [".npy", ".npz", ".h5"]
 SPEC = PoolSpec((3, 2), aligned=True)
 OPTIONS = ["--size", "3x2", "--spatial-scale", "1/8", "--aligned", "--bad-boxes", "zero"]
-
-
-def run(folder, *arguments, expect=0):
-    """Run the command in `folder`; its exit code must be `expect`."""
-    done = subprocess.run([ROICLI, *map(str, arguments)], cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == expect, done.stderr
-    assert "Traceback" not in done.stderr
-    return done
 
 
 def align_here(job, output, shard=None, boxes="boxes.csv", **more):

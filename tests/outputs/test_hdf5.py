@@ -30,8 +30,9 @@ class TestHdf5(OutputConformance):
         del arrays["features"], arrays["checksums"]
         return arrays, parameters
 
-    def test_more_rows_than_memory(self, tmp_path):
+    def test_more_rows_than_memory(self, tmp_path, monkeypatch):
         """40 GB of rows are laid out at once, and only what is written takes space."""
+        monkeypatch.setattr("roicli.outputs.base.check_space", lambda name, needed: None)  # few disks have it all
         file, target = self.begin(tmp_path, (200_000, 1024, 7, 7))
         target.write(np.array([199_999]), np.ones((1, 1024, 7, 7), np.float32))
         target.close()

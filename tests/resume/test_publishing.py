@@ -3,16 +3,15 @@
 import errno
 import os
 import re
+import resource
 import shutil
 import stat
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from driving import Silent, Torn, interrupt, kill_while_publishing
+from driving import Silent, Torn, interrupt, kill_while_publishing, run
 from resume.resuming import BOXES, FORMATS, content, expected, make_job, refused
 
 from roicli import newfiles
@@ -214,11 +213,8 @@ def test_killed_while_publishing(folder, inputs, monkeypatch, suffix, step):
 
 
 def test_an_hdf5_output_without_room_from_the_start(folder):
-    command = ["sh", "-c", 'ulimit -f 8; exec "$@"', "sh", sys.executable, "-m", "roicli", "align", "feats.h5"]
-    done = subprocess.run(
-        [*command, "boxes.npy", "-o", "out.h5", "--size", "9"], cwd=folder, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 3, done.stderr
+    arguments = ("align", "feats.h5", "boxes.npy", "-o", "out.h5", "--size", "9")
+    done = run(folder, *arguments, expect=3, limits=[(resource.RLIMIT_FSIZE, 4096)])
     assert "out.h5: cannot write: " in done.stderr
     assert not list(folder.glob(".out*"))
 

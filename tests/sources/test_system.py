@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from driving import ROICLI
+from driving import run
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sources.badfiles import MAP, STACK, hdf5, npz, read_everything, save, short_npy, write
@@ -60,7 +61,6 @@ def test_a_refusal_of_the_system_has_its_own_remedy(
 
 
 def test_a_handle_beyond_the_limit_of_open_files(tmp_path: Path):
-    resource = pytest.importorskip("resource")
     hdf5(features=STACK)(tmp_path / "a.h5")
     np.savez_compressed(tmp_path / "a.npz", features=STACK)
     sources = [open_source(tmp_path / name) for name in ("a.h5", "a.npz")]
@@ -79,17 +79,12 @@ def test_a_handle_beyond_the_limit_of_open_files(tmp_path: Path):
 
 
 def test_more_files_than_may_be_open(tmp_path: Path):
-    resource = pytest.importorskip("resource")
     for n in range(50):
         hdf5(**{f"image{n}": MAP})(tmp_path / f"{n}.h5")
     boxes = ", ".join(f'"image{n}": [[0, 0, 2, 2]]' for n in range(50))
     (tmp_path / "boxes.json").write_text(f"{{{boxes}}}")
-    done = subprocess.run(
-        [ROICLI, "align", "*.h5", "boxes.json", "-o", "out.npy", "--workers", "1"],
-        cwd=tmp_path, capture_output=True, text=True, check=False,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (30, 30)),
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    arguments = ("align", "*.h5", "boxes.json", "-o", "out.npy", "--workers", "1")
+    run(tmp_path, *arguments, limits=[(resource.RLIMIT_NOFILE, 40)])
 
 
 @pytest.mark.parametrize("small", [0, 2**19], ids=["mapped", "read"])
@@ -214,15 +209,14 @@ def test_parts_of_a_virtual_map_that_cannot_all_be_opened(tmp_path):
     with h5py.File(tmp_path / "maps.h5", "w") as file:
         file.create_virtual_dataset("map", layout)
     (tmp_path / "boxes.json").write_text("[[0, 0, 5, 5]]")
-    command = [*("sh", "-c", 'ulimit -n "$0" && exec "$@"')]
-    for limit in (32, 44, 48, 200):
-        align = [ROICLI, "align", "maps.h5", "boxes.json", "-o", "out.npy", "--quiet", "--overwrite"]
-        done = subprocess.run([*command, str(limit), *align], cwd=tmp_path, capture_output=True, text=True, check=False)
+    command = ("align", "maps.h5", "boxes.json", "-o", "out.npy", "--quiet", "--overwrite")
+    for limit in (40, 44, 48, 200):
+        done = run(tmp_path, *command, limits=[(resource.RLIMIT_NOFILE, limit)], expect=None)
         if done.returncode == 0:
             assert limit > 40
             assert (np.load(tmp_path / "out.npy")[0, :, 3, 3] == np.arange(1, 41)).all()
         else:
-            assert limit < 200
+            assert (done.returncode, limit < 200) == (3, True)
             assert done.stderr.splitlines() == [
                 "error: maps.h5, dataset /map cannot be read: Too many open files",
                 "hint: Raise the limit of open files (ulimit -n).",
