@@ -64,13 +64,18 @@ def final_of(output: Path) -> Path:
     return output / _ROOT if is_store(output) and output.suffix.lower() == ".zarr" else real(output)
 
 
+def is_complete(output: Path) -> bool:
+    """Whether an output is there, complete."""
+    return final_of(output).is_file() if is_store(output) else real(output).exists()
+
+
 def check_name(path: Path, *, overwrite: bool, is_folder: bool = False) -> None:
     """Refuse a name that cannot or must not be written, of a file or of a folder."""
     if isinstance(path, StorePath):
-        if path.address.scheme not in WRITTEN or not _OBJECTS.fullmatch(path.name):
+        if path.address.scheme not in WRITTEN or not path.address.key or not _OBJECTS.fullmatch(path.name):
             raise OutputError(
                 f"{path}: of all outputs only .zarr is written to a store, by {', '.join(f'{s}://' for s in WRITTEN)}",
-                "Name a .zarr there, or a file here and copy it to the store.",
+                "Name a .zarr there, such as s3://BUCKET/out.zarr; or a file here, and copy it to the store.",
             )
         if not overwrite and path.exists():
             raise _exists(path)

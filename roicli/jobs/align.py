@@ -280,9 +280,11 @@ def side_files_of(
     if len(skipped.rows):
         files.append((listed, partial(skipped_text, skipped)))
         told.note(f"the boxes left out or zeroed are listed in {listed}")
-    elif listed.exists() and job.overwrite:
+    elif not listed.exists():
+        pass
+    elif job.overwrite:
         files.append((listed, None))
-    elif listed.exists():
+    else:
         told.note(f"{listed} is of an earlier run: this one pools all boxes")
     return [SideFile(path, content, overwrite=_may_replace(job, earlier, path)) for path, content in files]
 
@@ -292,7 +294,9 @@ def _spare_inputs(job: AlignJob, inputs: Inputs) -> None:
     read = [*map(path_of, (*inputs.table.stamps, *inputs.beside, *inputs.source.paths))]
     beside = (name(job.output) for name in (skipped_file, shard_file, origin_file))
     for path in (job.output, job.index, job.report, *beside):
-        if path is not None and path.exists() and any(_is_within(other, path) for other in read):
+        if path is None or not (is_store(path) or path.exists()):
+            continue
+        if any(_is_within(other, path) for other in read):
             raise OutputError(f"{path} is an input of this job", "Name another output.")
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import fields
 from inspect import Parameter, Signature, signature
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from roicli.jobs.align import align as run_align
@@ -18,6 +17,7 @@ from roicli.jobs.pyramid import Pyramid
 from roicli.jobs.readings import Reading
 from roicli.jobs.report import RunReport
 from roicli.pooling.team import usable_cores
+from roicli.stores.path import path_of
 
 if TYPE_CHECKING:  # each function loads what it runs: align, the main one, starts in a sixth of a second
     from roicli.jobs.answers import Identified
@@ -313,7 +313,7 @@ def verify(
     from roicli.jobs.foreign import read_reference
     from roicli.jobs.verify import verify as run_verify
 
-    known = read_reference(Path(reference))
+    known = read_reference(path_of(reference))
     job = check_job(features, boxes, **known.options(dict(options)))
     return run_verify(job, known, Silent(), tolerance=tolerance, workers=workers or usable_cores())
 
@@ -338,7 +338,7 @@ def identify(reference: PathLike, features: PathLike, boxes: PathLike, **options
     """
     from roicli.jobs.identify import identify as run_identify
 
-    return run_identify(check_job(features, boxes, **options), Path(reference), Silent())
+    return run_identify(check_job(features, boxes, **options), path_of(reference), Silent())
 
 
 def _spell_out(function: Callable[..., Any], options: type) -> None:

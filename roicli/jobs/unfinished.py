@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from roicli.errors import OutputError
-from roicli.newfiles import JOURNAL, LOCK, beside, final_of, real
+from roicli.newfiles import JOURNAL, LOCK, beside, is_complete, real
 from roicli.outputs import suffixes
 from roicli.outputs.base import Parameters
 from roicli.outputs.sidefiles import origin_file, shard_file, skipped_file
@@ -69,7 +69,7 @@ def look_beside(output: Path) -> Unfinished | None:
         return None
     if not files:
         return None
-    exists = final_of(output).exists()
+    exists = is_complete(output)
     earlier, writer = None, None
     waiting = any(name.endswith(".partial") for name in files)
     try:

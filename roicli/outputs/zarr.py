@@ -117,7 +117,7 @@ class Zarr(OutputFormat):
         """See `OutputFormat`."""
         if not self.parameters(path):
             raise not_ours(str(path))
-        group = load_zarr().open_group(_at(path), mode="r")
+        group = load_zarr().open_group(_at(path), mode="r", zarr_format=3)
         if not group.attrs["complete"]:
             raise FileError(f"{path} is not complete", "Finish it: roicli align with `resume`.")
         arrays = dict(group.arrays())
@@ -131,7 +131,7 @@ class Zarr(OutputFormat):
         """See `OutputFormat`."""
         zarr = load_zarr()
         with suppress(FileNotFoundError, zarr.errors.BaseZarrError):
-            found = zarr.open(_at(path), mode="r").attrs.get("parameters")
+            found = zarr.open(_at(path), mode="r", zarr_format=3).attrs.get("parameters")
             return found if isinstance(found, dict) and "roicli_version" in found else {}
         return {}
 

@@ -60,9 +60,10 @@ class ZarrInStore(Zarr):
         begin(store, (rows, *target.row_shape), target.dtype, record)
         complete(store)
         root = NewFile(final_of(name), overwrite=overwrite)
-        root.write([made.pop(root.final.name).to_bytes()])
+        last = made.pop(root.final.name).to_bytes()
         for key, value in made.items():
             (name / key).write_bytes(value.to_bytes())
+        root.write([last])
         return root
 
 

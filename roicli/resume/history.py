@@ -59,9 +59,11 @@ def find_history(output: Path) -> EarlierRun | None:
     """
     journal = journal_path(output)
     try:
+        if isinstance(journal, StorePath):
+            return _history(output, BytesIO(journal.read_bytes()))
         if journal.exists() and not journal.is_file():  # a pipe would wait
             raise OutputError(f"{journal} is not a regular file", "Remove it.")
-        with BytesIO(journal.read_bytes()) if isinstance(journal, StorePath) else journal.open("rb") as file:
+        with journal.open("rb") as file:
             return _history(output, file)
     except RoicliError:
         raise
@@ -107,7 +109,7 @@ def _history(output: Path, file: IO[bytes]) -> EarlierRun | None:
     ours = files.get(final, [])
     linked = hidden.exists() and final.exists() and hidden.samefile(final)  # killed between link and unlink
     complete = hidden.exists() and identity(hidden) in ours
-    published = final.exists() and identity(final) in ours
+    published = bool(ours) and final.exists() and identity(final) in ours
     lost = linked or not hidden.exists() or hidden.stat().st_size < header["size"]
     if remote:
         lost = header["size"] > 0  # rows that were not in shards lay on the machine of that run

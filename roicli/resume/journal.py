@@ -29,6 +29,7 @@ from roicli.newfiles import (
 )
 from roicli.outputs.rowfile import RowFile
 from roicli.progress import Progress
+from roicli.stores.path import is_store
 
 FORMAT = "roicli journal 2"
 
@@ -133,7 +134,7 @@ def discard(output: Path) -> None:
     """Remove what an earlier run has left, the journal first and from the disk too: it proves nothing of a new file."""
     path = journal_path(output)
     with writing(output):
-        if path.exists():
+        if is_store(path) or path.exists():
             path.unlink()
             flush_folder(path)
     remove_hidden(output)

@@ -20,8 +20,8 @@ from roicli.newfiles import (
     NewFolder,
     beside,
     check_name,
-    final_of,
     flush_folder,
+    is_complete,
     real,
     remove_hidden,
 )
@@ -85,7 +85,7 @@ def find_earlier(output: Path, *, resume: bool, overwrite: bool, is_folder: bool
     earlier = find_history(output)
     if earlier is not None and earlier.published and resume:
         return earlier
-    begun = earlier is not None and is_store(output) and not final_of(output).exists()  # its shards are there
+    begun = earlier is not None and is_store(output) and not is_complete(output)  # its shards are there
     check_name(output, overwrite=overwrite or resume or begun, is_folder=is_folder)
     if output.exists() and not (overwrite or begun):
         _refuse_complete(output, earlier)
@@ -122,7 +122,7 @@ def is_settled(output: Path) -> bool:
 
 def _to_go_on(output: Path, done: int, total: int) -> str:
     """Say how far an output is, and how to go on: it may replace one that is there."""
-    return f"{_how_far(done, total)}; continue with `resume`{' and `overwrite`' * final_of(output).exists()}"
+    return f"{_how_far(done, total)}; continue with `resume`{' and `overwrite`' * is_complete(output)}"
 
 
 def _how_far(done: int, total: int) -> str:

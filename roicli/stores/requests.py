@@ -150,7 +150,7 @@ def _put(obstore: Any, address: Address, data: bytes, mode: Any) -> Any:
     from obstore.exceptions import AlreadyExistsError, PreconditionError
 
     try:
-        asked = client(address.scheme, address.root, SENT)
+        asked = client(address.scheme, address.root, SENT if len(data) > PART else "")
         return obstore.put(asked, address.key, data, mode=mode, use_multipart=False)  # parts would outlive a kill
     except (AlreadyExistsError, PreconditionError):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), address.shown) from None

@@ -11,6 +11,7 @@ from driving import ROICLI, content, run
 from stores.bucket import bucket as bucket
 from stores.bucket import needs_bucket
 
+import roicli
 from roicli.outputs import zarr as zarr_output
 from roicli.outputs.zarrinstore import ShardsInStore
 from roicli.resume import checkpoints, instore
@@ -18,28 +19,43 @@ from roicli.stores import requests
 
 pytestmark = needs_bucket
 ALIGN = ("align", "f.npy", "b.npy", "--size", "1", "--workers", "1", "-q", "-o")
+MIXED = tuple("mixed.npy" if word == "b.npy" else word for word in ALIGN)
 OUT = "s3://maps/out.zarr"
 
 
-@pytest.fixture
-def folder(tmp_path, monkeypatch, bucket):
-    """Maps of three channels, 24 boxes, and the output of them in six shards."""
-    bucket.empty()
-    bucket.fault = lambda environment: None
-    for name, value in bucket.where.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(zarr_output, "_CHUNK_BYTES", 24)
-    monkeypatch.setattr(zarr_output, "_SHARD_BYTES", 48)
-    monkeypatch.setattr("roicli.execution.plan._SMALL_BYTES", 0)
-    monkeypatch.setattr(requests, "PAUSE", 0.001)
-    rng = np.random.default_rng(0)
-    np.save(tmp_path / "f.npy", rng.standard_normal((8, 3, 6, 6)).astype(np.float32))
+@pytest.fixture(scope="module")
+def small():
+    """Chunks of two rows and shards of four, of three float32 each; requests are sent again at once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(zarr_output, "_CHUNK_BYTES", 24)
+        patch.setattr(zarr_output, "_SHARD_BYTES", 48)
+        patch.setattr("roicli.execution.plan._SMALL_BYTES", 0)
+        patch.setattr(requests, "PAUSE", 0.001)
+        yield
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, small):
+    """Write maps of three channels, 24 boxes in two orders, and the outputs of them in six shards."""
+    folder, rng = tmp_path_factory.mktemp("made"), np.random.default_rng(0)
+    np.save(folder / "f.npy", rng.standard_normal((8, 3, 6, 6)).astype(np.float32))
     image, corner = np.repeat(np.arange(8), 3)[:, None], rng.uniform(0, 3, (24, 2))
     boxes = np.concatenate([image, corner, corner + 2], axis=1)
-    np.save(tmp_path / "b.npy", boxes)
-    np.save(tmp_path / "mixed.npy", rng.permutation(boxes))
-    run(tmp_path, *ALIGN, "local.zarr")
-    return tmp_path
+    np.save(folder / "b.npy", boxes)
+    np.save(folder / "mixed.npy", rng.permutation(boxes))
+    run(folder, *ALIGN, "local.zarr")
+    run(folder, *MIXED, "mixed.zarr")
+    return folder
+
+
+@pytest.fixture
+def folder(made, monkeypatch, bucket):
+    """Empty the bucket, and ask it from now on."""
+    bucket.fault = lambda environment: None
+    bucket.empty()
+    for name, value in bucket.where.items():
+        monkeypatch.setenv(name, value)
+    return made
 
 
 def test_the_objects_are_the_files_of_a_local_output(folder, bucket):
@@ -61,43 +77,48 @@ def test_it_is_read_back(folder):
     assert "all 24 rows fit" in run(folder, "info", "--verify", OUT).stdout
     run(folder, "verify", OUT, "f.npy", "b.npy", "-q")
     run(folder, "convert", OUT, "back.npy", "-q")
-    run(folder, *ALIGN, "plain.npy")
-    np.testing.assert_array_equal(np.load(folder / "back.npy"), np.load(folder / "plain.npy"))
+    assert roicli.verify(folder / "back.npy", folder / "f.npy", folder / "b.npy", size=1).agrees
 
 
-@pytest.mark.parametrize("boxes", ["b.npy", "mixed.npy"])
-def test_parts_are_merged(folder, bucket, boxes):
-    align = tuple(boxes if word == "b.npy" else word for word in ALIGN)
-    run(folder, *align, "whole.zarr")
-    for part in (1, 2, 3):
-        run(folder, *align, f"s3://maps/part-{part}.zarr", "--shard", f"{part}/3")
-        done = run(folder, "missing", "s3://maps/part-*.zarr", "--json", expect=int(part < 3)).stdout
+def test_parts_are_merged(folder, bucket):
+    for part in (1, 2):
+        run(folder, *MIXED, f"s3://maps/part-{part}.zarr", "--shard", f"{part}/2")
+        done = run(folder, "missing", "s3://maps/part-*.zarr", "--json", expect=int(part < 2)).stdout
         assert json.loads(done)["done"] == [*range(1, part + 1)]
     run(folder, "merge", OUT, "s3://maps/part-*.zarr", "-q")
-    assert bucket.content("out.zarr/") == content(folder / "whole.zarr")
+    assert bucket.content("out.zarr/") == content(folder / "mixed.zarr")
 
 
-def test_boxes_in_another_order_than_maps(folder, bucket, monkeypatch, tmp_path_factory):
+def test_boxes_in_another_order_than_maps(folder, bucket, monkeypatch, tmp_path):
     """Their rows lie in a temporary file, which goes in the end."""
-    monkeypatch.setenv("TMPDIR", str(scratch := tmp_path_factory.mktemp("scratch")))
-    align = tuple("mixed.npy" if word == "b.npy" else word for word in ALIGN)
-    run(folder, *align, "whole.zarr")
-    run(folder, *align, OUT, "--bad-boxes", "skip", "--resume")
-    assert {*bucket.content("out.zarr/features/")} == {*content(folder / "whole.zarr" / "features")}
-    assert not [*scratch.iterdir()]
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    run(folder, *MIXED, OUT)
+    assert bucket.content("out.zarr/") == content(folder / "mixed.zarr")
     run(folder, *ALIGN, OUT, "--overwrite", "--group-by", "image", "--reduce", "mean")
     assert "groups" in run(folder, "info", OUT).stdout
+    bucket.fault = lambda environment: ("403 No", b"") if "/boxes/" in environment["PATH_INFO"] else None
+    run(folder, *MIXED, OUT, "--overwrite", expect=3)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_workers_of_an_executor(folder, bucket):
+    (folder / "factory.py").write_text("from concurrent.futures import ThreadPoolExecutor as make")
+    bucket.put("f.npy", (folder / "f.npy").read_bytes())
+    how = ("s3://maps/f.npy", *ALIGN[2:])
+    run(folder, "align", *how, OUT, "--executor", "factory:make", "--report", "run.json")
+    features = {key: data for key, data in content(folder / "local.zarr").items() if key.startswith("features/")}
+    assert features.items() < bucket.content("out.zarr/").items()
 
 
 def test_boxes_that_are_left_out_are_listed_beside_it(folder, bucket):
     boxes = np.load(folder / "b.npy")
     boxes[8:13, 1] = np.nan
     np.save(folder / "bad.npy", boxes)
-    align = tuple("bad.npy" if word == "b.npy" else word for word in ALIGN)
-    run(folder, *align, OUT, "--bad-boxes", "zero")
+    bad = (*("bad.npy" if word == "b.npy" else word for word in ALIGN[:-1]), "--bad-boxes", "zero", "-o")
+    run(folder, *bad, OUT)
     assert bucket.content("out.zarr.skipped.csv")[""].count(b"not finite") == 5
-    run(folder, *align, "local.zarr", "--bad-boxes", "zero", "--overwrite")
-    assert bucket.content("out.zarr/") == content(folder / "local.zarr")
+    run(folder, *bad, "bad.zarr")
+    assert bucket.content("out.zarr/") == content(folder / "bad.zarr")
     run(folder, *ALIGN, OUT, "--overwrite")
     assert "out.zarr.skipped.csv" not in bucket.content()
 
@@ -149,14 +170,11 @@ def test_a_killed_job_is_resumed_by_another_machine(folder, bucket, killed, monk
     assert "24 by an earlier run" in run(folder, *[word for word in ALIGN if word != "-q"], OUT, "--resume").stderr
 
 
-@pytest.mark.parametrize("boxes", ["b.npy", "mixed.npy"])
-def test_a_killed_job_is_started_over(folder, bucket, killed, boxes):
+def test_a_killed_job_is_started_over(folder, bucket, killed):
     killed(2)
-    align = tuple(boxes if word == "b.npy" else word for word in ALIGN)
-    run(folder, *align, OUT, "--overwrite")
-    run(folder, *align, "whole.zarr")
+    run(folder, *MIXED, OUT, "--overwrite")
     assert {name.partition("/")[0] for name in bucket.content()} == {"out.zarr"}
-    assert bucket.content("out.zarr/") == content(folder / "whole.zarr")
+    assert bucket.content("out.zarr/") == content(folder / "mixed.zarr")
 
 
 def test_a_shard_that_goes_meanwhile(folder, bucket, killed):
@@ -222,23 +240,16 @@ def test_a_tenth_of_the_requests_fails(folder, bucket, monkeypatch, fault):
     assert bucket.content() == {f"out.zarr/{key}": data for key, data in content(folder / "local.zarr").items()}
 
 
-@pytest.mark.parametrize(
-    ("status", "body", "told"),
-    [
-        (
-            "403 Forbidden",
-            b"<Code>AccessDenied</Code>sesame",
-            "403 Forbidden (AccessDenied)\nhint: Set AWS",
-        ),
-        ("503 Slow Down", b"sesame", "503 Service Unavailable (5 times)\nhint: Try again."),
-    ],
-)
-@pytest.mark.parametrize("puts", [0, 4, 12])
-def test_all_requests_fail_after_some(folder, bucket, status, body, told, puts):
+DENIED = ("403 Forbidden", b"<Code>AccessDenied</Code>sesame"), "403 Forbidden (AccessDenied)\nhint: Set AWS"
+BUSY = ("503 Slow Down", b"sesame"), "503 Service Unavailable (5 times)\nhint: Try again."
+
+
+@pytest.mark.parametrize(("puts", "answer", "told"), [(0, *DENIED), (4, *BUSY), (12, *DENIED)])
+def test_all_requests_fail_after_some(folder, bucket, puts, answer, told):
     left = iter(range(puts))
 
     def fail(environment):
-        return (status, body) if environment["REQUEST_METHOD"] == "PUT" and next(left, None) is None else None
+        return answer if environment["REQUEST_METHOD"] == "PUT" and next(left, None) is None else None
 
     bucket.fault = fail
     shown = run(folder, *ALIGN, OUT, expect=3).stderr
