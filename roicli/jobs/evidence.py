@@ -29,6 +29,8 @@ _FITS = 1e-5
 # Where a maximum may be: the share of values that are no less than the mean of its samples, but for noise, in units of
 # the spread; and of how many ways to take the boxes it is tried.
 _ABOVE, _NOISE, _LIKELY = 0.75, 0.02, 32
+# How far from 1 the length of a vector may be that was made 1.
+_UNIT = 1e-3
 # Of the largest value, the least of RoIs that are tried first.
 _TELLS = 0.1
 # Values that are pooled at once.
@@ -49,6 +51,8 @@ class Evidence(NamedTuple):
         Values of the reference, and how far off rounding may be.
     rounding : numpy.dtype
         Of the values.
+    unit : bool
+        Whether each RoI is one vector of length 1, or 0; some of its channels are made so again.
     """
 
     rows: NDArray[np.intp]
@@ -56,6 +60,7 @@ class Evidence(NamedTuple):
     wanted: NDArray[np.float64]
     allowed: NDArray[np.float64]
     rounding: np.dtype[Any]
+    unit: bool = False
 
     @property
     def mean(self) -> bool:
@@ -71,6 +76,10 @@ class Evidence(NamedTuple):
         """Return some of the RoIs, and some of the channels."""
         maps = {index: np.ascontiguousarray(one[:, :, channels]) for index, one in self.maps.items()}
         wanted, allowed = self.wanted[keep][:, channels], self.allowed[keep][:, channels]
+        if self.unit:
+            length = np.sqrt(np.square(wanted).sum(axis=1, keepdims=True))
+            length[length == 0] = 1
+            wanted, allowed = wanted / length, 2 * allowed / length  # the length is rounded as well
         return self._replace(rows=self.rows[keep], maps=maps, wanted=wanted, allowed=allowed)
 
     def pool(self, placement: Placement, spec: PoolSpec, dtype: Any = None) -> NDArray[Any]:
@@ -204,7 +213,14 @@ def gather(
         for number in range(one * count, one * count + count):
             read = source.read(number)
             maps[number] = np.ascontiguousarray(read.transpose(1, 2, 0), compute_dtype(read.dtype))
-    return Evidence(rows, maps, wanted, _allowed(wanted, shape, rounding), rounding)
+    allowed, unit = _allowed(wanted, shape, rounding), wanted.ndim == 2 and _is_unit(wanted)
+    return Evidence(rows, maps, wanted, allowed, np.dtype(np.float32) if unit else rounding, unit)
+
+
+def _is_unit(wanted: NDArray[np.float64]) -> bool:
+    """Tell whether all vectors, of all channels, have the length 1 or 0."""
+    length = np.sqrt(np.square(wanted).sum(axis=1))
+    return bool(((length == 0) | (np.abs(length - 1) < _UNIT)).all())
 
 
 def _allowed(wanted: NDArray[np.float64], shape: tuple[int, ...], rounding: np.dtype[Any]) -> NDArray[np.float64]:

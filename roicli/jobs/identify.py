@@ -126,7 +126,7 @@ class _Search:
         self.ways = self._distinct(list(ways(self.here, inputs.source.levels, job.pyramid)))
         self.base = replace(job.spec, output_size=arranged.size, reduce="none", rule=None)
         self._rule = job.spec.rule
-        self.reduces = ("mean", "max", "l2") if whole.mean else ("none",)
+        self.reduces = ("l2",) if whole.unit else ("mean", "max") if whole.mean else ("none",)
 
         self.ranked: list[tuple[float, _Candidate]] = []
         self.chosen: list[_Candidate] = []
@@ -137,10 +137,12 @@ class _Search:
         self.ranked += self._sieve(self.ways, self._specs())
         self.ranked += self._sieve(self.ways[:1], self._specs(more=True))
         self.chosen = self._fitting(self.ranked)
+        if fitting := list(dict.fromkeys(one.spec for one in self.chosen)):
+            self.chosen += self._fitting(self._sieve(self.ways[:1], fitting, self._views()))
 
     def try_views(self) -> None:
         """Look among views of the maps."""
-        found = self._sieve(self.ways[:1], self._specs(), list(VIEWS))
+        found = self._sieve(self.ways[:1], self._specs(), self._views())
         self.ranked = sorted(self.ranked + found, key=lambda pair: pair[0])
         self.chosen = self._fitting(found)
 
@@ -201,6 +203,11 @@ class _Search:
     def _with_twins(self, chosen: Sequence[_Candidate]) -> list[_Candidate]:
         """Return candidates, and after each those that were left out for it and are as simple."""
         return [one._replace(way=way) for one in chosen for way in (one.way, *self._twins.get(id(one.way), ()))]
+
+    def _views(self) -> list[str]:
+        """Return what may have been done to the maps that changes them."""
+        first = next(iter(self.evidence.maps.values()))
+        return [view for view, change in VIEWS.items() if not np.array_equal(change(first), first, equal_nan=True)]
 
     def _viewed(self, view: str) -> Evidence:
         if not view:

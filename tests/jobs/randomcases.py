@@ -68,7 +68,9 @@ def draw(seed: int, kind: str | None = None) -> Case:
     ratio = int(rng.choice([-1, 1, 2, 2, 3, 4]))
     if settings["op"] != "roi_align" or ("rule" in settings and settings["rule"].corners):
         ratio = -1  # the samples of a bin are given
-    spec = make_spec(size, sampling_ratio=ratio, **settings)
+    also = np.random.default_rng([seed, 1])
+    reduce = str(also.choice(["mean", "max", "l2"])) if also.random() < 0.1 and size != 1 else "none"
+    spec = make_spec(size, sampling_ratio=ratio, reduce=reduce, **settings)
     taken, words, view, scale = boxes.astype(np.float64), [], maps.transpose(1, 2, 0), 1 / stride
     sides, pixel = np.tile(image, (count, 2)).astype(float), np.ones((count, 4))
     if kind in ("take", "both"):
@@ -98,12 +100,15 @@ def draw(seed: int, kind: str | None = None) -> Case:
     if noise == "sums":
         out = (out * (1 + 1e-7 * rng.standard_normal(out.shape))).astype(np.float32)
     arranged = str(rng.choice(["KCHW", "KCHW", "KHWC", "flat"]))
+    if reduce != "none":
+        arranged = reduce
     if arranged == "KHWC":
         out = out.transpose(0, 2, 3, 1)
     if arranged == "flat":
         out = out.reshape(count, -1)
     names = conventions.name_of(spec)
     said = find(spec.op).convention(spec) + (f", {names[0]}" if spec.rule is not None else "")
+    said += f", {reduce} of the bins" if reduce != "none" else ""
     about = f"{seed}: {name} {settings} {size} x{count} C{shape} /{stride} {texture} {where} {noise} {arranged}"
     given = {"size": size, "spatial_scale": 1 / stride}
     return Case(maps, boxes, np.ascontiguousarray(out), given, said, "; ".join(words), about)

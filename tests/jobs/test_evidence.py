@@ -1,0 +1,81 @@
+"""What candidates are held against: RoIs that tell, where a maximum may be, and equals of what was solved for."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import roicli
+from roicli import conventions
+from roicli.jobs import identify
+from roicli.jobs.evidence import Evidence, telling
+from roicli.pooling.arguments import make_spec
+from roicli.pooling.placement import place
+
+BOXES = np.array([[4, 4, 20, 16], [40, 8, 70, 60], [10, 30, 90, 70], [60, 50, 75, 58]], float)
+
+
+def test_rois_that_read_nothing_tell_nothing():
+    """Zeros fit whatever misses the map: 2,000 candidates fitted a reference with one RoI on the map."""
+    wanted = np.zeros((40, 3, 2, 2))
+    wanted[[7, 31]] = 1
+    assert telling(np.tile(BOXES, (10, 1)), wanted, 12).tolist() == [7, 31]
+    assert len(telling(np.tile(BOXES, (10, 1)), np.ones_like(wanted), 12)) == 12
+
+
+@pytest.mark.parametrize("mode", ["max", "weighted-max"])
+def test_maxima_are_tried_where_means_are_not_above(mode):
+    maps = {0: np.random.default_rng(0).random((12, 12, 6), np.float32) + 1}
+    spec = make_spec((3, 2), sampling_ratio=2, aligned=True, mode=mode)
+    placements = [place(np.zeros(4, np.intp), BOXES, scale) for scale in (1 / 8, 1 / 4, 1 / 64)]
+    zeros = np.zeros((4, 6, 3, 2))
+    evidence = Evidence(np.arange(4), maps, zeros, zeros, np.dtype(np.float32))
+    evidence = evidence._replace(wanted=evidence.off(placements[:1], spec)[0])
+    off = evidence.off(placements, replace(spec, mode="avg"))
+    assert 0 in evidence.likely(off, spec)
+    lower = evidence._replace(wanted=evidence.wanted / 8)
+    assert lower.likely(evidence.off(placements, replace(spec, mode="avg")) + evidence.wanted * 7 / 8, spec) == []
+
+
+@pytest.fixture
+def named(tmp_path, monkeypatch):
+    """Return all that is said of pooled features, where few specs are tried."""
+
+    def answers(maps, pooled, tried, size):
+        for name, array in (("theirs", pooled), ("map", maps), ("boxes", BOXES)):
+            np.save(tmp_path / f"{name}.npy", array)
+        monkeypatch.setattr(identify, "specs", lambda base, more=False: tried)
+        files = [tmp_path / f"{name}.npy" for name in ("theirs", "map", "boxes")]
+        found = roicli.identify(*files, size=size, spatial_scale=1 / 8)
+        assert found.fits
+        return [part for one in found.answers for part in (f"{one.settings}; {one.boxes}", *one.same)]
+
+    return answers
+
+
+def test_what_computes_the_same_where_boxes_were_moved_is_listed(named):
+    """One sample a bin: resizing to one cell is the same, but for the edge, and was left out as equal."""
+    maps = np.random.default_rng(1).standard_normal((6, 14, 16)).astype(np.float32)
+    resized = make_spec(1, **conventions.find("crop-and-resize-shifted").settings)
+    pooled = roicli.roi_align(maps, BOXES + np.tile([9, 5], 2), 1, 1 / 8, 1, aligned=True)
+    said = named(maps, pooled, [make_spec(1, sampling_ratio=1, aligned=True), resized], 1)
+    moved = "boxes moved by +9, +5 pixels (x, y)"
+    assert f"RoIAlign aligned, sampling ratio 1; {moved}" in said
+    assert any("crop-and-resize-shifted" in one and moved in one for one in said)
+
+
+def test_vectors_of_length_one_are_named(named):
+    """The length is that of all channels, and candidates are compared on some."""
+    maps = np.random.default_rng(2).random((40, 9, 11), np.float32)
+    mean = roicli.roi_align(maps, BOXES, 3, 1 / 8, 2, aligned=True).mean(axis=(2, 3))
+    said = named(maps, mean / np.linalg.norm(mean, axis=1)[:, None], [make_spec(3, sampling_ratio=2, aligned=True)], 3)
+    assert any("l2 of the bins" in one for one in said)
+
+
+def test_a_view_of_the_maps_is_listed_beside_what_is_the_same(named):
+    """Once bins have no order, maps mirrored are the same as boxes mirrored, which was the only answer."""
+    maps = np.random.default_rng(2).random((6, 9, 11), np.float32)
+    mean = roicli.roi_align(maps[:, :, ::-1], BOXES, 3, 1 / 8, 2, aligned=True).mean(axis=(2, 3))
+    said = named(maps, mean, [make_spec(3, sampling_ratio=2, aligned=True)], 3)
+    assert any("boxes mirrored" in one for one in said)
+    assert any("maps mirrored" in one for one in said)
