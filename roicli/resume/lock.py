@@ -107,6 +107,8 @@ class Lock:
         return json.dumps(said | more).encode()
 
     def _create(self, path: Path) -> int:
+        with suppress(AttributeError, OSError):  # not Linux, or the file system cannot
+            return _create_whole(path, self.said())
         descriptor = create_file(path)
         with suppress(OSError):  # on a full disk; then its age alone tells whether it is stale
             write_all(descriptor, self.said())
@@ -148,6 +150,18 @@ class Lock:
             f"Wait for it or stop it, or name another output. If it is dead, try again in ten minutes, or remove "
             f"{self._path}.",
         )
+
+
+def _create_whole(path: Path, content: bytes) -> int:
+    """Create a file that has no name before its content: whoever is killed meanwhile leaves nothing."""
+    descriptor = os.open(path.parent, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o666)
+    try:
+        write_all(descriptor, content)
+        os.link(f"/proc/self/fd/{descriptor}", path, src_dir_fd=descriptor)  # with which it follows the link
+    except OSError:
+        close_file(descriptor)
+        raise
+    return descriptor
 
 
 def read_lock(path: Path) -> Holder | None:

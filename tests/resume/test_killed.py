@@ -95,31 +95,29 @@ def stop_after(changes, *, full):
     """Kill this process when it is about to change one more file; or find no room from then on for what needs some."""
     left = changes
 
-    def change(needs_room=True, counts=1):
+    def change(needs_room=True):
         nonlocal left
         if left <= 0:
             if not full:
                 os.kill(os.getpid(), signal.SIGKILL)
             if needs_room:
                 raise OSError(errno.ENOSPC, "No space left on device")
-        left -= counts
+        left -= 1
 
     def on_event(event, arguments):
         if event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR):
             change(arguments[2] & os.O_CREAT)
-        elif event in ("os.rename", "os.remove", "os.truncate", "os.chmod", "os.mkdir", "os.rmdir"):
-            change(event == "os.mkdir")
+        elif event in ("os.rename", "os.remove", "os.truncate", "os.chmod", "os.mkdir", "os.rmdir", "os.link"):
+            change(event in ("os.mkdir", "os.link"))
 
-    def changing(call, counts=1):
+    def changing(call):
         def changes_first(*arguments):
-            if counts or full:
-                change(counts=counts)
+            change()
             return call(*arguments)
 
         return changes_first
 
-    # A lock file that its maker did not come to write into is held for ten minutes, so `write` is not counted.
-    os.write, os.pwrite, os.fsync = changing(os.write, 0), changing(os.pwrite), changing(os.fsync)
+    os.write, os.pwrite, os.fsync = changing(os.write), changing(os.pwrite), changing(os.fsync)
     sys.addaudithook(on_event)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import time
 
 import pytest
@@ -47,6 +48,17 @@ def test_a_second_run_is_refused(output, path):
     first.release()
     assert not path.exists()
     take(output).release()
+
+
+def test_a_lock_file_has_its_content_with_its_name(output, path, monkeypatch):
+    """A run that is killed while it makes one leaves none; where that cannot be had, it is made all the same."""
+    write, seen = os.write, []
+    monkeypatch.setattr(os, "write", lambda *given: (seen.append(path.exists()), write(*given))[1])
+    take(output).release()
+    monkeypatch.delattr(os, "O_TMPFILE", raising=False)
+    take(output).release()
+    assert seen == [sys.platform != "linux", True]
+    assert not path.exists()
 
 
 def test_a_foreign_lock_lives_while_it_is_touched(output, path, monkeypatch):
