@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
+from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from roicli.cli.console import Console, facts
 from roicli.cli.lines import ENDLESS
 from roicli.cli.plain import plain
 from roicli.jobs.answers import Answer, Identified
-from roicli.jobs.solved import Footprint, Grid
+from roicli.jobs.solved import Footprint
 from roicli.jobs.verify import VerifyReport
 from roicli.words import count
 
@@ -86,30 +87,35 @@ def show_weights(found: Footprint) -> None:
         f"RoI {found.row} read y {y1:.4g} to {y2:.4g}, x {x1:.4g} to {x2:.4g} (cells, 0 at the center of the first)",
         f"with these weights in its bin {found.bin[0]},{found.bin[1]}, by rows and columns of the map:",
     )
-    shown = min(len(found.read[0]), max(1, (min(console.width, 160) - 5) // _CELL))
     most = max(1e-9, *map(max, (*found.read, *found.ours)))
-    blocks = [
-        _block(found.corner, *both, most, shown, shades) for both in zip((found.read, found.ours), WEIGHTS, strict=True)
-    ]
-    wide = 5 + shown * _CELL + 3
+    rows = _part([sum(line) for line in found.read], _ROWS)
+    columns = _part([sum(line) for line in zip(*found.read, strict=True)], (min(console.width, 160) - 5) // _CELL)
+    blocks = []
+    for title, weights in zip(WEIGHTS, (found.read, found.ours), strict=True):
+        numbers = "".join(f"{found.corner[1] + column:>{_CELL - 1}} " for column in columns)
+        blocks.append(["", title, " " * 5 + numbers])
+        for row in rows:
+            cells = (_cell(weights[row][column], most, shades) for column in columns)
+            blocks[-1].append(f"{found.corner[0] + row:>4} " + "".join(cells))
+    wide = 5 + len(columns) * _CELL + 3
     if 2 * wide <= console.width < ENDLESS:
         console.show(*(left.ljust(wide) + right for left, right in zip(*blocks, strict=True)))
     else:
         console.show(*chain(*blocks))
-    if shown < len(found.read[0]) or len(found.read) > _ROWS:
+    if (len(rows), len(columns)) != (len(found.read), len(found.read[0])):
         console.show(f"Part of {len(found.read)} x {len(found.read[0])} cells; --picture draws all")
 
 
-def _block(corner: tuple[int, int], weights: Grid, title: str, most: float, shown: int, shades: str) -> list[str]:
-    row, column = corner
-    lines = ["", title, " " * 5 + "".join(f"{column + number:>{_CELL - 1}} " for number in range(shown))]
-    for number, line in enumerate(weights[:_ROWS]):
-        cells = (
-            shades[round(4 * max(weight, 0) / most)] * 2 + f"{weight:5.2f} " if abs(weight) >= 5e-3 else f"{'.':>7} "
-            for weight in line[:shown]
-        )
-        lines.append(f"{row + number:>4} " + "".join(cells))
-    return lines
+def _part(weights: Sequence[float], most: int) -> range:
+    """Return at most so many numbers around the middle of weights."""
+    shown = min(max(most, 1), len(weights))
+    middle = sum(number * weight for number, weight in enumerate(weights)) / (sum(weights) or 1)
+    first = min(max(round(middle - (shown - 1) / 2), 0), len(weights) - shown)
+    return range(first, first + shown)
+
+
+def _cell(weight: float, most: float, shades: str) -> str:
+    return f"{shades[round(4 * max(weight, 0) / most)] * 2}{weight:5.3f} " if weight >= 5e-4 else f"{'.':>7} "
 
 
 def _add(table: Table, answer: Answer) -> None:

@@ -48,7 +48,9 @@ def identify(
 
     if picture is not None:
         from roicli.newfiles import check_name
+        from roicli.picture.heat import check_png
 
+        check_png(picture)
         check_name(picture, overwrite=overwrite)
     job = check_job(features, boxes, **options)
     with Display(quiet=quiet) as display:

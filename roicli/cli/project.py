@@ -46,7 +46,9 @@ def project(
 
     if picture is not None:
         from roicli.newfiles import check_name
+        from roicli.picture.heat import check_png
 
+        check_png(picture)
         check_name(picture, overwrite=overwrite)
     job = project_job(pooled, features, boxes, output, overwrite=overwrite, **options)
     projected = run_job(job, lambda text: None if quiet else say(f"note: {text}"))

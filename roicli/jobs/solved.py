@@ -13,7 +13,6 @@ from roicli.pooling.placement import Placement
 from roicli.spec import PoolSpec
 
 Array = NDArray[np.float64]
-Grid = tuple[tuple[float, ...], ...]
 _ROUNDS = 60
 # Of the spread: what solved weights leave at most. And cells of a bin that are kept along an axis.
 _EXPLAINED, _SIDE = 1e-3, 32
@@ -42,8 +41,8 @@ class Footprint:
     x: tuple[float, float]
     bin: tuple[int, int]
     corner: tuple[int, int]
-    read: Grid
-    ours: Grid
+    read: tuple[tuple[float, ...], ...]
+    ours: tuple[tuple[float, ...], ...]
 
 
 def solve_weights(feature_map: NDArray[np.floating], wanted: Array) -> tuple[Array, Array, float]:

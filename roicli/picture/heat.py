@@ -21,6 +21,12 @@ _SIDE, _BAR, _HEAD, _AXIS, _LEAST = 640, 90, 44, 28, 480
 _WORDS = "rows and columns of the map"
 
 
+def check_png(path: Path) -> None:
+    """Refuse names that do not end in .png."""
+    if path.suffix.lower() != ".png":
+        raise UsageError(f"{path}: expected a name that ends in .png", f"Give `picture={path.stem}.png`.")
+
+
 def draw_maps(
     maps: Sequence[ArrayLike],
     path: Path,
@@ -36,8 +42,7 @@ def draw_maps(
     `corner`: row and column of the map where the parts begin.
     Raises UsageError: another ending. OutputError: the file cannot be written.
     """
-    if path.suffix.lower() != ".png":
-        raise UsageError(f"{path}: expected a name that ends in .png", f"Give `picture={path.stem}.png`.")
+    check_png(path)
     arrays = [np.asarray(values) for values in maps]
     (top, left), (height, width) = corner, arrays[0].shape
     cell = max(1, min(80, _SIDE // max(height, width * len(arrays))))

@@ -138,9 +138,9 @@ def test_weights_are_shown_beside_each_other_where_there_is_room(monkeypatch, ca
         assert max(map(len, lines[columns][3:])) <= columns
     titles = [next(line for line in lines[columns] if line.startswith("solved")) for columns in lines]
     assert ["ours" in title for title in titles] == [False, True, False]
-    assert "   4       . ██ 0.75       ." in "\n".join(lines[80])
-    assert lines[80][-1].endswith("▓▓ 0.50")
-    assert lines[40][-1] == "Part of 2 x 8 cells; --picture draws all"
+    assert "   4       . ██0.750       ." in "\n".join(lines[80])
+    assert lines[80][-1].endswith("▓▓0.500")
+    assert lines[40][-2:] == ["   5       .       .       .       .", "Part of 2 x 8 cells; --picture draws all"]
 
 
 @pytest.mark.parametrize(
