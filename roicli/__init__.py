@@ -50,28 +50,7 @@ _HOMES = {
     "verify": "jobs.api",
 }
 
-__all__ = [
-    "BinTrace",
-    "RoicliError",
-    "__version__",
-    "align",
-    "check",
-    "identify",
-    "mask_pool",
-    "multiscale_roi_align",
-    "open_features",
-    "open_output",
-    "precise_roi_pool",
-    "ps_roi_align",
-    "ps_roi_pool",
-    "read_regions",
-    "roi_align",
-    "roi_align_backward",
-    "roi_align_rotated",
-    "roi_pool",
-    "trace_bin",
-    "verify",
-]
+__all__ = ["__version__", *_HOMES]
 
 
 def __getattr__(name: str) -> Any:

@@ -53,7 +53,6 @@ class _Relationship(Struct, gc=False):
 class _Image(Struct, gc=False):
     image_id: Name | None = None
     id: Name | None = None  # in region_descriptions.json, and in version 1.0
-    image_url: str | None = None
     width: float | None = None
     height: float | None = None
 

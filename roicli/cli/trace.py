@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +22,7 @@ from roicli.cli.options import (
     quiet_option,
 )
 from roicli.cli.plain import plain
-from roicli.cli.values import sampling_ratio, whole
+from roicli.cli.values import matched, sampling_ratio, whole
 
 if TYPE_CHECKING:
     from roicli.spec import PoolSpec
@@ -43,9 +42,7 @@ def four_numbers(text: str) -> tuple[float, float, float, float]:
 
 def bin_place(text: str) -> tuple[int, int]:
     """Read `row,column` of a bin."""
-    found = re.fullmatch(r"\s*(\d{1,6})\s*,\s*(\d{1,6})\s*", text)
-    if not found:
-        raise click.BadParameter(f"expected the row and column of a bin such as 0,0, got {text!r}.")
+    found = matched(r"(\d{1,6})\s*,\s*(\d{1,6})", text, "the row and column of a bin such as 0,0")
     return int(found[1]), int(found[2])
 
 

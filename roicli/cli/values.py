@@ -32,6 +32,14 @@ FILE = _Name(path_type=Path, readable=False)
 PATTERN = _Name(path_type=str, readable=False)
 
 
+def matched(pattern: str, text: str, expected: str) -> re.Match[str]:
+    """Match a whole text in lower case, without blanks around it."""
+    found = re.fullmatch(pattern, text.strip().lower())
+    if not found:
+        raise click.BadParameter(f"expected {expected}, got {text!r}.")
+    return found
+
+
 def whole(least: int, most: int = 10**9) -> Callable[[str], int]:
     """Return what reads a whole number within bounds."""
 
@@ -45,9 +53,7 @@ def whole(least: int, most: int = 10**9) -> Callable[[str], int]:
 
 def output_size(text: str) -> tuple[int, int]:
     """Read `7`, or height x width as in `7x5`."""
-    found = re.fullmatch(r"(\d{1,6})(?:[xX,](\d{1,6}))?", text.strip())
-    if not found:
-        raise click.BadParameter(f"expected N or HxW, such as 7 or 7x5, got {text!r}.")
+    found = matched(r"(\d{1,6})(?:[x,](\d{1,6}))?", text, "N or HxW, such as 7 or 7x5")
     return int(found[1]), int(found[2] or found[1])
 
 
@@ -55,9 +61,7 @@ def grid(text: str) -> tuple[int, int] | None:
     """Read `37x37`, or `auto`, which is None."""
     if text.strip().lower() == "auto":
         return None
-    found = re.fullmatch(r"([1-9]\d{0,5})[xX,]([1-9]\d{0,5})", text.strip())
-    if not found:
-        raise click.BadParameter(f"expected HxW or auto, such as 37x37, got {text!r}.")
+    found = matched(r"([1-9]\d{0,5})[x,]([1-9]\d{0,5})", text, "HxW or auto, such as 37x37")
     return int(found[1]), int(found[2])
 
 
@@ -99,24 +103,19 @@ def sampling_ratio(text: str) -> int:
     """Read a number of samples, or `auto`, which is -1."""
     if text.strip().lower() in ("auto", "0", "-1"):
         return -1
-    if not re.fullmatch(r"\d{1,9}", text.strip()):
-        raise click.BadParameter(f"expected a whole number or auto, got {text!r}.")
-    return int(text)
+    return int(matched(r"\d{1,9}", text, "a whole number or auto")[0])
 
 
 def over_time(text: str) -> str | int:
     """Read what is taken over the frames of a clip: `mean`, `max`, or the number of one."""
-    plain = text.strip().lower()
-    if plain not in ("mean", "max") and not re.fullmatch(r"\d{1,6}", plain):
-        raise click.BadParameter(f"expected mean, max or the number of a frame, got {text!r}.")
+    plain = matched(r"mean|max|\d{1,6}", text, "mean, max or the number of a frame")[0]
     return int(plain) if plain.isdecimal() else plain
 
 
 def memory(text: str) -> int:
     """Read bytes with a unit, `2GiB` or `500M`; units are powers of 1024."""
-    found = re.fullmatch(r"(\d{1,15}(?:\.\d{1,9})?)\s*([kmgt]?)(?:i?b)?", text.strip().lower())
-    if not found:
-        raise click.BadParameter(f"expected an amount of memory, such as 2GiB or 500MiB, got {text!r}.")
+    form = r"(\d{1,15}(?:\.\d{1,9})?)\s*([kmgt]?)(?:i?b)?"
+    found = matched(form, text, "an amount of memory, such as 2GiB or 500MiB")
     return int(float(found[1]) * _UNITS[found[2]])
 
 

@@ -248,7 +248,7 @@ def _near(map_ids: Counted, names: Sequence[str]) -> list[int]:
     return sorted(found - {-1})
 
 
-def some(names: Sequence[str], limit: int = 5) -> str:
+def some(names: Sequence[str]) -> str:
     """Return the first few names for a message."""
-    shown = ", ".join(repr(name) for name in names[:limit])
-    return f"{shown}, ..." if len(names) > limit else shown
+    shown = ", ".join(repr(name) for name in names[:5])
+    return f"{shown}, ..." if len(names) > 5 else shown

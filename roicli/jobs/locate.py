@@ -210,7 +210,7 @@ def _keep_places(transform: ImageTransform) -> ImageTransform:
 
 def _from_file(path: Path, images: Images, sizes: Array, with_boxes: NDArray[np.bool_]) -> ImageTransform:
     """Read rx, ry, px, py of each image, or the size of its input."""
-    from roicli.boxfiles.imagetable import INPUT_SIZE, SIZE, read_image_table
+    from roicli.boxfiles.imagetable import INPUT_SIZE, read_image_table
 
     table = read_image_table(path)
     line = images.find(table)
@@ -221,12 +221,12 @@ def _from_file(path: Path, images: Images, sizes: Array, with_boxes: NDArray[np.
             "Give it a line for each image that has boxes.",
         )
     columns = {name: np.where(line >= 0, values[line], np.nan) for name, values in table.columns.items()}
-    if {*SIZE} <= {*columns}:
-        own = np.stack([columns[name] for name in SIZE], axis=1)
+    known = table._replace(columns=columns)
+    if (own := known.sizes()) is not None:
         sizes[:] = np.where(np.isnan(sizes), own, sizes)
     zeros = np.zeros(len(images))
     px, py = (np.nan_to_num(columns.get(name, zeros)) for name in ("px", "py"))
-    input_sizes = np.stack([columns[name] for name in INPUT_SIZE], axis=1) if {*INPUT_SIZE} <= {*columns} else None
+    input_sizes = known.sizes(INPUT_SIZE)
     if {"rx", "ry"} <= {*columns}:
         rx, ry = columns["rx"], columns["ry"]
         if input_sizes is None:

@@ -73,26 +73,9 @@ class Placement:
         return made
 
 
-def place(
-    map_index: NDArray[np.intp],
-    boxes: NDArray[np.floating[Any]],
-    spatial_scale: ArrayLike = 1.0,
-    *,
-    normalized_by: NDArray[np.float64] | None = None,
-) -> Placement:
-    """Place (K, 4) xyxy boxes of input pixels; the scale is one number, y and x, or y and x of each box.
-
-    With `normalized_by`, (K, 2) height and width of each box's map, boxes are in 0..1 of the image: they are
-    multiplied by these in float64, and the scale does not apply.
-
-    Examples
-    --------
-    >>> place(np.array([0]), np.array([[0, 0.5, 1, 1]]), normalized_by=np.array([[20.0, 30.0]])).boxes.tolist()
-    [[0.0, 10.0, 30.0, 20.0]]
-    """
+def place(map_index: NDArray[np.intp], boxes: NDArray[np.floating[Any]], spatial_scale: ArrayLike = 1.0) -> Placement:
+    """Place (K, 4) xyxy boxes of input pixels; the scale is one number, y and x, or y and x of each box."""
     pixels: NDArray[np.float64] = boxes.astype(np.float64, copy=False)
-    if normalized_by is not None:
-        return Placement(map_index, pixels * normalized_by[:, [1, 0, 1, 0]], np.ones((1, 2)))
     scale = _as_numbers(spatial_scale)
     return Placement(map_index, pixels, scale if scale.ndim == 2 else np.broadcast_to(scale, (1, 2)))
 

@@ -84,9 +84,9 @@ class Bins(NamedTuple):
         """Return where the last bin of each RoI ends, (K,)."""
         return self.start + self.number * self.size
 
-    def edges(self, roi: int = 0) -> FloatArray:
-        """Return where each bin of one RoI begins and ends, (P, 2)."""
-        edges = self.start[roi] + np.arange(self.number + 1).astype(self.start.dtype) * self.size[roi]
+    def edges(self) -> FloatArray:
+        """Return where each bin of the first RoI begins and ends, (P, 2)."""
+        edges = self.start[0] + np.arange(self.number + 1).astype(self.start.dtype) * self.size[0]
         return np.stack([edges[:-1], edges[1:]], axis=1)
 
 

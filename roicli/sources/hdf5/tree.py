@@ -71,10 +71,10 @@ def find_maps(file: Any, where: str, dataset: str | None, layout: MapLayout) -> 
     return Choice(name_of(item.parent), (name_of(item).rpartition("/")[2],), "")
 
 
-def _one_a_group(root: Any, layout: MapLayout, dataset: str | None = None, least: int = 2) -> Choice | None:
+def _one_a_group(root: Any, layout: MapLayout, dataset: str | None = None) -> Choice | None:
     """Choose the map of this name in each group of a group, groups named by image id; any name that all share."""
     names, links = members(root)
-    if len(names) < least or links or (dataset and "/" in dataset):
+    if len(names) < 2 or links or (dataset and "/" in dataset):
         return None
     for name in names[:_GROUP_SAMPLE]:
         group = root[raw(name)]
