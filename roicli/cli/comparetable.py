@@ -84,7 +84,7 @@ def show_weights(found: Footprint) -> None:
     (y1, y2), (x1, x2) = found.y, found.x
     console.show(
         "",
-        f"RoI {found.row} read y {y1:.4g} to {y2:.4g}, x {x1:.4g} to {x2:.4g} (cells, 0 at the center of the first)",
+        f"RoI {found.row} read y {y1:.4g} to {y2:.4g}, x {x1:.4g} to {x2:.4g}, in cells,",
         f"with these weights in its bin {found.bin[0]},{found.bin[1]}, by rows and columns of the map:",
     )
     most = max(1e-9, *map(max, (*found.read, *found.ours)))

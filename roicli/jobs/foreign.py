@@ -36,13 +36,14 @@ class Reference(NamedTuple):
     @property
     def rounding(self) -> np.dtype[Any]:
         """Return float16 if all values are numbers of it, else the dtype of the values."""
-        if self.values.dtype.itemsize <= 2:
-            return self.values.dtype
+        dtype = self.values.dtype.newbyteorder("=")
+        if dtype.itemsize <= 2:
+            return dtype
         step = max(1, len(self.values) * math.prod(self.values.shape[1:]) // _LOOKED_AT)
         some = np.asarray(self.values[::step][:_LOOKED_AT])
         with np.errstate(over="ignore"):
             same = some.astype(np.float16) == some
-        return np.dtype(np.float16) if same.all() and some.any() else self.values.dtype
+        return np.dtype(np.float16) if same.all() and some.any() else dtype
 
     def options(self, given: dict[str, Any]) -> dict[str, Any]:
         """Return the options of `align` that made it, as far as it says them; those `given` count for more."""

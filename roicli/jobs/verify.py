@@ -25,8 +25,8 @@ from roicli.progress import Progress
 from roicli.words import count
 
 _BOUNDS = (0.0, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
-# What is kept of each row: the largest difference and its place, the sums of differences, of values and their squares,
-# and, where they differ much, two projections of our row and of the reference's, by which another order is found.
+# What is kept of each row: the largest difference and its place, the sums of differences, of values, and of squares
+# about their mean; and where they differ much, two projections of our row and of the reference's, which show the order.
 _LARGEST, _PLACE, _SUM, _VALUES, _SQUARES, _OURS, _THEIRS = 0, 1, 2, 3, 4, slice(5, 7), slice(7, 9)
 _KEPT = 9
 # Values that are compared at once: what the caches hold. And the square of a difference, in those of the values, from
@@ -119,7 +119,7 @@ class Comparison:
         place = off.argmax(axis=1)
         unlike = np.zeros(0, np.bool_)
         if self._rounding == np.float16:  # a last bit may fall either way
-            unlike = ~(off <= np.abs(theirs) * wide.type(2.0**-11) + wide.type(2.0**-25))
+            unlike = ~(off < np.abs(theirs) * wide.type(2.0**-11) + wide.type(2.0**-25))
             off[~unlike] = 0
         elif not np.isfinite(off[number, place]).all():
             unlike = ~np.isfinite(off)
@@ -132,10 +132,14 @@ class Comparison:
         kept[:, _LARGEST], kept[:, _PLACE] = off[number, place], place
         # A product with ones takes a third of the time of a sum.
         kept[:, _SUM], kept[:, _VALUES] = off @ self._ones, theirs @ self._ones
-        kept[:, _SQUARES] = [np.dot(row, row) for row in theirs]
-        if not np.isfinite(kept[:, _SQUARES]).all():
-            kept[:, _SQUARES] = np.square(theirs, dtype=np.float64).sum(axis=1)
-        if (kept[:, _LARGEST] ** 2 * theirs.shape[1] > _ELSEWHERE * kept[:, _SQUARES]).any():
+        squares = np.array([np.dot(row, row) for row in theirs], np.float64)
+        kept[:, _SQUARES] = squares - kept[:, _VALUES] ** 2 / theirs.shape[1]
+        if not (
+            np.isfinite(squares) & (kept[:, _SQUARES] >= 0.01 * squares)
+        ).all():  # values far from zero, or beyond float32 when squared
+            kept[:, _VALUES] = theirs.sum(axis=1, dtype=np.float64)
+            kept[:, _SQUARES] = theirs.var(axis=1, dtype=np.float64) * theirs.shape[1]
+        if (kept[:, _LARGEST] ** 2 * theirs.shape[1] > _ELSEWHERE * squares).any():
             kept[:, _OURS], kept[:, _THEIRS] = ours @ self._directions, theirs @ self._directions
         self.kept[rows] = kept
 
@@ -163,7 +167,10 @@ class Comparison:
         ours, theirs = self.kept[moved, _OURS], self.kept[moved, _THEIRS]
         a, b = np.argsort(ours[:, 0], kind="stable"), np.argsort(theirs[:, 0], kind="stable")
         near = 1e-3 * (np.abs(ours).max(initial=0) or 1)
-        if not len(moved) or (np.abs(ours[a] - theirs[b]).max(axis=1) < near).mean() < 0.9:
+        found, there = (
+            (np.abs(one - other).max(axis=1) < near).sum() for one, other in ((ours[a], theirs[b]), (ours, theirs))
+        )
+        if found < 0.9 * len(moved) or found <= there:
             return None
         order = np.arange(len(self.kept))
         order[moved[a]] = moved[b]
@@ -235,9 +242,9 @@ def _pool(job: PoolJob, prepared: Prepared, target: Comparison, listener: Listen
 
 
 def _report(reference: Reference, target: Comparison, words: str, tolerance: float, told: Told) -> VerifyReport:
-    kept, values = target.kept, len(target.kept) * math.prod(target.row_shape)
-    mean = float(kept[:, _VALUES].sum()) / max(values, 1)
-    spread = math.sqrt(max(float(kept[:, _SQUARES].sum()) / max(values, 1) - mean**2, 0)) or 1.0
+    kept, each = target.kept, math.prod(target.row_shape)
+    values = len(kept) * each
+    spread = math.sqrt(kept[:, _SQUARES].sum() / values + np.var(kept[:, _VALUES] / each)) or 1.0 if values else 1.0
     largest = kept[:, _LARGEST] / spread
     agreeing, worst = int((largest <= tolerance).sum()), {}
     ulp = 0.0

@@ -188,6 +188,11 @@ def test_verify_weighs_values_that_are_not_numbers_and_last_bits(inputs):
             "channel": 1,
             "bin": (2, 1),
         }
+    for wrong in (pooled * np.float32(1e25), pooled + np.float32(1e4)):
+        np.save(files[0], wrong)
+        report = roicli.verify(*files, **how, workers=1)
+        assert report.agreeing == 0
+        assert report.spread == pytest.approx(np.nan_to_num(np.float64(wrong)).std(), rel=1e-3)
     halves = np.nextafter(pooled.astype(np.float16), np.float16(np.inf))
     np.save(files[0], halves)
     assert roicli.verify(*files, **how, workers=1).largest == 0
