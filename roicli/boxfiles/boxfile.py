@@ -254,11 +254,11 @@ def _source(path: Path) -> AbstractContextManager[IO[bytes]]:
 @contextmanager
 def _copy(path: Path, stream: IO[bytes], stamp: Stamp | None) -> Iterator[IO[bytes]]:
     """Give the content of a pipe, of an object, or of a compressed file, as a file that can be read again."""
+    from shutil import copyfileobj
     from tempfile import TemporaryFile
 
     with TemporaryFile() as copied:
-        while block := stream.read(_COPIED):
-            copied.write(block)
+        copyfileobj(stream, copied, _COPIED)
         copied.seek(0)
         if copied.read(len(_GZIP)) != _GZIP:
             copied.seek(0)

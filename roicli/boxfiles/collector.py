@@ -66,6 +66,10 @@ class Collector:
             restore_infinities(numbers)
         self.builder.extend(rows, numbers, images, **dict(zip(self._names, map(list, values), strict=True)))
 
+    def images(self) -> dict[str, Any]:
+        """Return what is known of the images, as `Builder.build` takes it."""
+        return {"aliases": self._aliases, "sizes": self._sizes, "listed": tuple(self.listed) or None}
+
     def regions(
         self,
         title: str,
@@ -91,9 +95,7 @@ class Collector:
         self.builder.named = True
         return self.builder.build(
             box_format,
-            aliases=self._aliases,
-            sizes=self._sizes,
-            listed=tuple(self.listed) or None,
+            **self.images(),
             layout=title,
             normalized=normalized,
             notes=(*([note] if self._count else []), *more),

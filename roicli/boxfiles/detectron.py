@@ -10,7 +10,8 @@ from msgspec import UNSET, Struct, UnsetType, field
 from msgspec.json import Decoder
 
 from roicli.boxfiles.boxfile import BoxFile
-from roicli.boxfiles.builder import Name, blocks, name_of
+from roicli.boxfiles.builder import Name, blocks
+from roicli.boxfiles.collector import Collector
 from roicli.boxfiles.jsonitems import ItemReader, Result
 from roicli.boxfiles.jsontext import fields, first_keys, unrecognized
 from roicli.boxfiles.registry import Layout
@@ -44,9 +45,7 @@ def _read(file: BoxFile, box_format: BoxFormat | None) -> Regions:
     if not isinstance(document := file.document, list):
         raise unrecognized(file)
     reader = ItemReader(file, "box", box_format)
-    aliases: dict[str, str] = {}
-    sizes: dict[str, tuple[float | None, ...]] = {}
-    listed: dict[str, None] = {}
+    found = Collector(file)
     results: list[Result] = []
     predicted = False
     for number, raw in enumerate(document):
@@ -54,11 +53,7 @@ def _read(file: BoxFile, box_format: BoxFormat | None) -> Regions:
         name = image.image_id if image.image_id is not None else image.file_name
         if name is None:
             raise BoxError(f"{file.path}, image {number}: no image_id", "Give each image its image_id or file_name.")
-        listed[name_of(name)] = None
-        if image.height and image.width:
-            sizes[name_of(name)] = image.height, image.width
-        if image.file_name is not None:
-            aliases[name_of(name)] = image.file_name
+        found.image(name, image.height, image.width, image.file_name)
         predicted = predicted or image.instances is not UNSET
         for annotation in image.annotations if image.instances is UNSET else image.instances:
             annotation.image_id = name
@@ -70,9 +65,7 @@ def _read(file: BoxFile, box_format: BoxFormat | None) -> Regions:
     return reader.regions(
         "detectron2 predictions, their instances" if predicted else "detectron2 dataset dicts, their annotations",
         BoxFormat.XYWH,
-        aliases=aliases,
-        sizes=sizes,
-        listed=tuple(listed) or None,
+        **found.images(),
     )
 
 

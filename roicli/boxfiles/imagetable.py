@@ -163,9 +163,8 @@ def _json_rows(file: BoxFile, notes: list[str]) -> Iterator[tuple[str, str, dict
         if listed is not None:
             for number, raw in enumerate(listed):
                 row = json.decode(raw, type=Row)
-                image = row.image_id if row.image_id is not None else row.id
-                if image is None:
-                    image = row.file_name
+                named = (name for name in (row.image_id, row.id, row.file_name) if name is not None)
+                image = next(named, None)
                 if image is None:
                     raise BoxError(f"{file.path}, item {number}: no image_id", _HINT)
                 yield name_of(image), row.file_name or "", _numbers(row)

@@ -82,7 +82,7 @@ def _measure(source: FeatureSource, index: int, layout: str) -> tuple[float, lis
             others = _turned(source, index) if levels else _of_tokens(source, index)
         else:
             others = _of_map(feature_map, layout)
-        return likeness(feature_map), list(others)
+        return likeness(feature_map), [other for other in others if not math.isnan(other.alike)]
 
 
 def is_better(other: float, taken: float) -> bool:
@@ -96,9 +96,7 @@ def _of_map(feature_map: NDArray[np.generic], layout: str) -> Iterator[Reading]:
     axes = tuple(map("chw".index, layout))
     stored = feature_map.transpose(axes)
     other = layout_of(layout).other
-    alike = likeness(other.as_chw(stored))
-    if not math.isnan(alike):
-        yield Reading(f"maps of axes {other.axes}", f"`layout={other.name}`", alike)
+    yield Reading(f"maps of axes {other.axes}", f"`layout={other.name}`", likeness(other.as_chw(stored)))
     length = stored.shape[1]
     for sequence in (stored[0], stored[-1]):
         try:
@@ -106,8 +104,7 @@ def _of_map(feature_map: NDArray[np.generic], layout: str) -> Iterator[Reading]:
         except FeatureError:
             return
         alike = likeness(tokens.as_chw(sequence))
-        if not math.isnan(alike):
-            yield Reading(f"sequences of {length:,} tokens, {tokens}", "`layout=tokens`", alike)
+        yield Reading(f"sequences of {length:,} tokens, {tokens}", "`layout=tokens`", alike)
 
 
 def _turned(source: TokenSource, index: int) -> Iterator[Reading]:
@@ -116,8 +113,7 @@ def _turned(source: TokenSource, index: int) -> Iterator[Reading]:
     assert taken.grid is not None
     grid = taken.grid[::-1]
     alike = likeness(replace(taken, grid=grid).as_chw(source.tokens(index)))
-    if not math.isnan(alike):
-        yield Reading(f"a grid of {grid[0]} x {grid[1]}", "the sides of grids as height, width", alike)
+    yield Reading(f"a grid of {grid[0]} x {grid[1]}", "the sides of grids as height, width", alike)
 
 
 def _of_tokens(source: TokenSource, index: int) -> Iterator[Reading]:
@@ -138,8 +134,6 @@ def _of_tokens(source: TokenSource, index: int) -> Iterator[Reading]:
             ):
                 continue
             alike = likeness(other.as_chw(tokens))
-            if math.isnan(alike):
-                continue
             options = f"`prefix={prefix}`, `grid={grid[0]}x{grid[1]}`, `token_order={order}`"
             yield Reading(str(other), options, alike)
     if not source.labelled and len(source) > 2:
@@ -148,5 +142,4 @@ def _of_tokens(source: TokenSource, index: int) -> Iterator[Reading]:
             stack = np.stack(rows)
             for name in ("hwc", "chw"):
                 alike = likeness(LAYOUTS[name].as_chw(stack))
-                if not math.isnan(alike):
-                    yield Reading(f"a map of axes {', '.join(name.upper())}", f"`layout={name}`", alike)
+                yield Reading(f"a map of axes {', '.join(name.upper())}", f"`layout={name}`", alike)

@@ -121,22 +121,21 @@ def _checked(text: str, index: int, count: int) -> Shard:
     return Shard(index, count)
 
 
-# The variable that numbers an array's tasks, by batch system.
-_TASKS = {
-    "Slurm": ("SLURM_ARRAY_TASK_ID",),
-    "Grid Engine": ("SGE_TASK_ID",),
-    "PBS": ("PBS_ARRAY_INDEX", "PBS_ARRAYID"),
+# Variables that number an array's tasks: of Slurm, Grid Engine and PBS; and those of the first, last and step of all.
+_TASKS = ("SLURM_ARRAY_TASK_ID", "SGE_TASK_ID", "PBS_ARRAY_INDEX", "PBS_ARRAYID")
+_RANGES = {
+    "SLURM_ARRAY_TASK_ID": ("SLURM_ARRAY_TASK_MIN", "SLURM_ARRAY_TASK_MAX", "SLURM_ARRAY_TASK_STEP"),
+    "SGE_TASK_ID": ("SGE_TASK_FIRST", "SGE_TASK_LAST", "SGE_TASK_STEPSIZE"),
 }
 
 
 def _task(environment: Mapping[str, str]) -> tuple[str, int]:
     """Find the one variable that says which task this is, and its value."""
     # Grid Engine sets "undefined" in jobs that are not arrays.
-    names = [name for system in _TASKS.values() for name in system if environment.get(name, "undefined") != "undefined"]
+    names = [name for name in _TASKS if environment.get(name, "undefined") != "undefined"]
     if not names:
         raise UsageError(
-            "`shard=auto`: this is not an array task of Slurm, Grid Engine or PBS: none of "
-            f"{', '.join(name for system in _TASKS.values() for name in system)} is set",
+            f"`shard=auto`: this is not an array task of Slurm, Grid Engine or PBS: none of {', '.join(_TASKS)} is set",
             "Submit it as an array, or name the part: `shard=2/10`.",
         )
     if len({environment[name] for name in names}) > 1:
@@ -147,24 +146,18 @@ def _task(environment: Mapping[str, str]) -> tuple[str, int]:
 def _whole_array(environment: Mapping[str, str]) -> tuple[int, int]:
     """Which task of how many this is, as Slurm and Grid Engine tell."""
     name, task = _task(environment)
-    if name == "SLURM_ARRAY_TASK_ID":
-        first, last, step = (
-            _number(f"SLURM_ARRAY_TASK_{what}", environment, missing)
-            for what, missing in (("MIN", None), ("MAX", None), ("STEP", 1))
-        )
-        tasks = _number("SLURM_ARRAY_TASK_COUNT", environment)
-    elif name == "SGE_TASK_ID":
-        first, last, step = (
-            _number(f"SGE_TASK_{what}", environment, missing)
-            for what, missing in (("FIRST", None), ("LAST", None), ("STEPSIZE", 1))
-        )
-        # SGE_TASK_LAST is the end of the range as it was given, which steps need not meet.
-        tasks = (last - first) // max(step, 1) + 1
-    else:
+    if name not in _RANGES:
         raise UsageError(
             f"`shard=auto`: PBS says that this is task {task} ({name}), but not of how many tasks",
             "Give the task numbers as in qsub -J or -t: `shard=auto/1-10`, or `shard=auto/0-9`.",
         )
+    first, last, step = (
+        _number(one, environment, missing) for one, missing in zip(_RANGES[name], (None, None, 1), strict=True)
+    )
+    # SGE_TASK_LAST is the end of the range as it was given, which steps need not meet.
+    tasks = (last - first) // max(step, 1) + 1
+    if name == "SLURM_ARRAY_TASK_ID":
+        tasks = _number("SLURM_ARRAY_TASK_COUNT", environment)
     if step < 1 or task < first or (task - first) % step or (last - first) // max(step, 1) + 1 != tasks:
         raise UsageError(
             f"`shard=auto`: task {task} does not fit {tasks} tasks from {first} to {last}, step {step}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import count, islice, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,19 +53,15 @@ class SideFile(NewFile):
             self.final.unlink(missing_ok=True)
 
 
-def shard_file(output: Path) -> Path:
-    """Return the name of the record that a part has beside it if it is an .npy."""
-    return _beside(output, ".shard.json")
+def _beside(output: Path, ending: str) -> Path:
+    output = real(output) if output.is_symlink() else output
+    return output.with_name(f"{output.name}{ending}")
 
 
-def skipped_file(output: Path) -> Path:
-    """Return the name of the list of boxes that are not pooled into an output."""
-    return _beside(output, ".skipped.csv")
-
-
-def origin_file(output: Path) -> Path:
-    """Return the name of the file that says whence an .npy came, if that was asked for."""
-    return _beside(output, ".origin.json")
+# The record of a part, if it is an .npy; the list of boxes that are not pooled; whence an .npy came, if that is asked.
+shard_file, skipped_file, origin_file = (
+    partial(_beside, ending=ending) for ending in (".shard.json", ".skipped.csv", ".origin.json")
+)
 
 
 def check_index(path: Path, *, overwrite: bool) -> None:
@@ -130,8 +127,3 @@ def _csv(header: Iterable[str], lines: Iterator[list[object]]) -> Iterator[str]:
         csv.writer(text).writerows(block)
         yield text.getvalue()
         block = list(islice(lines, _LINES))
-
-
-def _beside(output: Path, ending: str) -> Path:
-    output = real(output) if output.is_symlink() else output
-    return output.with_name(f"{output.name}{ending}")
