@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 
-from roicli.cli.command import Command, option
+from roicli.cli.command import Command, option, print_json
 from roicli.cli.options import (
     FILE,
     OUTPUT,
@@ -77,4 +76,4 @@ def align(features: str, boxes: Path, quiet: bool, as_json: bool, **options: Any
     if not quiet:  # before the JSON, which a full disk may refuse
         show_report(report)
     if as_json:
-        click.echo(json.dumps(report.as_dict()))
+        print_json(report)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 
-from roicli.cli.command import Command, option
+from roicli.cli.command import Command, option, print_json
 from roicli.cli.options import (
     RUN,
     dtype_option,
@@ -43,7 +42,7 @@ def check(features: str, boxes: Path, quiet: bool, as_json: bool, strict: bool, 
     with Display(quiet=quiet) as display:
         report = run_job(job, display)
     if as_json:
-        click.echo(json.dumps(report.as_dict()))
+        print_json(report)
     else:
         from roicli.cli.checktable import show_check
 

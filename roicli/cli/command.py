@@ -50,6 +50,13 @@ class Command(click.Command):
                 formatter.write_dl(records, col_max=_COLUMN)
 
 
+def print_json(report: Any) -> None:
+    """Print a report as JSON on standard output."""
+    import json
+
+    click.echo(json.dumps(report.as_dict()))
+
+
 def option(group: str, *names: str, choices: Sequence[str] = (), **settings: Any) -> Callable[[Decorated], Decorated]:
     """Declare an option under a heading of --help, which shows its default; keep the decorator to use it again."""
     if choices:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
-from roicli.cli.command import Command, option
+from roicli.cli.command import Command, option, print_json
 from roicli.cli.options import (
     FILE,
     OUTPUT,
@@ -59,4 +58,4 @@ def convert(
     if not quiet:
         show_converted(report, index)
     if as_json:
-        click.echo(json.dumps(report.as_dict()))
+        print_json(report)

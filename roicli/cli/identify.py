@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 
-from roicli.cli.command import Command, option
+from roicli.cli.command import Command, option, print_json
 from roicli.cli.lines import say
 from roicli.cli.options import FILE, OUTPUT, job_options, json_option, overwrite_option, quiet_option
 from roicli.cli.plain import plain
@@ -66,7 +65,7 @@ def identify(
         if not quiet:
             say(f"{picture} drawn")
     if as_json:
-        click.echo(json.dumps(found.as_dict()))
+        print_json(found)
     else:
         show_identified(found)
     if not found.fits:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
-from roicli.cli.command import Command, option
+from roicli.cli.command import Command, option, print_json
 from roicli.cli.options import FILE, OUTPUT, PATTERN, json_option, overwrite_option, quiet_option
 
 
@@ -38,4 +37,4 @@ def merge(output: Path, parts: tuple[str, ...], virtual: bool, overwrite: bool, 
     if not quiet:
         show_merged(report)
     if as_json:
-        click.echo(json.dumps(report.as_dict()))
+        print_json(report)

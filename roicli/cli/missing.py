@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import sys
 
 import click
 
-from roicli.cli.command import Command, option
+from roicli.cli.command import Command, option, print_json
 from roicli.cli.options import OUTPUT, PATTERN, json_option
 from roicli.words import count
 
@@ -31,7 +30,7 @@ def missing(parts: tuple[str, ...], array: bool, as_json: bool) -> None:
 
     report = run_job(parts)
     if as_json:
-        click.echo(json.dumps(report.as_dict()))
+        print_json(report)
     elif array:
         click.echo(report.array)
     else:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 from click.core import ParameterSource
 
-from roicli.cli.command import Command, option
+from roicli.cli.command import Command, option, print_json
 from roicli.cli.options import FILE, RUN, dtype_option, job_options, json_option, quiet_option
 from roicli.cli.values import tolerance as read_tolerance
 from roicli.cli.values import whole
@@ -68,7 +67,7 @@ def verify(
     with Display(quiet=quiet) as display:
         report = run_job(job, known, display, tolerance=tolerance, workers=workers or usable_cores())
     if as_json:
-        click.echo(json.dumps(report.as_dict()))
+        print_json(report)
     else:
         show_verified(report, features, boxes, chosen)
     if not report.agrees:

@@ -33,12 +33,12 @@ from roicli.jobs.select import image_name
 from roicli.newfiles import check_name, real
 from roicli.outputs import check_output
 from roicli.outputs.base import OutputFormat, Record
+from roicli.outputs.npy import origin_text
 from roicli.outputs.sidefiles import (
     SideFile,
     check_index,
     index_text,
     origin_file,
-    origin_text,
     shard_file,
     shard_text,
     skipped_file,

@@ -10,13 +10,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from roicli.errors import BoxError, FileError, UsageError
+from roicli.errors import BoxError, UsageError
 from roicli.files import Stamp
 from roicli.jobs.imageids import some
-from roicli.jobs.imagesizes import WHERE_SIZES, Images, ImageSize, original_sizes, sizes_listed
+from roicli.jobs.imagesizes import WHERE_SIZES, Images, ImageSize, original_sizes, sizes_listed, stamps_of
 from roicli.jobs.relations import make_pairs
 from roicli.regions import BoxFormat, Column, Names, Regions, from_xyxy
-from roicli.stores.path import path_of
 from roicli.words import count
 
 Note = Callable[[str], None]
@@ -59,13 +58,7 @@ class Choice:
 
     def stamps(self) -> dict[str, Stamp]:
         """Return the file that it says to read, if any, and its state."""
-        if self.pairs is None or self.pairs == "all":
-            return {}
-        path = os.fspath(self.pairs)
-        try:
-            return {path: Stamp.of(path_of(path))}
-        except OSError as error:
-            raise FileError(f"{path}: {error.strerror}", "Check the name and its permissions.") from error
+        return {} if self.pairs in (None, "all") else stamps_of(self.pairs)
 
     def parameters(self) -> dict[str, str | int | float | bool]:
         """Return what an output says of it."""

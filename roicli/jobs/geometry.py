@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from roicli.errors import FileError, UsageError
+from roicli.errors import UsageError
 from roicli.files import Stamp
 from roicli.jobs import preprocess as known
-from roicli.jobs.imagesizes import ImageSize, one_size
+from roicli.jobs.imagesizes import ImageSize, one_size, stamps_of
 from roicli.jobs.preprocess import ImageTransform
 from roicli.pooling.placement import Placement, check_scale, place
 from roicli.regions import Regions
@@ -86,10 +86,7 @@ class Geometry:
             found.append(self.preprocess)
         if self.image_size is not None and one_size(self.image_size) is None:
             found.append(self.image_size)
-        try:
-            return {os.fspath(path): Stamp.of(path_of(path)) for path in found}
-        except OSError as error:
-            raise FileError(f"{error.filename}: {error.strerror}", "Check the name and its permissions.") from error
+        return stamps_of(*found)
 
     def parameters(self) -> dict[str, str | int | float | bool]:
         """Return what an output says of it."""

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from roicli.errors import UsageError
+from roicli.errors import FileError, UsageError
+from roicli.files import Stamp
 from roicli.jobs.imageids import match_images
 from roicli.regions import Regions
 from roicli.stores.path import path_of
@@ -58,6 +59,14 @@ def file_or_size(image_size: ImageSize | None) -> Path | tuple[float, float] | N
     if image_size is None:
         return None
     return one_size(image_size) or path_of(image_size)  # type: ignore[arg-type]
+
+
+def stamps_of(*paths: str | os.PathLike[str]) -> dict[str, Stamp]:
+    """Return the state of files that the user names; FileError if one is not there."""
+    try:
+        return {os.fspath(path): Stamp.of(path_of(path)) for path in paths}
+    except OSError as error:
+        raise FileError(f"{error.filename}: {error.strerror}", "Check the name and its permissions.") from error
 
 
 class Images:

@@ -23,7 +23,7 @@ from roicli.jobs.choose import groups_of, said_of
 from roicli.jobs.costs import choose_kernel
 from roicli.jobs.geometry import scale_parameter
 from roicli.jobs.imageids import match_images, some
-from roicli.jobs.imagesizes import one_size
+from roicli.jobs.imagesizes import file_or_size
 from roicli.jobs.listener import Silent, Told
 from roicli.jobs.match import Inputs
 from roicli.jobs.part import Part, take_part
@@ -44,7 +44,6 @@ from roicli.sources.counted import Counted
 from roicli.sources.given import GivenSource, as_array
 from roicli.sources.layout import SEQUENCES, layout_of
 from roicli.sources.tokens import TokenLayout, TokenSource
-from roicli.stores.path import path_of
 from roicli.words import count
 
 
@@ -120,8 +119,7 @@ class Output:
     def _read_boxes(self) -> None:
         """Read the boxes, decide about each, and order them by image."""
         job, reading, size = self._job, self._job.reading, self._job.geometry.image_size
-        sizes = None if size is None else one_size(size) or path_of(size)  # type: ignore[arg-type]
-        table = read_regions(job.boxes, reading.box_format, reading.boxes_as, sizes)
+        table = read_regions(job.boxes, reading.box_format, reading.boxes_as, file_or_size(size))
         for text in table.notes:
             self._told.note(text)
         index = np.zeros(len(table), np.intp) if table.image_index is None else table.image_index

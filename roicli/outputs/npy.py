@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from roicli.arrays import open_npy
 from roicli.checksums import checksum_rows
 from roicli.errors import FileError
 from roicli.files import file_size, printable, reading
+from roicli.newfiles import GROUPS, PARTIAL, beside
 from roicli.outputs.base import REMEDY, Layout, OutputFormat, Parameters, Record, Stored, not_ours
 from roicli.outputs.checked import KIND, as_bytes
 from roicli.outputs.sidefiles import origin_file, shard_file
@@ -92,6 +94,13 @@ def checksums_of(path: Path) -> NDArray[np.uint32]:
     """Return the checksum of each row of an .npy file."""
     blocks = Npy().raw_blocks(path, Stored(open_npy(path), {}, {}))
     return np.concatenate([np.zeros(0, KIND), *(checksum_rows(*as_bytes(block)) for block in blocks)])
+
+
+def origin_text(record: Record, shape: tuple[int, ...], output: Path) -> Iterator[str]:
+    """Make what says whence an .npy came: parameters, the shape by which it is known again, the CRC-32 of each row."""
+    hidden = (beside(output, ending) for ending in (GROUPS, PARTIAL))
+    sums = checksums_of(next((path for path in hidden if path.exists()), output)).tobytes().hex()
+    yield json.dumps({"shape": shape, "parameters": record.parameters, "checksums": sums}, indent=1) + "\n"
 
 
 def _read_beside(path: Path, member: str) -> dict[str, Any] | None:

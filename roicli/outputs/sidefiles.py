@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from roicli.errors import OutputError
-from roicli.newfiles import GROUPS, PARTIAL, NewFile, beside, check_name, real, writing
+from roicli.newfiles import NewFile, check_name, real, writing
 
 if TYPE_CHECKING:
     from roicli.outputs.base import Record
@@ -107,15 +107,6 @@ def shard_text(record: Record) -> Iterator[str]:
     edges = np.flatnonzero(np.diff(rows, prepend=-2, append=-2) != 1)
     runs = np.stack([rows[edges[:-1]], rows[edges[1:] - 1] + 1], axis=1).tolist() if len(rows) else []
     yield json.dumps({"parameters": record.parameters, "output_rows": runs})
-
-
-def origin_text(record: Record, shape: tuple[int, ...], output: Path) -> Iterator[str]:
-    """Make what says whence an .npy came: parameters, the shape by which it is known again, the CRC-32 of each row."""
-    from roicli.outputs.npy import checksums_of
-
-    hidden = (beside(output, ending) for ending in (GROUPS, PARTIAL))
-    sums = checksums_of(next((path for path in hidden if path.exists()), output)).tobytes().hex()
-    yield json.dumps({"shape": shape, "parameters": record.parameters, "checksums": sums}, indent=1) + "\n"
 
 
 def _csv(header: Iterable[str], lines: Iterator[list[object]]) -> Iterator[str]:
