@@ -20,7 +20,7 @@ from roicli.jobs.solved import Footprint
 from roicli.jobs.verify import VerifyReport
 from roicli.words import count
 
-UNSOLVED = "no weights of cells explain RoIs: a maximum, other maps, or too few channels to tell"
+UNSOLVED = "no weights of cells explain RoIs: a maximum, vectors, other maps, or too few channels to tell"
 WEIGHTS = "solved: what it read", "ours: what the options say"
 _SHOWN = 8  # answers
 _CELL, _ROWS, _SHADES = 8, 16, (" ░▒▓█", " .:*#")  # of weights: characters of a cell, rows, and how dark they are

@@ -148,16 +148,18 @@ def by_mindspore():
 
 
 def by_tensorflow():
-    """crop_and_resize, whose boxes are y1, x1, y2, x2 over length - 1."""
+    """crop_and_resize, whose boxes are y1, x1, y2, x2 over length - 1: of the map, or as Matterport norms pixels."""
     import tensorflow
 
-    lengths = np.array(features.shape[:0:-1] * 2, np.float32) - 1
-    for shift in (0.0, 0.5):
-        given = ((boxes * SCALE - shift) / lengths)[:, [1, 0, 3, 2]]
+    lengths = np.array(features.shape[:0:-1] * 2, np.float32)
+    normed = {f"shift={shift}": (boxes * SCALE - shift) / (lengths - 1) for shift in (0.0, 0.5)}
+    normed["Matterport"] = (boxes - np.array([0, 0, 1, 1], np.float32)) / (lengths / SCALE - 1)
+    for words, numbers in normed.items():
+        given = numbers[:, [1, 0, 3, 2]].astype(np.float32)
         pooled = tensorflow.image.crop_and_resize(
             features.transpose(1, 2, 0)[None], given, np.zeros(len(boxes), np.int32), SIZE
         )
-        keep(f"tensorflow crop_and_resize shift={shift}", 0, pooled.numpy().transpose(0, 3, 1, 2))
+        keep(f"tensorflow crop_and_resize {words}", 0, pooled.numpy().transpose(0, 3, 1, 2))
 
 
 if __name__ == "__main__":
