@@ -1,4 +1,4 @@
-"""What may have made pooled features, as data: ways to take the boxes, views of the maps, and what is computed."""
+"""What may have made pooled features, as data: ways to take the boxes, and what is computed."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from roicli.jobs import preprocess
 from roicli.jobs.geometry import Located
 from roicli.jobs.preprocess import ImageTransform
 from roicli.jobs.pyramid import Pyramid, place_on_levels
+from roicli.jobs.views import bfloat16
 from roicli.pooling.levels import RULES
 from roicli.pooling.operators import find
 from roicli.pooling.placement import Placement, place
@@ -33,6 +34,36 @@ class Way(NamedTuple):
     cost: int
     put: Callable[[Located, Boxes], Placement]
     options: dict[str, Any]
+
+
+class Candidate(NamedTuple):
+    """What may have made a reference."""
+
+    way: Way
+    spec: PoolSpec
+    view: str = ""  # what was done to the maps
+    how: str = ""  # what was done to the values
+    dtype: Any = None
+    fits: bool = True  # most RoIs of the last sieve
+
+    @property
+    def but(self) -> str:
+        """What was done that should not have been."""
+        return "; ".join(part for part in (self.way.words, self.view, self.how) if part)
+
+    @property
+    def settings(self) -> str:
+        """What was computed."""
+        said = find(self.spec.op).convention(self.spec)
+        if self.spec.rule is not None:
+            said += f", {conventions.name_of(self.spec)[0]}"
+        reduced = self.spec.reduce != "none" and self.spec.output_size != (1, 1)
+        return said + f", {self.spec.reduce} of the bins" * reduced
+
+    @property
+    def cost(self) -> int:
+        """What it costs to believe."""
+        return self.way.cost + (self.spec.rule is not None) + bool(self.view) + bool(self.how)
 
 
 # What may be done to numbers of boxes (K, 4), of images with sides (K, 4) in their unit, which has pixels (K, 4) of it.
@@ -61,18 +92,13 @@ _TAKES: dict[str, Callable[[Boxes, Boxes, Boxes], Boxes]] = {
         np.column_stack([np.floor(b / pixel)[:, :2], np.ceil(b / pixel)[:, 2:]]) * pixel
     ),
     "boxes rounded to float16": lambda b, sides, pixel: b.astype(np.float16).astype(np.float64),
-    "boxes rounded to bfloat16": lambda b, sides, pixel: _bfloat16(b).astype(np.float64),
+    "boxes rounded to bfloat16": lambda b, sides, pixel: bfloat16(b).astype(np.float64),
     "boxes mirrored: W - x": lambda b, sides, pixel: np.column_stack(
         [sides[:, 0] - b[:, 2], b[:, 1], sides[:, 0] - b[:, 0], b[:, 3]]
     ),
 }
 _FACTORS = (2.0, 0.5, 4.0, 0.25, 8.0, 0.125)
 _SCALES = (1.0, 1 / 4, 1 / 8, 1 / 14, 1 / 16, 1 / 32, 1 / 64)
-
-
-def _bfloat16(values: NDArray[Any]) -> NDArray[np.float32]:
-    bits = values.astype(np.float32).view(np.uint32)
-    return ((bits + 0x7FFF + ((bits >> 16) & 1)) & np.uint32(0xFFFF0000)).view(np.float32)
 
 
 def ways(here: Located, levels: tuple[Level, ...], pyramid: Pyramid) -> Iterator[Way]:
@@ -180,28 +206,6 @@ def _matterport(here: Located, numbers: Boxes) -> Placement:
     ratio, cells = np.array(here.scale), here.map_sizes[here.image[0]]
     y, x = ((cells - 1) * ratio / np.maximum(cells - ratio, 1e-9)).tolist()
     return here.place(numbers - _ONE_MORE, (y, x))
-
-
-# What may have been done to maps (H, W, C) before they were pooled.
-VIEWS: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
-    "channels in reverse order": lambda m: m[:, :, ::-1],
-    "y and x of the maps swapped": lambda m: m.transpose(1, 0, 2),
-    "maps (C, H, W) in memory taken for (H, W, C)": lambda m: m.transpose(2, 0, 1).reshape(m.shape),
-    "maps (H, W, C) in memory taken for (C, H, W)": lambda m: m.reshape(m.shape[2], *m.shape[:2]).transpose(1, 2, 0),
-    "maps (C, W, H) in memory taken for (C, H, W)": lambda m: m.transpose(1, 0, 2).reshape(
-        m.shape[0], m.shape[1], m.shape[2]
-    ),
-    "maps mirrored": lambda m: m[:, ::-1],
-    "maps upside down": lambda m: m[::-1],
-    "maps rounded to float16": lambda m: m.astype(np.float16).astype(m.dtype),
-    "maps rounded to bfloat16": lambda m: _bfloat16(m).astype(m.dtype),
-    "a token before the first: all cells one later": lambda m: _later(m, 1),
-    "a token less: all cells one earlier": lambda m: _later(m, -1),
-}
-
-
-def _later(cells: NDArray[Any], step: int) -> NDArray[Any]:
-    return np.roll(cells.reshape(-1, cells.shape[2]), step, axis=0).reshape(cells.shape)
 
 
 def specs(base: PoolSpec, *, more: bool = False) -> Iterator[PoolSpec]:

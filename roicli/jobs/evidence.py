@@ -18,6 +18,7 @@ from roicli.pooling.arguments import compute_dtype
 from roicli.pooling.contraction import pool_maps
 from roicli.pooling.kernels.choose import NUMPY_KERNEL
 from roicli.pooling.operators import find
+from roicli.pooling.operators.cells import WholeCells
 from roicli.pooling.placement import Placement
 from roicli.regions import find_bad_boxes
 from roicli.spec import PoolSpec
@@ -53,6 +54,8 @@ class Evidence(NamedTuple):
         Of the values.
     unit : bool
         Whether each RoI is one vector of length 1, or 0; some of its channels are made so again.
+    token, holes : bool
+        Whether means took one token more, and whether NaN in maps stands for cells that nobody knows.
     """
 
     rows: NDArray[np.intp]
@@ -61,6 +64,8 @@ class Evidence(NamedTuple):
     allowed: NDArray[np.float64]
     rounding: np.dtype[Any]
     unit: bool = False
+    token: bool = False
+    holes: bool = False
 
     @property
     def mean(self) -> bool:
@@ -112,10 +117,19 @@ class Evidence(NamedTuple):
         for begin in range(0, len(placements), step):
             pooled = self.pool(joined(placements[begin : begin + step]), spec, dtype)
             with np.errstate(over="ignore", invalid="ignore"):
-                if self.rounding == np.float16:
+                if self.rounding == np.float16 and not self.token:
                     pooled = pooled.astype(np.float16)
                 found.append(pooled.astype(np.float64).reshape(-1, *self.wanted.shape) - self.wanted)
-        return np.concatenate(found)
+        off = np.concatenate(found)
+        if self.token:
+            size = next(iter(self.maps.values())).shape[:2]
+            for number, one in enumerate(placements):
+                tokens = averaged(spec, one.rounded(np.dtype(np.float32)), size)
+                off[number] = without_token(off[number], self.wanted, tokens, one.map_index)
+        if self.holes:
+            unknown = np.isnan(off).reshape(*off.shape[:2], -1).any(axis=2)
+            off[unknown & (unknown.mean(axis=1, keepdims=True) <= 0.5)] = 0
+        return off
 
     def fitting(self, off: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Tell which RoIs differ by no more than rounding, (n, K) of (n, K, ...)."""
@@ -146,11 +160,7 @@ class Evidence(NamedTuple):
         made, noise = off + self.wanted, _NOISE * self.spread
         least = made if spec.mode == "max" else made / 4
         above = (self.wanted >= least - noise).reshape(len(off), -1).mean(axis=1)
-        made = made.reshape(len(off), -1)
-        made -= made.mean(axis=1, keepdims=True)
-        length = np.sqrt(np.square(made).sum(axis=1))
-        likeness = made @ (self.wanted - self.wanted.mean()).ravel() / np.where(length > 0, length, np.inf)
-        best = np.argsort(-likeness, kind="stable")
+        best = np.argsort(-likeness(made, self.wanted), kind="stable")
         return sorted([one for one in best.tolist() if above[one] >= _ABOVE or spec.reduce == "l2"][:_LIKELY])
 
     def nearly(self, placement: Placement, spec: PoolSpec, row: int) -> bool:
@@ -242,3 +252,49 @@ def telling(boxes: NDArray[np.float64], wanted: NDArray[np.float64], number: int
     outermost = some[[boxes[some, 0].argmin(), boxes[some, 2].argmax(), boxes[some, 3].argmax()]]
     chosen = [evenly[len(evenly) // 2], *outermost, *evenly]
     return np.sort(np.array(list(dict.fromkeys(chosen))[:number]))
+
+
+def averaged(spec: PoolSpec, regions: Placement, size: tuple[int, ...]) -> NDArray[np.float64]:
+    """Return of how many tokens the mean of each region is taken: cells of a window, or bins, (K,)."""
+    operator = find(spec.op)
+    if spec.output_size == (1, 1) and isinstance(operator, WholeCells):
+        y, x = (np.maximum(ranges.stop - ranges.first, 0)[:, 0] for ranges in operator.both(regions, size, spec))
+        return np.asarray(y * x, np.float64)
+    return np.full(len(regions), float(np.prod(spec.output_size)))
+
+
+def without_token(
+    off: NDArray[np.float64], wanted: NDArray[np.float64], number: NDArray[np.float64], image: NDArray[np.intp]
+) -> NDArray[np.float64]:
+    """Return what means leave if those wanted took one vector more: any, but the same for all regions of an image.
+
+    Parameters
+    ----------
+    off, wanted : (K, C)
+        Means of `number` (K,) tokens less those wanted, and these.
+    image : (K,) intp
+        An image with one region says nothing of its token: what that leaves is unchanged.
+
+    Examples
+    --------
+    >>> mean, token, number = np.array([[1.0], [4.0], [9.0]]), 7.0, np.array([2.0, 3.0, 1.0])
+    >>> wanted = (mean * number[:, None] + token) / (number[:, None] + 1)
+    >>> bool(np.allclose(without_token(mean - wanted, wanted, number, np.zeros(3, int)), 0))
+    True
+    """
+    found, more = off.copy(), number[:, None] + 1
+    for one in np.unique(image):
+        rows = np.flatnonzero(image == one)
+        if len(rows) > 1:
+            token = wanted[rows] - number[rows, None] * off[rows]
+            weight = 1 / np.square(more[rows])
+            found[rows] = ((token * weight).sum(axis=0) / weight.sum() - token) / more[rows]
+    return found
+
+
+def likeness(made: NDArray[np.float64], wanted: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Correlate each of several (n, K, ...) with one (K, ...); 0 where a value is not known."""
+    first, second = (each.reshape(-1, wanted.size) for each in (made, wanted))
+    first, second = (each - each.mean(axis=1, keepdims=True) for each in (first, second))
+    length = np.sqrt(np.square(first).sum(axis=1) * np.square(second).sum())
+    return np.asarray(np.nan_to_num(first @ second[0] / np.where(length > 0, length, np.inf)))

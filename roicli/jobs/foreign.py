@@ -61,14 +61,25 @@ class Reference(NamedTuple):
             found = {name: value for name, value in found.items() if name not in ("op", "aligned", "mode")}
         return found | given
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Return the shape of the values without axes of one before the rows."""
+        shape = self.values.shape
+        while len(shape) > 4 and shape[0] == 1:
+            shape = shape[1:]
+        return shape
+
+    @property
+    def rows(self) -> int:
+        """Return how many rows there are."""
+        return self.shape[0]
+
     def readings(self, channels: int, sizes: Sequence[tuple[int, int]]) -> list[Arranged]:
         """Return what the axes may be, for so many channels; a flat row has one of the `sizes` given, or is square.
 
         Raises FileError: they fit no reading.
         """
-        shape = self.values.shape
-        while len(shape) > 4 and shape[0] == 1:
-            shape = shape[1:]
+        shape = self.shape
         values, found = np.asarray(self.values).reshape(shape), []
         if len(shape) == 4 and shape[1] == channels:
             found.append(Arranged(values, "(K, C, PH, PW)", (shape[2], shape[3])))

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from roicli import conventions
 from roicli.errors import FileError, UsageError
 from roicli.jobs.answers import Answer, Identified
-from roicli.jobs.candidates import VIEWS, Way, specs, ways
-from roicli.jobs.evidence import CHANNELS, Evidence, gather, telling
+from roicli.jobs.candidates import Candidate, Way, specs, ways
+from roicli.jobs.evidence import CHANNELS, Evidence, gather, likeness, telling
 from roicli.jobs.foreign import Arranged, read_reference
 from roicli.jobs.geometry import Located
 from roicli.jobs.listener import Listener, Told
@@ -25,7 +25,7 @@ from roicli.jobs.moves import solutions
 from roicli.jobs.prepare import PoolJob
 from roicli.jobs.pyramid import Pyramid
 from roicli.jobs.solved import Footprint, footprint
-from roicli.pooling.operators import find
+from roicli.jobs.views import Views
 from roicli.pooling.sampling import in_map
 from roicli.spec import PoolSpec
 from roicli.words import count
@@ -34,29 +34,13 @@ from roicli.words import count
 _SIEVES = ((2, 8), (12, 16))
 _NEAREST = 40
 _COARSE = 4  # ways to take the boxes that are tried in float16
-_PROBES, _FEW = 96, 4  # boxes that may tell answers apart, and channels
+_PROBES = 96  # boxes that may tell answers apart
+_FEW = 4  # channels of these; ways to take the boxes that are tried further
+_ORDERED = 600  # values by which channels are matched
 # Of the spread: more than what float16 and bfloat16 leave is not noise.
 _NOISE = 0.01
 _SHOWN = 8
 _SOLVED = 6000  # values from which scale and offset are solved for
-
-
-class _Candidate(NamedTuple):
-    way: Way
-    spec: PoolSpec
-    view: str = ""  # what was done to the maps
-    how: str = ""  # what was done to the values
-    dtype: Any = None
-    fits: bool = True  # most RoIs of the last sieve
-
-    @property
-    def but(self) -> str:
-        """What was done that should not have been."""
-        return "; ".join(part for part in (self.way.words, self.view, self.how) if part)
-
-    @property
-    def cost(self) -> int:
-        return self.way.cost + (self.spec.rule is not None) + bool(self.view) + bool(self.how)
 
 
 def identify(job: PoolJob, reference: Path, listener: Listener, *, weights: bool = False) -> Identified:
@@ -76,10 +60,9 @@ def identify(job: PoolJob, reference: Path, listener: Listener, *, weights: bool
     if job.pyramid.levels_combine is not None:
         raise UsageError("identify compares features of one level a box", "Leave `levels_combine` out.")
     channels = next(iter(inputs.infos().values())).shape[0]
-    if len(inputs.table) != _count(given.values.shape):
+    if len(inputs.table) != given.rows:
         raise FileError(
-            f"{reference} holds {count(_count(given.values.shape), 'row')}, "
-            f"{inputs.table.source} {count(len(inputs.table), 'box')}",
+            f"{reference} holds {count(given.rows, 'row')}, {inputs.table.source} {count(len(inputs.table), 'box')}",
             "Give the boxes that the features were made of, in their order.",
         )
     computed = np.dtype(np.float32)
@@ -103,12 +86,6 @@ def identify(job: PoolJob, reference: Path, listener: Listener, *, weights: bool
     )
 
 
-def _count(shape: tuple[int, ...]) -> int:
-    while len(shape) > 4 and shape[0] == 1:
-        shape = shape[1:]
-    return shape[0]
-
-
 class _Search:
     """The search for what made a reference, under one reading of its axes."""
 
@@ -120,31 +97,68 @@ class _Search:
         self.boxes = inputs.table.boxes[whole.rows].astype(np.float64)
         # By image, as ways take it: `located` has the map of each on its level.
         self.here = located._replace(placement=replace(located.placement, map_index=inputs.map_index)).take(whole.rows)
-        self._whole, channels = whole, whole.wanted.shape[1]
-        self._some = slice(0, channels, max(1, -(-channels // CHANNELS)))
-        self.evidence = whole.part(slice(None), self._some)
+        some = slice(0, None, max(1, -(-whole.wanted.shape[1] // CHANNELS)))
+        self.views = Views(whole, some, levels=bool(inputs.source.levels))
+        self.evidence = self.views[""]
         self.ways = self._distinct(list(ways(self.here, inputs.source.levels, job.pyramid)))
         self.base = replace(job.spec, output_size=arranged.size, reduce="none", rule=None)
         self._rule = job.spec.rule
         self.reduces = ("l2",) if whole.unit else ("mean", "max") if whole.mean else ("none",)
 
-        self.ranked: list[tuple[float, _Candidate]] = []
-        self.chosen: list[_Candidate] = []
+        self.ranked: list[tuple[float, Candidate]] = []
+        self.chosen: list[Candidate] = []
         self.noise = 0.0
 
     def try_ways(self) -> None:
         """Look among ways to take the boxes, and what conventions compute."""
         self.ranked += self._sieve(self.ways, self._specs())
-        self.ranked += self._sieve(self.ways[:1], self._specs(more=True))
+        self.ranked += self._sieve(self._nearest(self.ranked), self._specs(more=True))
         self.chosen = self._fitting(self.ranked)
         if fitting := list(dict.fromkeys(one.spec for one in self.chosen)):
-            self.chosen += self._fitting(self._sieve(self.ways[:1], fitting, self._views()))
+            self.chosen += self._fitting(self._sieve(self.ways[:1], fitting, self.views.names))
 
     def try_views(self) -> None:
-        """Look among views of the maps."""
-        found = self._sieve(self.ways[:1], self._specs(), self._views())
+        """Look among views of the maps, with the ways by which few conventions are most like the reference."""
+        keep, alike = telling(self.boxes, self.evidence.wanted, _SIEVES[1][0]), []
+        for name in self.views.names + self.views.of_means:
+            part = self.views[name].part(keep, slice(0, _SIEVES[1][1]))
+            alike += [(one, way, name) for one, way, _ in self._alike(part, keep)]
+        alike.sort(key=lambda one: -one[0])
+        best = list({(id(way), name): (way, name) for _, way, name in alike}.values())[: 2 * _FEW]
+        found = [one for way, name in best for one in self._sieve([way], self._specs(), [name])]
         self.ranked = sorted(self.ranked + found, key=lambda pair: pair[0])
         self.chosen = self._fitting(found)
+
+    def try_orders(self) -> None:
+        """Look for an order of channels: the mean of all says where boxes are, then channels are matched."""
+        bins = max(1, self.evidence.wanted[0, 0].size)
+        keep = telling(self.boxes, self.evidence.wanted, max(_ORDERED // bins, 2 * _SIEVES[1][0]))
+        part, found = self.views.part(keep), []
+        maps = {index: one.mean(axis=2, keepdims=True) for index, one in part.maps.items()}
+        mean = part._replace(maps=maps, wanted=part.wanted.mean(axis=1, keepdims=True))
+        for _, way, spec in self._alike(mean, keep)[:_FEW]:
+            placed = way.put(self.here, self.boxes).take(keep)
+            for _ in range(2):  # once by a convention that is near, once by the best
+                name = self.views.ordered(part.off([placed], spec)[0] + part.wanted, part.wanted)
+                found += self._sieve([way], self._specs(), [name])
+                spec = min(found, key=lambda pair: pair[0])[1].spec
+        self.chosen = self._fitting(found)
+
+    def _alike(self, part: Evidence, keep: NDArray[np.intp]) -> list[tuple[float, Way, PoolSpec]]:
+        """Correlate what ways with at most one mistake and few conventions make of some boxes with the reference."""
+        single = [way for way in self.ways if way.cost <= 1]
+        placed, found = [way.put(self.here, self.boxes).take(keep) for way in single], []
+        plain = replace(self.base, op="roi_align", mode="avg", reduce=self.reduces[0])  # type: ignore[arg-type]
+        quick = [replace(plain, aligned=one, sampling_ratio=ratio) for one in (False, True) for ratio in (2, -1)]
+        for spec in [*quick, replace(quick[0], op="window_mean")] if part.mean else quick:
+            alike = likeness(part.off(placed, spec) + part.wanted, part.wanted).tolist()
+            found += [(one, way, spec) for one, way in zip(alike, single, strict=True)]
+        return sorted(found, key=lambda one: -one[0])
+
+    def _nearest(self, ranked: Sequence[tuple[float, Candidate]]) -> list[Way]:
+        """Return the boxes as given, and the ways with at most one mistake that leave least."""
+        near = [one.way for _, one in sorted(ranked, key=lambda pair: pair[0]) if one.way.cost <= 1]
+        return list({id(way): way for way in (self.ways[0], *near)}.values())[: 1 + _FEW]
 
     def try_float16(self) -> None:
         """Look among what was computed in float16."""
@@ -200,35 +214,24 @@ class _Search:
         self._twins = {id(way): [one for one in rest if one.cost == way.cost] for way, *rest in found.values()}
         return [group[0] for group in found.values()]
 
-    def _with_twins(self, chosen: Sequence[_Candidate]) -> list[_Candidate]:
+    def _with_twins(self, chosen: Sequence[Candidate]) -> list[Candidate]:
         """Return candidates, and after each those that were left out for it and are as simple."""
         return [one._replace(way=way) for one in chosen for way in (one.way, *self._twins.get(id(one.way), ()))]
 
-    def _views(self) -> list[str]:
-        """Return what may have been done to the maps that changes them."""
-        first = next(iter(self.evidence.maps.values()))
-        return [view for view, change in VIEWS.items() if not np.array_equal(change(first), first, equal_nan=True)]
-
-    def _viewed(self, view: str) -> Evidence:
-        if not view:
-            return self.evidence
-        maps = {index: VIEWS[view](one) for index, one in self._whole.maps.items()}
-        return self._whole._replace(maps=maps).part(slice(None), self._some)
-
     def _sieve(
         self, among: Sequence[Way], kinds: Sequence[PoolSpec], views: Sequence[str] = ("",)
-    ) -> list[tuple[float, _Candidate]]:
+    ) -> list[tuple[float, Candidate]]:
         """Return candidates that fit some RoIs, and the nearest of the others, with the mean square that they leave."""
         taken = [(way, view) for way in among for view in views]
         pairs = {spec: list(range(len(taken))) for spec in kinds}
         placed = [way.put(self.here, self.boxes) for way in among]
-        every = [self._viewed(view) for view in views]
+        every = [self.views[view] for view in views]
         step = 1 + max(every[0].maps)  # the maps of each view come after those of the one before it
         maps = {index + number * step: one for number, each in enumerate(every) for index, one in each.maps.items()}
         left: list[tuple[float, int, PoolSpec, bool]] = []
         for rows, channels in _SIEVES:
             keep = telling(self.boxes, self.evidence.wanted, rows)
-            part = self.evidence._replace(maps=maps, rounding=np.dtype(np.float32)).part(keep, slice(0, channels))
+            part = every[-1]._replace(maps=maps, rounding=np.dtype(np.float32)).part(keep, slice(0, channels))
             here = [
                 replace(one, map_index=one.map_index + number * step)
                 for one in [each.take(keep) for each in placed]
@@ -244,16 +247,14 @@ class _Search:
             pairs = {}
             for _, number, spec, _ in left:
                 pairs.setdefault(spec, []).append(number)
-        return [
-            (one, _Candidate(taken[number][0], spec, taken[number][1], fits=fit)) for one, number, spec, fit in left
-        ]
+        return [(one, Candidate(taken[number][0], spec, taken[number][1], fits=fit)) for one, number, spec, fit in left]
 
-    def _off(self, one: _Candidate) -> NDArray[np.float64]:
+    def _off(self, one: Candidate) -> NDArray[np.float64]:
         placement = one.way.put(self.here, self.boxes)
-        off: NDArray[np.float64] = self._viewed(one.view).off([placement], one.spec, one.dtype)[0]
+        off: NDArray[np.float64] = self.views[one.view].off([placement], one.spec, one.dtype)[0]
         return off
 
-    def _fitting(self, ranked: Sequence[tuple[float, _Candidate]]) -> list[_Candidate]:
+    def _fitting(self, ranked: Sequence[tuple[float, Candidate]]) -> list[Candidate]:
         """Return the candidates that leave only rounding on all RoIs, the simplest first."""
         found = []
         for left, one in ranked:
@@ -264,11 +265,11 @@ class _Search:
                 found.append((one.cost, left, one))
         return [one for *_, one in sorted(found, key=lambda each: each[:2])]
 
-    def _nearly(self, one: _Candidate, rows: NDArray[np.intp]) -> bool:
-        placement, evidence = one.way.put(self.here, self.boxes), self._viewed(one.view)
+    def _nearly(self, one: Candidate, rows: NDArray[np.intp]) -> bool:
+        placement, evidence = one.way.put(self.here, self.boxes), self.views[one.view]
         return all(evidence.nearly(placement, one.spec, row) for row in rows.tolist())
 
-    def _solved(self, ranked: Sequence[tuple[float, _Candidate]]) -> list[tuple[float, _Candidate]]:
+    def _solved(self, ranked: Sequence[tuple[float, Candidate]]) -> list[tuple[float, Candidate]]:
         keep = telling(self.boxes, self.evidence.wanted, _SIEVES[1][0])
         bins = max(1, self.evidence.wanted[0, 0].size)
         part = self.evidence.part(keep, slice(0, int(np.clip(_SOLVED // (len(keep) * bins), 3, _SIEVES[1][1]))))
@@ -278,17 +279,17 @@ class _Search:
         quick = [replace(every[0], mode="avg", aligned=True, sampling_ratio=number, rule=None) for number in (3, -1)]
         part, here = part._replace(rounding=np.dtype(np.float32)), self.here.take(keep)  # steps would have no slope
         solved = solutions(part, here, self.boxes[keep], bases, quick, every)
-        return [(left, _Candidate(way, spec)) for left, way, spec in solved]
+        return [(left, Candidate(way, spec)) for left, way, spec in solved]
 
-    def _coarse(self, ranked: Sequence[tuple[float, _Candidate]]) -> list[tuple[float, _Candidate]]:
+    def _coarse(self, ranked: Sequence[tuple[float, Candidate]]) -> list[tuple[float, Candidate]]:
         """Return what computing in float16 leaves, where boxes are taken as given or as in the nearest candidates."""
         taken = {id(way): way for way in (self.ways[0], *(one.way for _, one in ranked[:_NEAREST]))}
         kinds = [one for one in self._specs() if one.op == "roi_align" and one.mode == "avg" and one.rule is None]
         ways = list(taken.values())[:_COARSE]
-        made = [_Candidate(way, one, "", "computed in float16", np.float16) for way in ways for one in kinds]
+        made = [Candidate(way, one, "", "computed in float16", np.float16) for way in ways for one in kinds]
         return [(float(np.square(self._off(one)).mean()), one) for one in made]
 
-    def _in_noise(self, ranked: Sequence[tuple[float, _Candidate]]) -> tuple[list[_Candidate], float]:
+    def _in_noise(self, ranked: Sequence[tuple[float, Candidate]]) -> tuple[list[Candidate], float]:
         """Return the candidates that leave as little as the nearest, if that may be noise, and how much it is."""
         limit = (4 * _NOISE * self.evidence.spread) ** 2
         nearest = sorted((pair for pair in ranked if pair[0] <= limit), key=lambda pair: pair[0])[:_NEAREST]
@@ -305,7 +306,7 @@ class _Search:
         if self.evidence.mean:
             return None
         spec = replace(self.base, rule=self._rule)
-        off = np.abs(self._off(_Candidate(self.ways[0], spec))).reshape(len(self.boxes), -1).max(axis=1)
+        off = np.abs(self._off(Candidate(self.ways[0], spec))).reshape(len(self.boxes), -1).max(axis=1)
         placed = self.ways[0].put(self.here, self.boxes)
         at = int(off.argmax())
         cells = self.evidence.maps[int(placed.map_index[at])]
@@ -333,19 +334,19 @@ class _Search:
         digits = max(0, 1 - int(np.floor(np.log10(np.abs(boxes).max())) - 2))
         return here, np.round(boxes, digits)
 
-    def _of_probes(self, every: Sequence[_Candidate]) -> Iterator[NDArray[np.float64]]:
+    def _of_probes(self, every: Sequence[Candidate]) -> Iterator[NDArray[np.float64]]:
         """Yield what each candidate makes of the probes: (probes, ...)."""
         here, boxes = self._probes
         for one in every:
-            part = self._viewed(one.view)
+            part = self.views[one.view]
             part = part._replace(maps={index: each[:, :, :_FEW] for index, each in part.maps.items()})
             made = part.pool(one.way.put(here, boxes), one.spec, one.dtype)
             yield made.reshape(_PROBES, -1).astype(np.float64)
 
-    def _distinct_answers(self, chosen: Sequence[_Candidate]) -> list[list[_Candidate]]:
+    def _distinct_answers(self, chosen: Sequence[Candidate]) -> list[list[Candidate]]:
         """Put together what computes the same of any box; the simplest first."""
         limit = float(self.evidence.allowed.max())
-        groups: list[tuple[NDArray[np.float64], list[_Candidate]]] = []
+        groups: list[tuple[NDArray[np.float64], list[Candidate]]] = []
         for one, made in zip(chosen, self._of_probes(chosen), strict=True):
             group = next((group for first, group in groups if np.abs(made - first).max() <= limit), None)
             if group is None:
@@ -354,7 +355,7 @@ class _Search:
                 group.append(one)
         return [group for _, group in groups]
 
-    def _telling(self, chosen: Sequence[_Candidate]) -> str:
+    def _telling(self, chosen: Sequence[Candidate]) -> str:
         """Name a box by which most answers are told apart, and by how much."""
         if len(chosen) < 2:
             return ""
@@ -365,7 +366,7 @@ class _Search:
         said = ", ".join(f"{number:.10g}" for number in self._probes[1][best])
         return f"box {said} (x1, y1, x2, y2): the answers differ by {apart[:, best].min():.3g} or more"
 
-    def _answer(self, group: Sequence[_Candidate], *, fits: bool) -> Answer:
+    def _answer(self, group: Sequence[Candidate], *, fits: bool) -> Answer:
         one, evidence = group[0], self.evidence
         spec, off = one.spec, np.abs(self._off(one))
         names = conventions.name_of(spec)
@@ -379,21 +380,21 @@ class _Search:
         failing = evidence.rows[np.flatnonzero(~evidence.fitting(off[None])[0])]
         return Answer(
             convention=tuple(names),
-            settings=_settings(spec),
+            settings=one.settings,
             boxes=one.but,
             options=options | one.way.options,
             largest=float(off.max()),
             spread=float(off.max()) / evidence.spread,
             failing=() if fits else tuple(failing[:5].tolist()),
-            same=tuple("; ".join(filter(None, (_settings(each.spec), each.but))) for each in group[1:]),
+            same=tuple("; ".join(filter(None, (each.settings, each.but))) for each in group[1:]),
         )
 
 
-_STEPS = (_Search.try_ways, _Search.try_views, _Search.try_float16, _Search.solve, _Search.try_noise)
-
-
-def _settings(spec: PoolSpec) -> str:
-    said = find(spec.op).convention(spec)
-    if spec.rule is not None:
-        said += f", {conventions.name_of(spec)[0]}"
-    return said + (f", {spec.reduce} of the bins" if spec.reduce != "none" and spec.output_size != (1, 1) else "")
+_STEPS = (
+    _Search.try_ways,
+    _Search.try_views,
+    _Search.try_orders,
+    _Search.try_float16,
+    _Search.solve,
+    _Search.try_noise,
+)

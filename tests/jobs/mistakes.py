@@ -357,7 +357,7 @@ def class_token_in_the_mean(seed: int, kind: str) -> Made:
     first = _tokens(one, bool(seed % 4 < 2))[one.boxes[:, 0].astype(np.intp), 0]
     if seed % 2:
         one.settings, one.size = {"op": "window_mean"}, (1, 1)
-        cells = one.xyxy / one.stride
+        cells = one.boxes[:, 1:] * np.float32(1 / one.stride)
         low = np.clip(np.floor(cells[:, :2]), 0, None)
         high = np.minimum(np.ceil(cells[:, 2:]), one.maps.shape[:1:-1])
         number = (high - low).prod(axis=1)

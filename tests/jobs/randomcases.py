@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from roicli import conventions
-from roicli.jobs.candidates import _TAKES, VIEWS
+from roicli.jobs.candidates import _TAKES
+from roicli.jobs.views import VIEWS
 from roicli.pooling.arguments import make_spec
 from roicli.pooling.contraction import pool_maps
 from roicli.pooling.operators import find
