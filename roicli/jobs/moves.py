@@ -97,7 +97,7 @@ def _clip(edge: Array, length: int, side: int) -> NDArray[np.intp]:
     return np.clip((np.ceil if last else np.floor)(edge), last, length - 1 + last).astype(np.intp)
 
 
-def solve(off: Callable[[Array], Array], start: Array, cells: Array, most: int) -> tuple[Array, float]:
+def solve(off: Callable[[Array], Array], start: Array, cells: Array, most: int, first: int = 0) -> tuple[Array, float]:
     """Fit factors and offsets by damped Gauss-Newton.
 
     Parameters
@@ -110,6 +110,8 @@ def solve(off: Callable[[Array], Array], start: Array, cells: Array, most: int) 
         Pixels of a cell along y and x.
     most : int
         Steps.
+    first : int
+        Of the four numbers, the first one that is fitted: 2 leaves the factors as they are.
 
     Returns
     -------
@@ -120,11 +122,12 @@ def solve(off: Callable[[Array], Array], start: Array, cells: Array, most: int) 
     left = off(at[None])[0]
     steps = np.array([1e-4, 1e-4, *(0.01 * cells)])
     for _ in range(most):
-        slopes = (off(at + np.diag(steps)) - left) / steps[:, None]
+        slopes = (off(at + np.diag(steps)[first:]) - left) / steps[first:, None]
         normal = slopes @ slopes.T
         better = False
         for _ in range(4):
-            change = np.linalg.lstsq(normal + damping * np.diag(np.diag(normal)), -slopes @ left, rcond=None)[0]
+            change = np.zeros(4)
+            change[first:] = np.linalg.lstsq(normal + damping * np.diag(np.diag(normal)), -slopes @ left, rcond=None)[0]
             change = np.clip(change, [-0.3, -0.3, *(-2 * cells)], [0.3, 0.3, *(2 * cells)])
             tried = np.array([*np.clip(at[:2] + change[:2], 0.02, 50), *(at + change)[2:]])
             new = off(tried[None])[0]
@@ -167,30 +170,53 @@ def solutions(
             for spec in quick:
                 at, left = solve(_misfit(evidence, way, here, numbers, spec), start, cells, _FIRST)
                 found.append((left, way, at, spec))
-    least = min(one[0] for one in found)
-    for _, way, at, spec in [one for one in found if one[0] <= 1.05 * least][:1]:
-        before = way.put(here, numbers)
-        cells = _cells(before)
-        near: dict[tuple[float, bytes], tuple[int, Array]] = {}
-        for number, other in enumerate(every):
-            start = at + np.array([0, 0, *((float(other.aligned) - float(spec.aligned)) / 2 * cells / at[:2])])
+    _, way, at, spec = min(found, key=lambda one: one[0])
+    before = way.put(here, numbers)
+    cells = _cells(before)
+    centers = (before.boxes[:, [1, 0]] + before.boxes[:, [3, 2]]).mean(axis=0) / 2
+    tried: list[tuple[float, Array, PoolSpec]] = []
+    for other in every:
+        start = at + _shift(other, at, cells) - _shift(spec, at, cells)
+        misfit = _misfit(evidence, way, here, numbers, other)
+        if other.rule is not None and other.rule.end:
+            start, _ = solve(misfit, start, cells, 2)
+        off = misfit(start[None])[0]
+        tried.append((float(off @ off) / max(off.size, 1), start, other))
+    for group in _alike(tried, float(np.square(evidence.allowed).mean()))[:_REFINED]:
+        _, start, first = group[0]
+        misfit = _misfit(evidence, way, here, numbers, first)
+        # At the scale as it should be first: with few values, factors lead astray.
+        solved, left = solve(misfit, np.array([1, 1, *((centers + start[2:]) * start[:2] - centers)]), cells, _STEPS, 2)
+        if left > np.square(evidence.allowed).mean():
+            solved, left = min((solved, left), solve(misfit, start, cells, _STEPS), key=lambda one: one[1])
+        for *_, other in group:
+            at = solved + _shift(other, solved, cells) - _shift(first, solved, cells)
             misfit = _misfit(evidence, way, here, numbers, other)
-            if other.rule is not None and (other.rule.before or other.rule.end):
-                start, _ = solve(misfit, start, cells, 2)
-            off = misfit(start[None])[0]
-            near.setdefault((float(np.float32(off @ off)), start.tobytes()), (number, start))
-        for _, (number, start) in sorted(near.items())[:_REFINED]:
-            other = every[number]
-            misfit = _misfit(evidence, way, here, numbers, other)
-            solved, left = solve(misfit, start, cells, _STEPS)
-            for plain in snapped(solved, before.scale[0]):
+            for plain in snapped(at, before.scale[0]):
                 off = misfit(plain[None])[0]
-                if float(off @ off) / max(off.size, 1) <= 1.05 * left or bool(
-                    (np.abs(off) <= evidence.allowed.ravel()).all()
-                ):
-                    solved, left = plain, min(left, float(off @ off) / max(off.size, 1))
+                if off @ off <= 1.05 * left * off.size or (np.abs(off) <= evidence.allowed.ravel()).all():
+                    at = plain
                     break
-            yield left, moved(way, solved), other
+            else:
+                off = misfit(at[None])[0]
+            yield float(off @ off) / max(off.size, 1), moved(way, at), other
+
+
+def _shift(spec: PoolSpec, at: Array, cells: Array) -> Array:
+    """Return by how many pixels boxes are moved against the shift of a convention, as the last of four numbers."""
+    before = spec.rule.before if spec.rule is not None else 0.0
+    return np.array([0, 0, *(spec.aligned / 2 * cells / at[:2] - before)])
+
+
+def _alike(tried: list[tuple[float, Array, PoolSpec]], least: float) -> list[list[tuple[float, Array, PoolSpec]]]:
+    """Put together what leaves the same of boxes that were moved each by its own shift; the nearest first."""
+    groups: list[list[tuple[float, Array, PoolSpec]]] = []
+    for one in sorted(tried, key=lambda one: one[0]):
+        if groups and one[0] <= 1.0001 * groups[-1][0][0] + least and (one[1][:2] == groups[-1][0][1][:2]).all():
+            groups[-1].append(one)
+        else:
+            groups.append([one])
+    return groups
 
 
 def _misfit(evidence: Evidence, way: Way, here: Located, numbers: Array, spec: PoolSpec) -> Callable[[Array], Array]:

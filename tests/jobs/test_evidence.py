@@ -7,9 +7,10 @@ import pytest
 
 import roicli
 from roicli import conventions
-from roicli.jobs import identify
+from roicli.jobs import identify, moves
 from roicli.jobs.evidence import Evidence, telling
 from roicli.pooling.arguments import make_spec
+from roicli.pooling.operators import find
 from roicli.pooling.placement import place
 
 BOXES = np.array([[4, 4, 20, 16], [40, 8, 70, 60], [10, 30, 90, 70], [60, 50, 75, 58]], float)
@@ -62,6 +63,21 @@ def test_what_computes_the_same_where_boxes_were_moved_is_listed(named):
     moved = "boxes moved by +9, +5 pixels (x, y)"
     assert f"RoIAlign aligned, sampling ratio 1; {moved}" in said
     assert any("crop-and-resize-shifted" in one and moved in one for one in said)
+
+
+def test_conventions_that_differ_by_a_shift_are_solved_as_one():
+    """Those that had been fitted further took all places, and one of them was the only answer."""
+    at, cells = np.array([1.1, 0.9, 3, 4]), np.array([8.0, 8.0])
+    names = ["torchvision", "torchvision-aligned", "openvino-half-pixel", "mindspore"]
+    tried = [make_spec(1, sampling_ratio=2, **conventions.find(name).settings) for name in names]
+    starts = [at + moves._shift(one, at, cells) for one in tried]
+    placed = [place(np.zeros(4, np.intp), BOXES + one[[3, 2, 3, 2]], at[:2] / 8) for one in starts]
+    extents = [find(spec.op).extents(one, spec) for spec, one in zip(tried, placed, strict=True)]
+    np.testing.assert_allclose(extents[1], extents[0], atol=1e-9)
+    np.testing.assert_allclose(extents[2], extents[0], atol=1e-9)
+    left = [0.4, 0.4, 0.4, 0.5]
+    groups = moves._alike(list(zip(left, starts, tried, strict=True)), 0)
+    assert [[one[2] for one in group] for group in groups] == [tried[:3], tried[3:]]
 
 
 def test_vectors_of_length_one_are_named(named):
