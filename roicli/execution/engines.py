@@ -111,7 +111,7 @@ def _dask(address: str, workers: int, note: Callable[[str], None]) -> Iterator[t
             f"`executor=dask:` needs Dask, which cannot be loaded: {error}", "Install it: pip install 'roicli[dask]'."
         ) from error
     # They log tracebacks where Dask loses what we give out again.
-    for name in "distributed", "tornado.application":
+    for name in "distributed", "distributed.client", "tornado.application":
         logging.getLogger(name).setLevel(logging.CRITICAL)
     with ExitStack() as stack:
         try:

@@ -112,9 +112,10 @@ def test_workers_that_are_killed_at_random(inputs, cluster, enter, dose):
     assert Path("out.npy").read_bytes() == Path("usual.npy").read_bytes()
 
 
-def test_a_scheduler_that_dies_leaves_what_can_be_resumed(inputs, cluster):
+def test_a_scheduler_that_dies_leaves_what_can_be_resumed(inputs, cluster, capfd):
     with pytest.raises(WorkerError, match="the executor lost its workers") as caught:
         align(make("out.npy", cluster.name), Deadly(lambda: cluster.kill(cluster.scheduler)))
+    assert not capfd.readouterr().err
     resumed(caught.value.__notes__[0])
 
 
