@@ -181,8 +181,8 @@ def align(features: PathLike, boxes: PathLike, output: PathLike, **options: Unpa
 
     Examples
     --------
-    >>> import roicli, tempfile
-    >>> folder = Path(tempfile.mkdtemp())
+    >>> import pathlib, roicli, tempfile
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
     >>> np.save(folder / "map.npy", np.ones((8, 32, 32), np.float32))
     >>> _ = (folder / "boxes.json").write_text("[[0, 0, 64, 64], [10, 20, 90, 100]]")
     >>> report = roicli.align(folder / "map.npy", folder / "boxes.json", folder / "pooled.npy", spatial_scale=1 / 4)
@@ -214,8 +214,8 @@ def check(features: PathLike, boxes: PathLike, **options: Unpack[PoolOptions]) -
 
     Examples
     --------
-    >>> import roicli, tempfile
-    >>> folder = Path(tempfile.mkdtemp())
+    >>> import pathlib, roicli, tempfile
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
     >>> np.save(folder / "map.npy", np.ones((8, 32, 32), np.float32))
     >>> _ = (folder / "boxes.json").write_text("[[0, 0, 64, 64], [300, 200, 390, 290]]")
     >>> report = roicli.check(folder / "map.npy", folder / "boxes.json", spatial_scale=1 / 4)
@@ -253,8 +253,8 @@ def open_output(output: PathLike, boxes: PathLike, **options: Unpack[AlignOption
 
     Examples
     --------
-    >>> import roicli, tempfile
-    >>> folder = Path(tempfile.mkdtemp())
+    >>> import pathlib, roicli, tempfile
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
     >>> _ = (folder / "boxes.json").write_text('{"139": [[0, 0, 64, 64]], "285": [[10, 20, 90, 100], [0, 0, 8, 8]]}')
     >>> with roicli.open_output(folder / "pooled.npy", folder / "boxes.json", stride=4, resume=True) as job:
     ...     for image_id in job.missing():
@@ -301,8 +301,8 @@ def verify(
 
     Examples
     --------
-    >>> import roicli, tempfile
-    >>> folder = Path(tempfile.mkdtemp())
+    >>> import pathlib, roicli, tempfile
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
     >>> np.save(folder / "map.npy", np.ones((8, 32, 32), np.float32))
     >>> _ = (folder / "boxes.json").write_text("[[0, 0, 64, 64], [10, 20, 90, 100]]")
     >>> np.save(folder / "theirs.npy", np.ones((2, 8, 7, 7), np.float32))
