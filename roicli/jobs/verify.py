@@ -134,12 +134,11 @@ class Comparison:
         kept[:, _SUM], kept[:, _VALUES] = off @ self._ones, theirs @ self._ones
         squares = np.array([np.dot(row, row) for row in theirs], np.float64)
         kept[:, _SQUARES] = squares - kept[:, _VALUES] ** 2 / theirs.shape[1]
-        if not (
-            np.isfinite(squares) & (kept[:, _SQUARES] >= 0.01 * squares)
-        ).all():  # values far from zero, or beyond float32 when squared
+        # Of values far from zero the last digits are lost, and large ones have no square in float32.
+        if not (np.isfinite(squares) & (kept[:, _SQUARES] >= 0.01 * squares)).all():
             kept[:, _VALUES] = theirs.sum(axis=1, dtype=np.float64)
             kept[:, _SQUARES] = theirs.var(axis=1, dtype=np.float64) * theirs.shape[1]
-        if (kept[:, _LARGEST] ** 2 * theirs.shape[1] > _ELSEWHERE * squares).any():
+        if (kept[:, _LARGEST] ** 2 * theirs.shape[1] > _ELSEWHERE * kept[:, _SQUARES]).any():
             kept[:, _OURS], kept[:, _THEIRS] = ours @ self._directions, theirs @ self._directions
         self.kept[rows] = kept
 
