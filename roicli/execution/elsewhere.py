@@ -179,7 +179,8 @@ class _Held(NamedTuple):
 
 
 _held: _Held | None = None
-_lock = threading.Lock()
+_at_work = 0  # threads that use it
+_turn = threading.Condition()
 
 
 def pool_rows(version: str, *given: Any) -> Progress | bytes:
@@ -201,23 +202,38 @@ def _pool(handed: _Handed, tasks: Sequence[Task]) -> Progress:
             "their last bits differ",
             "Set OPENBLAS_CORETYPE=Haswell for the job and all workers, before they start.",
         )
-    with _lock:
+    with _taken(handed) as held:
+        # The file is open before the look at the work file: what a later run has put in its place is never written to.
+        target = cast(OpenedTarget, held.worker.target)
+        target.open()
+        if _stamp(handed) != held.stamp:
+            raise WorkerError(f"another run has taken the place of {handed.path}, which these rows belong to")
+        here = handed.machine == _machine()
+        try:
+            done = Progress.sum(map(held.worker.pool, tasks))
+            if not here:
+                target.flush()  # what was written is in the memory of this machine, which no other could flush
+        except RoicliError as error:
+            if here:
+                raise
+            raise type(error)(f"on {_host()}: {error.message}", error.hint) from error
+        return done
+
+
+@contextmanager
+def _taken(handed: _Handed) -> Iterator[_Held]:
+    """Yield the worker of a job, when no thread is at that of another: a process is in one folder at a time."""
+    global _at_work
+    with _turn:
+        _turn.wait_for(lambda: not _at_work or (_held is not None and _held.handed == handed))
         held = _take(handed)
-    # The file is open before the look at the work file: what a later run has put in its place is never written to.
-    target = cast(OpenedTarget, held.worker.target)
-    target.open()
-    if _stamp(handed) != held.stamp:
-        raise WorkerError(f"another run has taken the place of {handed.path}, which these rows belong to")
-    here = handed.machine == _machine()
+        _at_work += 1
     try:
-        done = Progress.sum(map(held.worker.pool, tasks))
-        if not here:
-            target.flush()  # what was written is in the memory of this machine, which no other could flush
-    except RoicliError as error:
-        if here:
-            raise
-        raise type(error)(f"on {_host()}: {error.message}", error.hint) from error
-    return done
+        yield held
+    finally:
+        with _turn:
+            _at_work -= 1
+            _turn.notify_all()
 
 
 def _take(handed: _Handed) -> _Held:

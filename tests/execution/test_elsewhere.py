@@ -4,6 +4,7 @@ import os
 import pickle
 import subprocess
 import sys
+import threading
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -227,6 +228,28 @@ def test_workers_on_another_machine_flush_what_they_write(inputs, monkeypatch):
     serial = Serial()
     align(make("out.npy", serial), Silent())
     assert flushed.count(os.O_WRONLY) == len(serial.given), "a client of NFS that may read writes back whole pages"
+
+
+def test_a_process_works_for_one_job_at_a_time(monkeypatch):
+    """Paths of each start from its folder; threads that work for the same job share it."""
+    seen = []
+
+    def take(handed):
+        monkeypatch.setattr(elsewhere, "_held", elsewhere._Held(handed, None, None))
+        return elsewhere._held
+
+    def work_for_another():
+        with elsewhere._taken("b"):
+            seen.append("b")
+
+    monkeypatch.setattr(elsewhere, "_take", take)
+    other = threading.Thread(target=work_for_another)
+    with elsewhere._taken("a"), elsewhere._taken("a"):
+        other.start()
+        other.join(0.02)
+        assert not seen
+    other.join()
+    assert seen == ["b"]
 
 
 @pytest.mark.parametrize(
