@@ -219,7 +219,7 @@ def _csv_rows(file: BoxFile) -> Iterator[tuple[str, str, dict[str, float]]]:
             if image is None or not places:
                 what = "a column of image ids" if image is None else "columns of sizes"
                 shown = listing([name[:80] for name in named], 40)
-                raise BoxError(f"{file.path}, line 1: expected {what}, got {shown}", _HINT)
+                raise BoxError(f"{file.path}, line 1: expected {what}, got {shown or 'nothing'}", _HINT)
             for row in reader:
                 line = reader.line_num
                 if not any(row):
@@ -232,7 +232,8 @@ def _csv_rows(file: BoxFile) -> Iterator[tuple[str, str, dict[str, float]]]:
                 try:
                     numbers = {name: float(row[place]) for name, place in places.items() if row[place].strip()}
                 except ValueError as error:
-                    raise BoxError(f"{where}: {error}", "Write numbers with a decimal point.") from error
+                    said = str(error).partition(": ")[2]
+                    raise BoxError(f"{where}: expected a number, got {said}", "Write decimal points.") from error
                 yield row[image].strip(), "", numbers
         except csv.Error as error:
             raise BoxError(f"{file.path}, line {line}: {error}", "Look for an open quote.") from error

@@ -20,6 +20,7 @@ def read(tmp_path, name, content):
     [
         ("a.csv", "image_id,height,width\n7,30,40\nb,50,60\n"),
         ("a.csv", "Width;Height;File Name\n40;30;7\n60;50;b\n\n"),
+        ("a.csv", "sep=;\nimage_id;height;width\n7;30;40\nb;50;60\n"),
         ("a.tsv", "img_id\timg_h\timg_height\timg_width\n7\t1\t30\t40\nb\t1\t50\t60\n"),
         ("a.csv", 'sep,image_id,width,height,url\nx,7,40,30,"a,b"\nx,b,60,50,\n'),
         ("a.json", [{"image_id": 7, "height": 30, "width": 40, "url": None}, {"id": "b", "height": 50, "width": 60}]),
@@ -50,7 +51,7 @@ def test_what_is_missing_is_nan(tmp_path):
         ("a.csv", "a,b\n1,2\n", "a.csv, line 1: expected a column of image ids, got"),
         ("a.csv", "image_id,b\n1,2\n", "expected columns of sizes, got"),
         ("a.csv", "image_id,height,width\n1,2\n", "line 2: expected 3 cells as in the header, got 2"),
-        ("a.csv", "image_id,height,width\n1,2,x\n", "line 2: could not convert"),
+        ("a.csv", "image_id,height,width\n1,2,x\n", "line 2: expected a number, got 'x'"),
         ("a.csv", "image_id,height,width\n1,2,0\n", "image '1': width must be a positive number, got 0"),
         ("a.csv", "image_id,height,width\n1,2,inf\n", "width must be a positive number, got inf"),
         ("a.csv", "image_id,height,width\n1,2,3\n1,2,4\n", "image '1' is listed twice, with different numbers"),
