@@ -95,7 +95,7 @@ class ShardsInStore(Shards):
             array, made = self._encoder
             array[self.span(number)] = values
             file = self.file(number)
-            file.write_bytes(made.pop(str(file.relative_to(self.path))).to_bytes())
+            file.write_bytes(memoryview(made.pop(str(file.relative_to(self.path))).as_numpy_array()))
 
     def check(self, rows: NDArray[np.intp]) -> None:
         """Look for the shards of rows; OutputError if one is not there."""

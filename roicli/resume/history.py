@@ -110,12 +110,11 @@ def _history(output: Path, file: IO[bytes]) -> EarlierRun | None:
     linked = hidden.exists() and final.exists() and hidden.samefile(final)  # killed between link and unlink
     complete = hidden.exists() and identity(hidden) in ours
     published = bool(ours) and final.exists() and identity(final) in ours
-    lost = linked or not hidden.exists() or hidden.stat().st_size < header["size"]
-    if remote:
-        lost = header["size"] > 0  # rows that were not in shards lay on the machine of that run
-    if not published and lost:
+    if not (published or remote) and (linked or not hidden.exists() or hidden.stat().st_size < header["size"]):
         return None
-    if published or complete:
+    if not published and remote and header["size"]:  # rows that were not in shards lay on the machine of that run
+        done, files = Progress(), {}
+    elif published or complete:
         done = _progress(publishing[-1] | {"done": [(0, total)] if total else []}, total)
     else:
         done = Progress.sum(_progress(line, total) for line in rest if "done" in line)

@@ -144,12 +144,12 @@ class StorePath(PosixPath):
         """Return the whole content."""
         return bytes(self.open("rb").read())
 
-    def write_bytes(self, data: bytes) -> int:  # type: ignore[override]
+    def write_bytes(self, data: Any) -> int:
         """Write the object, whole or not at all; OutputError if that fails."""
         self.write_as(data, "overwrite")
         return len(data)
 
-    def write_as(self, data: bytes, mode: Any) -> Any:
+    def write_as(self, data: Any, mode: Any) -> Any:
         """Write the object as `requests.put` does, and return its version."""
         forget(str(self))
         return requests.put(self.address, data, mode)

@@ -129,7 +129,7 @@ def keys_below(address: Address, most: int | None = None) -> dict[str, int]:
     return _alone(lambda: _tried(address, once))
 
 
-def put(address: Address, data: bytes, mode: Any = "overwrite") -> Any:
+def put(address: Address, data: bytes | memoryview, mode: Any = "overwrite") -> Any:
     """Write an object, whole or not at all, and return its version.
 
     With the mode "create" it must not be there, with a version it must be that one; FileExistsError if it is not so.
@@ -146,7 +146,7 @@ def put(address: Address, data: bytes, mode: Any = "overwrite") -> Any:
         return version
 
 
-def _put(obstore: Any, address: Address, data: bytes, mode: Any) -> Any:
+def _put(obstore: Any, address: Address, data: bytes | memoryview, mode: Any) -> Any:
     from obstore.exceptions import AlreadyExistsError, PreconditionError
 
     try:

@@ -12,6 +12,7 @@ from stores.bucket import bucket as bucket
 from stores.bucket import needs_bucket
 
 import roicli
+from roicli.newfiles import NewFile
 from roicli.outputs import zarr as zarr_output
 from roicli.outputs.zarrinstore import ShardsInStore
 from roicli.resume import checkpoints, instore
@@ -49,8 +50,9 @@ def made(tmp_path_factory, small):
 
 
 @pytest.fixture
-def folder(made, monkeypatch, bucket):
-    """Empty the bucket, and ask it from now on."""
+def folder(made, monkeypatch, bucket, tmp_path):
+    """Empty the bucket, and ask it from now on; temporary files lie in a folder of their own."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     bucket.fault = lambda environment: None
     bucket.empty()
     for name, value in bucket.where.items():
@@ -89,9 +91,8 @@ def test_parts_are_merged(folder, bucket):
     assert bucket.content("out.zarr/") == content(folder / "mixed.zarr")
 
 
-def test_boxes_in_another_order_than_maps(folder, bucket, monkeypatch, tmp_path):
+def test_boxes_in_another_order_than_maps(folder, bucket, tmp_path):
     """Their rows lie in a temporary file, which goes in the end."""
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
     run(folder, *MIXED, OUT)
     assert bucket.content("out.zarr/") == content(folder / "mixed.zarr")
     run(folder, *ALIGN, OUT, "--overwrite", "--group-by", "image", "--reduce", "mean")
@@ -127,7 +128,7 @@ def test_boxes_that_are_left_out_are_listed_beside_it(folder, bucket):
 def killed(folder, monkeypatch):
     """Return a function that runs a job and kills it after so many shards, all but the last one proved."""
 
-    def begin(shards, *more, output=OUT):
+    def begin(shards, words=ALIGN):
         left, commit = iter(range(shards)), ShardsInStore.commit
 
         def killing(self):
@@ -140,7 +141,7 @@ def killed(folder, monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(checkpoints.Checkpoints, "begin", lambda self: keeping.append(self))
             patch.setattr(ShardsInStore, "commit", killing)
-            run(folder, *ALIGN, output, *more, expect=-signal.SIGKILL)
+            run(folder, *words, OUT, expect=-signal.SIGKILL)
 
     return begin
 
@@ -170,11 +171,35 @@ def test_a_killed_job_is_resumed_by_another_machine(folder, bucket, killed, monk
     assert "24 by an earlier run" in run(folder, *[word for word in ALIGN if word != "-q"], OUT, "--resume").stderr
 
 
-def test_a_killed_job_is_started_over(folder, bucket, killed):
-    killed(2)
-    run(folder, *MIXED, OUT, "--overwrite")
+@pytest.mark.parametrize(("killed_one", "how"), [(ALIGN, "--overwrite"), (MIXED, "--resume")])
+def test_a_killed_job_is_started_over(folder, bucket, killed, killed_one, how):
+    """Rows that lay in a temporary file are gone, whatever shards were made of them."""
+    killed(2, killed_one)
+    assert {*bucket.content("out.zarr/features/c.")} == {"0.0.0.0", "1.0.0.0"}
+    run(folder, *MIXED, OUT, how)
+    bucket.asking.delete_object(Bucket="maps", Key=".out.zarr.journal")  # which stays with --resume
     assert {name.partition("/")[0] for name in bucket.content()} == {"out.zarr"}
     assert bucket.content("out.zarr/") == content(folder / "mixed.zarr")
+
+
+@pytest.mark.parametrize("after", [0, 1])
+def test_a_job_that_is_killed_when_it_publishes(folder, bucket, monkeypatch, after):
+    """Before or after its root is put: beside it an index appears."""
+    publish = NewFile.publish
+
+    def killing(self):
+        if after or self.final.name != "zarr.json":
+            publish(self)
+        if self.final.name == "zarr.json":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(NewFile, "publish", killing)
+        run(folder, *ALIGN, OUT, "--index", f"{after}.csv", expect=-signal.SIGKILL)
+    assert ("out.zarr/zarr.json" in bucket.content()) == after
+    run(folder, *ALIGN, OUT, "--index", f"{after}.csv", "--resume")
+    assert bucket.content("out.zarr/") == content(folder / "local.zarr")
+    assert (folder / f"{after}.csv").read_text().count("\n") == 25
 
 
 def test_a_shard_that_goes_meanwhile(folder, bucket, killed):
@@ -223,13 +248,17 @@ def test_a_tenth_of_the_requests_fails(folder, bucket, monkeypatch, fault):
 
     monkeypatch.setattr(requests, "SENT", "0.3s")
     monkeypatch.setattr(requests, "STALLED", "0.3s")
-    asked = iter(range(1, 10**6))
+    asked, once = iter(range(1, 10**6)), set()
 
     def fail(environment):
-        if next(asked) % 10:
-            return None
-        if fault == "lost":
+        if fault == "lost":  # the first answer to each object that is put
+            path = environment["PATH_INFO"]
+            if environment["REQUEST_METHOD"] != "PUT" or path in once:
+                return None
+            once.add(path)
             [*bucket.served(environment, lambda *_: None)]
+        elif next(asked) % 10:
+            return None
         elif fault == "stalled":
             time.sleep(0.5)
         return "503 Slow Down", b""
