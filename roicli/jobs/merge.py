@@ -66,16 +66,18 @@ def merge(job: MergeJob, advance: Callable[[int], None]) -> MergeReport:
         said = parameters_of(paths[0])
         layout = str(said["output_layout"]) if said.get("output_layout") in LAYOUTS else None
         _check_kinds(job, paths, layout)
-        output_format = find_format(job.output, layout).scattered()
+        output_format = find_format(job.output, layout)
         if "group_by" in said:
             output_format = Grouped(output_format)
         check_output(job.output, output_format)
         find_earlier(job.output, resume=False, overwrite=job.overwrite, is_folder=output_format.folder)
         parts = read_parts(paths)
         features, record = parts[0].output.features, _whole_record(parts)
+        total = parts[0].total
         if job.virtual:
             output_format = _virtual(job, parts)
-        total = parts[0].total
+        elif not np.array_equal(np.concatenate([part.rows for part in parts]), np.arange(total)):
+            output_format = output_format.scattered()  # else shards fill one after the other
         session = Session(
             job.output,
             output_format,
@@ -178,6 +180,8 @@ def _copy(part: StoredPart, target: RowFile) -> Iterator[int]:
     done = 0
     with closing(part.blocks()) as blocks:
         for block in blocks:
-            target.write(part.rows[done : done + len(block)].astype(np.intp), block)
+            rows = part.rows[done : done + len(block)].astype(np.intp)
+            target.write(rows, block)
+            target.commit(int(rows[-1]) + 1)
             done += len(block)
             yield len(block)

@@ -91,7 +91,7 @@ class RowFile:
         with writing(self.name):
             _fdatasync(self.open())
 
-    def commit(self) -> None:
+    def commit(self, before: int | None = None) -> None:
         """Do nothing: rows are where they belong."""
 
     def check(self, rows: NDArray[np.intp]) -> None:

@@ -213,10 +213,10 @@ class Shards(RowFile):
         for number in np.unique(shard).tolist():
             self._held(number)[inside[shard == number]] = block[shard == number]
 
-    def commit(self) -> None:
-        """Write the shards that this thread holds; OutputError if the system refuses."""
-        while self._mine:
-            number, values = self._mine.popitem()
+    def commit(self, before: int | None = None) -> None:
+        """Write the shards that this thread holds, or those that end at a row or before; OutputError if that fails."""
+        for number in [held for held in self._mine if before is None or self.span(held).stop <= before]:
+            values = self._mine.pop(number)
             with writing(self.name):
                 self.file(number).unlink(missing_ok=True)  # which a killed worker may have left in part
                 self.array[self.span(number)] = values

@@ -88,10 +88,10 @@ class ShardsInStore(Shards):
 
     stays = True
 
-    def commit(self) -> None:
-        """Put the shards that this thread holds; OutputError if the store refuses."""
-        while self._mine:
-            number, values = self._mine.popitem()
+    def commit(self, before: int | None = None) -> None:
+        """Put the shards that this thread holds, or those that end at a row or before; OutputError if that fails."""
+        for number in [held for held in self._mine if before is None or self.span(held).stop <= before]:
+            values = self._mine.pop(number)
             array, made = self._encoder
             array[self.span(number)] = values
             file = self.file(number)

@@ -50,6 +50,7 @@ _REASONS = {
     "certificate": "the certificate of its host is not trusted",
     "Incomplete": "the server ends the connection too early",
 }
+_COPY = "Write to a disk here, and copy it to the store."
 _SPELLING = "Check the spelling of the bucket."
 # Of the answers that another try does not mend, these aside.
 _BUSY = {"408", "409", "425", "429"}
@@ -317,6 +318,8 @@ def _reason(address: Address, error: Exception, done: str) -> str:
         raise _Beyond from None
     if name in ("PermissionDeniedError", "UnauthenticatedError") or "redential" in text:
         raise kind(f"{where}: {said or 'it needs credentials'}", CREDENTIALS[address.scheme]) from None
+    if done == "written" and (name == "NotImplementedError" or (status and status[2] == "501")):
+        raise kind(f"{where}: its server cannot put an object only where there is none", _COPY) from None
     if name == "NotSupportedError":
         raise kind(f"{where}: its server sends whole files only, no ranges of bytes", "Download it.") from None
     if status and status[2][0] in "34" and status[2] not in _BUSY:
