@@ -9,6 +9,7 @@ import signal
 import sys
 import traceback
 from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
@@ -20,6 +21,7 @@ from driving import Silent, files_in, without_locks
 from roicli.errors import OutputError
 from roicli.jobs.align import align
 from roicli.jobs.alignjob import AlignJob
+from roicli.jobs.convert import ConvertJob, convert
 from roicli.jobs.geometry import Geometry
 from roicli.newfiles import remove_tree
 from roicli.spec import PoolSpec
@@ -71,13 +73,13 @@ def make_job(kind, **settings):
     )
 
 
-def is_stopped(job, changes, *, full=False):
-    """Run a job in a process that is stopped after so many changes to files; False if it makes no more than that."""
+def is_stopped(work, changes, *, full=False):
+    """Do some work in a process that is stopped after so many changes to files; False if it makes no more than that."""
     child = os.fork()
     if not child:
         try:
             stop_after(changes, full=full)
-            align(job, Silent())
+            work()
             os._exit(0)
         except OutputError as error:
             if full and "No space left on device" in str(error):
@@ -152,14 +154,50 @@ def test_stopped_at_every_change(folder, monkeypatch, kind, replaces, again, ful
             if isinstance(content, dict):
                 Path(other).mkdir()
             Path(other, "x" if isinstance(content, dict) else "").write_bytes(b"another")
-        if not is_stopped(job, changes, full=full):
+        if not is_stopped(partial(align, job, Silent()), changes, full=full):
             break
         if without_locks(files_in(folder, *INPUTS)) == whole and not Path(f".{name}.journal").exists():
             continue  # without it, --resume would refuse an output that is complete
         if again:
-            is_stopped(replace(job, resume=True), changes // 2)
+            is_stopped(partial(align, replace(job, resume=True), Silent()), changes // 2)
         for other, content in files_in(folder, *INPUTS).items():
             assert other not in whole or content in (whole[other], before[other]), f"{other} after {changes} changes"
         align(replace(job, resume=True), Silent())
         assert files_in(folder, *INPUTS) == whole, f"after {changes} changes"
     assert changes > 20
+
+
+@pytest.mark.parametrize("replaces", [False, True])
+@pytest.mark.parametrize("kind", [kind for kind in OUTPUTS if kind not in ("scattered", "groups")])
+def test_convert_stopped_at_every_change(folder, kind, replaces, dose):
+    """It does not go on, but begins anew; until it is done, no output appears, or what it replaces stays."""
+    source = make_job("npz", output_layout=None)
+    align(replace(source, output=Path("source.npz"), spec=PoolSpec((1, 1), reduce="mean"), index=None), Silent())
+    inputs = (*INPUTS, "source.npz", "source.npz.skipped.csv")
+    output = OUTPUTS[kind][0]
+    convert(
+        job := ConvertJob(
+            Path("source.npz"),
+            Path(output["output"]),
+            output.get("output_layout"),
+            index=Path("rows.csv"),
+            overwrite=replaces,
+        ),
+        lambda rows: None,
+    )
+    whole = files_in(folder, *inputs)
+    name = job.output.name
+    assert {name, "rows.csv", f"{name}.skipped.csv"} <= whole.keys()
+    for changes in count(0, 1 if dose > 1 else 25):
+        if not replaces:
+            for path in folder.iterdir():
+                if path.name not in inputs:
+                    remove_tree(path)
+        if not is_stopped(partial(convert, job, lambda rows: None), changes):
+            break
+        left = files_in(folder, *inputs)
+        assert left.get(name, whole[name]) == whole[name], f"after {changes} changes"
+        assert name not in left or whole.keys() <= left.keys(), f"after {changes} changes"
+        convert(replace(job, overwrite=True), lambda rows: None)
+        assert files_in(folder, *inputs) == whole, f"after {changes} changes"
+    assert changes > 15
