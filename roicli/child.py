@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from roicli import errors
 from roicli.errors import FileError, RoicliError
 from roicli.files import COPY_AGAIN, Stamp, printable
+from roicli.interrupts import held_off
 from roicli.stores.file import read_at
 from roicli.stores.path import is_store
 
@@ -205,24 +206,29 @@ def can_fork() -> bool:
 def _start(module: str = "") -> _Child:
     global _child
     if _child is None:
-        theirs, questions = os.pipe()
-        answers, ours = os.pipe()
-        if can_fork() or (sys.platform == "linux" and _is_worker()):  # whose threads hold no locks
-            with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # of the threads of BLAS
-                pid = os.fork()
-            if not pid:
-                try:
-                    os.close(questions)
-                    os.close(answers)
-                    serve(theirs, ours, module)
-                finally:
-                    os._exit(0)
-        else:
-            pid = _spawn(theirs, ours, module)
-        os.close(theirs)
-        os.close(ours)
-        _child = _Child(pid, questions, answers)
+        with held_off():  # or what modules do after a fork would be where a signal is raised, and lost
+            _child = _make(module)
     return _child
+
+
+def _make(module: str) -> _Child:
+    theirs, questions = os.pipe()
+    answers, ours = os.pipe()
+    if can_fork() or (sys.platform == "linux" and _is_worker()):  # whose threads hold no locks
+        with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # of the threads of BLAS
+            pid = os.fork()
+        if not pid:
+            try:
+                os.close(questions)
+                os.close(answers)
+                serve(theirs, ours, module)
+            finally:
+                os._exit(0)
+    else:
+        pid = _spawn(theirs, ours, module)
+    os.close(theirs)
+    os.close(ours)
+    return _Child(pid, questions, answers)
 
 
 def _is_worker() -> bool:

@@ -6,6 +6,7 @@ A job survives SIGKILL at any instant, so a stop that cleans up is a courtesy: i
 from __future__ import annotations
 
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _DEAF = 2.0
 _last = float("-inf")
 _received: int | None = None
+_held_off = 0
 
 
 def listen() -> None:
@@ -40,11 +42,18 @@ def exit_code(stopped: KeyboardInterrupt) -> int:
 @contextmanager
 def held_off() -> Iterator[None]:
     """Hear signals after what happens inside; a thread or process that starts there does not hear them either."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
+    global _held_off
+    # Another thread, such as one of zarr, may take a signal for the main one, which is blocked.
+    main = threading.current_thread() is threading.main_thread()
+    last, before = _last, signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
+    _held_off += main
     try:
         yield
     finally:
+        _held_off -= main
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if main and not _held_off and _last != last:
+            check()
 
 
 def leave_to_parent() -> None:
@@ -59,4 +68,5 @@ def _stop(number: int, frame: FrameType | None) -> None:
     global _last, _received
     if (now := time.monotonic()) - _last > _DEAF:
         _last, _received = now, number
-        raise KeyboardInterrupt(number)
+        if not _held_off:
+            raise KeyboardInterrupt(number)

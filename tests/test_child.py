@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from roicli import child
+from roicli import child, interrupts
 from roicli.child import Answer
 from roicli.errors import FeatureError, FileError
 
@@ -142,6 +142,24 @@ def test_a_process_with_threads_starts_its_child_afresh(path):
     finally:
         released.set()
         thread.join()
+
+
+def test_a_signal_at_its_fork_is_heard_after_it(path, monkeypatch):
+    """Modules such as logging have something to do there, in which Python would print it and go on."""
+    monkeypatch.setattr(interrupts, "_last", float("-inf"))
+    monkeypatch.setattr(interrupts, "_received", None)
+    monkeypatch.setattr(os, "fork", lambda fork=os.fork: (os.kill(os.getpid(), signal.SIGTERM), fork())[1])
+    before = signal.signal(signal.SIGTERM, interrupts._stop)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            ask(echo, path)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    monkeypatch.undo()
+    child_of_it = child._child
+    assert child_of_it is not None
+    assert ask(echo, path).value == [str(path)]
+    assert child._child is child_of_it
 
 
 def test_threads_of_zarr_hinder_no_fork_and_those_of_other_loops_do():

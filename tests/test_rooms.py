@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "newfiles": {"errors", "stores", "words"},
     "stores": {"errors", "files"},
     "arrays": {"errors", "words", "files", "stores"},
-    "child": {"errors", "words", "files", "stores"},
+    "child": {"errors", "words", "files", "interrupts", "stores"},
     "progress": set(),
     "interrupts": set(),
     "protocols": {"arrays", "files"},
