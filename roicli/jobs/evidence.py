@@ -298,3 +298,21 @@ def likeness(made: NDArray[np.float64], wanted: NDArray[np.float64]) -> NDArray[
     first, second = (each - each.mean(axis=1, keepdims=True) for each in (first, second))
     length = np.sqrt(np.square(first).sum(axis=1) * np.square(second).sum())
     return np.asarray(np.nan_to_num(first @ second[0] / np.where(length > 0, length, np.inf)))
+
+
+def probes(here: Located) -> NDArray[np.float64]:
+    """Return boxes of one image as its box file would have them: small and large, also at the edges."""
+    image = int(here.image[0])
+    rng = np.random.default_rng(0)
+    cells = here.map_sizes[image][::-1]
+    center, side = rng.uniform(-2, cells + 2, (len(here.image), 2)), np.log(max(cells))
+    half = np.exp(rng.uniform(np.log(0.1), side, (len(here.image), 2))) / 2
+    ratio = np.tile(here.scale[::-1], 2)
+    boxes = np.hstack([center - half, center + half]) / ratio
+    if here.transform is not None:
+        done = here.transform
+        boxes = (boxes - np.tile([done.px[image], done.py[image]], 2)) / np.tile([done.rx[image], done.ry[image]], 2)
+    unit = np.ones(2) if here.unit is None else here.unit[image]
+    boxes = boxes / np.tile(unit[::-1], 2)
+    digits = max(0, 1 - int(np.floor(np.log10(np.abs(boxes).max())) - 2))
+    return np.asarray(np.round(boxes, digits))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from roicli import conventions
 from roicli.errors import FileError, UsageError
 from roicli.jobs.answers import Answer, Identified
 from roicli.jobs.candidates import Candidate, Way, specs, ways
-from roicli.jobs.evidence import CHANNELS, Evidence, gather, likeness, telling
+from roicli.jobs.evidence import CHANNELS, Evidence, gather, likeness, probes, telling
 from roicli.jobs.foreign import Arranged, read_reference
 from roicli.jobs.geometry import Located
 from roicli.jobs.listener import Listener, Told
@@ -111,21 +112,24 @@ class _Search:
 
     def try_ways(self) -> None:
         """Look among ways to take the boxes, and what conventions compute."""
-        self.ranked += self._sieve(self.ways, self._specs())
-        self.ranked += self._sieve(self._nearest(self.ranked), self._specs(more=True))
+        self.ranked += self._sieve(product(self.ways, [""]), self._specs())
+        self.ranked += self._sieve(product(self._nearest(self.ranked), [""]), self._specs(more=True))
         self.chosen = self._fitting(self.ranked)
         if fitting := list(dict.fromkeys(one.spec for one in self.chosen)):
-            self.chosen += self._fitting(self._sieve(self.ways[:1], fitting, self.views.names))
+            self.chosen += self._fitting(self._sieve(product(self.ways[:1], self.views.names), fitting))
 
     def try_views(self) -> None:
-        """Look among views of the maps, with the ways by which few conventions are most like the reference."""
+        """Look among views of the maps, with boxes as given and with ways that look most like the reference."""
         keep, alike = telling(self.boxes, self.evidence.wanted, _SIEVES[1][0]), []
         for name in self.views.names + self.views.of_means:
             part = self.views[name].part(keep, slice(0, _SIEVES[1][1]))
             alike += [(one, way, name) for one, way, _ in self._alike(part, keep)]
         alike.sort(key=lambda one: -one[0])
         best = list({(id(way), name): (way, name) for _, way, name in alike}.values())[: 2 * _FEW]
-        found = [one for way, name in best for one in self._sieve([way], self._specs(), [name])]
+        of_maps = [one for one in best if one[1] not in self.views.of_means]
+        of_means = [one for one in best if one[1] in self.views.of_means]
+        found = self._sieve([*product(self.ways[:1], self.views.names), *of_maps], self._specs())
+        found += self._sieve(of_means, self._specs()) if of_means else []
         self.ranked = sorted(self.ranked + found, key=lambda pair: pair[0])
         self.chosen = self._fitting(found)
 
@@ -136,12 +140,15 @@ class _Search:
         part, found = self.views.part(keep), []
         maps = {index: one.mean(axis=2, keepdims=True) for index, one in part.maps.items()}
         mean = part._replace(maps=maps, wanted=part.wanted.mean(axis=1, keepdims=True))
-        for _, way, spec in self._alike(mean, keep)[:_FEW]:
-            placed = way.put(self.here, self.boxes).take(keep)
-            for _ in range(2):  # once by a convention that is near, once by the best
-                name = self.views.ordered(part.off([placed], spec)[0] + part.wanted, part.wanted)
-                found += self._sieve([way], self._specs(), [name])
-                spec = min(found, key=lambda pair: pair[0])[1].spec
+        near = [(way, spec) for _, way, spec in self._alike(mean, keep)[:_FEW]]
+        for _ in range(2):  # once by a convention that is near, once by the best
+            names = []
+            for way, spec in near:
+                made = part.off([way.put(self.here, self.boxes).take(keep)], spec)[0] + part.wanted
+                names.append(self.views.ordered(made, part.wanted))
+            found += self._sieve([(way, name) for (way, _), name in zip(near, names, strict=True)], self._specs())
+            best = {id(one.way): (one.way, one.spec) for _, one in sorted(found, key=lambda pair: -pair[0])}
+            near = list(best.values())
         self.chosen = self._fitting(found)
 
     def _alike(self, part: Evidence, keep: NDArray[np.intp]) -> list[tuple[float, Way, PoolSpec]]:
@@ -170,7 +177,9 @@ class _Search:
         """Solve for scale and offset."""
         found = self._solved(self.ranked)
         if right := {one.way.words: one.way for one in self._fitting(found)}:
-            found += self._sieve(list(right.values()), self._specs())  # other conventions may fit there as well
+            found += self._sieve(
+                product(right.values(), [""]), self._specs()
+            )  # other conventions may fit there as well
             found = list({(one.way.words, one.spec): (left, one) for left, one in found}.values())
         self.ranked += found
         self.chosen = self._fitting(found)
@@ -218,25 +227,23 @@ class _Search:
         """Return candidates, and after each those that were left out for it and are as simple."""
         return [one._replace(way=way) for one in chosen for way in (one.way, *self._twins.get(id(one.way), ()))]
 
-    def _sieve(
-        self, among: Sequence[Way], kinds: Sequence[PoolSpec], views: Sequence[str] = ("",)
-    ) -> list[tuple[float, Candidate]]:
+    def _sieve(self, among: Iterable[tuple[Way, str]], kinds: Sequence[PoolSpec]) -> list[tuple[float, Candidate]]:
         """Return candidates that fit some RoIs, and the nearest of the others, with the mean square that they leave."""
-        taken = [(way, view) for way in among for view in views]
+        taken = list({(id(way), view): (way, view) for way, view in among}.values())
         pairs = {spec: list(range(len(taken))) for spec in kinds}
-        placed = [way.put(self.here, self.boxes) for way in among]
-        every = [self.views[view] for view in views]
-        step = 1 + max(every[0].maps)  # the maps of each view come after those of the one before it
+        number_of = {view: number for number, view in enumerate(dict.fromkeys(view for _, view in taken))}
+        every = [self.views[view] for view in number_of]
+        step = 1 + max(self.evidence.maps)  # the maps of each view come after those of the one before it
         maps = {index + number * step: one for number, each in enumerate(every) for index, one in each.maps.items()}
+        placed = []
+        for way, view in taken:
+            one = way.put(self.here, self.boxes)
+            placed.append(replace(one, map_index=one.map_index + number_of[view] * step))
         left: list[tuple[float, int, PoolSpec, bool]] = []
         for rows, channels in _SIEVES:
             keep = telling(self.boxes, self.evidence.wanted, rows)
             part = every[-1]._replace(maps=maps, rounding=np.dtype(np.float32)).part(keep, slice(0, channels))
-            here = [
-                replace(one, map_index=one.map_index + number * step)
-                for one in [each.take(keep) for each in placed]
-                for number in range(len(views))
-            ]
+            here = [one.take(keep) for one in placed]
             left = []
             for spec, numbers, off in part.compared(here, pairs):
                 squares = np.square(off).reshape(len(numbers), -1).mean(axis=1).tolist()
@@ -314,25 +321,8 @@ class _Search:
 
     @cached_property
     def _probes(self) -> tuple[Located, NDArray[np.float64]]:
-        """Return boxes of one map as its box file would have them: small and large, also at the edges."""
-        row = 0
-        here = self.here.take(np.full(_PROBES, row))
-        image = int(here.image[0])
-        rng = np.random.default_rng(0)
-        cells = here.map_sizes[image][::-1]
-        center, side = rng.uniform(-2, cells + 2, (_PROBES, 2)), np.log(max(cells))
-        half = np.exp(rng.uniform(np.log(0.1), side, (_PROBES, 2))) / 2
-        ratio = np.tile(here.scale[::-1], 2)
-        boxes = np.hstack([center - half, center + half]) / ratio
-        if here.transform is not None:
-            done = here.transform
-            boxes = (boxes - np.tile([done.px[image], done.py[image]], 2)) / np.tile(
-                [done.rx[image], done.ry[image]], 2
-            )
-        unit = np.ones(2) if here.unit is None else here.unit[image]
-        boxes = boxes / np.tile(unit[::-1], 2)
-        digits = max(0, 1 - int(np.floor(np.log10(np.abs(boxes).max())) - 2))
-        return here, np.round(boxes, digits)
+        here = self.here.take(np.zeros(_PROBES, np.intp))
+        return here, probes(here)
 
     def _of_probes(self, every: Sequence[Candidate]) -> Iterator[NDArray[np.float64]]:
         """Yield what each candidate makes of the probes: (probes, ...)."""

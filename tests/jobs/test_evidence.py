@@ -4,12 +4,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from jobs.randomcases import smooth
 
 import roicli
 from roicli import conventions
 from roicli.jobs import identify, moves
 from roicli.jobs.evidence import Evidence, telling
+from roicli.jobs.views import bfloat16
 from roicli.pooling.arguments import make_spec
+from roicli.pooling.contraction import pool_maps
 from roicli.pooling.operators import find
 from roicli.pooling.placement import place
 
@@ -95,3 +98,14 @@ def test_a_view_of_the_maps_is_listed_beside_what_is_the_same(named):
     said = named(maps, mean, [make_spec(3, sampling_ratio=2, aligned=True)], 3)
     assert any("boxes mirrored" in one for one in said)
     assert any("maps mirrored" in one for one in said)
+
+
+def test_views_are_tried_with_boxes_as_given(named, monkeypatch):
+    """Whatever else looks alike: other ways took all places, and maps in bfloat16 were said to be noise."""
+    monkeypatch.setattr(identify._Search, "_alike", lambda *given: [])
+    maps = smooth(np.random.default_rng(3), (8, 33, 38)).astype(np.float32)
+    spec = make_spec(3, **conventions.find("crop-and-resize").settings)
+    placed = place(np.zeros(4, np.intp), BOXES, 1 / 8)
+    pooled = np.zeros((4, 8, 3, 3), np.float32)
+    pool_maps(lambda index: bfloat16(maps.transpose(1, 2, 0)), placed, (33, 38), spec, pooled)
+    assert any("maps rounded to bfloat16" in one for one in named(maps, pooled, [spec], 3))
