@@ -16,6 +16,8 @@ from roicli.spec import PoolSpec
 
 Array = NDArray[np.float64]
 _FACTORS = 2.0 ** (np.arange(-12, 13) / 4)
+# Offsets in cells at the scale that was given, and factors of it without an offset, that are all tried.
+_OFFSETS, _FINE = np.arange(-4, 4.1, 0.5), 2.0 ** (np.arange(-16, 17) / 16)
 # Steps of Gauss-Newton, from each start and for each convention; and how many conventions it is done for.
 _FIRST, _STEPS, _REFINED = 6, 16, 8
 
@@ -97,6 +99,13 @@ def _clip(edge: Array, length: int, side: int) -> NDArray[np.intp]:
     return np.clip((np.ceil if last else np.floor)(edge), last, length - 1 + last).astype(np.intp)
 
 
+def around(off: Callable[[Array], Array], cells: Array) -> Iterator[Array]:
+    """Yield the best of many offsets at the scale that was given, and of many factors without an offset."""
+    offsets = [[1.0, 1.0, y, x] for y in _OFFSETS * cells[0] for x in _OFFSETS * cells[1]]
+    for every in (np.array(offsets), np.array([[y, x, 0.0, 0.0] for y in _FINE for x in _FINE])):
+        yield every[int(np.square(off(every)).sum(axis=1).argmin())]
+
+
 def solve(off: Callable[[Array], Array], start: Array, cells: Array, most: int, first: int = 0) -> tuple[Array, float]:
     """Fit factors and offsets by damped Gauss-Newton.
 
@@ -146,7 +155,7 @@ def solve(off: Callable[[Array], Array], start: Array, cells: Array, most: int, 
 def snapped(at: Array, ratio: Array) -> Iterator[Array]:
     """Yield numbers near a solution that somebody would have written, the plainest first."""
     whole = np.array([_plain(one * factor) / one for one, factor in zip(ratio, at[:2], strict=True)])
-    for factors in (np.ones(2), whole):
+    for factors in (np.ones(2), whole, at[:2]):
         for grain in (1.0, 0.5, 0.25):
             offsets = np.rint(at[2:] / grain) * grain
             yield np.array([*factors, *offsets])
@@ -166,11 +175,13 @@ def solutions(
     for way in bases:
         before = way.put(here, numbers)
         cells = _cells(before)
-        for start in [np.array([1.0, 1.0, 0.0, 0.0]), *starts(evidence, before)]:
+        near_by = around(_misfit(evidence, way, here, numbers, quick[-1]), cells)
+        for start in [np.array([1.0, 1.0, 0.0, 0.0]), *near_by, *starts(evidence, before)]:
             for spec in quick:
                 at, left = solve(_misfit(evidence, way, here, numbers, spec), start, cells, _FIRST)
                 found.append((left, way, at, spec))
-    _, way, at, spec = min(found, key=lambda one: one[0])
+    most = 1.05 * min(one[0] for one in found) + float(evidence.allowed.max()) ** 2
+    _, way, at, spec = next(one for one in found if one[0] <= most)  # boxes as given before others that are like them
     before = way.put(here, numbers)
     cells = _cells(before)
     centers = (before.boxes[:, [1, 0]] + before.boxes[:, [3, 2]]).mean(axis=0) / 2
