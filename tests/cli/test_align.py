@@ -62,9 +62,9 @@ def test_any_workers_and_batches_give_the_same_bytes(tmp_path, monkeypatch):
         for n, feature_map in enumerate(maps):
             file[f"{n}"] = feature_map
     np.save(tmp_path / "huge.npy", rng.integers(0, 99, (17, 320, 320)).astype(np.float32))
-    corners = rng.uniform(-10, 110, (300, 4))
+    corners = rng.uniform(-10, 110, (100, 4))
     boxes = np.concatenate([np.minimum(corners[:, :2], corners[:, 2:]), np.maximum(corners[:, :2], corners[:, 2:])], 1)
-    np.save(tmp_path / "many-boxes.npy", np.insert(boxes, 0, rng.integers(0, 6, 300), axis=1))
+    np.save(tmp_path / "many-boxes.npy", np.insert(boxes, 0, rng.integers(0, 6, 100), axis=1))
     np.save(tmp_path / "boxes.npy", boxes)
     for features, table, parallel in (
         ("many.h5", "many-boxes.npy", "processes"),
