@@ -70,7 +70,8 @@ def answer_of(tmp_path, case):
 
 def test_random_cases_are_not_misnamed(tmp_path, dose):
     """The answer is among those that fit alike; `--long 50` draws 1,000 cases."""
-    tally = Counter(answer_of(tmp_path, draw(seed)) for seed in range(20 * dose))
+    cases = (draw(seed) for seed in range(20 * dose))
+    tally = Counter(answer_of(tmp_path, case) for case in cases if np.ptp(case.pooled))  # zeros say nothing
     assert tally["WRONG ALONE"] == 0
     assert tally["right"] > 5 * dose
     assert tally["right"] + tally["among"] > 16 * dose
