@@ -169,7 +169,7 @@ class Pooler:
             )
         first, stop = self._spans[map_index]
         parts = (self._placement.take(self._order[n : min(n + _AT_ONCE, stop)]) for n in range(first, stop, _AT_ONCE))
-        reaches = zip(*(cells_in_reach(part, *info.shape[1:]) for part in parts), strict=True)
+        reaches = zip(*(cells_in_reach(part, self._spec.rule, *info.shape[1:]) for part in parts), strict=True)
         y, x = (slice(min(one.start for one in axis), max(one.stop for one in axis)) for axis in reaches)
         return channels_last(feature_map, (y, x), buffer)
 

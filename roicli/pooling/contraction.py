@@ -63,7 +63,7 @@ def pool_maps(
                     held = None  # or it would stay in memory beside the next
                     held = int(map_index[rows.start]), maps(int(map_index[rows.start]))
                 placed.pool(held[1], first, stop, out[rows])
-                if not _is_harmless(held[1], regions, rows, out[rows].size):
+                if not _is_harmless(held[1], regions, rows, spec, out[rows].size):
                     not_finite += placed.repair(held[1], first, stop, out[rows])
     return not_finite
 
@@ -73,11 +73,11 @@ def runs(map_index: IntArray) -> Iterator[tuple[int, int]]:
     return pairwise([*np.flatnonzero(np.diff(map_index, prepend=-1)).tolist(), len(map_index)])
 
 
-def _is_harmless(feature_map: FloatArray, regions: Placement, rows: slice, written: int) -> bool:
+def _is_harmless(feature_map: FloatArray, regions: Placement, rows: slice, spec: PoolSpec, written: int) -> bool:
     """Tell whether all cells in reach are finite, if that is faster to see than in what was written."""
     if written <= feature_map.size:
         return False
-    reach = feature_map[cells_in_reach(regions.take(rows), *feature_map.shape[:2])]
+    reach = feature_map[cells_in_reach(regions.take(rows), spec.rule, *feature_map.shape[:2])]
     # Neither infinite nor NaN, and too small for any sum of them to overflow.
     bound = np.finfo(feature_map.dtype).max / 4
     return bool(reach.size and reach.min() > -bound and reach.max() < bound)

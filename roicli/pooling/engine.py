@@ -196,7 +196,7 @@ def _pool_maps(
     buffer = None
     for first, stop in runs(placement.map_index):
         feature_map, here = maps[placement.map_index[first]], placement.take(slice(first, stop))
-        window = cells_in_reach(here, *maps.shape[2:])
+        window = cells_in_reach(here, spec.rule, *maps.shape[2:])
         laid_out = channels_last(feature_map, window, buffer, share)
         buffer = laid_out if laid_out.flags.owndata else None
 

@@ -360,14 +360,15 @@ def pixels_in_map(regions: Placement, row: int) -> tuple[tuple[float, float], tu
     return (step_y, y), (step_x, x)
 
 
-def cells_in_reach(regions: Placement, height: int, width: int) -> tuple[slice, slice]:
+def cells_in_reach(regions: Placement, rule: Rule | None, height: int, width: int) -> tuple[slice, slice]:
     """Find rows and columns of a map that hold all cells that finite boxes read.
 
-    Cells to spare are for the shift, the smallest RoI and all rounding. A mask may leave its box.
+    Cells to spare are for the shift, the smallest RoI and all rounding. A mask may leave its box, and a rule may move
+    its ends by pixels.
     """
     if not len(regions):
         return slice(0, 0), slice(0, 0)
-    if regions.masks is not None:
+    if regions.masks is not None or (rule is not None and regions.scale.max() > 1):
         return slice(0, height), slice(0, width)
     corners = in_map(regions.boxes, regions.scale).reshape(-1, 2)  # of an inverted box, the smaller corner comes second
     ends = []

@@ -94,7 +94,7 @@ def trace_placed(
     (made,) = _whole_numbers((channel,), 1, "channel", (channels,))
     plane_index = operator.plane(made, (row, column), spec)
     block = np.empty((1, channels, *spec.output_size), dtype)
-    window = cells_in_reach(placement, *size)
+    window = cells_in_reach(placement, spec.rule, *size)
     pool_maps(lambda _: channels_last(feature_map, window), placement, size, spec, block)
     region = placement.rounded(dtype)
     plane = operator.seen(feature_map[plane_index], region, spec)

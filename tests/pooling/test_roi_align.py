@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import roicli
+from roicli import conventions
 from roicli.errors import BoxError, FeatureError, UsageError
 from roicli.pooling import contraction
+from roicli.pooling.arguments import make_spec
 from roicli.pooling.channels_last import channels_last
 from roicli.pooling.contraction import pool_maps
 from roicli.pooling.placement import place
@@ -146,7 +148,7 @@ def test_no_cell_out_of_reach_is_read(corners, scale, aligned, sampling_ratio, o
     settings = {"aligned": aligned, "sampling_ratio": sampling_ratio} if op == "roi_align" else {"mode": "max"}
     spec = PoolSpec((2, 3), op=op, **settings)
     placement = place(np.zeros(len(boxes), np.intp), boxes, scale)
-    window = cells_in_reach(placement, 30, 40)
+    window = cells_in_reach(placement, None, 30, 40)
     expected, got = (np.empty((len(boxes), 2, 2, 3), np.float32) for _ in range(2))
     broken = channels_last(features, window, np.full((30, 40, 2), np.nan, np.float32))
     for feature_map, out in (broken, got), (channels_last(features), expected):
@@ -154,9 +156,22 @@ def test_no_cell_out_of_reach_is_read(corners, scale, aligned, sampling_ratio, o
     np.testing.assert_array_equal(got, expected)
 
 
+@pytest.mark.parametrize("name", [one.name for one in conventions.ALL.values() if "rule" in one.settings])
+def test_rules_that_move_boxes_by_pixels_of_many_cells_read_no_memory_of_others(name):
+    """Cells that were not laid out were read: here they are NaN."""
+    features = np.random.default_rng(0).standard_normal((2, 30, 40)).astype(np.float32)
+    spec = make_spec(2, sampling_ratio=2, **conventions.find(name).settings)
+    placement = place(np.zeros(2, np.intp), np.array([[1, 1, 1.5, 1.75], [-9, 1, -8, 2]]), 8)
+    broken = channels_last(features, cells_in_reach(placement, spec.rule, 30, 40), np.full((30, 40, 2), np.nan, "f4"))
+    expected, got = (np.empty((2, 2, 2, 2), np.float32) for _ in range(2))
+    for feature_map, out in (broken, got), (channels_last(features), expected):
+        pool_maps(lambda _, laid_out=feature_map: laid_out, placement, (30, 40), spec, out)
+    np.testing.assert_array_equal(got, expected)
+
+
 def test_only_what_is_in_reach_is_copied():
     features = np.ones((3, 200, 300), np.float16)
-    window = cells_in_reach(place(np.zeros(1, np.intp), np.array([[40, 80, 60, 120]]), 0.5), 200, 300)
+    window = cells_in_reach(place(np.zeros(1, np.intp), np.array([[40, 80, 60, 120]]), 0.5), None, 200, 300)
     assert window == (slice(36, 64), slice(16, 34))
     copied = channels_last(features, window, np.zeros((200, 300, 3), np.float32))
     assert copied.sum() == 3 * 28 * 18

@@ -86,7 +86,7 @@ class _InBoxes(Placed):
 
     def _reach(self, row: int) -> tuple[tuple[slice, slice], FloatArray]:
         """Return the cells in reach of one box, and the mask on them, (h, w, 1)."""
-        window = cells_in_reach(self._boxes.take([row]), *self._size)
+        window = cells_in_reach(self._boxes.take([row]), self._spec.rule, *self._size)
         weights = cell_weights(self._regions, row, self._size, self._spec.mask_rule, self._boxes.boxes.dtype)
         return window, weights[window][:, :, None]
 
