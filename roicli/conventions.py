@@ -220,6 +220,17 @@ ALL = {
             edge=_INSIDE,
         ),
         Convention(
+            "matterport",
+            "PyramidROIAlign, boxes of norm_boxes",
+            "matterport/Mask_RCNN, mrcnn/model.py and utils.py",
+            {"aligned": False, "rule": Rule(end=-1.0, corners_meet=True, least=False, corners=True, edge="inside")},
+            start="x1 r, with r = (L - 1) / (L / s - 1) on a map of L cells",
+            end="(x2 - 1) r",
+            least="none",
+            samples="1, evenly from end to end",
+            edge=_INSIDE,
+        ),
+        Convention(
             "roi-pool",
             "ops.roi_pool",
             "torchvision/csrc/ops/cpu/roi_pool_kernel.cpp",

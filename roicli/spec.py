@@ -28,6 +28,8 @@ class Rule:
         Pixels added to both ends before the scale.
     end : float
         Pixels added to the end before the scale.
+    corners_meet : bool
+        The scale is (cells - 1) / (pixels - 1), so that the corner pixels of the image lie on the corner cells.
     least : bool, optional
         Whether a region spans at least one cell; by default it does unless aligned.
     floor : bool
@@ -42,6 +44,7 @@ class Rule:
 
     before: float = 0.0
     end: float = 0.0
+    corners_meet: bool = False
     least: bool | None = None
     floor: bool = False
     corners: bool = False

@@ -121,8 +121,6 @@ def ways(here: Located, levels: tuple[Level, ...], pyramid: Pyramid) -> Iterator
     said, options, put = onto[0]
     for words, transform in _transforms(here):
         yield Way(words, 1, _with(transform, put), options)
-    if not levels:
-        yield Way("corners as Matterport norms them: x1 / (W - 1), (x2 - 1) / (W - 1)", 1, _matterport, {})
 
 
 def _after(take: Callable[[Boxes, Boxes, Boxes], Boxes], put: Any) -> Callable[[Located, Boxes], Placement]:
@@ -200,12 +198,6 @@ def _with(transform: ImageTransform | None, put: Any) -> Callable[[Located, Boxe
         return placement
 
     return placed
-
-
-def _matterport(here: Located, numbers: Boxes) -> Placement:
-    ratio, cells = np.array(here.scale), here.map_sizes[here.image[0]]
-    y, x = ((cells - 1) * ratio / np.maximum(cells - ratio, 1e-9)).tolist()
-    return here.place(numbers - _ONE_MORE, (y, x))
 
 
 def specs(base: PoolSpec, *, more: bool = False) -> Iterator[PoolSpec]:

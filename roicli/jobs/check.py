@@ -173,7 +173,7 @@ def _worked(job: PoolJob, work: Prepared, row: int) -> WorkedBox:
     index = int(work.placement.map_index[row])
     box, size = work.placement.take([row]), work.sizes[[row]]
     _, height, width = work.infos[index].shape
-    extents = find(job.spec.op).extents(box.rounded(work.computed), job.spec)
+    extents = find(job.spec.op).extents(box.rounded(work.computed), (height, width), job.spec)
     return WorkedBox(
         where=table.where(np.array([row])),
         image_id=work.inputs.source.ids[index // max(1, len(levels))],

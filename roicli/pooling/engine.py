@@ -183,8 +183,8 @@ def pool_batch(
 
 def _are_large(maps: NDArray[Any], placement: Placement, spec: PoolSpec) -> bool:
     """Whether regions are so large that threads do not wait for each other's Python between two products."""
-    left, top, right, bottom = find(spec.op).extents(placement, spec).T
     height, width = maps.shape[2:]
+    left, top, right, bottom = find(spec.op).extents(placement, (height, width), spec).T
     cells = np.clip(bottom - top, 1, height) * np.clip(right - left, 1, width)
     return bool(cells.size and cells.mean() * maps.shape[1] >= _LARGE_VALUES)
 

@@ -23,7 +23,7 @@ def lie_outside(regions: Placement, sizes: NDArray[np.float64], spec: PoolSpec) 
     """
     operator = find(spec.op)
     # Column by column: reductions along an axis of two are slow.
-    extents = np.ascontiguousarray(operator.extents(regions, spec).T, np.float64)
+    extents = np.ascontiguousarray(operator.extents(regions, sizes.T, spec).T, np.float64)
     outside, in_doubt = np.zeros((2, len(regions)), np.bool_)
     for low, high, length in zip(extents[:2], extents[2:], sizes.T[::-1] - operator.unread, strict=True):
         if (high < low).any():

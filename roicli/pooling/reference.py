@@ -42,6 +42,11 @@ def roi_align_reference(
     pooled = np.zeros((len(rois), channels, bins_y, bins_x), dtype=real)
     for k, (batch, *box) in enumerate(rois):
         scale_y, scale_x = map(real, scales[k])
+        if rule.corners_meet:
+            scale_y, scale_x = (
+                real((length - 1) / (length / scale - 1))
+                for length, scale in zip((height, width), scales[k], strict=True)
+            )
         moves = (rule.before, rule.before, rule.before + rule.end, rule.before + rule.end)
         x1, y1, x2, y2 = (
             (real(side) + real(move)) * scale - offset

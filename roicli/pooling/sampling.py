@@ -48,10 +48,13 @@ class Sides(NamedTuple):
     high: FloatArray
     scale: FloatArray  # (K,) or (1,) feature cells per pixel, not rounded yet
 
-    def moved(self, rule: Rule) -> Sides:
-        """Return the sides with their ends moved by pixels, before the scale."""
+    def moved(self, rule: Rule, length: int) -> Sides:
+        """Return the sides with their ends moved by pixels, before the scale, which may be from corner to corner."""
         dtype = self.low.dtype.type
-        return self._replace(low=self.low + dtype(rule.before), high=self.high + dtype(rule.before + rule.end))
+        scale = self.scale
+        if rule.corners_meet:
+            scale = scale * (length - 1) / np.maximum(length - scale, 1e-9)  # of a map below a pixel: anything finite
+        return Sides(self.low + dtype(rule.before), self.high + dtype(rule.before + rule.end), scale)
 
     def scaled(self) -> tuple[FloatArray, FloatArray]:
         """Return the ends in feature cells, in the dtype of the computation."""
@@ -92,7 +95,7 @@ class Bins(NamedTuple):
 
 def make_bins(sides: Sides, number: int, length: int, spec: PoolSpec) -> Bins:
     """Place the bins of K boxes along an axis of `length` cells; raise BoxError if one is too large to sample."""
-    start, size, count, too_large = _lay_out(sides, number, spec)
+    start, size, count, too_large = _lay_out(sides, number, length, spec)
     if too_large.any():
         first = int(too_large.argmax())
         raise BoxError(
@@ -106,16 +109,18 @@ def make_bins(sides: Sides, number: int, length: int, spec: PoolSpec) -> Bins:
 
 def too_large(sides: Sides, number: int, spec: PoolSpec) -> NDArray[np.bool_]:
     """Tell which boxes `make_bins` refuses."""
-    return _lay_out(sides, number, spec)[3]
+    return _lay_out(sides, number, _MAX_COUNT, spec)[3]
 
 
-def _lay_out(sides: Sides, number: int, spec: PoolSpec) -> tuple[FloatArray, FloatArray, FloatArray, NDArray[np.bool_]]:
+def _lay_out(
+    sides: Sides, number: int, length: int, spec: PoolSpec
+) -> tuple[FloatArray, FloatArray, FloatArray, NDArray[np.bool_]]:
     """Return where bins begin, the size of one, its samples as a float, and which boxes are too large to hold these."""
     dtype = sides.low.dtype.type
     offset = dtype(0.5 if spec.aligned else 0.0)
     with np.errstate(over="ignore", invalid="ignore"):
         if spec.rule is not None:
-            sides = sides.moved(spec.rule)
+            sides = sides.moved(spec.rule, length)
         low, high = sides.scaled()
         start = low - offset
         extent = (high - offset) - start

@@ -75,7 +75,7 @@ def test_conventions_that_differ_by_a_shift_are_solved_as_one():
     tried = [make_spec(1, sampling_ratio=2, **conventions.find(name).settings) for name in names]
     starts = [at + moves._shift(one, at, cells) for one in tried]
     placed = [place(np.zeros(4, np.intp), BOXES + one[[3, 2, 3, 2]], at[:2] / 8) for one in starts]
-    extents = [find(spec.op).extents(one, spec) for spec, one in zip(tried, placed, strict=True)]
+    extents = [find(spec.op).extents(one, (20, 20), spec) for spec, one in zip(tried, placed, strict=True)]
     np.testing.assert_allclose(extents[1], extents[0], atol=1e-9)
     np.testing.assert_allclose(extents[2], extents[0], atol=1e-9)
     left = [0.4, 0.4, 0.4, 0.5]

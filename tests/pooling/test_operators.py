@@ -246,7 +246,7 @@ class Nearest(Operator):
     def place(self, regions, size, spec, kernel):
         return _Cells(*(np.floor(at + 0.5) for _, at in self._centres(regions, size, spec)), spec)
 
-    def extents(self, regions, spec):
+    def extents(self, regions, size, spec):
         (y, _), (x, _) = self._centres(regions, (1, 1), spec)
         return np.stack([x.start, y.start, x.end(), y.end()], axis=1)
 
@@ -257,7 +257,7 @@ class Nearest(Operator):
 
     def trace(self, region, size, spec, bin):
         axes = [self._axis(*axis, at) for axis, at in zip(self._centres(region, size, spec), bin, strict=True)]
-        return crossed(*axes, self.extents(region, spec)[0])
+        return crossed(*axes, self.extents(region, size, spec)[0])
 
     def _axis(self, bins, centres, bin):
         at = centres[0, bin : bin + 1]

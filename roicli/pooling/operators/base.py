@@ -73,11 +73,12 @@ class Operator(ABC):
         """Place regions on maps of one size, height and width."""
 
     @abstractmethod
-    def extents(self, regions: Placement, spec: PoolSpec) -> FloatArray:
+    def extents(self, regions: Placement, size: tuple[int, ...] | NDArray[np.float64], spec: PoolSpec) -> FloatArray:
         """Return the regions as they are pooled: (K, 4) xyxy in cells, 0 at the centre of the first one.
 
         A region beyond -1 or beyond the size of its map reads nothing of it; one that lies on its map with half of its
-        width and half of its height reads something, unless the operator may miss it.
+        width and half of its height reads something, unless the operator may miss it. `size` is the height and the
+        width of all maps, or of that of each region: two numbers, or two arrays (K,).
         """
 
     @abstractmethod

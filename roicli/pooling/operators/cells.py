@@ -33,7 +33,7 @@ class WholeCells(Unsampled):
         rows, columns = (_weights(ranges, dtype, mean=mean) for ranges in self.both(regions, size, spec))
         return Contracted(rows, columns, spec, kernel)
 
-    def extents(self, regions: Placement, spec: PoolSpec) -> FloatArray:
+    def extents(self, regions: Placement, size: tuple[int, ...] | NDArray[np.float64], spec: PoolSpec) -> FloatArray:
         """Return the edges of the cells, which lie half a cell from their centres."""
         rows, columns = self.both(regions, (1, 1), spec)
         ends = (cells.start + cells.extent for cells in (columns, rows))
@@ -48,7 +48,7 @@ class WholeCells(Unsampled):
         """Return the cells of one bin, each as a sample at its centre."""
         dtype = region.boxes.dtype
         y, x = (_axis(ranges, at, dtype) for ranges, at in zip(self.both(region, size, spec), bin, strict=True))
-        return crossed(y, x, self.extents(region, spec)[0], self.change)
+        return crossed(y, x, self.extents(region, size, spec)[0], self.change)
 
     def sampling(self, spec: PoolSpec) -> str:
         """Say what a bin is made of."""

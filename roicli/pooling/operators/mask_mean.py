@@ -56,7 +56,7 @@ class MaskMean(Operator):
         """Remember the regions: masks are decoded one by one."""
         return _Masked(regions, size, spec)
 
-    def extents(self, regions: Placement, spec: PoolSpec) -> FloatArray:
+    def extents(self, regions: Placement, size: tuple[int, ...] | NDArray[np.float64], spec: PoolSpec) -> FloatArray:
         """Return the boxes around the masks."""
         return in_map(regions.boxes, regions.scale) - 0.5
 
@@ -69,7 +69,7 @@ class MaskMean(Operator):
         """Return the cells under the mask, and their weights."""
         weights = _Masked(region, size, spec).weights(0)
         rows, columns = np.nonzero(weights)
-        left, top, right, bottom = self.extents(region, spec)[0].tolist()
+        left, top, right, bottom = self.extents(region, size, spec)[0].tolist()
         return Reads(
             grid=(1, len(rows)),
             roi=(left, top, right, bottom),

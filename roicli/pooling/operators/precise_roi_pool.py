@@ -33,7 +33,7 @@ class PreciseRoIPool(Unsampled):
         )
         return Contracted(rows, columns, spec, kernel)
 
-    def extents(self, regions: Placement, spec: PoolSpec) -> FloatArray:
+    def extents(self, regions: Placement, size: tuple[int, ...] | NDArray[np.float64], spec: PoolSpec) -> FloatArray:
         """Return the boxes after the scale."""
         rows, columns = _surfaces(regions, (1, 1), spec)
         ends = columns.edges[:, 0], rows.edges[:, 0], columns.edges[:, -1], rows.edges[:, -1]
@@ -58,7 +58,7 @@ class PreciseRoIPool(Unsampled):
         """Return the cells of one bin, and the share of each."""
         dtype = region.boxes.dtype
         y, x = (_axis(axis, at, dtype) for axis, at in zip(_surfaces(region, size, spec), bin, strict=True))
-        return crossed(y, x, self.extents(region, spec)[0])
+        return crossed(y, x, self.extents(region, size, spec)[0])
 
     def inverted(self, spec: PoolSpec) -> str:
         """Say what becomes of inverted boxes."""

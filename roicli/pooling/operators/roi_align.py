@@ -51,9 +51,9 @@ class RoIAlign(Operator):
         rows, columns = _bins(regions, size, spec)
         return _Averages(rows, columns, spec, kernel) if spec.mode == "avg" else _Samples(rows, columns, spec)
 
-    def extents(self, regions: Placement, spec: PoolSpec) -> FloatArray:
+    def extents(self, regions: Placement, size: tuple[int, ...] | NDArray[np.float64], spec: PoolSpec) -> FloatArray:
         """Return the regions after the scale, and the shift or the least extent."""
-        rows, columns = _bins(regions, (1, 1), spec)
+        rows, columns = _bins(regions, size, spec)
         return np.stack([columns.start, rows.start, columns.end(), rows.end()], axis=1)
 
     def reads(self, regions: Placement, size: tuple[int, ...], spec: PoolSpec) -> NDArray[np.bool_]:
@@ -96,7 +96,7 @@ class RoIAlign(Operator):
         elif not spec.aligned and any(high - low < 1 for low, high in (side.scaled() for side in sides(region))):
             change = "at least one cell, since not aligned"
         y, x = _trace_axis(rows, bin[0]), _trace_axis(columns, bin[1])
-        return crossed(y, x, self.extents(region, spec)[0], change)
+        return crossed(y, x, self.extents(region, size, spec)[0], change)
 
     def combine(self, values: FloatArray, spec: PoolSpec) -> tuple[float, int | None]:
         """Return the mean in float64, or the maximum."""
@@ -127,7 +127,7 @@ class RoIAlign(Operator):
         return f"adaptive: one a cell, rounded {rounded}" if spec.adaptive else "fixed by the sampling ratio"
 
 
-def _bins(regions: Placement, size: tuple[int, ...], spec: PoolSpec) -> list[Bins]:
+def _bins(regions: Placement, size: tuple[int, ...] | NDArray[np.float64], spec: PoolSpec) -> list[Bins]:
     """Place the bins along y and along x."""
     return [make_bins(*axis, spec) for axis in zip(sides(regions), spec.output_size, size, strict=True)]
 

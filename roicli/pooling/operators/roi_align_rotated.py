@@ -41,7 +41,7 @@ class RoIAlignRotated(Operator):
         """Place the bins; their samples are made when they are pooled."""
         return _Turned(turned_bins(regions, spec), size, spec)
 
-    def extents(self, regions: Placement, spec: PoolSpec) -> FloatArray:
+    def extents(self, regions: Placement, size: tuple[int, ...] | NDArray[np.float64], spec: PoolSpec) -> FloatArray:
         """Return the upright boxes around the turned ones."""
         bins = turned_bins(regions, spec)
         sides = bins.size * np.array(bins.number, bins.size.dtype)
