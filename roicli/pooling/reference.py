@@ -42,16 +42,13 @@ def roi_align_reference(
     pooled = np.zeros((len(rois), channels, bins_y, bins_x), dtype=real)
     for k, (batch, *box) in enumerate(rois):
         scale_y, scale_x = map(real, scales[k])
-        if rule.corners_meet:
-            scale_y, scale_x = (
-                real((length - 1) / (length / scale - 1))
-                for length, scale in zip((height, width), scales[k], strict=True)
-            )
         moves = (rule.before, rule.before, rule.before + rule.end, rule.before + rule.end)
-        x1, y1, x2, y2 = (
-            (real(side) + real(move)) * scale - offset
-            for side, scale, move in zip(box, (scale_x, scale_y) * 2, moves, strict=True)
-        )
+        ends = [real(side) + real(move) for side, move in zip(box, moves, strict=True)]
+        if rule.corners_meet:
+            last_y, last_x = real(height / scales[k, 0] - 1), real(width / scales[k, 1] - 1)
+            ends = [end / last for end, last in zip(ends, (last_x, last_y) * 2, strict=True)]
+            scale_y, scale_x = real(height - 1), real(width - 1)
+        x1, y1, x2, y2 = (end * scale - offset for end, scale in zip(ends, (scale_x, scale_y) * 2, strict=True))
         roi_width, roi_height = x2 - x1, y2 - y1
         if least:
             roi_width, roi_height = max(roi_width, real(1)), max(roi_height, real(1))
@@ -60,18 +57,19 @@ def roi_align_reference(
         grid_y = spec.sampling_ratio if spec.sampling_ratio > 0 else max(whole(bin_height), 0)
         grid_x = spec.sampling_ratio if spec.sampling_ratio > 0 else max(whole(bin_width), 0)
         if rule.corners:
-            y1, bin_height = _on_corners(y1, roi_height, bins_y)
-            x1, bin_width = _on_corners(x1, roi_width, bins_x)
+            y1, bin_height = _on_corners(y1, (ends[3] - ends[1]) * scale_y, bins_y)
+            x1, bin_width = _on_corners(x1, (ends[2] - ends[0]) * scale_x, bins_x)
             grid_y = grid_x = 1
+        half = real(0 if rule.corners else 0.5)
         for c in range(channels):
             plane = features[int(batch), c]
             for ph in range(bins_y):
                 for pw in range(bins_x):
                     values = []
                     for iy in range(grid_y):
-                        y = y1 + real(ph) * bin_height + real(iy + 0.5) * bin_height / real(grid_y)
+                        y = y1 + real(ph) * bin_height + (real(iy) + half) * bin_height / real(grid_y)
                         for ix in range(grid_x):
-                            x = x1 + real(pw) * bin_width + real(ix + 0.5) * bin_width / real(grid_x)
+                            x = x1 + real(pw) * bin_width + (real(ix) + half) * bin_width / real(grid_x)
                             off = rule.edge == "inside" and not (0 <= y <= height - 1 and 0 <= x <= width - 1)
                             values.append(real(0) if off else _bilinear(plane, y, x, join))
                     if spec.mode != "avg":
@@ -83,11 +81,9 @@ def roi_align_reference(
 
 
 def _on_corners(start: Any, extent: Any, bins: int) -> tuple[Any, Any]:
-    """Return start and size of bins whose middles lie evenly from `start` on over `extent`, both ends included."""
-    if bins == 1:
-        return start, extent
-    size = extent / type(extent)(bins - 1)
-    return start - size / type(extent)(2), size
+    """Return the first sample, and the distance, of those that lie evenly over `extent`, both ends included."""
+    real = type(extent)
+    return (start, extent / real(bins - 1)) if bins > 1 else (start + extent / real(2), extent)
 
 
 def roi_align_rotated_reference(

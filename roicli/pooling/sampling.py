@@ -51,10 +51,12 @@ class Sides(NamedTuple):
     def moved(self, rule: Rule, length: int) -> Sides:
         """Return the sides with their ends moved by pixels, before the scale, which may be from corner to corner."""
         dtype = self.low.dtype.type
-        scale = self.scale
-        if rule.corners_meet:
-            scale = scale * (length - 1) / np.maximum(length - scale, 1e-9)  # of a map below a pixel: anything finite
-        return Sides(self.low + dtype(rule.before), self.high + dtype(rule.before + rule.end), scale)
+        low, high = self.low + dtype(rule.before), self.high + dtype(rule.before + rule.end)
+        if not rule.corners_meet:
+            return Sides(low, high, self.scale)
+        # Normed first, as Matterport does: an end at the last pixel is 1, and then the last center, which is inside.
+        last = np.maximum(length / self.scale - 1, 1e-9).astype(low.dtype)  # of a map below a pixel: anything finite
+        return Sides(low / last, high / last, np.reshape(length - 1, -1))
 
     def scaled(self) -> tuple[FloatArray, FloatArray]:
         """Return the ends in feature cells, in the dtype of the computation."""
@@ -72,24 +74,29 @@ def sides(regions: Placement) -> tuple[Sides, Sides]:
 class Bins(NamedTuple):
     """The bins of K RoIs along one axis, in feature cells."""
 
-    start: FloatArray  # (K,) where the first bin begins, half-pixel shift included
+    start: FloatArray  # (K,) where the first bin begins, or its middle if `centered`, half-pixel shift included
     size: FloatArray  # (K,) extent of one bin; negative for an inverted box, whose bins run backwards
     samples: IntArray  # (K,) in one bin, in range or not; 0 for an empty or inverted box with adaptive sampling
     number: int  # how many bins there are (P)
     length: int  # cells of the feature map along this axis (L)
     edge: Edge = "clamp"  # see `Rule`
+    centered: bool = False  # one sample a bin, in its middle
 
     def take(self, rois: IntArray | slice) -> Bins:
         """Return the bins of some of the RoIs."""
         return self._replace(start=self.start[rois], size=self.size[rois], samples=self.samples[rois])
 
+    def begin(self) -> FloatArray:
+        """Return where the first bin of each RoI begins, (K,)."""
+        return self.start - self.size / self.size.dtype.type(2) if self.centered else self.start
+
     def end(self) -> FloatArray:
         """Return where the last bin of each RoI ends, (K,)."""
-        return self.start + self.number * self.size
+        return self.begin() + self.number * self.size
 
     def edges(self) -> FloatArray:
         """Return where each bin of the first RoI begins and ends, (P, 2)."""
-        edges = self.start[0] + np.arange(self.number + 1).astype(self.start.dtype) * self.size[0]
+        edges = self.begin()[0] + np.arange(self.number + 1).astype(self.start.dtype) * self.size[0]
         return np.stack([edges[:-1], edges[1:]], axis=1)
 
 
@@ -103,8 +110,8 @@ def make_bins(sides: Sides, number: int, length: int, spec: PoolSpec) -> Bins:
             f"spatial scale {sides.scale[min(first, len(sides.scale) - 1)]:g}",
             "Check the coordinates of the boxes and the spatial scale.",
         )
-    edge = "clamp" if spec.rule is None else spec.rule.edge
-    return Bins(start, size, np.maximum(count, 0).astype(np.intp), number, length, edge)
+    bins = Bins(start, size, np.maximum(count, 0).astype(np.intp), number, length)
+    return bins if spec.rule is None else bins._replace(edge=spec.rule.edge, centered=spec.rule.corners and number > 1)
 
 
 def too_large(sides: Sides, number: int, spec: PoolSpec) -> NDArray[np.bool_]:
@@ -127,10 +134,9 @@ def _lay_out(
         if not spec.aligned if spec.rule is None or spec.rule.least is None else spec.rule.least:
             extent = np.maximum(extent, dtype(1))
         if spec.rule is not None and spec.rule.corners:
-            if number > 1:  # bins around the samples: half of the first and of the last lies beyond the region
-                size = extent / dtype(number - 1)
-                return start - size / dtype(2), size, np.ones_like(size), ~np.isfinite(size)
-            return start, extent, np.ones_like(extent), ~np.isfinite(extent)
+            # Bins around the samples: half of the first and of the last lies beyond the region. In TensorFlow's order.
+            size = sides._replace(high=sides.high - sides.low).scaled()[1] / dtype(max(number - 1, 1))
+            return start, size, np.ones_like(size), ~np.isfinite(size)
         size = extent / dtype(number)
         whole = np.floor if spec.rule is not None and spec.rule.floor else np.ceil
         count = whole(size) if spec.adaptive else np.full_like(size, spec.sampling_ratio)
@@ -173,8 +179,10 @@ def sample_coordinates(bins: Bins, bin_index: IntArray, sample: IntArray) -> Flo
     roi, bin_of_roi = np.divmod(bin_index, bins.number)
     dtype = bins.start.dtype
     size = bins.size[roi]
-    step = (sample.astype(dtype) + dtype.type(0.5)) * size / bins.samples[roi].astype(dtype)
-    return bins.start[roi] + bin_of_roi.astype(dtype) * size + step
+    start = bins.start[roi] + bin_of_roi.astype(dtype) * size
+    if bins.centered:
+        return start
+    return start + (sample.astype(dtype) + dtype.type(0.5)) * size / bins.samples[roi].astype(dtype)
 
 
 def in_range(coordinate: FloatArray, length: int, edge: Edge = "clamp") -> NDArray[np.bool_]:

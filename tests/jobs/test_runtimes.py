@@ -3,12 +3,14 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import roicli
 from roicli import conventions
 from roicli.pooling.arguments import make_spec
 from roicli.pooling.contraction import pool_maps
 from roicli.pooling.placement import place
+from roicli.pooling.sampling import Sides, make_bins, sample_coordinates
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "runtimes.npz")
 CALLS = {
@@ -57,6 +59,22 @@ def test_presets_compute_what_the_libraries_do():
         assert (out[np.isnan(theirs)] == 0).all()
         assert "mindspore" in key or np.isfinite(theirs).all()
         np.testing.assert_allclose(out, np.nan_to_num(theirs), atol=4e-6, err_msg=key)
+
+
+@pytest.mark.parametrize("stride", [4, 32])
+def test_samples_at_the_last_center_fall_as_tensorflow_rounds_them(stride):
+    """A sample in the last place beyond it is zero, and boxes that Matterport clips to the image end there."""
+    spec = make_spec((2, 14), **conventions.find("matterport").settings)
+    left = np.linspace(0, 0.8, 30, dtype=np.float32)
+    for length in range(8, 200, 7):
+        pixels = np.float32(length * stride - 1)
+        ends = Sides(left * pixels, np.full_like(left, pixels + 1), np.array([1 / stride]))
+        bins = make_bins(ends, 14, length, spec)
+        begin = ends.low / pixels  # what `norm_boxes` gives; the formulas of crop_and_resize_op.cc follow
+        step = (np.float32(1) - begin) * np.float32(length - 1) / np.float32(13)
+        theirs = (begin * np.float32(length - 1))[:, None] + np.arange(14, dtype=np.float32) * step[:, None]
+        ours = sample_coordinates(bins, np.arange(theirs.size), np.zeros(theirs.size))
+        np.testing.assert_array_equal(ours, theirs.ravel())
 
 
 def test_libraries_are_identified(tmp_path, request):

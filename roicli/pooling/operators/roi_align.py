@@ -54,7 +54,7 @@ class RoIAlign(Operator):
     def extents(self, regions: Placement, size: tuple[int, ...] | NDArray[np.float64], spec: PoolSpec) -> FloatArray:
         """Return the regions after the scale, and the shift or the least extent."""
         rows, columns = _bins(regions, size, spec)
-        return np.stack([columns.start, rows.start, columns.end(), rows.end()], axis=1)
+        return np.stack([columns.begin(), rows.begin(), columns.end(), rows.end()], axis=1)
 
     def reads(self, regions: Placement, size: tuple[int, ...], spec: PoolSpec) -> NDArray[np.bool_]:
         """Tell which regions have a sample in range along both axes."""
