@@ -238,7 +238,7 @@ def _allowed(wanted: NDArray[np.float64], shape: tuple[int, ...], rounding: np.d
     # Coordinates in float32 are as coarse as the map is long.
     allowed = np.full(wanted.shape, _FITS * largest * max(1.0, max(shape[1:]) / 64))
     if rounding == np.float16:
-        allowed += np.abs(wanted) * 2.0**-11 + 2.0**-24
+        allowed += np.abs(wanted) * 2.0**-10 + 2.0**-24  # both are rounded: one last bit may differ
     return allowed
 
 
