@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import product
 from typing import Any, NamedTuple
@@ -23,8 +23,8 @@ from roicli.pooling.placement import Placement
 from roicli.regions import find_bad_boxes
 from roicli.spec import PoolSpec
 
-# RoIs, maps and channels that are compared in the end.
-_ROWS, _MAPS, CHANNELS = 160, 8, 128
+# RoIs, maps, sizes of maps, and channels that are compared in the end.
+_ROWS, _MAPS, _SIZES, CHANNELS = 160, 8, 3, 128
 # Of the largest value: what another order of sums, and coordinates that were computed in another order, leave.
 _FITS = 1e-5
 # Where a maximum may be: the share of values that are no less than the mean of its samples, but for noise, in units of
@@ -93,9 +93,8 @@ class Evidence(NamedTuple):
         operator = find(spec.op)
         out = np.zeros((len(placement), *spec.row_shape(operator.channels(first.shape[2], spec))), first.dtype)
         good = ~operator.is_too_large(placement.rounded(first.dtype), spec) & (placement.map_index >= 0)
-        for size in {one.shape[:2] for one in self.maps.values()}:
-            here = [index for index, one in self.maps.items() if one.shape[:2] == size]
-            rows = np.flatnonzero(good & np.isin(placement.map_index, here))
+        for size, rows in self._by_size(placement):
+            rows = rows[good[rows]]
             rows = rows[np.argsort(placement.map_index[rows], kind="stable")]
             block = np.zeros((len(rows), *out.shape[1:]), first.dtype)
             if dtype is None:
@@ -104,6 +103,11 @@ class Evidence(NamedTuple):
                 self._pool_coarsely(placement.take(rows).rounded(np.dtype(dtype)), size, spec, block)
             out[rows] = block
         return out
+
+    def _by_size(self, placement: Placement) -> Iterator[tuple[tuple[int, ...], NDArray[np.intp]]]:
+        for size in {one.shape[:2] for one in self.maps.values()}:
+            here = [index for index, one in self.maps.items() if one.shape[:2] == size]
+            yield size, np.flatnonzero(np.isin(placement.map_index, here))
 
     def _pool_coarsely(self, regions: Placement, size: tuple[int, ...], spec: PoolSpec, out: NDArray[Any]) -> None:
         for number, index in enumerate(regions.map_index.tolist()):
@@ -122,9 +126,10 @@ class Evidence(NamedTuple):
                 found.append(pooled.astype(np.float64).reshape(-1, *self.wanted.shape) - self.wanted)
         off = np.concatenate(found)
         if self.token:
-            size = next(iter(self.maps.values())).shape[:2]
             for number, one in enumerate(placements):
-                tokens = averaged(spec, one.rounded(np.dtype(np.float32)), size)
+                tokens = np.ones(len(one))
+                for size, rows in self._by_size(one):
+                    tokens[rows] = averaged(spec, one.take(rows).rounded(np.dtype(np.float32)), size)
                 off[number] = without_token(off[number], self.wanted, tokens, one.map_index)
         if self.holes:
             unknown = np.isnan(off).reshape(*off.shape[:2], -1).any(axis=2)
@@ -185,14 +190,8 @@ def joined(placements: Sequence[Placement]) -> Placement:
     return Placement(parts[0], parts[1], np.concatenate(scales))
 
 
-def gather(
-    inputs: Inputs,
-    located: Located,
-    arranged: Arranged,
-    rounding: np.dtype[Any],
-    view: Callable[[NDArray[Any]], NDArray[Any]] | None = None,
-) -> Evidence:
-    """Choose RoIs of few maps of one size, and read these; all levels of them, if the source is a pyramid.
+def gather(inputs: Inputs, arranged: Arranged, rounding: np.dtype[Any]) -> Evidence:
+    """Choose RoIs of few maps of few sizes, and read these; all levels of them, if the source is a pyramid.
 
     Raises
     ------
@@ -207,8 +206,9 @@ def gather(
     if not len(numbers):
         raise FileError(f"{inputs.table.source} has no box with features", "Check the image ids.")
     order = numbers[np.argsort(-counts, kind="stable")].tolist()
-    shape = source.info(order[0] * count).shape
-    chosen = [one for one in order if source.info(one * count).shape == shape][:_MAPS]
+    shape_of = {one: source.info(one * count).shape for one in order}
+    few = list(dict.fromkeys(shape_of.values()))[:_SIZES]  # each takes calls of its own
+    chosen = [one for one in order if shape_of[one] in few][:_MAPS]
     rows = np.flatnonzero(usable & np.isin(index, chosen))
     rows = rows[np.argsort(index[rows], kind="stable")]
     rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), _ROWS)).astype(int))]
@@ -223,7 +223,8 @@ def gather(
         for number in range(one * count, one * count + count):
             read = source.read(number)
             maps[number] = np.ascontiguousarray(read.transpose(1, 2, 0), compute_dtype(read.dtype))
-    allowed, unit = _allowed(wanted, shape, rounding), wanted.ndim == 2 and _is_unit(wanted)
+    largest = max(max(shape[1:]) for shape in few)
+    allowed, unit = _allowed(wanted, largest, rounding), wanted.ndim == 2 and _is_unit(wanted)
     return Evidence(rows, maps, wanted, allowed, np.dtype(np.float32) if unit else rounding, unit)
 
 
@@ -233,10 +234,10 @@ def _is_unit(wanted: NDArray[np.float64]) -> bool:
     return bool(((length == 0) | (np.abs(length - 1) < _UNIT)).all())
 
 
-def _allowed(wanted: NDArray[np.float64], shape: tuple[int, ...], rounding: np.dtype[Any]) -> NDArray[np.float64]:
+def _allowed(wanted: NDArray[np.float64], length: int, rounding: np.dtype[Any]) -> NDArray[np.float64]:
     largest = float(np.abs(wanted[np.isfinite(wanted)]).max(initial=0)) or 1.0
     # Coordinates in float32 are as coarse as the map is long.
-    allowed = np.full(wanted.shape, _FITS * largest * max(1.0, max(shape[1:]) / 64))
+    allowed = np.full(wanted.shape, _FITS * largest * max(1.0, length / 64))
     if rounding == np.float16:
         allowed += np.abs(wanted) * 2.0**-10 + 2.0**-24  # both are rounded: one last bit may differ
     return allowed

@@ -94,7 +94,7 @@ class _Search:
         self, job: PoolJob, inputs: Inputs, located: Located, arranged: Arranged, rounding: np.dtype[Any]
     ) -> None:
         self.arranged, self.located = arranged, located
-        whole = gather(inputs, located, arranged, rounding)
+        whole = gather(inputs, arranged, rounding)
         self.boxes = inputs.table.boxes[whole.rows].astype(np.float64)
         # By image, as ways take it: `located` has the map of each on its level.
         self.here = located._replace(placement=replace(located.placement, map_index=inputs.map_index)).take(whole.rows)

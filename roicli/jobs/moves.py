@@ -34,7 +34,7 @@ def moved(way: Way, at: Array) -> Way:
         right = np.broadcast_to(options["spatial_scale"], 2)
         y, x = (right * at[:2]).tolist()
         options["spatial_scale"] = y if x == y else (y, x)
-        words.append(f"spatial scale {y:.6g}" + (f", {x:.6g}" if x != y else ""))
+        words.append("spatial scale " + ", ".join(dict.fromkeys((f"{y:.6g}", f"{x:.6g}"))))
     elif (at[:2] != 1).any():
         words.append(f"scale times {at[0]:.6g}, {at[1]:.6g} (y, x)")
     if at[2:].any():
@@ -61,7 +61,8 @@ def starts(evidence: Evidence, placement: Placement, number: int = 3) -> Iterato
     area = np.abs((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))
     inside = np.flatnonzero(area >= np.median(area)).tolist()  # the mean of a small one is found anywhere
     wanted = wanted - wanted[inside].mean()
-    height, width = evidence.maps[int(placement.map_index[inside[0]])].shape[:2]
+    height, width = size = evidence.maps[int(placement.map_index[inside[0]])].shape[:2]
+    inside = [row for row in inside if evidence.maps[int(placement.map_index[row])].shape[:2] == size]
     dy, dx = (np.arange(-length, length + 1) for length in (height, width))
     found: list[tuple[float, float, int, int]] = []
     for factor in _FACTORS:

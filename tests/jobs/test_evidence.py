@@ -120,3 +120,19 @@ def test_views_are_tried_with_boxes_as_given(named, monkeypatch):
     pooled = np.zeros((4, 8, 3, 3), np.float32)
     pool_maps(lambda index: bfloat16(maps.transpose(1, 2, 0)), placed, (33, 38), spec, pooled)
     assert any("maps rounded to bfloat16" in one for one in named(maps, pooled, [spec], 3))
+
+
+@pytest.mark.parametrize("moved", [0, 9], ids=["as given", "solved"])
+def test_maps_of_several_sizes_are_compared(tmp_path, monkeypatch, moved):
+    """Of images of all shapes the three boxes of one were compared."""
+    rng, spec = np.random.default_rng(5), make_spec(3, sampling_ratio=2, aligned=True)
+    maps = [rng.random((12, *size), np.float32) for size in ((9, 11), (11, 9), (10, 10))]
+    pooled = [roicli.roi_align(one, BOXES + moved, 3, 1 / 8, 2, aligned=True) for one in maps]
+    np.savez(tmp_path / "maps.npz", **{str(number): one for number, one in enumerate(maps)})
+    np.save(tmp_path / "boxes.npy", [[number, *box] for number in range(3) for box in BOXES])
+    np.save(tmp_path / "theirs.npy", np.concatenate(pooled))
+    monkeypatch.setattr(identify, "specs", lambda base, more=False: [spec])
+    files = [tmp_path / name for name in ("theirs.npy", "maps.npz", "boxes.npy")]
+    found = roicli.identify(*files, size=3, spatial_scale=1 / 8)
+    assert (found.fits, found.checked) == (True, 12)
+    assert ("moved by +9, +9" in found.answers[0].boxes) == bool(moved)
