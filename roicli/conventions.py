@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from roicli.errors import UsageError
@@ -47,7 +48,7 @@ _SHIFTED: dict[str, Any] = {"start": "x1 s - 0.5", "end": "x2 s - 0.5", "least":
 _INSIDE = "zero beyond the outermost centers"
 _POSITIVE = "maximum of interpolated samples, at least 0"
 _ALIGNED = {"aligned": True}
-_CORNERS = Rule(least=False, corners=True, edge="inside")
+_CORNERS = Rule(least=False, samples="corners", edge="inside")
 
 ALL = {
     one.name: one
@@ -223,12 +224,21 @@ ALL = {
             "matterport",
             "PyramidROIAlign, boxes of norm_boxes",
             "matterport/Mask_RCNN, mrcnn/model.py and utils.py",
-            {"aligned": False, "rule": Rule(end=-1.0, corners_meet=True, least=False, corners=True, edge="inside")},
+            {"aligned": False, "rule": replace(_CORNERS, end=-1.0, corners_meet=True)},
             start="x1 r, with r = (L - 1) / (L / s - 1) on a map of L cells",
             end="(x2 - 1) r",
             least="none",
             samples="1, evenly from end to end",
             edge=_INSIDE,
+        ),
+        Convention(
+            "keras",
+            "KerasCV's ROIAligner",
+            "keras_cv/src/layers/object_detection/roi_align.py",
+            {"aligned": False, "rule": Rule(least=False, samples="middle", edge="extend")},
+            least="none",
+            samples="1, in the middle",
+            edge="the last cell; before the first, the line through two",
         ),
         Convention(
             "roi-pool",

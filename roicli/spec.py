@@ -9,7 +9,8 @@ from roicli.errors import UsageError
 
 Mode = Literal["avg", "max", "weighted-max"]
 """Weighted-max is the maximum of the weighted cells of all samples, not of their sums, as ONNX defines it."""
-Edge = Literal["clamp", "inside"]
+Edge = Literal["clamp", "inside", "extend"]
+Samples = Literal["ratio", "middle", "corners"]
 Reduce = Literal["none", "mean", "max", "l2"]
 MaskRule = Literal["coverage", "upsampled", "resize", "resize-antialias", "resize-any", "nearest"]
 """How the mask of a region weighs the cells of a map; see `roicli.pooling.masks`."""
@@ -34,10 +35,11 @@ class Rule:
         Whether a region spans at least one cell; by default it does unless aligned.
     floor : bool
         The adaptive count is rounded down instead of up; a bin may have no samples then, and is zero.
-    corners : bool
-        One sample a bin, the first and the last on the ends of the region.
-    edge : {"clamp", "inside"}
-        Samples off the map: clamped up to one cell beyond it and then zero, or zero beyond the outermost centres.
+    samples : {"ratio", "middle", "corners"}
+        By the sampling ratio; or one a bin, in its middle, or the first and the last on the ends of the region.
+    edge : {"clamp", "inside", "extend"}
+        Samples off the map: clamped up to one cell beyond it and then zero; zero beyond the outermost centres; or never
+        zero: the last cell, and before the first the line through the first two.
     positive : bool
         A maximum is at least zero.
     """
@@ -47,7 +49,7 @@ class Rule:
     corners_meet: bool = False
     least: bool | None = None
     floor: bool = False
-    corners: bool = False
+    samples: Samples = "ratio"
     edge: Edge = "clamp"
     positive: bool = False
 

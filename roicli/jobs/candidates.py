@@ -207,7 +207,7 @@ def specs(base: PoolSpec, *, more: bool = False) -> Iterator[PoolSpec]:
         op = one.settings.get("op", "roi_align")
         settings: dict[str, Any] = {"op": op, "mode": find(op).modes[0], "rule": None, "aligned": False}
         settings |= {name: value for name, value in one.settings.items() if value is not None}
-        once = op != "roi_align" or (settings["rule"] is not None and settings["rule"].corners)
+        once = op != "roi_align" or (settings["rule"] is not None and settings["rule"].samples != "ratio")
         for ratio in (-1,) * (not more) if once else _MORE_SAMPLING if more else _SAMPLING:
             found[replace(base, **settings | {"sampling_ratio": ratio})] = None
     for ratio in _MORE_SAMPLING if more else _SAMPLING:

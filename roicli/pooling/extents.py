@@ -22,6 +22,8 @@ def lie_outside(regions: Placement, sizes: NDArray[np.float64], spec: PoolSpec) 
     Boxes are in the dtype of the computation, and not too large for their operator.
     """
     operator = find(spec.op)
+    if spec.rule is not None and spec.rule.edge == "extend":  # each reads the cells that are nearest
+        return np.zeros(len(regions), np.bool_)
     # Column by column: reductions along an axis of two are slow.
     extents = np.ascontiguousarray(operator.extents(regions, sizes.T, spec).T, np.float64)
     outside, in_doubt = np.zeros((2, len(regions)), np.bool_)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from roicli.spec import PoolSpec, Rule
+from roicli.spec import Edge, PoolSpec, Rule
 
 
 def roi_align_reference(
@@ -53,14 +53,15 @@ def roi_align_reference(
         if least:
             roi_width, roi_height = max(roi_width, real(1)), max(roi_height, real(1))
         bin_height, bin_width = roi_height / real(bins_y), roi_width / real(bins_x)
+        ratio = 1 if rule.samples == "middle" else spec.sampling_ratio
         whole = math.floor if rule.floor else math.ceil
-        grid_y = spec.sampling_ratio if spec.sampling_ratio > 0 else max(whole(bin_height), 0)
-        grid_x = spec.sampling_ratio if spec.sampling_ratio > 0 else max(whole(bin_width), 0)
-        if rule.corners:
+        grid_y = ratio if ratio > 0 else max(whole(bin_height), 0)
+        grid_x = ratio if ratio > 0 else max(whole(bin_width), 0)
+        if rule.samples == "corners":
             y1, bin_height = _on_corners(y1, (ends[3] - ends[1]) * scale_y, bins_y)
             x1, bin_width = _on_corners(x1, (ends[2] - ends[0]) * scale_x, bins_x)
             grid_y = grid_x = 1
-        half = real(0 if rule.corners else 0.5)
+        half = real(0 if rule.samples == "corners" else 0.5)
         for c in range(channels):
             plane = features[int(batch), c]
             for ph in range(bins_y):
@@ -71,7 +72,7 @@ def roi_align_reference(
                         for ix in range(grid_x):
                             x = x1 + real(pw) * bin_width + (real(ix) + half) * bin_width / real(grid_x)
                             off = rule.edge == "inside" and not (0 <= y <= height - 1 and 0 <= x <= width - 1)
-                            values.append(real(0) if off else _bilinear(plane, y, x, join))
+                            values.append(real(0) if off else _bilinear(plane, y, x, join, rule.edge))
                     if spec.mode != "avg":
                         values += [real(0)] * (rule.positive or not values)
                         pooled[k, c, ph, pw] = np.max(values)
@@ -292,13 +293,15 @@ def _c_round(value: Any) -> int:
     return int(math.copysign(whole + (abs(value) - whole >= 0.5), value))
 
 
-def _bilinear(plane: NDArray[Any], y: Any, x: Any, join: Callable[..., Any] = sum) -> Any:
+def _bilinear(plane: NDArray[Any], y: Any, x: Any, join: Callable[..., Any] = sum, edge: Edge = "clamp") -> Any:
     height, width = plane.shape
     real = plane.dtype.type
-    if y < -1 or y > height or x < -1 or x > width:
-        return real(0)
-    y_low, y_high, ly = _between(max(y, real(0)), height)
-    x_low, x_high, lx = _between(max(x, real(0)), width)
+    if edge != "extend":
+        if y < -1 or y > height or x < -1 or x > width:
+            return real(0)
+        y, x = max(y, real(0)), max(x, real(0))
+    y_low, y_high, ly = _between(y, height)
+    x_low, x_high, lx = _between(x, width)
     hy, hx = real(1) - ly, real(1) - lx
     return join(
         [
@@ -311,5 +314,5 @@ def _bilinear(plane: NDArray[Any], y: Any, x: Any, join: Callable[..., Any] = su
 
 
 def _between(at: Any, length: int) -> tuple[int, int, Any]:
-    low = int(at)
+    low = max(int(at), 0)
     return (low, low + 1, at - type(at)(low)) if low < length - 1 else (length - 1, length - 1, type(at)(0))

@@ -111,7 +111,11 @@ def make_bins(sides: Sides, number: int, length: int, spec: PoolSpec) -> Bins:
             "Check the coordinates of the boxes and the spatial scale.",
         )
     bins = Bins(start, size, np.maximum(count, 0).astype(np.intp), number, length)
-    return bins if spec.rule is None else bins._replace(edge=spec.rule.edge, centered=spec.rule.corners and number > 1)
+    return (
+        bins
+        if spec.rule is None
+        else bins._replace(edge=spec.rule.edge, centered=spec.rule.samples == "corners" and number > 1)
+    )
 
 
 def too_large(sides: Sides, number: int, spec: PoolSpec) -> NDArray[np.bool_]:
@@ -133,13 +137,15 @@ def _lay_out(
         extent = (high - offset) - start
         if not spec.aligned if spec.rule is None or spec.rule.least is None else spec.rule.least:
             extent = np.maximum(extent, dtype(1))
-        if spec.rule is not None and spec.rule.corners:
+        if spec.rule is not None and spec.rule.samples == "corners":
             # Bins around the samples: half of the first and of the last lies beyond the region. In TensorFlow's order.
             size = sides._replace(high=sides.high - sides.low).scaled()[1] / dtype(max(number - 1, 1))
             return start, size, np.ones_like(size), ~np.isfinite(size)
         size = extent / dtype(number)
         whole = np.floor if spec.rule is not None and spec.rule.floor else np.ceil
         count = whole(size) if spec.adaptive else np.full_like(size, spec.sampling_ratio)
+        if spec.rule is not None and spec.rule.samples == "middle":
+            count = np.ones_like(size)
     return start, size, count, ~(np.isfinite(size) & (count.astype(np.float64, copy=False) < _MAX_COUNT))
 
 
@@ -170,7 +176,7 @@ def sample_grid(bins: Bins) -> SampleGrid:
     sample = np.arange(bin_index.size) - np.repeat(np.cumsum(per_bin) - per_bin - first.ravel(), per_bin)
     coordinate = sample_coordinates(bins, bin_index, sample)
     inside = in_range(coordinate, bins.length, bins.edge)
-    low, high, fraction = neighbours(coordinate[inside], bins.length)
+    low, high, fraction = neighbours(coordinate[inside], bins.length, bins.edge)
     return SampleGrid(bins, bin_index[inside], low, high, fraction)
 
 
@@ -187,12 +193,14 @@ def sample_coordinates(bins: Bins, bin_index: IntArray, sample: IntArray) -> Flo
 
 def in_range(coordinate: FloatArray, length: int, edge: Edge = "clamp") -> NDArray[np.bool_]:
     """Tell which coordinates count: up to a cell outside of the map's first and last centre, by the edge rule."""
+    if edge == "extend":
+        return np.ones(coordinate.shape, np.bool_)
     first, last = (-1, length) if edge == "clamp" else (0, length - 1)
     inside: NDArray[np.bool_] = (coordinate >= first) & (coordinate <= last)
     return inside
 
 
-def neighbours(coordinate: FloatArray, length: int) -> tuple[IntArray, IntArray, FloatArray]:
+def neighbours(coordinate: FloatArray, length: int, edge: Edge = "clamp") -> tuple[IntArray, IntArray, FloatArray]:
     """Find the two cells that in-range coordinates lie between, and the weight of the second.
 
     Examples
@@ -201,10 +209,11 @@ def neighbours(coordinate: FloatArray, length: int) -> tuple[IntArray, IntArray,
     >>> low.tolist(), high.tolist(), fraction.tolist()
     ([0, 1, 3, 3], [1, 2, 3, 3], [0.0, 0.25, 0.0, 0.0])
     """
-    coordinate = np.maximum(coordinate, 0)
-    low = np.minimum(coordinate.astype(np.intp), length - 1)
+    onto = np.maximum(coordinate, 0)
+    low = np.minimum(onto.astype(np.intp), length - 1)
     high = np.minimum(low + 1, length - 1)
-    fraction = np.where(low == length - 1, 0, coordinate - low.astype(coordinate.dtype))
+    at = coordinate if edge == "extend" else onto
+    fraction = np.where(low == length - 1, 0, at - low.astype(coordinate.dtype))
     return low, high, fraction.astype(coordinate.dtype, copy=False)
 
 
@@ -214,7 +223,7 @@ def _candidates(bins: Bins) -> tuple[IntArray, IntArray]:
     Estimated in float64 with a margin for the rounding of the computation's dtype; the exact test follows. Where all
     samples are few, it alone is faster.
     """
-    if int(bins.samples.sum()) * bins.number <= _FEW_SAMPLES:
+    if bins.edge == "extend" or int(bins.samples.sum()) * bins.number <= _FEW_SAMPLES:
         return np.zeros((len(bins.samples), bins.number), np.intp), np.repeat(
             bins.samples[:, None], bins.number, axis=1
         )
@@ -376,12 +385,12 @@ def pixels_in_map(regions: Placement, row: int) -> tuple[tuple[float, float], tu
 def cells_in_reach(regions: Placement, rule: Rule | None, height: int, width: int) -> tuple[slice, slice]:
     """Find rows and columns of a map that hold all cells that finite boxes read.
 
-    Cells to spare are for the shift, the smallest RoI and all rounding. A mask may leave its box, and a rule may move
-    its ends by pixels.
+    Cells to spare are for the shift, the smallest RoI and all rounding. A mask may leave its box; a rule may move its
+    ends by pixels, or let it read the nearest cells.
     """
     if not len(regions):
         return slice(0, 0), slice(0, 0)
-    if regions.masks is not None or (rule is not None and regions.scale.max() > 1):
+    if regions.masks is not None or (rule is not None and (rule.edge == "extend" or regions.scale.max() > 1)):
         return slice(0, height), slice(0, width)
     corners = in_map(regions.boxes, regions.scale).reshape(-1, 2)  # of an inverted box, the smaller corner comes second
     ends = []

@@ -67,7 +67,7 @@ def draw(seed: int, kind: str | None = None) -> Case:
     if rng.random() < 0.1:
         settings = {"op": str(rng.choice(["precise_roi_pool", "window_mean", "cell"]))}
     ratio = int(rng.choice([-1, 1, 2, 2, 3, 4]))
-    if settings["op"] != "roi_align" or ("rule" in settings and settings["rule"].corners):
+    if settings["op"] != "roi_align" or ("rule" in settings and settings["rule"].samples != "ratio"):
         ratio = -1  # the samples of a bin are given
     also = np.random.default_rng([seed, 1])
     reduce = str(also.choice(["mean", "max", "l2"])) if also.random() < 0.1 and size != 1 else "none"

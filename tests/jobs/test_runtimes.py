@@ -9,6 +9,7 @@ import roicli
 from roicli import conventions
 from roicli.pooling.arguments import make_spec
 from roicli.pooling.contraction import pool_maps
+from roicli.pooling.extents import lie_outside
 from roicli.pooling.placement import place
 from roicli.pooling.sampling import Sides, make_bins, sample_coordinates
 
@@ -59,6 +60,31 @@ def test_presets_compute_what_the_libraries_do():
         assert (out[np.isnan(theirs)] == 0).all()
         assert "mindspore" in key or np.isfinite(theirs).all()
         np.testing.assert_allclose(out, np.nan_to_num(theirs), atol=4e-6, err_msg=key)
+
+
+def test_keras_is_what_its_formulas_say():
+    """Written down from KerasCV's multilevel_crop_and_resize; boxes over all edges, and beside the map."""
+    cells, boxes = np.ascontiguousarray(GOLDEN["features"].transpose(1, 2, 0)), GOLDEN["boxes"].copy()
+    boxes[4:7] = [-90, -60, -30, 40], [200, 20, 260, 50], [30, 150, 60, 130]
+    parts = []
+    for axis in (1, 0):
+        last, bins = cells.shape[1 - axis] - 1, SIZE[1 - axis]
+        low, high = boxes[:, axis] * np.float32(SCALE), boxes[:, axis + 2] * np.float32(SCALE)
+        at = low[:, None] + (np.arange(bins, dtype=np.float32) + 0.5) * (high - low)[:, None] / bins
+        first = np.clip(np.floor(at), 0, last).astype(int)
+        parts.append((first, np.minimum(first + 1, last), at - first))
+    (y0, y1, fy), (x0, x1, fx) = ([one[:, :, None] for one in parts[0]], [one[:, None] for one in parts[1]])
+    fy, fx = fy[..., None], fx[..., None]
+    theirs = (1 - fy) * ((1 - fx) * cells[y0, x0] + fx * cells[y0, x1])
+    theirs += fy * ((1 - fx) * cells[y1, x0] + fx * cells[y1, x1])
+    out = np.empty((len(boxes), cells.shape[2], *SIZE), np.float32)
+    spec = make_spec(SIZE, **conventions.find("keras").settings)
+    placed = place(np.zeros(len(boxes), np.intp), boxes, SCALE)
+    pool_maps(lambda _: cells, placed, cells.shape[:2], spec, out)
+    np.testing.assert_allclose(out, theirs.transpose(0, 3, 1, 2), rtol=1e-5, atol=1e-5)
+    assert not lie_outside(
+        placed.rounded(out.dtype), np.tile(cells.shape[:2], (len(boxes), 1)).astype(float), spec
+    ).any()
 
 
 @pytest.mark.parametrize("stride", [4, 32])

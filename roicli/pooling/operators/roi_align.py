@@ -121,8 +121,9 @@ class RoIAlign(Operator):
 
     def sampling(self, spec: PoolSpec) -> str:
         """Say where the number of samples comes from."""
-        if spec.rule is not None and spec.rule.corners:
-            return "one a bin, evenly from end to end of the box"
+        if spec.rule is not None and spec.rule.samples != "ratio":
+            corners = spec.rule.samples == "corners"
+            return "one a bin, evenly from end to end of the box" if corners else "one a bin, in its middle"
         rounded = "down" if spec.rule is not None and spec.rule.floor else "up"
         return f"adaptive: one a cell, rounded {rounded}" if spec.adaptive else "fixed by the sampling ratio"
 
@@ -139,7 +140,8 @@ def _trace_axis(bins: Bins, bin: int) -> Axis:
     number, sample = np.indices((bins.number, int(bins.samples[0])))
     samples = sample_coordinates(bins, number, sample)
     at = samples[bin]
-    low, high, fraction = neighbours(np.clip(at, -1, bins.length), bins.length)
+    shown = at if bins.edge == "extend" else np.clip(at, -1, bins.length)
+    low, high, fraction = neighbours(shown, bins.length, bins.edge)
     return Axis(
         edges=bins.edges(),
         samples=samples,
@@ -147,7 +149,7 @@ def _trace_axis(bins: Bins, bin: int) -> Axis:
         cells=np.stack([low, high], axis=1),
         weights=np.stack([1 - fraction, fraction], axis=1),
         in_range=in_range(at, bins.length, bins.edge),
-        clamped=(at < 0) | (at > bins.length - 1),
+        clamped=(at < 0) & (bins.edge != "extend") | (at > bins.length - 1),
     )
 
 
