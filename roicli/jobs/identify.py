@@ -41,7 +41,7 @@ _ORDERED = 600  # values by which channels are matched
 # Of the spread: more than what float16 and bfloat16 leave is not noise.
 _NOISE = 0.01
 _SHOWN = 8
-_SOLVED = 6000  # values from which scale and offset are solved for
+_ENOUGH, _SOLVED = 20, 6000  # values from which scale and offset are solved for: four numbers fit any few
 
 
 def identify(job: PoolJob, reference: Path, listener: Listener, *, weights: bool = False) -> Identified:
@@ -77,6 +77,9 @@ def identify(job: PoolJob, reference: Path, listener: Listener, *, weights: bool
             step(search)
         if right := [search for search in every if search.chosen]:
             break
+    if not right and all(search.few for search in every):
+        values = count(every[0].evidence.wanted.size, "value")
+        told.note(f"{reference}: {values} are too few to solve for scale and offset; give more boxes, or more channels")
     best = min((search.found(weights) for search in right or every), key=lambda found: found.answers[0].spread)
     return replace(
         best,
@@ -173,8 +176,15 @@ class _Search:
             self.ranked += self._coarse(self.ranked)
             self.chosen, self.noise = self._in_noise(self.ranked)
 
+    @property
+    def few(self) -> bool:
+        """Whether some scale and offset fit whatever the values are."""
+        return self.evidence.wanted.size < _ENOUGH
+
     def solve(self) -> None:
         """Solve for scale and offset."""
+        if self.few:
+            return
         found = self._solved(self.ranked)
         if right := {one.way.words: one.way for one in self._fitting(found)}:
             found += self._sieve(

@@ -136,3 +136,15 @@ def test_maps_of_several_sizes_are_compared(tmp_path, monkeypatch, moved):
     found = roicli.identify(*files, size=3, spatial_scale=1 / 8)
     assert (found.fits, found.checked) == (True, 12)
     assert ("moved by +9, +9" in found.answers[0].boxes) == bool(moved)
+
+
+def test_few_values_are_not_solved_for(tmp_path, monkeypatch):
+    """A scale and an offset gave any three numbers, and eleven such answers were listed."""
+    rng = np.random.default_rng(6)
+    np.save(tmp_path / "map.npy", rng.random((3, 20, 30), np.float32))
+    np.save(tmp_path / "boxes.npy", BOXES[:1])
+    np.save(tmp_path / "theirs.npy", rng.random((1, 3), np.float32))
+    monkeypatch.setattr(identify, "specs", lambda base, more=False: [make_spec(3, sampling_ratio=2)])
+    found = roicli.identify(*(tmp_path / f"{name}.npy" for name in ("theirs", "map", "boxes")), size=3)
+    assert not found.fits
+    assert any("3 values are too few to solve for scale and offset" in note for note in found.notes)
