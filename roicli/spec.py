@@ -121,6 +121,11 @@ class PoolSpec:
         return self.sampling_ratio <= 0
 
     @property
+    def least(self) -> bool:
+        """Whether a region spans at least one cell."""
+        return not self.aligned if self.rule is None or self.rule.least is None else self.rule.least
+
+    @property
     def pooled_size(self) -> tuple[int, int]:
         """Height and width of the block that is written: (1, 1) where the bins become one vector."""
         return self.output_size if self.reduce == "none" else (1, 1)

@@ -135,7 +135,7 @@ def _lay_out(
         low, high = sides.scaled()
         start = low - offset
         extent = (high - offset) - start
-        if not spec.aligned if spec.rule is None or spec.rule.least is None else spec.rule.least:
+        if spec.least:
             extent = np.maximum(extent, dtype(1))
         if spec.rule is not None and spec.rule.samples == "corners":
             # Bins around the samples: half of the first and of the last lies beyond the region. In TensorFlow's order.

@@ -10,9 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import roicli
+from roicli import conventions
 from roicli.cli.main import main
 from roicli.errors import UsageError
 from roicli.pooling import operators
+from roicli.pooling.arguments import make_spec
 from roicli.pooling.channels_last import channels_last
 from roicli.pooling.contraction import pool_maps
 from roicli.pooling.extents import lie_outside
@@ -230,6 +232,17 @@ class TestCell(OperatorConformance):
 
 
 # A throw-away operator: what follows, up to its loops, is all that a new one costs.
+
+
+@pytest.mark.parametrize("name", [one.name for one in conventions.ALL.values() if "op" not in one.settings])
+@pytest.mark.parametrize("ratio", [-1, 2])
+def test_what_is_said_of_inverted_boxes(name, ratio):
+    """Also under conventions, which have a least extent, or samples without, that `aligned` does not tell of."""
+    spec = make_spec(1, sampling_ratio=ratio, **conventions.find(name).settings)
+    cells, placed = np.ones((9, 9, 1), np.float32), place(np.zeros(1, np.intp), np.array([[6.0, 6, 3, 3]]))
+    out = np.empty((1, 1, 1, 1), np.float32)
+    pool_maps(lambda _: cells, placed, (9, 9), spec, out)
+    assert ("zeros" in operators.find("roi_align").inverted(spec)) == (not out.any())
 
 
 class Nearest(Operator):

@@ -114,10 +114,11 @@ class RoIAlign(Operator):
         return f"{self.title} {aligned}, {sampling}" + (f", {spec.mode}" if spec.mode != "avg" else "")
 
     def inverted(self, spec: PoolSpec) -> str:
-        """Say what becomes of inverted boxes: only those that are not aligned are enlarged."""
-        if not spec.aligned:
+        """Say what becomes of inverted boxes: only those that span at least one cell are enlarged."""
+        if spec.least:
             return super().inverted(spec)
-        return "zeros in the output" if spec.adaptive else "pooled backwards, as torchvision does"
+        counted = spec.adaptive and (spec.rule is None or spec.rule.samples == "ratio")
+        return "zeros in the output" if counted else "pooled backwards, as torchvision does"
 
     def sampling(self, spec: PoolSpec) -> str:
         """Say where the number of samples comes from."""
