@@ -27,7 +27,7 @@ from roicli.spec import PoolSpec
 _ROWS, _MAPS, _SIZES, CHANNELS = 160, 8, 3, 128
 # Of the largest value: what another order of sums, and coordinates that were computed in another order, leave.
 _FITS = 1e-5
-# Where a maximum may be: the share of values that are no less than the mean of its samples, but for noise, in units of
+# Where a maximum may be: the share of values not below the mean of its samples, but for noise, in units of
 # the spread; and of how many ways to take the boxes it is tried.
 _ABOVE, _NOISE, _LIKELY = 0.75, 0.02, 32
 # How far from 1 the length of a vector may be that was made 1.

@@ -58,7 +58,7 @@ def _all_pairs(table: Regions) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
 
 
 def _named_pairs(table: Regions, path: Path) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return the pairs that a file names by box id; by position in the file or its image if there are no ids."""
+    """Return the pairs that a file names by box id; by position in the file or its image if it has no ids."""
     from roicli.boxfiles.pairs import read_pairs
 
     pairs = read_pairs(path)

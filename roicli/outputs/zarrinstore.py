@@ -1,6 +1,6 @@
 """Outputs to Zarr in a store (S3, Google, Azure): each shard is an object, put whole by the worker that made it.
 
-Nothing is renamed in a store. The root of the group is put last: without it there is no output.
+Nothing is renamed in a store. The root of the group is put last: it makes the output exist.
 """
 
 from __future__ import annotations
