@@ -140,8 +140,9 @@ def test_a_full_disk(tmp_path, monkeypatch):
         await put(*arguments)
 
     monkeypatch.setattr(zarr.storage.LocalStore, "set", full)
-    while message := _attempt(tmp_path):
-        assert message.startswith(f"{tmp_path}/out.zarr: cannot write: No space left")
+    # Each in a folder of its own: what zarr had begun beside the write that failed ends after the next attempt begins.
+    while message := _attempt(tmp_path / str(allowed)):
+        assert message.startswith(f"{tmp_path}/{allowed}/out.zarr: cannot write: No space left")
         allowed += 1
         left = allowed
     assert allowed >= 10  # descriptions of 5, 3 columns, a shard, the group again
@@ -149,6 +150,7 @@ def test_a_full_disk(tmp_path, monkeypatch):
 
 def _attempt(folder):
     """Write an output; return what fails."""
+    folder.mkdir()
     try:
         _, target = begin(folder)
         target.write(np.arange(11), VALUES)
