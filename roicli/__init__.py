@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from roicli.pooling.multiscale import multiscale_roi_align as multiscale_roi_align
     from roicli.pooling.trace import trace_bin as trace_bin
 
-__version__ = "0.3.0"
+__version__ = "0.4.0"
 
 # Where each public name lives; loaded at first use, so that `import roicli` costs nothing.
 _HOMES = {
