@@ -217,7 +217,11 @@ def gather(inputs: Inputs, arranged: Arranged, rounding: np.dtype[Any]) -> Evide
     if finite.any():  # others divide by a count of zero, or read cells that are not finite
         rows, wanted = rows[finite], wanted[finite]
     if not np.ptp(wanted):  # zeros fit whatever misses the map
-        raise FileError("all values of the reference are the same, which says nothing", "Give features that differ.")
+        hint = "Boxes that miss their maps give zeros: was the spatial scale forgotten?" if not wanted.any() else ""
+        raise FileError(
+            f"all values of the reference are {wanted.flat[0]:g}, which says nothing",
+            hint or "Give features that differ.",
+        )
     maps: Maps = {}
     for one in np.unique(index[rows]).tolist():
         for number in range(one * count, one * count + count):

@@ -8,6 +8,7 @@ from jobs.randomcases import smooth
 
 import roicli
 from roicli import conventions
+from roicli.errors import FileError
 from roicli.jobs import identify, moves
 from roicli.jobs.evidence import Evidence, telling
 from roicli.jobs.views import bfloat16
@@ -148,3 +149,13 @@ def test_few_values_are_not_solved_for(tmp_path, monkeypatch):
     found = roicli.identify(*(tmp_path / f"{name}.npy" for name in ("theirs", "map", "boxes")), size=3)
     assert not found.fits
     assert any("3 values are too few to solve for scale and offset" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(("value", "hint"), [(0, "was the spatial scale forgotten"), (2, "Give features that differ")])
+def test_values_that_are_all_the_same_say_nothing(tmp_path, value, hint):
+    np.save(tmp_path / "map.npy", np.random.default_rng(7).random((3, 20, 30), np.float32))
+    np.save(tmp_path / "boxes.npy", BOXES)
+    np.save(tmp_path / "theirs.npy", np.full((4, 3, 2, 2), value, np.float32))
+    with pytest.raises(FileError, match=f"all values of the reference are {value}, which says nothing") as caught:
+        roicli.identify(*(tmp_path / f"{name}.npy" for name in ("theirs", "map", "boxes")), size=2)
+    assert hint in caught.value.hint
