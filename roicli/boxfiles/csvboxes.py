@@ -286,7 +286,7 @@ def _number(cell: str, where: str) -> float:
         return float(text.replace("_", "?"))
     except ValueError:
         if re.fullmatch(r"[-+]?[\d.]+(,\d+)+(\.\d*)?", text):
-            hint = "Write decimal points, and no thousands separators."
+            hint = "It has a decimal comma or a thousands separator: write decimal points, and no separators."
         raise BoxError(f"{where}: expected a number, got {repr(text) if text else 'nothing'}", hint) from None
 
 
