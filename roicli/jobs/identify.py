@@ -187,9 +187,8 @@ class _Search:
             return
         found = self._solved(self.ranked)
         if right := {one.way.words: one.way for one in self._fitting(found)}:
-            found += self._sieve(
-                product(right.values(), [""]), self._specs()
-            )  # other conventions may fit there as well
+            # Other conventions may fit there as well.
+            found += self._sieve(product(right.values(), [""]), self._specs())
             found = list({(one.way.words, one.spec): (left, one) for left, one in found}.values())
         self.ranked += found
         self.chosen = self._fitting(found)
@@ -272,15 +271,16 @@ class _Search:
         return off
 
     def _fitting(self, ranked: Sequence[tuple[float, Candidate]]) -> list[Candidate]:
-        """Return the candidates that leave only rounding on all RoIs, the simplest first."""
-        found = []
+        """Return the candidates that leave only rounding on all RoIs, or no more than these, the simplest first."""
+        judged = []
         for left, one in ranked:
-            if not one.fits:
-                continue
-            fits = self.evidence.fitting(self._off(one)[None])[0]
-            if fits.all() or (fits.mean() >= 0.75 and self._nearly(one, np.flatnonzero(~fits))):
-                found.append((one.cost, left, one))
-        return [one for *_, one in sorted(found, key=lambda each: each[:2])]
+            if one.fits:
+                fits = self.evidence.fitting(self._off(one)[None])[0]
+                right = fits.all() or (fits.mean() >= 0.75 and self._nearly(one, np.flatnonzero(~fits)))
+                judged.append((one.cost, left, one, right))
+        most = 1.1 * max((left for _, left, _, right in judged if right), default=-1)
+        judged.sort(key=lambda each: each[:2])
+        return [one for _, left, one, right in judged if right or left <= most]
 
     def _nearly(self, one: Candidate, rows: NDArray[np.intp]) -> bool:
         placement, evidence = one.way.put(self.here, self.boxes), self.views[one.view]

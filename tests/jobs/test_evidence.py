@@ -159,3 +159,18 @@ def test_values_that_are_all_the_same_say_nothing(tmp_path, value, hint):
     with pytest.raises(FileError, match=f"all values of the reference are {value}, which says nothing") as caught:
         roicli.identify(*(tmp_path / f"{name}.npy" for name in ("theirs", "map", "boxes")), size=2)
     assert hint in caught.value.hint
+
+
+def test_what_leaves_no_more_than_what_fits_is_listed(monkeypatch):
+    """Rounding puts one of two equals within the bound, and the other beyond it."""
+    search = object.__new__(identify._Search)
+    specs = [make_spec(1, sampling_ratio=number) for number in (1, 2, 3)]
+    ranked = [
+        (left, identify.Candidate(None, spec, fits=True)) for left, spec in zip((1.00, 1.01, 2.0), specs, strict=True)
+    ]
+    off = {1: 1.0, 2: 1.01, 3: 2.0}
+    zeros = np.zeros((4, 1, 1, 1))
+    search.evidence = Evidence(np.arange(4), {}, zeros, zeros + 1, np.dtype(np.float32))
+    monkeypatch.setattr(identify.Candidate, "cost", 0)
+    monkeypatch.setattr(search, "_off", lambda one: zeros + off[one.spec.sampling_ratio], raising=False)
+    assert [one.spec for one in search._fitting(ranked)] == specs[:2]
