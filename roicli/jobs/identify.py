@@ -149,7 +149,8 @@ class _Search:
             for way, spec in near:
                 made = part.off([way.put(self.here, self.boxes).take(keep)], spec)[0] + part.wanted
                 names.append(self.views.ordered(made, part.wanted))
-            found += self._sieve([(way, name) for (way, _), name in zip(near, names, strict=True)], self._specs())
+            taken = zip([way for way, _ in near], names, strict=True)
+            found += self._sieve([*taken, *product(self.ways[:1], names)], self._specs())
             best = {id(one.way): (one.way, one.spec) for _, one in sorted(found, key=lambda pair: -pair[0])}
             near = list(best.values())
         self.chosen = self._fitting(found)
@@ -273,14 +274,13 @@ class _Search:
     def _fitting(self, ranked: Sequence[tuple[float, Candidate]]) -> list[Candidate]:
         """Return the candidates that leave only rounding on all RoIs, or no more than these, the simplest first."""
         judged = []
-        for left, one in ranked:
+        for left, one in {(id(one.way), *one[1:4]): (left, one) for left, one in ranked}.values():
             if one.fits:
                 fits = self.evidence.fitting(self._off(one)[None])[0]
                 right = fits.all() or (fits.mean() >= 0.75 and self._nearly(one, np.flatnonzero(~fits)))
                 judged.append((one.cost, left, one, right))
         most = 1.1 * max((left for _, left, _, right in judged if right), default=-1)
-        judged.sort(key=lambda each: each[:2])
-        return [one for _, left, one, right in judged if right or left <= most]
+        return [one for _, left, one, right in sorted(judged, key=lambda each: each[:2]) if right or left <= most]
 
     def _nearly(self, one: Candidate, rows: NDArray[np.intp]) -> bool:
         placement, evidence = one.way.put(self.here, self.boxes), self.views[one.view]

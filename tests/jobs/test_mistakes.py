@@ -30,6 +30,12 @@ def test_a_mistake_is_named_among_few_settings(tmp_path, monkeypatch, name):
     assert verdict(scene.identify(tmp_path, pooled), words) in ("named", "among")
 
 
+def test_an_order_of_channels_is_tried_with_boxes_as_given(tmp_path):
+    """Others were more like the mean of all channels, by another convention."""
+    scene, pooled, words = MISTAKES["channels_reversed"](12, "plain")
+    assert verdict(scene.identify(tmp_path, pooled), words) in ("named", "among")
+
+
 def few(base, spec):
     """What a scene computes, and two others; the size is that of the reading."""
     others = [replace(spec, sampling_ratio=spec.sampling_ratio % 4 + 1), replace(spec, op="roi_pool", aligned=False)]
